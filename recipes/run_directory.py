@@ -1,0 +1,115 @@
+"""A run's folder: where it lies, and everything in it that is needed to repeat the run.
+
+config.json        recipe, model and data: what decides the weights
+environment.json   versions, machine, devices
+log.csv            one row of metrics every `log_every` steps
+tensorboard/       the same metrics
+samples/           grids of the same fixed latents
+checkpoints/       the last `keep` checkpoints
+export/            weights, ONNX, SavedModel, card
+"""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+PACKAGES = ("generative-zoo", "tensorflow", "keras", "numpy", "tensorflow-datasets", "onnxruntime-gpu", "onnxruntime")
+
+
+class RunError(RuntimeError):
+    """A run that can't be begun or resumed; the message says what to do."""
+
+
+def runs_root() -> Path:
+    """ZOO_RUNS, or `runs` in the user's data directory: outside any checkout."""
+    chosen = os.environ.get("ZOO_RUNS")
+    return Path(chosen) if chosen else platformdirs.user_data_path("generative-zoo") / "runs"
+
+
+def choose_directory(name: str, run_dir: Path | None, resume: bool) -> Path:
+    """The folder of a new run of recipe `name`, or of the one to resume.
+
+    Raises:
+        RunError: a new run in a folder that holds one, or nothing to resume.
+    """
+    if run_dir is None and resume:
+        found = sorted(path.parent for path in runs_root().glob(f"{name}/*/config.json"))
+        if not found:
+            raise RunError(f"no run of {name} under {runs_root() / name} to resume.")
+        return found[-1]
+    if run_dir is None:
+        return runs_root() / name / datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
+    if resume and not (run_dir / "config.json").exists():
+        raise RunError(f"no run in {run_dir} to resume: it has no config.json.")
+    if not resume and (run_dir / "config.json").exists():
+        raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir.")
+    return run_dir
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write to a temporary name, then rename."""
+    temporary = path.with_suffix(path.suffix + ".partial")
+    temporary.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def check_same_run(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse to resume into a configuration that would alter the weights.
+
+    Raises:
+        RunError: naming every difference.
+    """
+    before = flatten(json.loads(path.read_text(encoding="utf-8")))
+    now = flatten(json.loads(json.dumps(config, default=str)))
+    changed = [
+        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+        for key in sorted(before | now)
+        if before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise RunError(
+            f"{path.parent} was begun with another configuration: {'; '.join(changed)}. "
+            "Resume with the same options, or begin a new run."
+        )
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    return {
+        key: leaf
+        for name, item in value.items()
+        for key, leaf in flatten(item, f"{prefix}.{name}" if prefix else str(name)).items()
+    }
+
+
+def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Version of each package that is installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def environment(devices: list[str], threads: int | None) -> dict[str, Any]:
+    """What the run ran on."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "devices": devices,
+        "versions": installed(),
+    }

@@ -1,0 +1,285 @@
+"""The training run: strategy, callbacks, run directory, resume, export. Nothing of it is repeated in a recipe."""
+
+import csv
+import dataclasses
+import importlib
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+
+from recipes import run_directory
+from recipes.data import Pictures, batches, load_pictures
+from recipes.recipe import FREE_TO_CHANGE, Recipe
+from recipes.run_directory import RunError
+from serving.card import Data
+from serving.sampler import grid, to_pil
+from zoo.core.model import GenerativeModel
+from zoo.core.step import NOT_FINITE
+from zoo.presets import Preset
+
+SHOWN = 64  # pictures of a sample grid, always the same latents
+SHOWN_SEED = 0
+DIAGNOSED = 256  # pictures of each side when training and held-out pictures are compared
+FAILED = 1
+
+
+class DivergedError(RuntimeError):
+    """A gradient became infinite or NaN."""
+
+
+def run(recipe: Recipe) -> int:
+    """Train as `recipe` says and report on the console.
+
+    Returns:
+        The exit status: 0, or 1 after one line that says what went wrong.
+    """
+    console = Console(stderr=True)
+    try:
+        directory = train(recipe.small() if recipe.smoke else recipe, console)
+    except (RunError, DivergedError, ValueError, LookupError, OSError) as error:
+        console.print(f"[red]error:[/red] {error}", markup=True, highlight=False, soft_wrap=True)
+        return FAILED
+    if directory is not None:
+        print(directory)
+    return 0
+
+
+def train(recipe: Recipe, console: Console) -> Path | None:
+    """Train, or resume, and export.
+
+    Returns:
+        The run directory; None after a dry run.
+
+    Raises:
+        RunError: the run can't be begun or resumed as asked.
+        DivergedError: a gradient was not finite; the message names the last good checkpoint.
+    """
+    strategy = choose_strategy(recipe)
+    replicas = strategy.num_replicas_in_sync
+    if recipe.batch_size < replicas:
+        raise RunError(f"a batch of {recipe.batch_size} can't be shared by {replicas} devices: every one needs a row.")
+    preset = recipe.to_preset()
+    size, _, channels = preset.arguments["image_shape"]
+    options = {"image_size": size, "channels": channels, "fit": recipe.fit, "skip_broken": recipe.skip_broken}
+    pictures = load_pictures(recipe.data, split="train", **options)
+    held_out = load_pictures(recipe.data, split="test", **options)
+    directory = run_directory.choose_directory(recipe.preset, recipe.run_dir, recipe.resume)
+    console.print(
+        f"[bold]{preset.name}[/bold] on {len(pictures.images)} pictures of {pictures.name} ({size}x{size}x{channels}), "
+        f"{recipe.steps} steps of {recipe.batch_size}, {replicas} device(s); run: {directory}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if pictures.ignored:
+        console.print(f"{pictures.ignored} files that are no pictures were left out.")
+    if recipe.dry_run:
+        return None
+
+    keras.utils.set_random_seed(recipe.seed)
+    with strategy.scope():
+        model = build(preset)
+        model.compile(seed=recipe.seed, **{name: choice.build() for name, choice in recipe.optimizers.items()})
+    manager = tf.train.CheckpointManager(model.state(), str(directory / "checkpoints"), max_to_keep=recipe.keep)
+    begin(recipe, model, pictures, directory, [device.name for device in devices_of(strategy)])
+    if recipe.resume:
+        restore(model, manager, console)
+    done = int(model.step.numpy())
+    remaining = recipe.steps - done
+    if remaining > 0:
+        keeper = RunKeeper(recipe, model, manager, directory, pictures, held_out)
+        data = batches(
+            pictures, batch_size=recipe.batch_size, seed=recipe.seed, start_step=done, pictures_per_row=per_row(model)
+        )
+        try:
+            model.fit(data, steps_per_epoch=remaining, shuffle=False, verbose=verbosity(), callbacks=[keeper])
+        except tf.errors.InvalidArgumentError as error:
+            if NOT_FINITE not in error.message:
+                raise
+            raise DivergedError(diverged(error.message, manager.latest_checkpoint)) from None
+    export_run(model, recipe, preset, pictures, directory, console)
+    return directory
+
+
+def build(preset: Preset) -> GenerativeModel:
+    """The preset's model with fresh weights."""
+    module, name = preset.model.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)(**preset.arguments)
+
+
+def per_row(model: GenerativeModel) -> int:
+    """Pictures in a row of the data: one for each update of the discriminator."""
+    return getattr(model, "discriminator_steps", 1)
+
+
+def choose_strategy(recipe: Recipe) -> tf.distribute.Strategy:
+    """MirroredStrategy over the devices asked for; the default strategy on one device.
+
+    Raises:
+        RunError: more GPUs asked for than there are, or TensorFlow has begun and can't split the CPU any more.
+    """
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if recipe.threads is not None and tf.config.threading.get_intra_op_parallelism_threads() != recipe.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(recipe.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(recipe.threads)
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    wanted = recipe.devices or max(len(gpus), 1)
+    if wanted == 1:
+        return tf.distribute.get_strategy()
+    if gpus:
+        if wanted > len(gpus):
+            raise RunError(f"--devices {wanted}: this machine has {len(gpus)} GPU(s).")
+        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(wanted)])
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or [None]) < wanted:
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * wanted)
+        except RuntimeError:
+            raise RunError(f"--devices {wanted}: TensorFlow has begun already; ask in a fresh process.") from None
+    return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(wanted)])
+
+
+def devices_of(strategy: tf.distribute.Strategy) -> list[Any]:
+    """The logical devices of the kind that `strategy` trains on."""
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    return tf.config.list_logical_devices(kind)[: strategy.num_replicas_in_sync]
+
+
+def begin(recipe: Recipe, model: GenerativeModel, pictures: Pictures, directory: Path, devices: list[str]) -> None:
+    """Write what the run is, or check that a resumed one is the same."""
+    options = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in FREE_TO_CHANGE}
+    config = {
+        "recipe": options,
+        "model": model.get_config(),
+        "data": {"fingerprint": pictures.fingerprint, "count": len(pictures.images)},
+    }
+    if recipe.resume:
+        run_directory.check_same_run(directory / "config.json", config)
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    run_directory.write_json(directory / "environment.json", run_directory.environment(devices, recipe.threads))
+    run_directory.write_json(directory / "config.json", config)
+
+
+def restore(model: GenerativeModel, manager: tf.train.CheckpointManager, console: Console) -> None:
+    """Restore the newest checkpoint, all of it; a run killed before its first one begins again."""
+    if manager.latest_checkpoint is None:
+        console.print("no checkpoint yet: the run begins again at step 0.")
+        return
+    model.state().restore(manager.latest_checkpoint).assert_existing_objects_matched().expect_partial()
+    console.print(f"resumed at step {int(model.step.numpy())}.")
+
+
+def verbosity() -> int:
+    """Keras' progress bar on a terminal, one line at the end elsewhere."""
+    return 1 if sys.stdout.isatty() else 2
+
+
+def diverged(message: str, checkpoint: str | None) -> str:
+    """One paragraph from TensorFlow's report."""
+    start = message.index(NOT_FINITE)
+    reason = message[start:].split(" : ")[0].splitlines()[0]
+    kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+    return (
+        f"{reason} became infinite or NaN; no weight was changed by it, and {kept}. "
+        "Lower the learning rate, or clip the gradient."
+    )
+
+
+class RunKeeper(keras.callbacks.Callback):
+    """Keeps log.csv, TensorBoard, sample grids and checkpoints as the steps go by."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: GenerativeModel,
+        manager: tf.train.CheckpointManager,
+        directory: Path,
+        pictures: Pictures,
+        held_out: Pictures,
+    ):
+        super().__init__()
+        self.recipe = recipe
+        self.manager = manager
+        self.directory = directory
+        self.sides = tuple(scaled(side.images[:DIAGNOSED]) for side in (pictures, held_out))
+        self.done = int(model.step.numpy())
+        self.writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
+        self.began = time.monotonic()
+        (directory / "samples").mkdir(exist_ok=True)
+        self.forget_later_rows()
+        if self.done == 0:
+            self.draw(model)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """After a step: whatever is due."""
+        self.done += 1
+        last = self.done == self.recipe.steps
+        if last or self.done % self.recipe.log_every == 0:
+            self.log(logs or {})
+            if not last:  # Keras' last line shows the metrics as they stand
+                self.model.reset_metrics()
+        if last or self.done % self.recipe.sample_every == 0:
+            self.draw(self.model)
+        if last or self.done % self.recipe.checkpoint_every == 0:
+            self.manager.save(checkpoint_number=self.done)
+
+    def forget_later_rows(self) -> None:
+        """Drop the rows of log.csv that a resumed run will write again."""
+        path = self.directory / "log.csv"
+        if path.exists():
+            header, *rows = path.read_text(encoding="utf-8").splitlines()
+            kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= self.done]
+            path.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
+
+    def log(self, logs: Mapping[str, Any]) -> None:
+        """One row: means since the last row, and the networks on training and held-out pictures."""
+        diagnosis = self.model.diagnose(*self.sides)
+        row = {name: float(value) for name, value in {**logs, **diagnosis}.items()}
+        path = self.directory / "log.csv"
+        header = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if header:
+                writer.writerow(["step", "seconds", *row])
+            writer.writerow([self.done, f"{time.monotonic() - self.began:.1f}", *(f"{v:.6g}" for v in row.values())])
+        with self.writer.as_default(step=self.done):
+            for name, value in row.items():
+                tf.summary.scalar(name, value)
+
+    def draw(self, model: GenerativeModel) -> None:
+        """The grid of the fixed latents."""
+        picture = grid(model.sample(SHOWN, seed=SHOWN_SEED))
+        to_pil(picture[None])[0].save(self.directory / "samples" / f"step-{self.done:07d}.png")
+
+
+def scaled(images: np.ndarray) -> np.ndarray:
+    """uint8 0..255 -> float32 -1..1."""
+    return np.asarray(images, np.float32) / 127.5 - 1.0
+
+
+def export_run(
+    model: GenerativeModel, recipe: Recipe, preset: Preset, pictures: Pictures, directory: Path, console: Console
+) -> None:
+    """Write export/: weights, ONNX, SavedModel and card, checked against each other."""
+    from zoo.export import export
+
+    data = Data(pictures.name, pictures.split, len(pictures.images), pictures.licence, recipe.data)
+    facts = {
+        "name": recipe.preset,
+        "steps": int(model.step.numpy()),
+        "batch_size": recipe.batch_size,
+        "seed": recipe.seed,
+        "optimizers": {name: dataclasses.asdict(choice) for name, choice in recipe.optimizers.items()},
+    }
+    export(model, directory / "export", preset=preset, data=data, recipe=facts)
+    console.print(f"exported: {directory / 'export'}", highlight=False, soft_wrap=True)

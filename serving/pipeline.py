@@ -1,0 +1,90 @@
+"""A directory with a card -> a model that samples and runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from serving.card import Ability, Card, CardError, TensorSpec, read_card, verify_files
+from serving.sampler import Sampler
+from serving.session import InputError, Session, check_feeds
+
+
+class Pipeline:
+    """One ability of an exported model, on ONNX Runtime; safe to share between threads.
+
+    Attributes: card; ability, its record in the card; session; sampler, and its method as `sample`.
+    """
+
+    def __init__(self, card: Card, ability: Ability, session: Session, *, batch_size: int = 64) -> None:
+        self.card, self.ability, self.session = card, ability, session
+        self.sampler = Sampler(ability, session.run, batch_size=batch_size)
+        self.sample = self.sampler.sample
+
+    @classmethod
+    def from_directory(
+        cls,
+        directory: str | Path,
+        *,
+        ability: str | None = None,
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+        strict: bool = False,
+        verify: bool = True,
+        batch_size: int = 64,
+    ) -> "Pipeline":
+        """Read the card, verify the graph's size and sha256, open it, and compare its tensors with the card's.
+
+        Args:
+            directory: holds card.json and the files that it lists.
+            ability: which one to open; the card's default when not given.
+            providers, threads, strict: as in `Session`.
+            verify: False trusts files that were verified before.
+            batch_size: the most rows of one run of `sample`.
+
+        Raises:
+            CardError: the card, the ability or the file is not what it should be.
+            ModelFileError, ProviderError: as in `Session`.
+        """
+        card = read_card(directory)
+        name = card.default_ability if ability is None else ability
+        usable = sorted(key for key, value in card.abilities.items() if value.file)
+        if name not in usable:
+            raise CardError(f"{card.name!r} has no ONNX file for the ability {name!r}: choose from {usable}")
+        chosen = card.abilities[name]
+        assert chosen.file is not None  # it is among the usable ones
+        if verify:
+            verify_files(directory, card, [chosen.file])
+        session = Session(Path(directory) / chosen.file, providers=providers, threads=threads, strict=strict)
+        where = f"{card.name!r}, {chosen.file}"
+        _compare(f"{where}: inputs", chosen.inputs, session.inputs)
+        _compare(f"{where}: outputs", chosen.outputs, session.outputs)
+        return cls(card, chosen, session, batch_size=batch_size)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output of the ability by name; InputError if an array does not fit or a label names no class."""
+        check_feeds(self.session.inputs, feeds)
+        for spec in self.ability.inputs:
+            if spec.classes and not np.isin(feeds[spec.name], range(len(spec.classes))).all():
+                raise InputError(f"input {spec.name!r}: a label is 0 to {len(spec.classes) - 1}: {list(spec.classes)}")
+        return self.session.run(feeds)
+
+
+def _compare(what: str, said: Sequence[TensorSpec], found: Sequence[TensorSpec]) -> None:
+    """The card's names, dtypes, ranks and fixed sizes against the graph's; CardError if they contradict each other."""
+    graph = {spec.name: spec for spec in found}
+    agree = {spec.name for spec in said} == set(graph) and all(
+        spec.dtype == graph[spec.name].dtype
+        and len(spec.shape) == len(graph[spec.name].shape)
+        and all(
+            a == b or isinstance(a, str) or isinstance(b, str)
+            for a, b in zip(spec.shape, graph[spec.name].shape, strict=True)
+        )
+        for spec in said
+    )
+    if not agree:
+        raise CardError(f"{what}: the card says {_short(said)}, the graph has {_short(found)}")
+
+
+def _short(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in specs)

@@ -1,0 +1,215 @@
+"""An ONNX Runtime session that says where it runs and what is wrong with its input.
+
+ONNX Runtime falls back from CUDA to the CPU in silence, and its GPU wheel lists CUDA on machines without a GPU.
+Here the device is looked for first, and what was asked for is compared with what was loaded.
+"""
+
+import contextlib
+import ctypes
+import io
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.card import DType, TensorSpec
+
+logger = logging.getLogger("serving")
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+NVIDIA_PROVIDERS = (CUDA, "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
+# TensorFloat-32 keeps 10 bits of a factor: too few for pictures equal to those of other formats.
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {CUDA: {"use_tf32": "0"}}
+ONNX_DTYPES: dict[str, DType] = {
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+
+
+class InputError(ValueError):
+    """What was handed in does not fit the model; the message says what would."""
+
+
+class ModelFileError(ValueError):
+    """An ONNX file is missing, truncated, corrupt, or of a kind that cannot run here."""
+
+
+class ProviderError(RuntimeError):
+    """A device that was asked for cannot be used."""
+
+
+class Session:
+    """One ONNX graph, ready to run; safe to share between threads.
+
+    Attributes: providers, the ONNX Runtime providers really loaded, in order of preference; inputs and outputs,
+    TensorSpecs as the graph declares them.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+        strict: bool = False,
+    ) -> None:
+        """Open the graph.
+
+        Args:
+            path: the ONNX file.
+            providers: ONNX Runtime provider names; CUDA where it can be used, else the CPU, when not given.
+            threads: CPU threads within one run; ONNX Runtime's choice when not given.
+            strict: raise, rather than warn, when an NVIDIA device is there but CUDA does not load.
+
+        Raises:
+            ModelFileError: the file is missing, truncated, corrupt or unsupported.
+            ProviderError: a provider asked for (or with `strict` the one chosen) did not load.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ModelFileError(f"{path}: there is no such file")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads={threads}: give 1 or more, or None for ONNX Runtime's choice")
+        wanted = default_providers() if providers is None else _checked_providers(providers)
+        self._session = _open(path, wanted, threads)
+        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        if missing := [name for name in wanted if name not in self.providers]:
+            message = (
+                f"{', '.join(missing)} did not load (ONNX Runtime's own message is on standard error); running on "
+                f"{', '.join(self.providers)}. {_load_cuda_libraries() or 'Check the versions of CUDA and cuDNN.'}"
+            )
+            if strict or providers is not None:
+                raise ProviderError(f"{path}: {message}")
+            _warn_once(message)
+        self.inputs = tuple(_spec(path, node) for node in self._session.get_inputs())
+        self.outputs = tuple(_spec(path, node) for node in self._session.get_outputs())
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output by name, for one array for each input; InputError if an array does not fit."""
+        check_feeds(self.inputs, feeds)
+        names = [spec.name for spec in self.outputs]
+        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+
+    def warm_up(self, **sizes: int) -> None:
+        """Run once on zeros, so that the first request does not pay for set-up; free dimensions: batch 1, others 64."""
+        free = {"batch": 1, **sizes}
+        self.run(
+            {
+                spec.name: np.zeros([free.get(s, 64) if isinstance(s, str) else s for s in spec.shape], spec.dtype)
+                for spec in self.inputs
+            }
+        )
+
+
+def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, np.ndarray]) -> None:
+    """Check names, dtypes, ranks, fixed sizes, and that one free dimension has one size; InputError otherwise."""
+    names = [spec.name for spec in specs]
+    if missing := [name for name in names if name not in feeds]:
+        raise InputError(f"inputs {missing} are missing: give {names}")
+    if unknown := [name for name in feeds if name not in names]:
+        raise InputError(f"inputs {unknown} are unknown: give {names}")
+    sizes: dict[str, tuple[int, str]] = {}
+    for spec in specs:
+        array = feeds[spec.name]
+        expected = f"expected {spec.dtype} of shape {spec.shape}"
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"input {spec.name!r} is a {type(array).__name__}: {expected}, as a NumPy array")
+        fits = array.ndim == len(spec.shape) and all(
+            isinstance(size, str) or size == found for size, found in zip(spec.shape, array.shape, strict=True)
+        )
+        if array.dtype != spec.dtype or not fits:
+            raise InputError(f"input {spec.name!r}: {expected}, found {array.dtype} of shape {array.shape}")
+        for size, found in zip(spec.shape, array.shape, strict=True):
+            if isinstance(size, str):
+                first, owner = sizes.setdefault(size, (found, spec.name))
+                if found != first:
+                    raise InputError(f"{size} is {first} in input {owner!r} but {found} in {spec.name!r}")
+
+
+def default_providers() -> tuple[str, ...]:
+    """CUDA, then the CPU, where an NVIDIA device and a build of ONNX Runtime for it are both there; else the CPU."""
+    import onnxruntime
+
+    devices = count_nvidia_devices()
+    if devices and CUDA in onnxruntime.get_available_providers():
+        return CUDA, CPU
+    logger.info("running on the CPU: %s", "ONNX Runtime is built without CUDA" if devices else "no NVIDIA device")
+    return (CPU,)
+
+
+@cache
+def count_nvidia_devices() -> int:
+    """How many NVIDIA devices the driver shows this process (CUDA_VISIBLE_DEVICES counts); 0 without a driver."""
+    count = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    ready = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return count.value if ready else 0
+
+
+def _checked_providers(providers: Sequence[str]) -> tuple[str, ...]:
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    unknown = [name for name in providers if name not in available]
+    if isinstance(providers, str) or unknown or not providers:
+        raise ProviderError(
+            f"providers={providers!r}: give a list from {available}, which this ONNX Runtime was built for"
+        )
+    if set(providers) & set(NVIDIA_PROVIDERS) and not count_nvidia_devices():
+        raise ProviderError(f"providers={list(providers)}: the NVIDIA driver shows no device; {CPU} runs everywhere")
+    return tuple(providers)
+
+
+def _open(path: Path, providers: Sequence[str], threads: int | None) -> Any:
+    import onnxruntime
+
+    if set(providers) & set(NVIDIA_PROVIDERS):
+        _load_cuda_libraries()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    pairs = [(name, PROVIDER_OPTIONS.get(name, {})) for name in providers]
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=pairs, enable_fallback=0)
+    except (RuntimeError, ValueError) as error:  # what a provider's own start raises
+        raise ProviderError(f"{path}: {list(providers)} did not start: {error}") from error
+    except Exception as error:  # ONNX Runtime's exceptions for a bad file have no base class of their own
+        size = path.stat().st_size
+        raise ModelFileError(f"{path}: not a graph that ONNX Runtime can open ({size} bytes): {error}") from error
+
+
+@cache
+def _load_cuda_libraries() -> str:
+    """Load CUDA and cuDNN from NVIDIA's wheels, where installed; returns what ONNX Runtime said went wrong."""
+    import onnxruntime
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        onnxruntime.preload_dlls()
+    return printed.getvalue().strip()
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
+
+
+def _spec(path: Path, node: Any) -> TensorSpec:
+    if node.type not in ONNX_DTYPES:
+        raise ModelFileError(f"{path}: {node.name!r} is a {node.type}: only {sorted(ONNX_DTYPES)} are supported")
+    # A free dimension without a name gets one of its own: nothing says that two of them are equal.
+    shape = tuple(f"{node.name}:{axis}" if size is None else size for axis, size in enumerate(node.shape))
+    return TensorSpec(node.name, ONNX_DTYPES[node.type], shape)

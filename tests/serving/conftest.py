@@ -1,0 +1,146 @@
+"""Two small exported models, with real ONNX graphs, whose outputs can be worked out by hand."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from serving.card import Ability, Card, Data, File, Input, Output, encode_card
+
+WEIGHTS = np.random.Generator(np.random.Philox(0)).standard_normal((4, 64)).astype(np.float32)
+LATENT = Input("latent", "float32", ("batch", 4), "normal")
+IMAGE = Output("image", "float32", ("batch", 8, 8, 1), "image", (-1.0, 1.0), "NHWC")
+CLASSES = ("shirt", "shoe", "bag")
+
+
+def _model(nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndarray]) -> ModelProto:
+    values = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(
+        [helper.make_node(kind, reads, [writes], **options) for kind, reads, writes, options in nodes],
+        "graph",
+        [helper.make_tensor_value_info(*one) for one in inputs],
+        [helper.make_tensor_value_info(*one) for one in outputs],
+        values,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def _generator() -> ModelProto:
+    """image = tanh(latent @ WEIGHTS)."""
+    nodes = [
+        ("MatMul", ["latent", "weights"], "product", {}),
+        ("Tanh", ["product"], "flat", {}),
+        ("Reshape", ["flat", "shape"], "image", {}),
+    ]
+    constants = {"weights": WEIGHTS, "shape": np.array([-1, 8, 8, 1])}
+    latent, image = ("latent", TensorProto.FLOAT, ["batch", 4]), ("image", TensorProto.FLOAT, ["batch", 8, 8, 1])
+    return _model(nodes, [latent], [image], constants)
+
+
+def _encoder() -> ModelProto:
+    """code = image @ WEIGHTS'."""
+    nodes = [("Reshape", ["image", "shape"], "flat", {}), ("MatMul", ["flat", "weights"], "code", {})]
+    constants = {"weights": np.ascontiguousarray(WEIGHTS.T), "shape": np.array([-1, 64])}
+    image, code = ("image", TensorProto.FLOAT, ["batch", 8, 8, 1]), ("code", TensorProto.FLOAT, ["batch", 4])
+    return _model(nodes, [image], [code], constants)
+
+
+def _mirror() -> ModelProto:
+    """image = the inputs themselves, side by side: four latents times the truncation, two jitters, the label."""
+    nodes = [
+        ("Mul", ["latent", "truncation"], "near", {}),
+        ("Cast", ["label"], "number", {"to": TensorProto.FLOAT}),
+        ("Unsqueeze", ["number", "last"], "column", {}),
+        ("Concat", ["near", "jitter", "column"], "flat", {"axis": 1}),
+        ("Reshape", ["flat", "shape"], "image", {}),
+    ]
+    inputs = [
+        ("latent", TensorProto.FLOAT, ["batch", 4]),
+        ("jitter", TensorProto.FLOAT, ["batch", 2]),
+        ("label", TensorProto.INT64, ["batch"]),
+        ("truncation", TensorProto.FLOAT, [1]),
+    ]
+    constants = {"last": np.array([1]), "shape": np.array([-1, 1, 7, 1])}
+    return _model(nodes, inputs, [("image", TensorProto.FLOAT, ["batch", 1, 7, 1])], constants)
+
+
+def file_record(path: Path) -> File:
+    return File(hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+
+
+def build_card(name: str, abilities: dict[str, Ability], directory: Path) -> Card:
+    return Card(
+        name=name,
+        family="gan",
+        paper="arXiv:1406.2661",
+        licence="Apache-2.0",
+        summary="A graph for tests.",
+        data=Data("none", "train", 0, "CC0-1.0", "https://example.org"),
+        model={"class": "zoo.models.gan.GAN", "arguments": {"latent_dim": 4}},
+        recipe={"name": "none", "steps": 1, "batch_size": 2, "seed": 0},
+        abilities=abilities,
+        default_ability="generate",
+        files={ability.file: file_record(directory / ability.file) for ability in abilities.values() if ability.file},
+    )
+
+
+def write_tanh_model(directory: Path) -> Path:
+    """tanh-model: generate (latent -> image) and encode (image -> code)."""
+    directory.mkdir(parents=True)
+    (directory / "generate.onnx").write_bytes(_generator().SerializeToString())
+    (directory / "encode.onnx").write_bytes(_encoder().SerializeToString())
+    code = Output("code", "float32", ("batch", 4), "code")
+    picture = Input("image", "float32", ("batch", 8, 8, 1), "image", (-1.0, 1.0))
+    abilities = {
+        "generate": Ability((LATENT,), (IMAGE,), "generate.onnx"),
+        "encode": Ability((picture,), (code,), "encode.onnx"),
+        "reconstruct": Ability((picture,), (IMAGE,), None),
+    }
+    (directory / "card.json").write_bytes(encode_card(build_card("tanh-model", abilities, directory)))
+    return directory
+
+
+def write_mirror_model(directory: Path) -> Path:
+    """mirror-model: its picture shows what was fed: latent * truncation, jitter in [0, 1), label."""
+    directory.mkdir(parents=True)
+    (directory / "generate.onnx").write_bytes(_mirror().SerializeToString())
+    inputs = (
+        LATENT,
+        Input("jitter", "float32", ("batch", 2), "uniform", (0.0, 1.0)),
+        Input("label", "int64", ("batch",), "label", classes=CLASSES),
+        Input("truncation", "float32", (1,), "truncation"),
+    )
+    image = Output("image", "float32", ("batch", 1, 7, 1), "image", (-8.0, 8.0), "NHWC")
+    abilities = {"generate": Ability(inputs, (image,), "generate.onnx")}
+    (directory / "card.json").write_bytes(encode_card(build_card("mirror-model", abilities, directory)))
+    return directory
+
+
+@pytest.fixture
+def tanh_model(tmp_path: Path) -> Path:
+    return write_tanh_model(tmp_path / "models" / "tanh-model")
+
+
+@pytest.fixture
+def mirror_model(tmp_path: Path) -> Path:
+    return write_mirror_model(tmp_path / "models" / "mirror-model")
+
+
+@pytest.fixture
+def edit_card() -> Callable[[Path, str, str], None]:
+    def edit(directory: Path, old: str, new: str) -> None:
+        """Replace text in a model's card; the text must be there."""
+        path = directory / "card.json"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return edit
+
+
+@pytest.fixture
+def weights() -> np.ndarray:
+    return WEIGHTS

@@ -1,0 +1,360 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from serving import Pipeline
+from serving.__main__ import main
+from serving.card import CardError
+from serving.server.app import BODY_LIMIT, ROW_LIMIT, create_app
+from serving.server.protocol import DATATYPES, RequestTensor, decode_tensor
+from serving.session import InputError
+
+ROOT = Path(__file__).parents[2]
+INFER = "/v2/models/tanh-model/infer"
+
+
+@pytest.fixture
+def models(tanh_model, mirror_model):
+    assert tanh_model.parent == mirror_model.parent
+    return tanh_model.parent
+
+
+@pytest.fixture
+def client(models):
+    with TestClient(create_app(models, threads=1), raise_server_exceptions=False) as client:
+        yield client
+
+
+def tensor(array, name="latent", datatype="FP32"):
+    return {"name": name, "shape": array.shape, "datatype": datatype, "data": array.ravel().tolist()}
+
+
+def latents(count):
+    return np.linspace(-1, 1, count * 4, dtype=np.float32).reshape(count, 4)
+
+
+def array_of(output):
+    return np.array(output["data"], np.float32).reshape(output["shape"])
+
+
+def test_health_and_the_server_itself(client):
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    assert client.get("/v2").json()["name"] == "generative-zoo"
+    assert client.get("/v2/models/tanh-model/ready").json() == {"name": "tanh-model", "ready": True}
+
+
+def test_metadata_of_a_model(client):
+    metadata = client.get("/v2/models/tanh-model").json()
+    abilities = metadata.pop("parameters")["abilities"]
+    assert metadata == {
+        "name": "tanh-model",
+        "versions": ["1"],
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": "latent", "datatype": "FP32", "shape": [-1, 4]}],
+        "outputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 8, 8, 1]}],
+    }
+    assert sorted(abilities) == ["encode", "generate"]  # reconstruct has no graph
+    assert abilities["encode"]["outputs"] == [{"name": "code", "datatype": "FP32", "shape": [-1, 4]}]
+    inputs = client.get("/v2/models/mirror-model").json()["inputs"]
+    assert [one["datatype"] for one in inputs] == ["FP32", "FP32", "INT64", "FP32"]
+
+
+def test_an_inference_is_the_graph(client, weights):
+    answer = client.post(INFER, json={"id": "a7", "inputs": [tensor(latents(3))]})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert (body["model_name"], body["model_version"], body["id"]) == ("tanh-model", "1", "a7")
+    (image,) = body["outputs"]
+    assert (image["name"], image["datatype"], image["shape"]) == ("image", "FP32", [3, 8, 8, 1])
+    np.testing.assert_allclose(array_of(image).reshape(3, 64), np.tanh(latents(3) @ weights), atol=1e-6)
+
+
+def test_nested_data_is_the_same_as_flat(client):
+    nested = {**tensor(latents(2)), "data": latents(2).tolist()}
+    flat = client.post(INFER, json={"inputs": [tensor(latents(2))]}).json()
+    assert client.post(INFER, json={"inputs": [nested]}).json() == flat
+    assert "id" not in flat
+
+
+def test_another_ability_and_chosen_outputs(client, weights):
+    image = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 8, 8, 1)
+    request = {
+        "inputs": [tensor(image, "image")],
+        "outputs": [{"name": "code", "parameters": {"binary_data": False}}],
+        "parameters": {"ability": "encode"},
+    }
+    (code,) = client.post(INFER, json=request).json()["outputs"]
+    np.testing.assert_allclose(array_of(code), image.reshape(1, 64) @ weights.T, rtol=1e-5)
+
+
+def test_a_count_and_a_seed_show_the_pictures_of_the_sampler(client, tanh_model, mirror_model):
+    body = client.post(INFER, json={"parameters": {"count": 3, "seed": 2**64 - 1, "start": 5}}).json()
+    expected = Pipeline.from_directory(tanh_model).sample(3, 2**64 - 1, start=5, output_type="float32")
+    np.testing.assert_array_equal(array_of(body["outputs"][0]), expected)
+    parameters = {"count": 2, "labels": ["bag", 0], "truncation": 0.5}
+    body = client.post("/v2/models/mirror-model/infer", json={"inputs": [], "parameters": parameters}).json()
+    expected = Pipeline.from_directory(mirror_model).sample(2, labels=["bag", 0], truncation=0.5, output_type="float32")
+    np.testing.assert_array_equal(array_of(body["outputs"][0]), expected)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({}, "nothing to do: give inputs, or parameters with a count (and seed, start, labels)"),
+        ({"parameters": {"seed": 1}}, "nothing to do"),
+        ({"parameters": {"count": 0}}, f"0 rows: give 1 to {ROW_LIMIT} in one request"),
+        ({"parameters": {"count": ROW_LIMIT + 1}}, f"{ROW_LIMIT + 1} rows: give 1 to {ROW_LIMIT} in one request"),
+        ({"parameters": {"count": 1, "seed": -1}}, "seed=-1: give 0 <= seed < 2**64"),
+        ({"parameters": {"count": 1, "seed": "a"}}, "Expected `int | null`, got `str` - at `$.parameters.seed`"),
+        ({"parameters": {"count": 1, "sed": 1}}, "unknown field `sed` - at `$.parameters`"),
+        ({"parameters": {"count": 1, "labels": 1}}, "no input of this ability takes a label"),
+        (
+            {"parameters": {"count": 1, "ability": "draw"}},
+            "serves no ability 'draw': choose from ['encode', 'generate']",
+        ),
+        ({"parameters": {"count": 1, "ability": "encode"}}, "makes no image, only ['code']"),
+        (
+            {"parameters": {"count": 1}, "outputs": [{"name": "x"}]},
+            "outputs ['x'] are unknown: this answer has ['image']",
+        ),
+        ({"inputs": [tensor(latents(1))], "parameters": {"seed": 1}}, "the parameters ['seed'] exclude each other"),
+        ({"inputs": [tensor(latents(1))] * 2}, "two inputs of one name"),
+        ({"inputs": [tensor(latents(1), "z")]}, "inputs ['latent'] are missing"),
+        ({"inputs": [tensor(latents(1), datatype="FP64")]}, "expected float32 of shape ('batch', 4), found float64"),
+        ({"inputs": [tensor(latents(1)[:, :2])]}, "found float32 of shape (1, 2)"),
+        ({"inputs": [tensor(np.zeros((ROW_LIMIT + 1, 4)))]}, f"{ROW_LIMIT + 1} rows: give 1 to {ROW_LIMIT}"),
+        ({"inputs": [{**tensor(latents(1)), "data": [1, 2, 3]}]}, "3 numbers do not fill the shape [1, 4]"),
+        ({"inputs": [{"name": "latent"}]}, "missing required field `shape` - at `$.inputs[0]`"),
+        ({"outputs": [{"name": "image", "parameters": {"binary_data": True}}]}, "outputs come as JSON only"),
+        ([], "Expected `object`, got `array`"),
+    ],
+)
+def test_a_bad_request_is_a_400_with_the_reason(client, request_, message):
+    answer = client.post(INFER, json=request_)
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error"}
+    assert message in answer.json()["error"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"id": "\xff"}', b"\x00"])
+def test_a_body_that_is_no_json_is_a_400(client, body):
+    answer = client.post(INFER, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("the body is not an inference request in JSON: ")
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data", "expected"),
+    [
+        ("FP32", [1, 2.5], [1.0, 2.5]),
+        ("FP16", [1, 2], [1.0, 2.0]),
+        ("INT64", [2**63 - 1, -(2**63)], [2**63 - 1, -(2**63)]),
+        ("UINT8", [[0], [255]], [0, 255]),
+        ("BOOL", [True, False], [True, False]),
+    ],
+)
+def test_data_becomes_its_datatype(datatype, data, expected):
+    array = decode_tensor(RequestTensor("x", (2,), datatype, data))
+    assert DATATYPES[array.dtype.name] == datatype
+    assert array.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "data", "message"),
+    [
+        ("BYTES", (1,), ["a"], "datatype 'BYTES': choose from ['BOOL', 'FP16', 'FP32'"),
+        ("FP32", (1,), ["1"], "the data is not all FP32"),
+        ("FP32", (2,), [1, None], "the data is not all FP32"),
+        ("FP32", (1,), [True], "the data is not all FP32"),
+        ("INT64", (1,), [1.5], "the data is not all INT64"),
+        ("INT64", (1,), [2**63], "INT64 holds -9223372036854775808 to 9223372036854775807, the data more"),
+        ("INT64", (1,), [2**70], "the data is not all INT64"),
+        ("UINT8", (1,), [256], "UINT8 holds 0 to 255, the data more"),
+        ("FP32", (1,), [1e39], "FP32 holds"),
+        ("BOOL", (1,), [1], "the data is not all BOOL"),
+        ("FP32", (3,), [[1, 2], [3]], "the data is ragged"),
+        ("FP32", (0, 4), [], "0 numbers do not fill the shape [0, 4]"),
+        ("FP32", (-1, -4), [1, 2, 3, 4], "4 numbers do not fill the shape [-1, -4]"),
+    ],
+)
+def test_data_that_does_not_fit_its_datatype_is_refused(datatype, shape, data, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        decode_tensor(RequestTensor("x", shape, datatype, data))
+
+
+def test_a_large_body_is_a_413_with_or_without_its_length(client):
+    for content in (b" " * (BODY_LIMIT + 1), iter([b" " * 2**20] * 17)):
+        answer = client.post(INFER, content=content)
+        assert answer.status_code == 413
+        assert answer.json() == {"error": f"the body is larger than {BODY_LIMIT} bytes: send fewer rows in one request"}
+    assert client.post(INFER, content=b" " * BODY_LIMIT).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["dcgan", "tanh-model%00", "%2e%2e", "card.json"])
+@pytest.mark.parametrize("end", ["", "/ready"])
+def test_an_unknown_model_is_a_404_with_the_good_names(client, name, end):
+    answer = client.get(f"/v2/models/{name}{end}")
+    assert answer.status_code == 404
+    assert "['mirror-model', 'tanh-model']" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v2/models/..%2f..%2fetc%2fpasswd", "/v2/models/a/b/c/infer"])
+def test_an_unknown_page_is_a_404_in_json(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert "there is no such page: try /v2/models/NAME with a NAME of ['mirror-model'" in answer.json()["error"]
+
+
+def test_a_wrong_method_is_a_405_in_json(client):
+    answer = client.get(INFER)
+    assert (answer.status_code, answer.json()) == (405, {"error": "Method Not Allowed"})
+
+
+def test_a_failure_of_the_server_shows_no_trace(client, caplog):
+    def broken(feeds):
+        raise RuntimeError("secret detail")
+
+    client.app.state.models["tanh-model"].pipelines["generate"].run = broken
+    answer = client.post(INFER, json={"inputs": [tensor(latents(1))]})
+    assert (answer.status_code, answer.json()) == (500, {"error": "the server failed; its log says why"})
+    assert client.get("/v2/health/live").status_code == 200
+
+
+def test_an_answer_that_json_cannot_say_is_a_500(client):
+    run = {"image": np.full((1, 8, 8, 1), np.nan, np.float32)}
+    client.app.state.models["tanh-model"].pipelines["generate"].run = lambda feeds: run
+    assert client.post(INFER, json={"inputs": [tensor(latents(1))]}).status_code == 500
+
+
+def test_health_answers_while_a_model_runs(client):
+    started, release = threading.Event(), threading.Event()
+    pipeline = client.app.state.models["tanh-model"].pipelines["generate"]
+    run = pipeline.run
+
+    def slow(feeds):
+        started.set()
+        assert release.wait(30)
+        return run(feeds)
+
+    pipeline.run = slow
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.post, INFER, json={"inputs": [tensor(latents(1))]})
+        assert started.wait(30)
+        assert client.get("/v2/health/live").json() == {"live": True}
+        assert not answer.done()
+        release.set()
+        assert answer.result().status_code == 200
+
+
+def test_many_requests_at_once_each_get_their_own_answer(client, tanh_model):
+    def ask(seed):
+        return array_of(client.post(INFER, json={"parameters": {"count": 2, "seed": seed}}).json()["outputs"][0])
+
+    pipeline = Pipeline.from_directory(tanh_model)
+    with ThreadPoolExecutor(8) as pool:
+        for seed, images in enumerate(pool.map(ask, range(24))):
+            np.testing.assert_array_equal(images, pipeline.sample(2, seed, output_type="float32"))
+
+
+def test_a_directory_that_cannot_be_served_is_named(models, tanh_model, edit_card, tmp_path, caplog):
+    with pytest.raises(CardError, match="there is no such directory of models"):
+        create_app(tmp_path / "none")
+    with pytest.raises(CardError, match="no model to serve: each is a subdirectory with a card"):
+        create_app(tanh_model)
+    edit_card(tanh_model, '"tanh-model"', '"mirror-model"')
+    with pytest.raises(CardError, match=r"tanh-model/card\.json: a second model named 'mirror-model'"):
+        create_app(models)
+
+
+def test_a_model_without_a_graph_is_left_out_aloud(models, tanh_model, edit_card, caplog):
+    edit_card(tanh_model, '"default_ability": "generate"', '"default_ability": "reconstruct"')
+    assert list(create_app(models).state.models) == ["mirror-model"]
+    assert "tanh-model: not served: its default ability has no ONNX file" in caplog.text
+
+
+def run_main(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    return code, capsys.readouterr().err
+
+
+def test_a_broken_model_stops_the_start_with_one_line(models, tanh_model, capsys):
+    path = tanh_model / "encode.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    code, error = run_main(capsys, "--models", models, "--port", 0)
+    assert code == 2
+    size = path.stat().st_size
+    assert error == f"serving: {path}: truncated: expected {size + 1} bytes, found {size}\n"
+
+
+def test_no_models_stop_the_start(tmp_path, capsys):
+    code, error = run_main(capsys, "--models", tmp_path, "--port", 0)
+    assert (code, error) == (
+        2,
+        f"serving: {tmp_path}: no model to serve: each is a subdirectory with a card.json\n",
+    )
+
+
+def test_a_port_in_use_stops_the_start(models, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, error = run_main(capsys, "--models", models, "--port", port)
+    assert code == 2
+    assert error.startswith(f"serving: cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--port", "65536"), ("--port", "http"), ("--threads", "0")])
+def test_a_bad_option_is_explained(option, value, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([option, value])
+    assert caught.value.code == 2
+    assert f"argument {option}: '{value}': give an integer from" in capsys.readouterr().err
+
+
+def test_without_the_server_extra_the_message_says_what_to_install(models):
+    code = (
+        "import sys; sys.modules['uvicorn'] = None\n"
+        f"from serving.__main__ import main; sys.exit(main(['--models', {str(models)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == 'serving: uvicorn is missing: pip install "generative-zoo[server]"\n'
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_real_server_from_start_to_signal(models, tanh_model, number):
+    command = [sys.executable, "-m", "serving", "--models", str(models), "--port", "0", "--threads", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=models, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            ready = server.stdout.readline()
+            found = re.fullmatch(r"serving on (http://127\.0\.0\.1:\d+): mirror-model, tanh-model\n", ready)
+            assert found, server.stderr.read()
+            request = json.dumps({"id": "1", "parameters": {"count": 2, "seed": 9}}).encode()
+            with urllib.request.urlopen(f"{found[1]}{INFER}", request, timeout=30) as answer:
+                (image,) = json.load(answer)["outputs"]
+            with pytest.raises(urllib.error.HTTPError, match="413"):  # a client that sends everything before it reads
+                urllib.request.urlopen(f"{found[1]}{INFER}", b" " * (BODY_LIMIT + 1), timeout=30)
+            server.send_signal(number)
+            rest, error = server.communicate(timeout=30)
+        finally:
+            server.kill()
+    assert (server.returncode, rest, error) == (0, "", "")
+    expected = Pipeline.from_directory(tanh_model).sample(2, 9, output_type="float32")
+    np.testing.assert_array_equal(array_of(image), expected)

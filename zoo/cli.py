@@ -1,0 +1,248 @@
+"""The command `zoo`: list | describe | sample | train | export | serve | demo | doctor."""
+
+import importlib
+import json
+import pkgutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from zoo.presets import UnknownPresetError
+
+FAILED = 1
+MISUSED = 2
+
+Name = Annotated[str, tyro.conf.Positional]
+
+
+def list_(*, json: bool = False, family: str | None = None, pretrained: bool = False) -> None:
+    """List the presets.
+
+    Args:
+        json: print JSON, one record a preset.
+        family: only this family, such as DCGAN.
+        pretrained: only those that come with weights.
+    """
+    from zoo.presets import PRESETS
+    from zoo.pretrained import list_models, shipped_directory
+
+    names = list_models(family=family, pretrained=True if pretrained else None)
+    records: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "family": PRESETS[name].family,
+            "pretrained": shipped_directory(name) is not None,
+            "summary": PRESETS[name].summary,
+        }
+        for name in names
+    ]
+    if json:
+        print_json(records)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("preset", "family", "weights", "what it is")
+    for record in records:
+        table.add_row(record["name"], record["family"], "yes" if record["pretrained"] else "train", record["summary"])
+    Console().print(table)
+
+
+def describe(name: Name, *, json: bool = False) -> None:
+    """Say what a preset is: paper, data, inputs and outputs, scores.
+
+    Args:
+        name: a preset.
+        json: print JSON.
+    """
+    from zoo.pretrained import describe as describe_preset
+    from zoo.pretrained import local_directory
+
+    record = describe_preset(name)
+    directory = local_directory(name)
+    if json or directory is None:
+        print_json(record)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from serving.card import read_card
+    from zoo.model_card import model_card
+
+    Console().print(Markdown(model_card(read_card(directory))))
+
+
+def sample(
+    name: Name,
+    *,
+    count: int = 16,
+    seed: int = 0,
+    out: Path = Path("samples.png"),
+    labels: tuple[str, ...] = (),
+    format: Literal["onnx", "keras", "saved_model"] = "onnx",
+) -> None:
+    """Draw pictures from a pretrained preset; through ONNX Runtime, without TensorFlow, unless --format says otherwise.
+
+    Args:
+        name: a preset, or the path of an exported directory.
+        count: how many.
+        seed: picture i of a seed is always the same.
+        out: .png for one grid, .npy for the array (count, height, width, channels) uint8.
+        labels: classes, by name or number, for a preset that takes them.
+        format: what runs it.
+    """
+    import numpy as np
+
+    from serving.sampler import grid, to_pil
+    from zoo.pretrained import load_pretrained
+
+    if count < 1:
+        raise ValueError(f"--count {count}: choose at least 1.")
+    if out.suffix not in (".png", ".npy"):
+        raise ValueError(f"--out {out}: choose a name that ends in .png (one grid) or .npy (an array).")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no directory {out.parent}.")
+    choices: dict[str, Any] = {"labels": [int(x) if x.isdigit() else x for x in labels]} if labels else {}
+    images = load_pretrained(name, format=format).sample(count, seed, **choices)
+    if out.suffix == ".npy":
+        np.save(out, images)
+    else:
+        to_pil(grid(images)[None])[0].save(out)
+    print(out)
+
+
+def export(
+    name: Name, *, out: Path, format: tuple[Literal["onnx", "saved_model"], ...] = ("onnx", "saved_model")
+) -> None:
+    """Write a pretrained preset's weights as ONNX, SavedModel or both, checked against Keras.
+
+    Args:
+        name: a preset, or the path of an exported directory.
+        out: the directory to write; it must not exist yet.
+        format: which formats.
+    """
+    from zoo.pretrained import MissingExtraError, find_directory, load_keras
+
+    if out.exists():
+        raise ValueError(f"--out {out} exists already: choose another name.")
+    from serving.card import read_card
+
+    directory = find_directory(name)
+    card = read_card(directory)
+    model = load_keras(directory, card)
+    try:
+        from zoo.export import export as export_model
+    except ImportError as error:
+        raise MissingExtraError("zoo export", "train", error) from None
+    from zoo.presets import find_preset
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    export_model(model, out, preset=find_preset(card.name), data=card.data, recipe=card.recipe, formats=format)
+    print(out)
+
+
+def doctor(*, json: bool = False) -> None:
+    """Say what is installed, which devices are really used, and what conflicts.
+
+    Args:
+        json: print JSON.
+    """
+    from zoo.doctor import examine, show
+
+    report = examine()
+    if json:
+        print_json(report)
+    else:
+        show(report)
+    if report["conflicts"]:
+        sys.exit(FAILED)
+
+
+def demo(*, out: Path = Path("demo"), steps: int = 600, open: bool = False) -> None:
+    """Sample, train, export and serve once, with everything to look at in demo/index.html.
+
+    Args:
+        out: directory to write.
+        steps: train steps of the small DCGAN; 600 take one to two minutes on two cores.
+        open: show the page in the browser when done.
+    """
+    from zoo.demo import run
+
+    page = run(out, steps)
+    if open:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
+
+
+def recipes() -> dict[str, str]:
+    """Preset -> the module of its recipe."""
+    import recipes as package
+
+    skipped = {"recipe", "data", "pictures", "training", "run_directory"}
+    modules = [info.name for info in pkgutil.iter_modules(package.__path__) if info.name not in skipped]
+    return {module.replace("_", "-"): f"recipes.{module}" for module in modules}
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train a preset's recipe: `zoo train NAME --help` shows its options; the same as `python recipes/NAME.py`."""
+    known = recipes()
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: zoo train NAME [options]\n\nrecipes: {', '.join(sorted(known))}\n\nzoo train NAME --help")
+        sys.exit(0 if arguments else MISUSED)
+    name = arguments[0]
+    if name not in known:
+        raise UnknownPresetError(name, known)
+    module = importlib.import_module(known[name])
+    module.recipe.main(arguments[1:], prog=f"zoo train {name}", description=module.__doc__)
+
+
+def serve(arguments: Sequence[str]) -> None:
+    """Serve exported models over HTTP: `zoo serve --help` shows its options; the same as `python -m serving`."""
+    from serving.__main__ import main as serve_main
+
+    sys.exit(serve_main(list(arguments)))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_,
+    "describe": describe,
+    "sample": sample,
+    "train": train,
+    "export": export,
+    "serve": serve,
+    "doctor": doctor,
+    "demo": demo,
+}
+FORWARDED = ("train", "serve")  # they read options of their own
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; an error the user can mend is one line on stderr and exit status 1."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments and arguments[0] in FORWARDED:
+            COMMANDS[arguments[0]](arguments[1:])
+            return
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="zoo",
+            args=arguments,
+            description="A zoo of generative models that trains, exports and serves.",
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except (ValueError, LookupError, ImportError, OSError, RuntimeError) as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def print_json(value: Any) -> None:
+    """Indented JSON on standard output."""
+    print(json.dumps(value, indent=2, default=str))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Adversarial losses, as pairs of pure functions of the discriminator's logits.
+
+Every function takes logits, (batch, ...) float, unbounded, and returns one loss a row, (batch,); a discriminator that
+answers with a map of logits (a patch discriminator) has them averaged within the row first. Minimise all of them.
+D(x) = sigmoid(logits).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from keras import ops
+
+Tensor = Any
+
+
+def per_row(values: Tensor) -> Tensor:
+    """Mean over every axis but the first: (batch, ...) -> (batch,)."""
+    return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1)), axis=1)
+
+
+def minimax_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-log D(x) - log(1 - D(G(z)))  (GAN, eq. 1, negated)."""
+    return per_row(ops.softplus(-real_logits)) + per_row(ops.softplus(fake_logits))
+
+
+def minimax_generator_loss(fake_logits: Tensor) -> Tensor:
+    """log(1 - D(G(z)))  (GAN, eq. 1 and Algorithm 1, as published)."""
+    return -per_row(ops.softplus(fake_logits))
+
+
+def non_saturating_generator_loss(fake_logits: Tensor) -> Tensor:
+    """-log D(G(z))  (GAN, section 3: the same fixed point, stronger gradients early on)."""
+    return per_row(ops.softplus(-fake_logits))
+
+
+def least_squares_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """1/2 (D(x) - 1)^2 + 1/2 D(G(z))^2, D the bare logit  (LSGAN, arXiv:1611.04076, eq. 9)."""
+    return 0.5 * per_row(ops.square(real_logits - 1.0)) + 0.5 * per_row(ops.square(fake_logits))
+
+
+def least_squares_generator_loss(fake_logits: Tensor) -> Tensor:
+    """1/2 (D(G(z)) - 1)^2, D the bare logit  (LSGAN, eq. 9)."""
+    return 0.5 * per_row(ops.square(fake_logits - 1.0))
+
+
+def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """max(0, 1 - D(x)) + max(0, 1 + D(G(z))), D the bare logit  (SN-GAN, arXiv:1802.05957, eq. 16)."""
+    return per_row(ops.relu(1.0 - real_logits)) + per_row(ops.relu(1.0 + fake_logits))
+
+
+def wasserstein_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """D(G(z)) - D(x), D the critic's bare output  (WGAN, arXiv:1701.07875, Algorithm 1, negated)."""
+    return per_row(fake_logits) - per_row(real_logits)
+
+
+def wasserstein_generator_loss(fake_logits: Tensor) -> Tensor:
+    """-D(G(z)), D the bare output  (WGAN, Algorithm 1; the hinge game's too: SN-GAN, eq. 17)."""
+    return -per_row(fake_logits)
+
+
+def probability(logits: Tensor) -> Tensor:
+    """D(x) where the loss makes it the probability that x is real."""
+    return ops.sigmoid(logits)
+
+
+def bare(logits: Tensor) -> Tensor:
+    """D(x) where the loss takes the logit itself."""
+    return logits
+
+
+class AdversarialLoss(NamedTuple):
+    """The two sides of one game, and what its D(x) is."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+    score: Callable[[Tensor], Tensor]
+
+
+ADVERSARIAL_LOSSES = {
+    "minimax": AdversarialLoss(minimax_discriminator_loss, minimax_generator_loss, probability),
+    "non_saturating": AdversarialLoss(minimax_discriminator_loss, non_saturating_generator_loss, probability),
+    "least_squares": AdversarialLoss(least_squares_discriminator_loss, least_squares_generator_loss, bare),
+    "hinge": AdversarialLoss(hinge_discriminator_loss, wasserstein_generator_loss, bare),
+    "wasserstein": AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss, bare),
+}
+
+
+def choose(argument: str, key: str, table: dict[str, Any]) -> Any:
+    """`table[key]`, or a ValueError that names the argument and the keys there are."""
+    if key not in table:
+        raise ValueError(f"{argument}={key!r}: choose from {sorted(table)}.")
+    return table[key]

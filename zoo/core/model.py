@@ -1,0 +1,356 @@
+"""`GenerativeModel`: what every family shares, and the only abstract base.
+
+A family gives its networks, its players (who moves which networks), its losses and a `train_step` that reads like the
+paper's algorithm. The base gives the rest: updates that are right on any number of replicas, noise that does not
+depend on them, averages, the step counter, metrics, sampling, configuration and saved state.
+"""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from serving.card import Ability as AbilityCard
+from serving.card import Feed, Input, Kind, Output
+from serving.sampler import OutputType, Sampler
+from zoo.core import noise, step
+
+Tensor = Any
+
+
+@dataclass(frozen=True, eq=False)
+class Ability:
+    """One exported graph.
+
+    Args:
+        network: functional, float32, with named inputs and outputs and no random op.
+        feeds: what feeds each input, by name (`serving.card.Input.feed`).
+        kinds: what each output is, by name (`serving.card.Output.kind`).
+        ranges: value range of an input or output, by name, where it is bounded.
+    """
+
+    network: keras.Model
+    feeds: Mapping[str, Feed]
+    kinds: Mapping[str, Kind]
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def card(self, file: str | None = None) -> AbilityCard:
+        """The same as plain data, for card.json."""
+        inputs = tuple(
+            Input(tensor.name, tensor.dtype, free(tensor.shape), self.feeds[tensor.name], self.ranges.get(tensor.name))
+            for tensor in self.network.inputs
+        )
+        outputs = tuple(
+            Output(
+                name,
+                tensor.dtype,
+                free(tensor.shape),
+                self.kinds[name],
+                self.ranges.get(name),
+                layout="NHWC" if self.kinds[name] == "image" else None,
+            )
+            for name, tensor in zip(self.output_names, self.network.outputs, strict=True)
+        )
+        return AbilityCard(inputs, outputs, file)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the network's outputs: those of the layers that make them."""
+        return list(self.network.output_names)
+
+    def __call__(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by input name -> tensors by output name, in inference mode."""
+        tensors = [feeds[tensor.name] for tensor in self.network.inputs]
+        outputs = self.network(tensors if len(tensors) > 1 else tensors[0], training=False)
+        return dict(zip(self.output_names, keras.tree.flatten(outputs), strict=True))
+
+    def signature(self) -> list[tf.TensorSpec]:
+        """The inputs, with a free batch dimension."""
+        return [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in self.network.inputs]
+
+
+def free(shape: Sequence[int | None]) -> tuple[int | str, ...]:
+    """A Keras shape with its free dimensions named: the first is the batch, then height and width."""
+    names = ("batch", "height", "width")
+    return tuple(names[axis] if size is None else size for axis, size in enumerate(shape))
+
+
+class GenerativeModel(keras.Model, ABC):
+    """Abstract base of every model; a concrete model is final.
+
+    A constructor takes plain data only, builds functional networks, and ends with `self.finish(...)`.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep the constructor's arguments, so that `get_config` cannot drift from it."""
+        instance = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)
+        bound.apply_defaults()
+        instance.__dict__["_arguments"] = dict(list(bound.arguments.items())[1:])
+        return instance
+
+    def finish(self, *trackers: str, averages: Mapping[str, tuple[keras.Model, keras.Model]] | None = None) -> None:
+        """The last line of a constructor.
+
+        Args:
+            trackers: names of the metrics that `record` takes.
+            averages: name -> (network, the network of the same build that follows its moving average).
+        """
+        self._trackers = {name: keras.metrics.Mean(name) for name in trackers}
+        self._averages = dict(averages or {})
+        for live, average in self._averages.values():
+            average.trainable = False
+            average.set_weights(live.get_weights())
+        self.step = tf.Variable(
+            0, trainable=False, dtype=tf.int64, name="step", aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
+        self._seed = 0
+        self.train_function: Callable[[Any], dict[str, Tensor]] | None = None
+        self.built = True
+
+    # What a family gives
+
+    @property
+    @abstractmethod
+    def players(self) -> Mapping[str, Sequence[keras.Model]]:
+        """Player -> the networks it moves; no network belongs to two players."""
+
+    @abstractmethod
+    def abilities(self) -> Mapping[str, Ability]:
+        """Name -> what the model can do once exported; the first is the default."""
+
+    @abstractmethod
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        """One step of the algorithm; ends with `return self.record(...)`."""
+
+    @abstractmethod
+    def diagnose(self, real: Tensor, held_out: Tensor) -> dict[str, Tensor]:
+        """Scalars that compare training pictures with held-out ones, both (count, height, width, channels)."""
+
+    # Configuration
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, as plain data."""
+        return dict(self._arguments)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Self:
+        """The model that `get_config` described, with fresh weights."""
+        return cls(**config)
+
+    def compile(
+        self,
+        *,
+        seed: int = 0,
+        steps_per_execution: int = 1,
+        run_eagerly: bool = False,
+        jit_compile: bool = False,
+        **optimizers: keras.optimizers.Optimizer,
+    ) -> None:
+        """Give every player its optimizer, built at once.
+
+        Args:
+            seed: of all training noise, 0 <= seed < 2**63.
+            steps_per_execution: train steps a call of the compiled function.
+            run_eagerly: run without compiling, for debugging.
+            jit_compile: XLA. It draws other noise for the same seed and does not work on several replicas.
+            **optimizers: player -> optimizer, one each.
+
+        Raises:
+            ValueError: a player without an optimizer, an optimizer without a player, one optimizer for two.
+        """
+        if set(optimizers) != set(self.players):
+            raise ValueError(
+                f"compile() got optimizers for {sorted(optimizers)}; {type(self).__name__} has the players "
+                f"{sorted(self.players)}, each with an optimizer of its own."
+            )
+        if len({id(optimizer) for optimizer in optimizers.values()}) < len(optimizers):
+            raise ValueError("two players share one optimizer: give each its own, its state is the player's.")
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"seed={seed}: choose 0 <= seed < 2**63.")
+        super().compile(
+            optimizer=None,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+        )
+        self._seed = seed
+        with self.distribute_strategy.scope():
+            for player, optimizer in optimizers.items():
+                optimizer.build(self.variables_of(player))
+                step.without_reduction(optimizer)
+        self.player_optimizers = optimizers
+
+    # The train step's vocabulary
+
+    def draws(self, data: Any) -> noise.Draws:
+        """This step's random numbers; layers that need noise take theirs from the same object."""
+        draws = noise.Draws(self._seed, self.step.read_value(), rows_of(data))
+        noise.activate(draws)
+        return draws
+
+    def hold(self, player: str, forward: Callable[[], Tensor]) -> step.Held:
+        """Run a forward pass of `player` and keep it open for `improve(..., through=held)`."""
+        return step.hold(player, self.variables_of(player), forward, noise.active().moves[player])
+
+    def direction(self, player: str, loss: step.Loss, through: step.Held | None = None) -> step.Direction:
+        """Where `player` would move to lower `loss`, without moving it."""
+        if through is not None and (through.player, through.moves) != (player, noise.active().moves[player]):
+            raise ValueError(
+                f"the pass held for {through.player!r} can't improve {player!r}: a held pass serves its own player, "
+                "and only until that player moves."
+            )
+        return step.direction(player, self.variables_of(player), loss, through)
+
+    def follow(self, move: step.Direction) -> step.Rows:
+        """Make the update; returns the loss's rows."""
+        step.follow(move, self.player_optimizers[move.player], self.variables_of(move.player))
+        noise.active().moves[move.player] += 1
+        return move.rows
+
+    def improve(self, player: str, loss: step.Loss, through: step.Held | None = None) -> step.Rows:
+        """Move `player` against the gradient of `loss`, the mean over the global batch; returns the loss's rows."""
+        return self.follow(self.direction(player, loss, through))
+
+    def record(self, **rows: Tensor) -> dict[str, Tensor]:
+        """Add one value a row to each metric; returns the metrics' results on this replica."""
+        if set(rows) != set(self._trackers):
+            raise ValueError(f"record() got {sorted(rows)}; the constructor announced {sorted(self._trackers)}.")
+        for name, values in rows.items():
+            self._trackers[name].update_state(values)
+        return {name: tracker.result() for name, tracker in self._trackers.items()}
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Exactly what `record` fills."""
+        return list(self._trackers.values())
+
+    def variables_of(self, player: str) -> list[keras.Variable]:
+        """The variables that `player` moves."""
+        return [variable for network in self.players[player] for variable in network.trainable_variables]
+
+    @property
+    def average_decay(self) -> float | None:
+        """Decay of the moving averages a step; None where there are none."""
+        return self._arguments.get("average_decay")
+
+    # Training under any strategy
+
+    def make_train_function(self, force: bool = False) -> Callable[[Any], dict[str, Tensor]]:
+        """iterator -> the metrics over all replicas, after `steps_per_execution` steps.
+
+        Keras' own averages replicas' results, and fails on several workers and on several steps an execution.
+        """
+        if self.train_function is not None and not force:
+            return self.train_function
+        strategy = self.distribute_strategy
+
+        def run_step(data: Any) -> None:
+            self.train_step(data)
+            self._follow_averages()
+            self.step.assign_add(1)
+
+        def train(iterator: Any) -> dict[str, Tensor]:
+            for _ in tf.range(self.steps_per_execution):
+                strategy.run(run_step, (next(iterator),))
+            return {metric.name: metric.result() for metric in self.metrics}
+
+        self.train_function = train if self.run_eagerly else tf.function(train, jit_compile=self.jit_compile)
+        return self.train_function
+
+    def _follow_averages(self) -> None:
+        """Average += (1 - decay) (live - average), batch-norm statistics included.
+
+        The decay starts low, min(decay, (1 + t) / (10 + t)) at step t, so that early averages forget the random start.
+        """
+        if not self._averages:
+            return
+        done = tf.cast(self.step.read_value(), tf.float32)
+        decay = tf.minimum(self.average_decay, (1.0 + done) / (10.0 + done))
+        for live, average in self._averages.values():
+            for source, target in zip(live.weights, average.weights, strict=True):
+                difference = target.value - source.value
+                target.assign(target.value - difference * tf.cast(1.0 - decay, difference.dtype))
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the constructor has built everything (Keras would run the model on a real batch, keras#20164)."""
+
+    # Saved state
+
+    def state(self) -> tf.train.Checkpoint:
+        """Everything a resumed run needs: networks, averages, every optimizer, the step."""
+        return tf.train.Checkpoint(model=self)
+
+    def exported_weights(self) -> dict[str, keras.Variable]:
+        """Path -> variable of every network, the averages standing in for the networks they follow."""
+        followed = {id(live): average for live, average in self._averages.values()}
+        return {
+            f"{network.name}/{variable.path}": variable
+            for networks in self.players.values()
+            for network in networks
+            for variable in followed.get(id(network), network).weights
+        }
+
+    def adopt_averages(self) -> None:
+        """Set every averaged network to its average, as after loading exported weights."""
+        for live, average in self._averages.values():
+            live.set_weights(average.get_weights())
+
+    # Sampling
+
+    def run_ability(self, name: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one ability: arrays by input name -> arrays by output name."""
+        outputs = self._ability_functions[name](dict(feeds))
+        return {key: value.numpy() for key, value in outputs.items()}
+
+    def sample(
+        self, count: int, seed: int = 0, *, output_type: OutputType = "uint8", batch_size: int = 64, **choices: Any
+    ) -> Any:
+        """Draw pictures; picture i depends on (seed, i) alone.
+
+        Args:
+            count: how many.
+            seed: 0 <= seed < 2**64.
+            output_type: "uint8" or "float32", an array (count, height, width, channels); "pil", a list of pictures.
+            batch_size: pictures a call of the network.
+            **choices: what else the ability takes, such as `labels`.
+        """
+        ability = self.abilities()["generate"].card()
+        sampler = Sampler(ability, lambda feeds: self.run_ability("generate", feeds), batch_size=batch_size)
+        return sampler.sample(count, seed, output_type=output_type, **choices)
+
+    @cached_property
+    def _ability_functions(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Tensor]]]:
+        return {
+            name: tf.function(ability, input_signature=[{spec.name: spec for spec in ability.signature()}])
+            for name, ability in self.abilities().items()
+        }
+
+
+def images_of(data: Any) -> Tensor:
+    """The pictures of a batch: a tensor, the first of a tuple, or the entry "image" of a dictionary."""
+    if isinstance(data, Mapping):
+        return data["image"]
+    return data[0] if isinstance(data, (tuple, list)) else data
+
+
+def rows_of(data: Any) -> Tensor:
+    """Row numbers in the global batch, (batch,) int64: the entry "row", or 0, 1, ... on a single replica.
+
+    Raises:
+        ValueError: several replicas and no row numbers: each would draw the same noise.
+    """
+    if isinstance(data, Mapping) and "row" in data:
+        return data["row"]
+    if step.replicas_in_sync() > 1:
+        raise ValueError(
+            'training on several replicas needs the global row numbers in the data, {"image": ..., "row": ...}; '
+            "recipes.data.batches gives them."
+        )
+    return tf.range(tf.shape(images_of(data))[0], dtype=tf.int64)

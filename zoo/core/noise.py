@@ -1,0 +1,84 @@
+"""Training noise: a function of (seed, step, draw, global row), the same on one device and on many.
+
+Philox turns a key and a 128-bit counter into numbers. Here the key is the run's seed, the counter's upper half names
+the draw (step and number within the step), and its lower half is the position in the global batch. A replica that
+holds rows 16 to 31 moves the counter ahead to row 16 and draws its own rows only: no collective, no wasted numbers.
+"""
+
+import threading
+from collections import Counter
+from typing import Any
+
+import tensorflow as tf
+
+PHILOX = 1  # tf.random.Algorithm.PHILOX
+VALUES_PER_COUNT = 4  # Philox 4x32: each count of the counter gives four 32-bit values
+DRAWS_PER_STEP = 2**16
+
+Tensor = Any
+
+_active = threading.local()  # MirroredStrategy traces each replica in a thread of its own
+
+
+class Draws:
+    """The random numbers of one train step on one replica; every call is a new draw.
+
+    Args:
+        seed: the run's seed, 0 <= seed < 2**63.
+        step: int64 scalar, the number of train steps done.
+        rows: (batch,) int64, this replica's row numbers in the global batch: consecutive, as `tf.distribute` splits.
+    """
+
+    def __init__(self, seed: int, step: Tensor, rows: Tensor):
+        self.moves: Counter[str] = Counter()  # updates a player has made in this step: read by `hold`
+        self._seed = seed
+        self._step = step
+        self._rows = rows
+        self._count = 0
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers, (batch, *shape) float32."""
+        return self._draw(tf.raw_ops.StatelessRandomNormalV2, shape)
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Uniform numbers in [low, high), (batch, *shape) float32."""
+        return low + (high - low) * self._draw(tf.raw_ops.StatelessRandomUniformV2, shape)
+
+    def _draw(self, op: Any, shape: tuple[int, ...]) -> Tensor:
+        if self._count >= DRAWS_PER_STEP:
+            raise ValueError(f"a train step made more than {DRAWS_PER_STEP} draws of noise.")
+        size = 1
+        for dimension in shape:
+            size *= dimension
+        counts_per_row = -(-size // VALUES_PER_COUNT)
+        first = tf.cast(self._rows[0], tf.uint64) * counts_per_row
+        draw = tf.cast(self._step, tf.uint64) * DRAWS_PER_STEP + self._count
+        self._count += 1
+        rows = tf.shape(self._rows)[0]
+        values = op(
+            shape=[rows, counts_per_row * VALUES_PER_COUNT],
+            key=tf.constant([self._seed], tf.uint64),
+            counter=tf.stack([first, draw]),
+            alg=PHILOX,
+        )
+        return tf.reshape(values[:, :size], [rows, *shape])
+
+
+def activate(draws: Draws) -> None:
+    """Make `draws` what `active` returns on this thread."""
+    _active.draws = draws
+
+
+def active() -> Draws:
+    """The draws of the train step under way on this thread, for layers that need noise (dropout).
+
+    Raises:
+        RuntimeError: no train step has begun on this thread.
+    """
+    draws = getattr(_active, "draws", None)
+    if draws is None:
+        raise RuntimeError(
+            "a layer that draws noise was called with training=True outside a train step; "
+            "call it with training=False, or call GenerativeModel.draws(data) first."
+        )
+    return draws

@@ -1,0 +1,252 @@
+"""Keras -> weights, ONNX and SavedModel, with a card; checked against each other or not written at all."""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tensorflow as tf
+from onnx import TensorProto, helper, numpy_helper
+
+from serving.card import DRAWN_FEEDS, Card, Data, File, Input, encode_card
+from serving.sampler import draw, grid, to_pil
+from serving.session import Session
+from zoo.core.model import Ability, GenerativeModel
+from zoo.core.weights import read_weights, write_weights
+from zoo.model_card import model_card
+from zoo.presets import Preset
+
+OPSET = 18  # the newest that tf2onnx 1.17 writes
+TOLERANCE = 1e-4  # of the output's range
+CHECKED_BATCHES = (1, 3)
+FORMATS = ("onnx", "saved_model")
+LICENCE = "Apache-2.0"
+SHOWN = 64  # pictures of samples.png
+SMALL = 64  # initializers of fewer values stay float32: casting them saves nothing
+VERSIONS = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
+
+
+class ExportError(RuntimeError):
+    """The formats do not agree, or one can't be written; no file is left behind."""
+
+
+def export(
+    model: GenerativeModel,
+    directory: Path,
+    *,
+    preset: Preset,
+    data: Data,
+    recipe: Mapping[str, Any],
+    formats: Sequence[str] = FORMATS,
+) -> Card:
+    """Write `directory`: model.weights.h5, <ability>.onnx, saved_model/1/, samples.png, README.md, card.json.
+
+    The weights are rounded to float16 first, so that every format and every score is of the same numbers.
+
+    Args:
+        model: trained; it is not changed.
+        directory: replaced as a whole when everything has been written and checked.
+        preset: what the model is.
+        data: what it was trained on.
+        recipe: how: plain data for the card.
+        formats: of `FORMATS`; the weights are always written.
+
+    Raises:
+        ExportError: the formats differ by more than 1e-4 of an output's range.
+        ValueError: an unknown format.
+    """
+    unknown = sorted(set(formats) - set(FORMATS))
+    if unknown:
+        raise ValueError(f"formats={unknown}: choose from {list(FORMATS)}.")
+    partial = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        card = _write(model, partial, preset, data, recipe, formats)
+        replace_directory(partial, directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return card
+
+
+def _write(
+    model: GenerativeModel,
+    directory: Path,
+    preset: Preset,
+    data: Data,
+    recipe: Mapping[str, Any],
+    formats: Sequence[str],
+) -> Card:
+    twin = rounded_twin(model, directory / "model.weights.h5")
+    abilities = dict(twin.abilities())
+    files = {name: f"{name}.onnx" if "onnx" in formats else None for name in abilities}
+    if "onnx" in formats:
+        for name, ability in abilities.items():
+            write_onnx(ability, directory / f"{name}.onnx", rounded=True)
+    if "saved_model" in formats:
+        write_saved_model(abilities, directory / "saved_model" / "1")
+    for name, ability in abilities.items():
+        check_agreement(name, ability, directory, formats)
+    if "generate" in abilities:
+        picture = grid(twin.sample(SHOWN, seed=0))
+        to_pil(picture[None])[0].save(directory / "samples.png", optimize=True)
+    card = Card(
+        name=preset.name,
+        family=preset.family,
+        paper=preset.paper,
+        licence=LICENCE,
+        summary=preset.summary,
+        data=data,
+        model={"class": preset.model, "arguments": model.get_config()},
+        recipe=dict(recipe),
+        abilities={name: ability.card(files[name]) for name, ability in abilities.items()},
+        default_ability=next(iter(abilities)),
+        files=described(directory),
+        versions={package: version(package) for package in VERSIONS} | {"opset": str(OPSET)},
+    )
+    (directory / "README.md").write_text(model_card(card), encoding="utf-8")
+    (directory / "card.json").write_bytes(encode_card(card))
+    return card
+
+
+def rounded_twin(model: GenerativeModel, path: Path) -> GenerativeModel:
+    """Write the weights, rounded to float16, to `path`; returns an uncompiled model that has exactly those."""
+    write_weights(path, model.exported_weights())
+    twin = type(model).from_config(model.get_config())
+    read_weights(path, twin.exported_weights())
+    twin.adopt_averages()
+    return twin
+
+
+def write_saved_model(abilities: Mapping[str, Ability], directory: Path) -> None:
+    """One signature an ability, and `serving_default`, which is the first.
+
+    `keras.export.ExportArchive` would store every variable twice: once as Keras' and once as TensorFlow's.
+    """
+    module = tf.Module()
+    module.variables_held = [variable.value for ability in abilities.values() for variable in ability.network.weights]
+    signatures = {
+        name: tf.function(flat_function(ability), input_signature=ability.signature()).get_concrete_function()
+        for name, ability in abilities.items()
+    }
+    signatures["serving_default"] = next(iter(signatures.values()))
+    tf.saved_model.save(module, str(directory), signatures=signatures)
+
+
+def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
+    """One graph, its free dimension called "batch".
+
+    Args:
+        ability: what to write.
+        path: of the file.
+        rounded: the weights hold float16 values: store them as such, with a cast to float32 in the graph.
+    """
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    function = tf.function(flat_function(ability), input_signature=ability.signature())
+    graph, _ = tf2onnx.convert.from_function(function, input_signature=ability.signature(), opset=OPSET)
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    if rounded:
+        store_as_float16(graph)
+    graph.producer_name = "generative-zoo"
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, str(path))
+
+
+def flat_function(ability: Ability) -> Any:
+    """The ability as a function of its inputs in order, as signatures want it."""
+    names = [spec.name for spec in ability.signature()]
+    return lambda *tensors: ability(dict(zip(names, tensors, strict=True)))
+
+
+def store_as_float16(graph: onnx.ModelProto) -> None:
+    """Store every large float32 initializer that float16 holds exactly as float16, followed by a cast.
+
+    ONNX Runtime folds the casts when it opens the file: the arithmetic stays float32.
+    """
+    kept, casts = [], []
+    for tensor in graph.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        exact = array.dtype == np.float32 and array.size >= SMALL and bool((array == array.astype(np.float16)).all())
+        if not exact:
+            kept.append(tensor)
+            continue
+        stored = f"{tensor.name}_float16"
+        kept.append(numpy_helper.from_array(array.astype(np.float16), stored))
+        casts.append(
+            helper.make_node("Cast", [stored], [tensor.name], name=f"{tensor.name}_cast", to=TensorProto.FLOAT)
+        )
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(kept)
+    nodes = [*casts, *graph.graph.node]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+
+
+def check_agreement(name: str, ability: Ability, directory: Path, formats: Sequence[str]) -> float:
+    """The largest difference between Keras and the written formats, as a share of the output's range.
+
+    Raises:
+        ExportError: it is more than `TOLERANCE`.
+    """
+    runs = {}
+    if "onnx" in formats:
+        runs["ONNX"] = Session(directory / f"{name}.onnx", providers=["CPUExecutionProvider"]).run
+    if "saved_model" in formats:
+        loaded = tf.saved_model.load(str(directory / "saved_model" / "1"))
+        signature = loaded.signatures[name]
+        runs["SavedModel"] = lambda feeds: {
+            key: value.numpy() for key, value in signature(**{k: tf.constant(v) for k, v in feeds.items()}).items()
+        }
+    card = ability.card()
+    worst = 0.0
+    for batch in CHECKED_BATCHES:
+        feeds = {spec.name: example(spec, batch) for spec in card.inputs}
+        expected = {key: value.numpy() for key, value in ability({k: tf.constant(v) for k, v in feeds.items()}).items()}
+        for format_name, run in runs.items():
+            found = run(feeds)
+            for spec in card.outputs:
+                low, high = spec.range or (expected[spec.name].min(), expected[spec.name].max())
+                difference = float(np.abs(found[spec.name] - expected[spec.name]).max()) / max(high - low, 1e-12)
+                if not difference <= TOLERANCE:
+                    raise ExportError(
+                        f"{format_name} differs from Keras by {difference:.1e} of the range of {name}'s output "
+                        f"{spec.name!r} at batch {batch}; at most {TOLERANCE} is allowed."
+                    )
+                worst = max(worst, difference)
+    return worst
+
+
+def example(spec: Input, batch: int) -> np.ndarray:
+    """An input to compare formats on: as sampling draws it, or pictures of uniform noise."""
+    if spec.feed in DRAWN_FEEDS:
+        return draw(spec, range(batch), seed=0)
+    low, high = spec.range or (-1.0, 1.0)
+    shape = [batch if size == "batch" else 64 if isinstance(size, str) else size for size in spec.shape]
+    return np.random.default_rng(0).uniform(low, high, shape).astype(spec.dtype)
+
+
+def described(directory: Path) -> dict[str, File]:
+    """sha256 and size of every file below `directory`, but for the empty ones that a SavedModel brings."""
+    return {
+        path.relative_to(directory).as_posix(): File(hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def replace_directory(source: Path, target: Path) -> None:
+    """Rename `source` to `target`; what was there is kept until the new one stands."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.replace(old)
+    source.replace(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,159 @@
+"""GAN (arXiv:1406.2661).  generator = G, discriminator = D, latents = z, discriminator_steps = k of Algorithm 1."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, final
+
+import keras
+from keras import ops
+
+from serving.card import Feed
+from zoo.core.losses import ADVERSARIAL_LOSSES, choose, per_row
+from zoo.core.model import Ability, GenerativeModel, images_of
+from zoo.core.noise import Draws
+from zoo.core.step import Held, Rows
+from zoo.networks import convolutional, mlp
+
+Tensor = Any
+
+ARCHITECTURES = {"dcgan": convolutional, "mlp": mlp}
+PRIORS = {"normal": Draws.normal, "uniform": lambda draws, size: draws.uniform(size, low=-1.0, high=1.0)}
+
+
+@final
+class GAN(GenerativeModel):
+    """Two networks in a game: D tells pictures from G(z), G learns to be mistaken for pictures.
+
+    Args:
+        image_shape: (height, width, channels); pictures are float32 in [-1, 1].
+        latent_dim: length of z.
+        architecture: "dcgan" (arXiv:1511.06434) or "mlp" (the first paper's).
+        width: width of both networks; None for the architecture's own.
+        loss: a pair of `ADVERSARIAL_LOSSES`.
+        discriminator_steps: k, updates of D before one of G, each with pictures and latents of its own.
+        schedule: "alternating" is Algorithm 1, with fresh latents for G's update; "shared" lets G's update reuse the
+            last fakes, scored again by the updated D, and saves a forward pass; "simultaneous" takes both gradients
+            before either player moves.
+        prior: of z: "normal", N(0, 1), or "uniform", U(-1, 1).
+        average_decay: of the moving average of G that is sampled and exported; None for G itself.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent_dim: int = 100,
+        architecture: str = "dcgan",
+        width: int | None = None,
+        loss: str = "non_saturating",
+        discriminator_steps: int = 1,
+        schedule: str = "shared",
+        prior: Literal["normal", "uniform"] = "normal",
+        average_decay: float | None = 0.999,
+    ):
+        super().__init__()
+        build = choose("architecture", architecture, ARCHITECTURES)
+        self.game = choose("loss", loss, ADVERSARIAL_LOSSES)
+        choose("schedule", schedule, SCHEDULES)
+        choose("prior", prior, PRIORS)
+        if discriminator_steps < 1:
+            raise ValueError(f"discriminator_steps={discriminator_steps}: choose at least 1.")
+        self.schedule = schedule
+        self.prior: Feed = prior
+        self.discriminator_steps = discriminator_steps
+        self.latent_dim = latent_dim
+        shape, size = tuple(image_shape), {} if width is None else {"width": width}
+        self.generator = build.generator(shape, latent_dim, **size)
+        self.discriminator = build.discriminator(shape, **size)
+        self.generator_average = self.generator
+        averages = {}
+        if average_decay is not None:
+            self.generator_average = build.generator(shape, latent_dim, **size, name="generator_average")
+            averages = {"generator": (self.generator, self.generator_average)}
+        self.finish("discriminator_loss", "generator_loss", "real_score", "fake_score", averages=averages)
+
+    @property
+    def players(self) -> Mapping[str, Sequence[keras.Model]]:
+        """D and G."""
+        return {"discriminator": (self.discriminator,), "generator": (self.generator,)}
+
+    def abilities(self) -> Mapping[str, Ability]:
+        """generate: latent -> image, by the averaged G."""
+        ranges = {"image": (-1.0, 1.0)} | ({"latent": (-1.0, 1.0)} if self.prior == "uniform" else {})
+        return {"generate": Ability(self.generator_average, {"latent": self.prior}, {"image": "image"}, ranges)}
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """D's side of the game, one value a row, and the scores of both sides."""
+        real_logits = self.discriminator(real, training=True)
+        fake_logits = self.discriminator(fake, training=True)
+        scores = {"real_score": self.scores(real_logits), "fake_score": self.scores(fake_logits)}
+        return self.game.discriminator(real_logits, fake_logits), scores
+
+    def generator_loss(self, fake: Tensor) -> Tensor:
+        """G's side of the game, one value a row."""
+        return self.game.generator(self.discriminator(fake, training=True))
+
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        """Algorithm 1: D moves k times, then G; the schedule says on which fakes G moves."""
+        draws = self.draws(data)
+        *earlier, last = self.turns(images_of(data))
+        for real in earlier:
+            self.improve("discriminator", partial(self.discriminator_loss, real, self.fakes(draws)))
+        fakes = self.hold("generator", partial(self.fakes, draws))
+        (discriminator_loss, scores), generator_loss = SCHEDULES[self.schedule](self, draws, last, fakes)
+        return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **scores)
+
+    def shared(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
+        """D moves; G moves on the same fakes, scored again by the updated D."""
+        discriminator = self.improve("discriminator", partial(self.discriminator_loss, real, fakes.output))
+        return discriminator, self.improve("generator", partial(self.generator_loss, fakes.output), through=fakes)
+
+    def alternating(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
+        """D moves; G moves on fresh fakes, as published."""
+        discriminator = self.improve("discriminator", partial(self.discriminator_loss, real, fakes.output))
+        fresh = self.hold("generator", partial(self.fakes, draws))
+        return discriminator, self.improve("generator", partial(self.generator_loss, fresh.output), through=fresh)
+
+    def simultaneous(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
+        """Both directions are taken before either player moves."""
+        discriminator = self.direction("discriminator", partial(self.discriminator_loss, real, fakes.output))
+        generator = self.direction("generator", partial(self.generator_loss, fakes.output), through=fakes)
+        return self.follow(discriminator), self.follow(generator)
+
+    def fakes(self, draws: Draws) -> Tensor:
+        """G(z) for a fresh z, (batch, height, width, channels) in [-1, 1]."""
+        return self.generator(PRIORS[self.prior](draws, self.latent_dim), training=True)
+
+    def turns(self, images: Tensor) -> list[Tensor]:
+        """One batch of pictures for each of the k updates of D.
+
+        Raises:
+            ValueError: k > 1 and the data do not hold k pictures a row.
+        """
+        k = self.discriminator_steps
+        if k == 1 and len(images.shape) == 4:
+            return [images]
+        if len(images.shape) != 5 or images.shape[1] != k:
+            raise ValueError(
+                f"discriminator_steps={k} takes images of shape (batch, {k}, height, width, channels), got "
+                f"{tuple(images.shape)}; recipes.data.batches(..., pictures_per_row={k}) gives them."
+            )
+        return ops.unstack(images, k, axis=1)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """D(x), one value a row: a probability where the loss makes it one, otherwise the bare logit."""
+        return per_row(self.game.score(logits))
+
+    def diagnose(self, real: Tensor, held_out: Tensor) -> dict[str, Tensor]:
+        """D in inference mode on training pictures and on held-out ones: a gap says that D memorises.
+
+        Args:
+            real: training pictures, (count, height, width, channels) in [-1, 1].
+            held_out: pictures that training never shows, likewise.
+        """
+        sides = {"train_score": real, "held_out_score": held_out}
+        return {
+            name: ops.mean(self.scores(self.discriminator(images, training=False))) for name, images in sides.items()
+        }
+
+
+SCHEDULES = {"shared": GAN.shared, "alternating": GAN.alternating, "simultaneous": GAN.simultaneous}

@@ -1,0 +1,87 @@
+"""The one table of every preset: plain data, no TensorFlow.
+
+A preset names a class and the constructor arguments in which it differs from that class's defaults. `tiny` is what a
+small twin changes further: the same class in the same configuration, at sizes that a test can train.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One named configuration of one model class.
+
+    Args:
+        name: lower case, words joined by "-".
+        model: the class by its dotted name.
+        family: the name the field calls it by.
+        paper: "arXiv:..." of the algorithm.
+        summary: one sentence for lists.
+        arguments: of the constructor, where they differ from its defaults.
+        tiny: what the small twin changes.
+    """
+
+    name: str
+    model: str
+    family: str
+    paper: str
+    summary: str
+    arguments: Mapping[str, Any]
+    tiny: Mapping[str, Any] = field(default_factory=dict)
+
+    def twin(self) -> "Preset":
+        """The same class and configuration at test size."""
+        return Preset(
+            self.name, self.model, self.family, self.paper, self.summary, {**self.arguments, **self.tiny}, self.tiny
+        )
+
+
+PRESETS: Mapping[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="dcgan-fashion-mnist",
+            model="zoo.models.gan.GAN",
+            family="DCGAN",
+            paper="arXiv:1511.06434",
+            summary="DCGAN on Fashion-MNIST, 32x32 grey.",
+            arguments={"image_shape": (32, 32, 1)},
+            tiny={"image_shape": (16, 16, 1), "width": 8, "latent_dim": 8},
+        ),
+        Preset(
+            name="dcgan-pictures",
+            model="zoo.models.gan.GAN",
+            family="DCGAN",
+            paper="arXiv:1511.06434",
+            summary="DCGAN for your own folder or zip of pictures, 64x64 colour; no published weights.",
+            arguments={"image_shape": (64, 64, 3)},
+            tiny={"image_shape": (16, 16, 3), "width": 8, "latent_dim": 8},
+        ),
+    )
+}
+
+
+class UnknownPresetError(LookupError):
+    """No preset has that name."""
+
+    def __init__(self, name: str, known: Mapping[str, Any] = PRESETS):
+        near = get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(known))}."
+        super().__init__(f"unknown preset {name!r}: {hint}")
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def find_preset(name: str) -> Preset:
+    """The preset called `name`.
+
+    Raises:
+        UnknownPresetError: there is none; the message has the nearest names.
+    """
+    if name not in PRESETS:
+        raise UnknownPresetError(name)
+    return PRESETS[name]

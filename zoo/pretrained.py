@@ -1,0 +1,271 @@
+"""Preset name -> verified files -> a model in the format asked for.
+
+Looked for in this order: the name as a path, `exported/` of the checkout or the installed package, the cache
+(`ZOO_HOME`), then the source: a base URL or `hf://owner/repository`. A cached file is used without a network call.
+"""
+
+import importlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.card import Card, CardError, FileMismatchError, read_card, verify_files
+from zoo.presets import PRESETS, UnknownPresetError, find_preset
+
+PACKAGE = Path(__file__).resolve().parent
+SHIPPED = (PACKAGE.parent / "exported", PACKAGE / "exported")  # in a checkout, in an installed wheel
+MODELS = "zoo.models."  # the only classes that a card may name
+
+
+class MissingExtraError(ImportError):
+    """Something needs packages that the base install leaves out."""
+
+    def __init__(self, what: str, extra: str, error: ImportError):
+        super().__init__(f'{what} needs {error.name}: pip install "generative-zoo[{extra}]"')
+
+
+def list_models(*, pretrained: bool | None = None, family: str | None = None) -> list[str]:
+    """Names of the presets, sorted.
+
+    Args:
+        pretrained: only those whose weights come with the package (True) or do not (False).
+        family: only those of this family, such as "DCGAN", in any case.
+    """
+    return sorted(
+        name
+        for name, preset in PRESETS.items()
+        if (family is None or preset.family.lower() == family.lower())
+        and (pretrained is None or (shipped_directory(name) is not None) == pretrained)
+    )
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What a preset is, as plain data: the preset's entry and, where it has been exported, its card.
+
+    Raises:
+        UnknownPresetError: no such preset; the message has the nearest names.
+    """
+    preset = asdict(find_preset(name))
+    preset.pop("tiny")
+    directory = local_directory(name)
+    if directory is None:
+        return {**preset, "pretrained": False}
+    import msgspec
+
+    return {
+        **preset,
+        "pretrained": True,
+        "directory": str(directory),
+        "card": msgspec.to_builtins(read_card(directory)),
+    }
+
+
+def load_pretrained(
+    name: str,
+    format: str = "keras",
+    *,
+    source: str | None = None,
+    providers: Sequence[str] | None = None,
+) -> Any:
+    """A pretrained model, ready to `sample`.
+
+    Args:
+        name: a preset (`list_models(pretrained=True)`), or the path of an exported directory.
+        format: "keras", the model itself (extra `train`); "onnx", on ONNX Runtime, without TensorFlow; "saved_model"
+            (extra `train`).
+        source: where to fetch a preset that is not here: a base URL that holds <name>/card.json, or
+            "hf://owner/repository"; by default the environment variable ZOO_SOURCE.
+        providers: of ONNX Runtime, in order of preference; CUDA where it works, else the CPU.
+
+    Raises:
+        UnknownPresetError: no such preset; the message has the nearest names.
+        CardError: the files are damaged or are not what their card says.
+        MissingExtraError: the format needs packages that are not installed; the message has the command.
+    """
+    if format not in LOADERS:
+        raise ValueError(f"format={format!r}: choose from {sorted(LOADERS)}.")
+    directory = find_directory(name, source)
+    return LOADERS[format](directory, read_card(directory), providers)
+
+
+def find_directory(name: str, source: str | None = None) -> Path:
+    """The directory of a preset's exported files, fetched into the cache if it must be.
+
+    Raises:
+        UnknownPresetError: neither a preset nor the path of an exported directory.
+        CardError: a path without a card; a preset that has no weights here.
+    """
+    if looks_like_path(name):
+        if not (Path(name) / "card.json").is_file():
+            raise CardError(f"{name} is read as a path, and there is no {Path(name) / 'card.json'}.")
+        return Path(name)
+    found = local_directory(name)
+    if found is not None:
+        return found
+    source = source or os.environ.get("ZOO_SOURCE")
+    if source:
+        return fetch(name, source)
+    if name not in PRESETS:
+        raise UnknownPresetError(name)
+    raise CardError(
+        f"{name} has no weights in this installation: train it with `zoo train {name}`, or name a source "
+        "(ZOO_SOURCE, a base URL or hf://owner/repository)."
+    )
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether `name` has a separator or is "." or ".."; preset names never do."""
+    return os.sep in name or "/" in name or name in (".", "..") or name.startswith("~")
+
+
+def shipped_directory(name: str) -> Path | None:
+    """Where the checkout or the installed package holds preset `name`."""
+    return next((root / name for root in SHIPPED if (root / name / "card.json").is_file()), None)
+
+
+def local_directory(name: str) -> Path | None:
+    """Where preset `name` lies on this machine: shipped or cached."""
+    cached = cache_root() / name
+    return shipped_directory(name) or (cached if (cached / "card.json").is_file() else None)
+
+
+def cache_root() -> Path:
+    """ZOO_HOME, or the user's cache directory."""
+    chosen = os.environ.get("ZOO_HOME")
+    if chosen:
+        return Path(chosen)
+    import pooch
+
+    return Path(pooch.os_cache("generative-zoo"))
+
+
+# Fetching
+
+
+def fetch(name: str, source: str) -> Path:
+    """Fetch card and files of preset `name` from `source` into the cache; a file that does not match is deleted.
+
+    SavedModels are left out: they are rebuilt from the weights in seconds.
+    """
+    target = cache_root() / name
+    target.mkdir(parents=True, exist_ok=True)
+    get = from_hub if source.startswith("hf://") else from_url
+    try:
+        get(source, name, "card.json", target, None)
+        card = read_card(target)
+        if card.name != name:
+            raise CardError(f"{source} answers for {name!r} with the card of {card.name!r}.")
+        for file, record in card.files.items():
+            if not file.startswith("saved_model/"):
+                get(source, name, file, target, record.sha256)
+                verify_files(target, card, [file])
+    except FileMismatchError as error:
+        error.path.unlink(missing_ok=True)
+        (target / "card.json").unlink(missing_ok=True)
+        raise
+    except BaseException:
+        (target / "card.json").unlink(missing_ok=True)  # its presence says that the preset is complete
+        with suppress(OSError):
+            target.rmdir()
+        raise
+    return target
+
+
+def from_url(source: str, name: str, file: str, target: Path, sha256: str | None) -> None:
+    """<source>/<name>/<file> -> target/<file>."""
+    import pooch
+
+    path = target / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        pooch.retrieve(
+            f"{source.rstrip('/')}/{name}/{file}",
+            known_hash=None if sha256 is None else f"sha256:{sha256}",
+            fname=path.name,
+            path=path.parent,
+        )
+    except ValueError as error:
+        raise FileMismatchError(path, str(error)) from None
+    except OSError as error:
+        raise CardError(f"{source} does not give {name}/{file}: {error}") from None
+
+
+def from_hub(source: str, name: str, file: str, target: Path, sha256: str | None) -> None:
+    """hf://owner/repository -> target/<file>; `verify_files` compares the sha256 afterwards."""
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as error:
+        raise MissingExtraError("fetching from hf://", "hub", error) from None
+    try:
+        fetched = hf_hub_download(source.removeprefix("hf://"), f"{name}/{file}")
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise CardError(f"{source} does not give {name}/{file}: {error}") from None
+    path = target / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(Path(fetched).read_bytes())
+
+
+# Loading
+
+
+def load_keras(directory: Path, card: Card, providers: Sequence[str] | None = None) -> Any:
+    """The Keras model; its class comes from the card by name and must be one of the zoo's: no code is deserialized."""
+    verify_files(directory, card, ["model.weights.h5"])
+    try:
+        from zoo.core.weights import read_weights
+    except ImportError as error:
+        raise MissingExtraError('format="keras"', "train", error) from None
+    module, _, name = str(card.model["class"]).rpartition(".")
+    if not module.startswith(MODELS):
+        raise CardError(f"{directory}: the card names the class {card.model['class']!r}, which is none of {MODELS}*.")
+    model = getattr(importlib.import_module(module), name)(**card.model["arguments"])
+    read_weights(directory / "model.weights.h5", model.exported_weights())
+    model.adopt_averages()
+    return model
+
+
+def load_onnx(directory: Path, card: Card, providers: Sequence[str] | None = None) -> Any:
+    """A `serving.Pipeline` on ONNX Runtime."""
+    from serving.pipeline import Pipeline
+
+    return Pipeline.from_directory(directory, providers=providers)
+
+
+def load_saved_model(directory: Path, card: Card, providers: Sequence[str] | None = None) -> Any:
+    """A `serving.Sampler` over the SavedModel's default signature; a missing SavedModel is rebuilt from the weights."""
+    from serving.sampler import Sampler
+
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise MissingExtraError('format="saved_model"', "train", error) from None
+    if (directory / "saved_model" / "1" / "saved_model.pb").is_file():
+        verify_files(directory, card, [file for file in card.files if file.startswith("saved_model/")])
+        loaded = tf.saved_model.load(str(directory / "saved_model" / "1"))
+    else:
+        from zoo.export import write_saved_model
+
+        with tempfile.TemporaryDirectory() as folder:
+            write_saved_model(load_keras(directory, card).abilities(), Path(folder))
+            loaded = tf.saved_model.load(folder)
+
+    def run(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        signature = loaded.signatures["serving_default"]  # `loaded` keeps its variables alive
+        outputs = signature(**{name: tf.constant(value) for name, value in feeds.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    return Sampler(card.abilities[card.default_ability], run)
+
+
+LOADERS: dict[str, Callable[[Path, Card, Sequence[str] | None], Any]] = {
+    "keras": load_keras,
+    "onnx": load_onnx,
+    "saved_model": load_saved_model,
+}
