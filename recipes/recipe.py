@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from zoo.presets import Preset, find_preset
+from zoo.quiet import start_tensorflow
 
 SMOKE_STEPS = 4
 SMOKE_BATCH_SIZE = 16
@@ -131,6 +132,7 @@ class Recipe:
         shown = description or sys.modules["__main__"].__doc__
         recipe = tyro.cli(Recipe, default=self, args=arguments, prog=prog, description=shown)
         try:
+            start_tensorflow()
             from recipes.training import run
         except ImportError as error:
             print(f'training needs {error.name}: pip install "generative-zoo[train]"', file=sys.stderr)

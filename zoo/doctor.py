@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from zoo.quiet import start_tensorflow
+
 EXTRAS = {
     "base": ("numpy", "pillow", "rich", "tyro", "pooch", "msgspec"),
     "server": ("starlette", "uvicorn"),
@@ -57,8 +59,8 @@ def onnx_runtime_providers() -> dict[str, Any]:
 
 def tensorflow_devices() -> dict[str, Any]:
     """TensorFlow's devices, and the CUDA it was built for."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        start_tensorflow()
         import tensorflow as tf
     except ImportError as error:
         return {"error": str(error)}

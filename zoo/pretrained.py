@@ -6,9 +6,9 @@ Looked for in this order: the name as a path, `exported/` of the checkout or the
 
 import importlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ import numpy as np
 
 from serving.card import Card, CardError, FileMismatchError, read_card, verify_files
 from zoo.presets import PRESETS, UnknownPresetError, find_preset
+from zoo.quiet import start_tensorflow
 
 PACKAGE = Path(__file__).resolve().parent
 SHIPPED = (PACKAGE.parent / "exported", PACKAGE / "exported")  # in a checkout, in an installed wheel
-MODELS = "zoo.models."  # the only classes that a card may name
 
 
 class MissingExtraError(ImportError):
@@ -67,7 +67,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def load_pretrained(
-    name: str,
+    name: str | Path,
     format: str = "keras",
     *,
     source: str | None = None,
@@ -91,28 +91,34 @@ def load_pretrained(
     if format not in LOADERS:
         raise ValueError(f"format={format!r}: choose from {sorted(LOADERS)}.")
     directory = find_directory(name, source)
-    return LOADERS[format](directory, read_card(directory), providers)
+    try:
+        return LOADERS[format](directory, read_card(directory), providers)
+    except CardError as error:
+        if directory.parent == cache_root():
+            forget(directory, error)
+        raise
 
 
-def find_directory(name: str, source: str | None = None) -> Path:
+def find_directory(name: str | Path, source: str | None = None) -> Path:
     """The directory of a preset's exported files, fetched into the cache if it must be.
 
     Raises:
         UnknownPresetError: neither a preset nor the path of an exported directory.
         CardError: a path without a card; a preset that has no weights here.
     """
+    name, path = str(name), Path(name).expanduser()
+    if name and (path / "card.json").is_file():
+        return path
     if looks_like_path(name):
-        if not (Path(name) / "card.json").is_file():
-            raise CardError(f"{name} is read as a path, and there is no {Path(name) / 'card.json'}.")
-        return Path(name)
+        raise CardError(f"{name} is read as a path, and there is no {path / 'card.json'}.")
+    if name not in PRESETS:
+        raise UnknownPresetError(name)
     found = local_directory(name)
     if found is not None:
         return found
     source = source or os.environ.get("ZOO_SOURCE")
     if source:
         return fetch(name, source)
-    if name not in PRESETS:
-        raise UnknownPresetError(name)
     raise CardError(
         f"{name} has no weights in this installation: train it with `zoo train {name}`, or name a source "
         "(ZOO_SOURCE, a base URL or hf://owner/repository)."
@@ -149,32 +155,44 @@ def cache_root() -> Path:
 
 
 def fetch(name: str, source: str) -> Path:
-    """Fetch card and files of preset `name` from `source` into the cache; a file that does not match is deleted.
+    """Fetch card and files of preset `name` from `source` into the cache: all of them, as their card says, or none.
 
     SavedModels are left out: they are rebuilt from the weights in seconds.
     """
-    target = cache_root() / name
-    target.mkdir(parents=True, exist_ok=True)
-    get = from_hub if source.startswith("hf://") else from_url
-    try:
-        get(source, name, "card.json", target, None)
-        card = read_card(target)
+    get = next((get for scheme, get in SOURCES.items() if source.startswith(scheme)), None)
+    if get is None:
+        raise ValueError(f"source={source!r}: give a base URL (http:// or https://) or hf://owner/repository.")
+    cache_root().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache_root()) as folder:
+        fetched = Path(folder) / name
+        get(source, name, "card.json", fetched, None)
+        card = read_card(fetched)
         if card.name != name:
             raise CardError(f"{source} answers for {name!r} with the card of {card.name!r}.")
         for file, record in card.files.items():
             if not file.startswith("saved_model/"):
-                get(source, name, file, target, record.sha256)
-                verify_files(target, card, [file])
-    except FileMismatchError as error:
-        error.path.unlink(missing_ok=True)
-        (target / "card.json").unlink(missing_ok=True)
-        raise
-    except BaseException:
-        (target / "card.json").unlink(missing_ok=True)  # its presence says that the preset is complete
-        with suppress(OSError):
-            target.rmdir()
-        raise
+                get(source, name, file, fetched, record.sha256)
+                verify_files(fetched, card, [file])
+        return settle(fetched, cache_root() / name)
+
+
+def settle(fetched: Path, target: Path) -> Path:
+    """Rename `fetched` to `target`, unless another process has just put the same preset there."""
+    if not (target / "card.json").is_file():
+        shutil.rmtree(target, ignore_errors=True)  # what `forget` left
+    try:
+        fetched.replace(target)
+    except OSError:
+        if not (target / "card.json").is_file():
+            raise
     return target
+
+
+def forget(directory: Path, error: CardError) -> None:
+    """Delete the damaged file of a cached preset, and its card, so that the preset is fetched again."""
+    if isinstance(error, FileMismatchError):
+        error.path.unlink(missing_ok=True)
+    (directory / "card.json").unlink(missing_ok=True)
 
 
 def from_url(source: str, name: str, file: str, target: Path, sha256: str | None) -> None:
@@ -183,6 +201,7 @@ def from_url(source: str, name: str, file: str, target: Path, sha256: str | None
 
     path = target / file
     path.parent.mkdir(parents=True, exist_ok=True)
+    pooch.get_logger().setLevel("WARNING")  # it would print the hash of every file
     try:
         pooch.retrieve(
             f"{source.rstrip('/')}/{name}/{file}",
@@ -190,10 +209,10 @@ def from_url(source: str, name: str, file: str, target: Path, sha256: str | None
             fname=path.name,
             path=path.parent,
         )
+    except OSError as error:  # every failure of the connection is one
+        raise CardError(f"{source} does not give {name}/{file}: {error}") from None
     except ValueError as error:
         raise FileMismatchError(path, str(error)) from None
-    except OSError as error:
-        raise CardError(f"{source} does not give {name}/{file}: {error}") from None
 
 
 def from_hub(source: str, name: str, file: str, target: Path, sha256: str | None) -> None:
@@ -212,23 +231,44 @@ def from_hub(source: str, name: str, file: str, target: Path, sha256: str | None
     path.write_bytes(Path(fetched).read_bytes())
 
 
+SOURCES: dict[str, Callable[[str, str, str, Path, str | None], None]] = {
+    "https://": from_url,
+    "http://": from_url,
+    "hf://": from_hub,
+}
+
+
 # Loading
 
 
 def load_keras(directory: Path, card: Card, providers: Sequence[str] | None = None) -> Any:
-    """The Keras model; its class comes from the card by name and must be one of the zoo's: no code is deserialized."""
+    """The Keras model; its class comes from the card by name and must be a preset's: no code is deserialized."""
     verify_files(directory, card, ["model.weights.h5"])
     try:
+        start_tensorflow()
         from zoo.core.weights import read_weights
     except ImportError as error:
         raise MissingExtraError('format="keras"', "train", error) from None
-    module, _, name = str(card.model["class"]).rpartition(".")
-    if not module.startswith(MODELS):
-        raise CardError(f"{directory}: the card names the class {card.model['class']!r}, which is none of {MODELS}*.")
-    model = getattr(importlib.import_module(module), name)(**card.model["arguments"])
+    model = model_of(directory, card)
     read_weights(directory / "model.weights.h5", model.exported_weights())
     model.adopt_averages()
     return model
+
+
+def model_of(directory: Path, card: Card) -> Any:
+    """The card's class with the card's arguments and fresh weights.
+
+    Raises:
+        CardError: the class is not one that a preset names, or does not take the arguments.
+    """
+    known = sorted({preset.model for preset in PRESETS.values()})
+    if card.model["class"] not in known:
+        raise CardError(f"{directory}: the card names the class {card.model['class']!r}: choose from {known}.")
+    module, name = card.model["class"].rsplit(".", 1)
+    try:
+        return getattr(importlib.import_module(module), name)(**card.model["arguments"])
+    except (TypeError, ValueError) as error:
+        raise CardError(f"{directory}: {card.model['class']} does not take the card's arguments: {error}") from error
 
 
 def load_onnx(directory: Path, card: Card, providers: Sequence[str] | None = None) -> Any:
@@ -243,6 +283,7 @@ def load_saved_model(directory: Path, card: Card, providers: Sequence[str] | Non
     from serving.sampler import Sampler
 
     try:
+        start_tensorflow()
         import tensorflow as tf
     except ImportError as error:
         raise MissingExtraError('format="saved_model"', "train", error) from None

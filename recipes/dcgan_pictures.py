@@ -1,0 +1,21 @@
+"""DCGAN on your own folder or zip of pictures, 64x64 colour: the preset `dcgan-pictures`.
+
+Radford et al. (arXiv:1511.06434). Sub-folders may name splits (train, test) and classes; every picture is scaled and its
+centre cut out. A thousand pictures of one kind of thing are about the least that gives more than copies of them.
+
+    zoo train dcgan-pictures --data my-pictures.zip
+    python recipes/dcgan_pictures.py --data my-pictures/ --image-size 128 --steps 20000
+"""
+
+from recipes.recipe import Adam, Recipe
+
+recipe = Recipe(
+    preset="dcgan-pictures",
+    data="my-pictures.zip",
+    steps=10_000,
+    batch_size=64,
+    optimizers={"generator": Adam(2e-4, beta_1=0.5), "discriminator": Adam(2e-4, beta_1=0.5)},  # DCGAN, section 4
+)
+
+if __name__ == "__main__":
+    recipe.main()
