@@ -30,7 +30,7 @@ class RunError(RuntimeError):
 def runs_root() -> Path:
     """ZOO_RUNS, or `runs` in the user's data directory: outside any checkout."""
     chosen = os.environ.get("ZOO_RUNS")
-    return Path(chosen) if chosen else platformdirs.user_data_path("generative-zoo") / "runs"
+    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("generative-zoo") / "runs"
 
 
 def choose_directory(name: str, run_dir: Path | None, resume: bool) -> Path:

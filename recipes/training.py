@@ -13,9 +13,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
+from rich.markup import escape
 
 from recipes import run_directory
-from recipes.data import Pictures, batches, load_pictures
+from recipes.data import Pictures, batches, load_pictures, steps_per_epoch
 from recipes.recipe import FREE_TO_CHANGE, Recipe
 from recipes.run_directory import RunError
 from serving.card import Data
@@ -28,6 +29,7 @@ SHOWN = 64  # pictures of a sample grid, always the same latents
 SHOWN_SEED = 0
 DIAGNOSED = 256  # pictures of each side when training and held-out pictures are compared
 FAILED = 1
+BEGUN = "TensorFlow has begun already; ask in a fresh process."
 
 
 class DivergedError(RuntimeError):
@@ -43,8 +45,8 @@ def run(recipe: Recipe) -> int:
     console = Console(stderr=True)
     try:
         directory = train(recipe.small() if recipe.smoke else recipe, console)
-    except (RunError, DivergedError, ValueError, LookupError, OSError) as error:
-        console.print(f"[red]error:[/red] {error}", markup=True, highlight=False, soft_wrap=True)
+    except (RuntimeError, ValueError, LookupError, OSError) as error:
+        console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         return FAILED
     if directory is not None:
         print(directory)
@@ -72,8 +74,9 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     held_out = load_pictures(recipe.data, split="test", **options)
     directory = run_directory.choose_directory(recipe.preset, recipe.run_dir, recipe.resume)
     console.print(
-        f"[bold]{preset.name}[/bold] on {len(pictures.images)} pictures of {pictures.name} ({size}x{size}x{channels}), "
-        f"{recipe.steps} steps of {recipe.batch_size}, {replicas} device(s); run: {directory}",
+        f"[bold]{preset.name}[/bold] on {len(pictures.images)} pictures of {escape(pictures.name)} "
+        f"({size}x{size}x{channels}), {recipe.steps} steps of {recipe.batch_size}, {replicas} device(s); "
+        f"run: {escape(str(directory))}",
         highlight=False,
         soft_wrap=True,
     )
@@ -86,6 +89,7 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     with strategy.scope():
         model = build(preset)
         model.compile(seed=recipe.seed, **{name: choice.build() for name, choice in recipe.optimizers.items()})
+    steps_per_epoch(pictures, recipe.batch_size, per_row(model))  # refuses too few pictures before anything is written
     manager = tf.train.CheckpointManager(model.state(), str(directory / "checkpoints"), max_to_keep=recipe.keep)
     begin(recipe, model, pictures, directory, [device.name for device in devices_of(strategy)])
     if recipe.resume:
@@ -122,13 +126,16 @@ def choose_strategy(recipe: Recipe) -> tf.distribute.Strategy:
     """MirroredStrategy over the devices asked for; the default strategy on one device.
 
     Raises:
-        RunError: more GPUs asked for than there are, or TensorFlow has begun and can't split the CPU any more.
+        RunError: more GPUs asked for than there are, or TensorFlow has begun and can't change threads or split the CPU.
     """
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
     if recipe.threads is not None and tf.config.threading.get_intra_op_parallelism_threads() != recipe.threads:
-        tf.config.threading.set_intra_op_parallelism_threads(recipe.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(recipe.threads)
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(recipe.threads)
+            tf.config.threading.set_inter_op_parallelism_threads(recipe.threads)
+        except RuntimeError:
+            raise RunError(f"--threads {recipe.threads}: {BEGUN}") from None
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -144,7 +151,7 @@ def choose_strategy(recipe: Recipe) -> tf.distribute.Strategy:
         try:
             tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * wanted)
         except RuntimeError:
-            raise RunError(f"--devices {wanted}: TensorFlow has begun already; ask in a fresh process.") from None
+            raise RunError(f"--devices {wanted}: {BEGUN}") from None
     return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(wanted)])
 
 
@@ -234,21 +241,24 @@ class RunKeeper(keras.callbacks.Callback):
             self.manager.save(checkpoint_number=self.done)
 
     def forget_later_rows(self) -> None:
-        """Drop the rows of log.csv that a resumed run will write again."""
+        """Drop the rows of log.csv that a resumed run will write again, and a line that a kill or a full disk cut."""
         path = self.directory / "log.csv"
         if path.exists():
-            header, *rows = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            header, *rows = [line for line in lines if line.endswith("\n")] or [""]
             kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= self.done]
-            path.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
+            partial = path.with_suffix(".csv.partial")
+            partial.write_text("".join([header, *kept]), encoding="utf-8")
+            partial.replace(path)
 
     def log(self, logs: Mapping[str, Any]) -> None:
         """One row: means since the last row, and the networks on training and held-out pictures."""
         diagnosis = self.model.diagnose(*self.sides)
         row = {name: float(value) for name, value in {**logs, **diagnosis}.items()}
         path = self.directory / "log.csv"
-        header = not path.exists()
+        header = not path.exists() or path.stat().st_size == 0
         with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             if header:
                 writer.writerow(["step", "seconds", *row])
             writer.writerow([self.done, f"{time.monotonic() - self.began:.1f}", *(f"{v:.6g}" for v in row.values())])
@@ -282,4 +292,4 @@ def export_run(
         "optimizers": {name: dataclasses.asdict(choice) for name, choice in recipe.optimizers.items()},
     }
     export(model, directory / "export", preset=preset, data=data, recipe=facts)
-    console.print(f"exported: {directory / 'export'}", highlight=False, soft_wrap=True)
+    console.print(f"exported: {escape(str(directory / 'export'))}", highlight=False, soft_wrap=True)

@@ -1,0 +1,365 @@
+"""A run that was stopped, or killed, and resumed ends with the bits of one that was left alone."""
+
+import csv
+import dataclasses
+import io
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from rich.console import Console
+
+from recipes import dcgan_fashion_mnist
+from recipes.data import load_pictures, steps_per_epoch
+from recipes.recipe import Adam, Recipe
+from recipes.run_directory import RunError
+from recipes.training import RunKeeper, build, train
+
+# With this epsilon rounding does not decide where Adam goes, so that two devices can be compared with one.
+ADAM = Adam(2e-4, beta_1=0.5, epsilon=1e-3)
+STOPPED, STEPS = 3, 6  # two steps an epoch: the run stops inside the second and goes on into the third
+PATIENCE = 300  # seconds
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty small pictures of noise, so that no two batches are alike."""
+    folder = tmp_path_factory.mktemp("data")
+    for number in range(40):
+        values = np.random.Generator(np.random.Philox(number)).integers(0, 256, (16, 16), np.uint8)
+        Image.fromarray(values).save(folder / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(pictures: Path) -> Recipe:
+    """Six steps of the tiny twin.
+
+    On the CPU the bits are the same without op determinism, which would outlast the test; the killed runs use it.
+    """
+    return dataclasses.replace(
+        dcgan_fashion_mnist.recipe,
+        data=str(pictures),
+        smoke=True,
+        deterministic=False,
+        steps=STEPS,
+        batch_size=16,
+        log_every=3,
+        sample_every=3,
+        checkpoint_every=3,
+        optimizers={"generator": ADAM, "discriminator": ADAM},
+    )
+
+
+def go(recipe: Recipe, run_dir: Path, **changes: Any) -> str:
+    """Train in `run_dir`; returns what the console showed."""
+    shown = io.StringIO()
+    assert train(dataclasses.replace(recipe, run_dir=run_dir, **changes), Console(file=shown)) == run_dir
+    return shown.getvalue()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(base: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("uninterrupted") / "run"
+    go(base, directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def stopped(base: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of three steps."""
+    directory = tmp_path_factory.mktemp("stopped") / "run"
+    go(base, directory, steps=STOPPED)
+    return directory
+
+
+@pytest.fixture
+def copied(stopped: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(stopped, tmp_path / "run"))
+
+
+def last_checkpoint(directory: Path) -> dict[str, np.ndarray]:
+    """Name -> tensor of weights, averages, optimizers and step; not TensorFlow's count of the files it wrote."""
+    reader = tf.train.load_checkpoint(str(directory / "checkpoints"))
+    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("_", "save_counter"))]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def rows(directory: Path) -> list[dict[str, str]]:
+    """log.csv without the seconds, digit for digit."""
+    with (directory / "log.csv").open(encoding="utf-8") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def assert_same_bits(run: Path, expected: Path, steps: int) -> None:
+    found, wanted = last_checkpoint(run), last_checkpoint(expected)
+    assert wanted["model/step/.ATTRIBUTES/VARIABLE_VALUE"] == steps
+    assert {name.split("/")[0] for name in wanted} == {"model", "generator_optimizer", "discriminator_optimizer"}
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+    assert rows(run) == rows(expected)
+    grids = [{path.name: path.read_bytes() for path in (one / "samples").iterdir()} for one in (run, expected)]
+    assert grids[0] == grids[1]
+
+
+# Stopped and resumed
+
+
+def test_a_resumed_run_ends_with_the_same_bits(
+    base: Recipe, pictures: Path, stopped: Path, uninterrupted: Path, copied: Path
+) -> None:
+    epoch = steps_per_epoch(load_pictures(str(pictures), image_size=16, channels=1), base.batch_size)
+    assert STOPPED // epoch < STEPS // epoch  # crosses the border of an epoch
+    assert STOPPED % epoch != 0  # and begins inside one
+    assert "resumed at step 3." in go(base, copied, resume=True)
+    assert_same_bits(copied, uninterrupted, STEPS)
+    assert [row["step"] for row in rows(copied)] == ["3", "6"]
+    moved = last_checkpoint(stopped)
+    assert any(not np.array_equal(moved[name], tensor) for name, tensor in last_checkpoint(copied).items())
+
+
+def test_what_does_not_reach_the_weights_may_change(
+    base: Recipe, pictures: Path, uninterrupted: Path, copied: Path, tmp_path: Path
+) -> None:
+    """More steps, other devices, another pace of logging, the same pictures in another place."""
+    moved = shutil.copytree(pictures, tmp_path / "moved")
+    pace = {"log_every": 2, "sample_every": 4, "checkpoint_every": 5, "keep": 1}
+    go(base, copied, resume=True, data=str(moved), devices=2, **pace)
+    found, wanted = last_checkpoint(copied), last_checkpoint(uninterrupted)
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        np.testing.assert_allclose(found[name], tensor, rtol=0, atol=1e-5, err_msg=name)
+    assert [row["step"] for row in rows(copied)] == ["3", "4", "6"]
+
+
+def test_a_finished_run_is_exported_again_and_nothing_else(base: Recipe, stopped: Path, copied: Path) -> None:
+    shutil.rmtree(copied / "export")
+    go(base, copied, resume=True, steps=STOPPED)
+    assert (copied / "export" / "card.json").exists()
+    assert_same_bits(copied, stopped, STOPPED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "differences"),
+    [
+        ({"batch_size": 8}, ["recipe.batch_size was 16, now 8"]),
+        ({"seed": 1}, ["recipe.seed was 0, now 1"]),
+        (
+            {"optimizers": {"generator": dataclasses.replace(ADAM, learning_rate=1e-3), "discriminator": ADAM}},
+            ["recipe.optimizers.generator.learning_rate was 0.0002, now 0.001"],
+        ),
+        (
+            {"preset": "dcgan-pictures"},
+            ["model.image_shape was [16, 16, 1], now [16, 16, 3]", "recipe.preset was 'dcgan-fashion-mnist', now "],
+        ),
+        ({"data": "embedded"}, ["data.count was ", "data.fingerprint was "]),
+        ({"fit": "squash"}, ["recipe.fit was 'pad', now 'squash'"]),
+    ],
+    ids=["batch size", "seed", "learning rate", "model", "data", "fit"],
+)
+def test_what_reaches_the_weights_may_not_change(
+    changes: dict[str, Any], differences: list[str], base: Recipe, stopped: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in stopped.rglob("*")}
+    with pytest.raises(RunError, match="begun with another configuration") as error:
+        go(base, stopped, resume=True, **changes)
+    assert all(difference in str(error.value) for difference in differences)
+    assert (
+        str(error.value).count(", now ") == str(error.value).count(" was ") - 1
+    )  # "was begun", and no difference more
+    assert {path: path.stat().st_mtime_ns for path in stopped.rglob("*")} == before
+
+
+def test_one_other_picture_is_other_data(base: Recipe, pictures: Path, stopped: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(pictures, tmp_path / "changed")
+    split = load_pictures(str(changed), image_size=16, channels=1)
+    for path in sorted(changed.iterdir()):
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+        if not np.array_equal(load_pictures(str(changed), image_size=16, channels=1).images, split.images):
+            break  # the first picture that is not held out
+    with pytest.raises(RunError, match=r"data\.fingerprint was '\w{64}', now '\w{64}'\. Resume"):
+        go(base, stopped, resume=True, data=str(changed))
+
+
+# A log that a kill cut
+
+
+@pytest.fixture(scope="module")
+def keeper_of(base: Recipe, pictures: Path) -> Callable[[Path], RunKeeper]:
+    """The keeper of a run that goes on from step 12."""
+    model = build(base.to_preset())
+    model.compile(**{player: choice.build() for player, choice in base.optimizers.items()})
+    model.step.assign(12)
+    shown = load_pictures(str(pictures), image_size=16, channels=1)
+
+    def keep(directory: Path) -> RunKeeper:
+        manager = tf.train.CheckpointManager(model.state(), str(directory / "checkpoints"), max_to_keep=1)
+        keeper = RunKeeper(base, model, manager, directory, shown, shown)
+        keeper.set_model(model)
+        return keeper
+
+    return keep
+
+
+HEADER, FIRST, SECOND = "step,seconds,loss\n", "10,1.5,0.7\n", "12,2.5,0.6\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "kept"),
+    [
+        (HEADER + FIRST + SECOND, HEADER + FIRST + SECOND),
+        (HEADER + FIRST + SECOND + "14,3.5,0.5\n", HEADER + FIRST + SECOND),
+        (HEADER + FIRST + SECOND + "14,3.", HEADER + FIRST + SECOND),
+        (HEADER + FIRST + SECOND + "1", HEADER + FIRST + SECOND),  # the beginning of 14: not row 1
+        (HEADER + FIRST + SECOND.strip(), HEADER + FIRST),
+        (HEADER, HEADER),
+        ("step,sec", ""),
+        ("", ""),
+    ],
+    ids=["whole", "later row", "cut row", "cut number", "no end of line", "header", "cut header", "empty"],
+)
+def test_only_whole_rows_up_to_the_checkpoint_are_kept(
+    log: str, kept: str, keeper_of: Callable[[Path], RunKeeper], tmp_path: Path
+) -> None:
+    (tmp_path / "log.csv").write_text(log)
+    keeper = keeper_of(tmp_path)
+    assert (tmp_path / "log.csv").read_text() == kept
+    keeper.log({"loss": 0.25})
+    header, *found = (tmp_path / "log.csv").read_bytes().decode().splitlines(keepends=True)
+    assert header.startswith("step,seconds,loss")
+    assert "".join(found[:-1]) == kept.removeprefix(HEADER)
+    assert found[-1].startswith("12,")
+    assert found[-1].split(",")[2] == "0.25"
+
+
+def test_a_run_with_a_cut_log_is_resumed(base: Recipe, uninterrupted: Path, copied: Path) -> None:
+    with (copied / "log.csv").open("a") as file:
+        file.write("6,12.5,0.69")
+    go(base, copied, resume=True)
+    assert rows(copied) == rows(uninterrupted)
+
+
+# Killed
+
+LENGTH, EVERY = 60, 3
+DRIVER = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from recipes.recipe import Adam, Recipe
+from recipes.training import train
+
+data, run_dir, resume, length, every = sys.argv[1:]
+recipe = Recipe(
+    preset="dcgan-fashion-mnist", smoke=True, data=data, run_dir=Path(run_dir), resume=resume == "resume",
+    steps=int(length), batch_size=16, log_every=int(every), sample_every=2 * int(every), checkpoint_every=int(every),
+    optimizers={"generator": Adam(), "discriminator": Adam()},
+)
+train(recipe, Console(file=sys.stderr))
+"""
+
+
+class Runs:
+    """Processes that train in `directory`, one after another."""
+
+    def __init__(self, folder: Path, pictures: Path):
+        self.folder = folder
+        self.directory = folder / "run"
+        self.pictures = pictures
+        self.script = folder / "driver.py"
+        self.script.write_text(DRIVER)
+
+    def start(self, resume: bool) -> subprocess.Popen[bytes]:
+        how = "resume" if resume else "begin"
+        arguments = [str(self.pictures), str(self.directory), how, str(LENGTH), str(EVERY)]
+        with (self.folder / "shown.txt").open("ab") as shown:
+            return subprocess.Popen([sys.executable, str(self.script), *arguments], stdout=shown, stderr=shown)
+
+    def finish(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.wait(PATIENCE) == 0, (self.folder / "shown.txt").read_text()
+
+    def kill_once(self, reached: Callable[[], bool], resume: bool) -> None:
+        """Start, wait for the moment, and send SIGKILL."""
+        process = self.start(resume)
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not reached():
+                assert process.poll() is None, (self.folder / "shown.txt").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+        finally:
+            process.kill()
+        assert process.wait(PATIENCE) == -signal.SIGKILL
+
+    def begun(self) -> bool:
+        return (self.directory / "config.json").exists()
+
+    def saved(self) -> int:
+        """The step of the newest checkpoint file, whether or not it is whole; 0 if there is none."""
+        found = self.directory.glob("checkpoints/*.index")
+        return max((int(path.stem.removeprefix("ckpt-")) for path in found), default=0)
+
+
+@pytest.fixture
+def killed(tmp_path: Path, pictures: Path) -> Runs:
+    return Runs(tmp_path, pictures)
+
+
+@pytest.fixture(scope="module")
+def left_alone(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
+    """The same run, never killed; it trains while the others are killed."""
+    runs = Runs(tmp_path_factory.mktemp("left-alone"), pictures)
+    process = runs.start(resume=False)
+
+    def finished() -> Path:
+        runs.finish(process)
+        return runs.directory
+
+    yield finished
+    process.kill()
+    process.wait(PATIENCE)
+
+
+def test_a_killed_and_resumed_run_ends_with_the_same_bits(killed: Runs, left_alone: Callable[[], Path]) -> None:
+    """Killed before the first checkpoint, at the first one, and in the middle."""
+    killed.kill_once(killed.begun, resume=False)
+    assert killed.saved() == 0
+    killed.kill_once(lambda: killed.saved() > 0, resume=True)
+    assert 0 < killed.saved() < LENGTH // 2
+    killed.kill_once(lambda: killed.saved() >= LENGTH // 2, resume=True)
+    assert LENGTH // 2 <= killed.saved() < LENGTH
+    killed.finish(killed.start(resume=True))
+    assert_same_bits(killed.directory, left_alone(), LENGTH)
+    shown = (killed.folder / "shown.txt").read_text()
+    assert "no checkpoint yet: the run begins again at step 0." in shown
+    assert shown.count("resumed at step ") >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_killed_at_any_moment_ends_with_the_same_bits(
+    seed: int, killed: Runs, left_alone: Callable[[], Path]
+) -> None:
+    """Eight kills, each some milliseconds after another checkpoint, wherever the run then is."""
+    random = np.random.default_rng(seed)
+    for step in sorted(random.choice(range(EVERY, LENGTH - 5 * EVERY, EVERY), 8, replace=False)):
+
+        def reached(step: int = step) -> bool:
+            if killed.saved() < step:
+                return False
+            time.sleep(random.uniform(0, 0.2))
+            return True
+
+        killed.kill_once(reached, resume=killed.begun())
+    killed.finish(killed.start(resume=True))
+    assert_same_bits(killed.directory, left_alone(), LENGTH)
