@@ -1,7 +1,7 @@
 """DCGAN on your own folder or zip of pictures, 64x64 colour: the preset `dcgan-pictures`.
 
-Radford et al. (arXiv:1511.06434). Sub-folders may name splits (train, test) and classes; every picture is scaled and its
-centre cut out. A thousand pictures of one kind of thing are about the least that gives more than copies of them.
+Radford et al. (arXiv:1511.06434). Sub-folders may name splits (train, test) and classes; every picture is scaled and
+its centre cut out.
 
     zoo train dcgan-pictures --data my-pictures.zip
     python recipes/dcgan_pictures.py --data my-pictures/ --image-size 128 --steps 20000

@@ -200,7 +200,7 @@ def collect(
             raise ValueError(
                 f"{len(broken)} of {count} pictures cannot be decoded:\n{listed}"
                 + ("\n  ..." if len(broken) > 10 else "")
-                + "\nmend or remove them, or pass skip_broken=True to leave them out"
+                + "\nmend or remove them, or pass skip_broken=True (--skip-broken) to leave them out"
             )
         if images is None:
             raise ValueError(f"none of {count} pictures can be decoded, the first is {next(iter(broken), '')}")

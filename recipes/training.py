@@ -67,12 +67,15 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     replicas = strategy.num_replicas_in_sync
     if recipe.batch_size < replicas:
         raise RunError(f"a batch of {recipe.batch_size} can't be shared by {replicas} devices: every one needs a row.")
+    if recipe.batch_size % replicas:
+        raise RunError(f"a batch of {recipe.batch_size} on {replicas} devices: choose a multiple of {replicas}.")
     preset = recipe.to_preset()
     size, _, channels = preset.arguments["image_shape"]
     options = {"image_size": size, "channels": channels, "fit": recipe.fit, "skip_broken": recipe.skip_broken}
     pictures = load_pictures(recipe.data, split="train", **options)
     held_out = load_pictures(recipe.data, split="test", **options)
-    directory = run_directory.choose_directory(recipe.preset, recipe.run_dir, recipe.resume)
+    name = f"{recipe.preset}-smoke" if recipe.smoke else recipe.preset
+    directory = run_directory.choose_directory(name, recipe.run_dir, recipe.resume)
     console.print(
         f"[bold]{preset.name}[/bold] on {len(pictures.images)} pictures of {escape(pictures.name)} "
         f"({size}x{size}x{channels}), {recipe.steps} steps of {recipe.batch_size}, {replicas} device(s); "
@@ -97,7 +100,7 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     done = int(model.step.numpy())
     remaining = recipe.steps - done
     if remaining > 0:
-        keeper = RunKeeper(recipe, model, manager, directory, pictures, held_out)
+        keeper = RunKeeper(recipe, model, manager, directory, (pictures, held_out), console)
         data = batches(
             pictures, batch_size=recipe.batch_size, seed=recipe.seed, start_step=done, pictures_per_row=per_row(model)
         )
@@ -198,7 +201,7 @@ def diverged(message: str, checkpoint: str | None) -> str:
     kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
     return (
         f"{reason} became infinite or NaN; no weight was changed by it, and {kept}. "
-        "Lower the learning rate, or clip the gradient."
+        "Begin a new run with a lower learning rate."
     )
 
 
@@ -211,14 +214,15 @@ class RunKeeper(keras.callbacks.Callback):
         model: GenerativeModel,
         manager: tf.train.CheckpointManager,
         directory: Path,
-        pictures: Pictures,
-        held_out: Pictures,
+        sides: tuple[Pictures, Pictures],
+        console: Console,
     ):
         super().__init__()
+        self.console = console
         self.recipe = recipe
         self.manager = manager
         self.directory = directory
-        self.sides = tuple(scaled(side.images[:DIAGNOSED]) for side in (pictures, held_out))
+        self.sides = tuple(scaled(side.images[:DIAGNOSED]) for side in sides)
         self.done = int(model.step.numpy())
         self.writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
         self.began = time.monotonic()
@@ -262,6 +266,9 @@ class RunKeeper(keras.callbacks.Callback):
             if header:
                 writer.writerow(["step", "seconds", *row])
             writer.writerow([self.done, f"{time.monotonic() - self.began:.1f}", *(f"{v:.6g}" for v in row.values())])
+        if not sys.stdout.isatty():  # where Keras shows no bar
+            shown = ", ".join(f"{name} {value:.3g}" for name, value in row.items())
+            self.console.print(f"step {self.done}/{self.recipe.steps}: {shown}", highlight=False, soft_wrap=True)
         with self.writer.as_default(step=self.done):
             for name, value in row.items():
                 tf.summary.scalar(name, value)

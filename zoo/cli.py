@@ -91,7 +91,7 @@ def sample(
         count: how many.
         seed: picture i of a seed is always the same.
         out: .png for one grid, .npy for the array (count, height, width, channels) uint8.
-        labels: classes, by name or number, for a preset that takes them.
+        labels: for a preset that takes them: one class, by name or number, or one for each picture.
         format: what runs it.
     """
     import numpy as np
@@ -105,7 +105,8 @@ def sample(
         raise ValueError(f"--out {out}: choose a name that ends in .png (one grid) or .npy (an array).")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: there is no directory {out.parent}.")
-    choices: dict[str, Any] = {"labels": [int(x) if x.isdigit() else x for x in labels]} if labels else {}
+    chosen = [int(label) if label.isdecimal() else label for label in labels]
+    choices: dict[str, Any] = {"labels": chosen[0] if len(chosen) == 1 else chosen} if chosen else {}
     images = load_pretrained(name, format=format).sample(count, seed, **choices)
     if out.suffix == ".npy":
         np.save(out, images)
@@ -124,15 +125,14 @@ def export(
         out: the directory to write; it must not exist yet.
         format: which formats.
     """
-    from zoo.pretrained import MissingExtraError, find_directory, load_keras
+    from zoo.pretrained import MissingExtraError, find_directory, load_pretrained
 
     if out.exists():
         raise ValueError(f"--out {out} exists already: choose another name.")
     from serving.card import read_card
 
-    directory = find_directory(name)
-    card = read_card(directory)
-    model = load_keras(directory, card)
+    model = load_pretrained(name)
+    card = read_card(find_directory(name))
     try:
         from zoo.export import export as export_model
     except ImportError as error:

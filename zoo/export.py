@@ -234,7 +234,7 @@ def example(spec: Input, batch: int) -> np.ndarray:
 
 
 def described(directory: Path) -> dict[str, File]:
-    """sha256 and size of every file below `directory`, but for the empty ones that a SavedModel brings."""
+    """sha256 and size of every file below `directory`."""
     return {
         path.relative_to(directory).as_posix(): File(hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
         for path in sorted(directory.rglob("*"))

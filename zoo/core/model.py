@@ -101,9 +101,14 @@ class GenerativeModel(keras.Model, ABC):
         Args:
             trackers: names of the metrics that `record` takes.
             averages: name -> (network, the network of the same build that follows its moving average).
+
+        Raises:
+            ValueError: there are averages, and the constructor's `average_decay` is not a decay.
         """
         self._trackers = {name: keras.metrics.Mean(name) for name in trackers}
         self._averages = dict(averages or {})
+        if self._averages and not (self.average_decay is not None and 0.0 <= self.average_decay < 1.0):
+            raise ValueError(f"average_decay={self.average_decay}: choose 0 <= average_decay < 1, or None.")
         for live, average in self._averages.values():
             average.trainable = False
             average.set_weights(live.get_weights())
@@ -111,6 +116,7 @@ class GenerativeModel(keras.Model, ABC):
             0, trainable=False, dtype=tf.int64, name="step", aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
         self._seed = 0
+        self.player_optimizers: dict[str, keras.optimizers.Optimizer] = {}
         self.train_function: Callable[[Any], dict[str, Tensor]] | None = None
         self.built = True
 
@@ -163,7 +169,8 @@ class GenerativeModel(keras.Model, ABC):
             **optimizers: player -> optimizer, one each.
 
         Raises:
-            ValueError: a player without an optimizer, an optimizer without a player, one optimizer for two.
+            ValueError: a player without an optimizer, an optimizer without a player, one optimizer for two, an
+                optimizer that scales the loss.
         """
         if set(optimizers) != set(self.players):
             raise ValueError(
@@ -172,6 +179,12 @@ class GenerativeModel(keras.Model, ABC):
             )
         if len({id(optimizer) for optimizer in optimizers.values()}) < len(optimizers):
             raise ValueError("two players share one optimizer: give each its own, its state is the player's.")
+        scaling = [player for player, optimizer in optimizers.items() if step.scales_loss(optimizer)]
+        if scaling:
+            raise ValueError(
+                f"the optimizers of {scaling} scale the loss, which `improve` does not do: they would move too little. "
+                "Give them without LossScaleOptimizer and without loss_scale_factor."
+            )
         if not 0 <= seed < 2**63:
             raise ValueError(f"seed={seed}: choose 0 <= seed < 2**63.")
         super().compile(
@@ -252,7 +265,10 @@ class GenerativeModel(keras.Model, ABC):
         strategy = self.distribute_strategy
 
         def run_step(data: Any) -> None:
-            self.train_step(data)
+            try:
+                self.train_step(data)
+            finally:
+                noise.activate(None)
             self._follow_averages()
             self.step.assign_add(1)
 
@@ -285,7 +301,9 @@ class GenerativeModel(keras.Model, ABC):
 
     def state(self) -> tf.train.Checkpoint:
         """Everything a resumed run needs: networks, averages, every optimizer, the step."""
-        return tf.train.Checkpoint(model=self)
+        # Keras tracks a dictionary of optimizers in its own way, which TensorFlow's checkpoints pass over.
+        optimizers = {f"{player}_optimizer": optimizer for player, optimizer in self.player_optimizers.items()}
+        return tf.train.Checkpoint(model=self, **optimizers)
 
     def exported_weights(self) -> dict[str, keras.Variable]:
         """Path -> variable of every network, the averages standing in for the networks they follow."""
@@ -345,9 +363,10 @@ def rows_of(data: Any) -> Tensor:
 
     Raises:
         ValueError: several replicas and no row numbers: each would draw the same noise.
+        tf.errors.InvalidArgumentError: a replica has no row.
     """
     if isinstance(data, Mapping) and "row" in data:
-        return data["row"]
+        return step.some(data["row"])
     if step.replicas_in_sync() > 1:
         raise ValueError(
             'training on several replicas needs the global row numbers in the data, {"image": ..., "row": ...}; '

@@ -64,8 +64,8 @@ class Draws:
         return tf.reshape(values[:, :size], [rows, *shape])
 
 
-def activate(draws: Draws) -> None:
-    """Make `draws` what `active` returns on this thread."""
+def activate(draws: Draws | None) -> None:
+    """Make `draws` what `active` returns on this thread; None when the step is over."""
     _active.draws = draws
 
 

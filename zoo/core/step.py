@@ -92,7 +92,7 @@ def follow(move: Direction, optimizer: keras.optimizers.Optimizer, variables: Se
 def global_mean(sums: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
     """Sums over one replica's rows -> means over the rows of the global batch, in one all-reduce."""
     replica = tf.distribute.get_replica_context()
-    count = tf.cast(tf.shape(rows)[0], tf.float32)
+    count = tf.cast(tf.shape(rows)[0], sums[0].dtype)  # of one type with the sums: they are packed into one tensor
     if replica is not None and replica.num_replicas_in_sync > 1:
         *sums, count = replica.all_reduce(tf.distribute.ReduceOp.SUM, [*sums, count])
     return [total / tf.cast(count, total.dtype) for total in sums]
@@ -112,9 +112,23 @@ def replicas_in_sync() -> int:
 
 def without_reduction(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """`optimizer`, told not to sum gradients over the replicas: `follow` has done so, before clipping."""
-    innermost = getattr(optimizer, "inner_optimizer", optimizer)
-    innermost._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+    optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
     return optimizer
+
+
+def scales_loss(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether `optimizer` divides gradients by a factor that it expects the loss to have been multiplied by."""
+    return isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.loss_scale_factor is not None
+
+
+def some(rows: Tensor) -> Tensor:
+    """The same rows; stops the step when a replica has got none, as 6 rows on 4 replicas: 2, 2, 2 and 0."""
+    message = (
+        "a replica has no rows: TensorFlow gives each ceil(batch / replicas) of them until none are left; "
+        "choose a batch size that the number of replicas divides."
+    )
+    with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(rows)[0], message)]):
+        return tf.identity(rows)
 
 
 def input_gradient(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:

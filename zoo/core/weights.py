@@ -10,6 +10,8 @@ import h5py
 import keras
 import numpy as np
 
+NUMBERS = "fiub"  # kinds of NumPy's dtypes: float, signed, unsigned, bool
+
 
 class WeightsError(ValueError):
     """A weights file that does not fit the model, or weights that can't be written."""
@@ -40,21 +42,38 @@ def read_weights(path: Path, variables: Mapping[str, keras.Variable]) -> None:
     """
     try:
         with h5py.File(path, "r") as file:
-            found: dict[str, np.ndarray] = {}
-            file.visititems(
-                lambda name, item: found.__setitem__(name, item[()]) if isinstance(item, h5py.Dataset) else None
-            )
-    except OSError as error:
+            found = arrays_that_fit(path, file, variables)
+    except WeightsError:
+        raise
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:  # h5py's, for a damaged file
         raise WeightsError(f"{path} is not a readable HDF5 file: {error}") from None
-    missing, extra = sorted(set(variables) - set(found)), sorted(set(found) - set(variables))
+    for name, variable in variables.items():
+        variable.assign(found[name])
+
+
+def arrays_that_fit(path: Path, file: h5py.File, variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
+    """Every array by name, in its variable's dtype; shapes are compared before anything is read.
+
+    Raises:
+        WeightsError: an array is missing, extra, of another shape, or not finite.
+    """
+    stored: dict[str, h5py.Dataset] = {}
+    file.visititems(lambda name, item: stored.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None)
+    missing, extra = sorted(set(variables) - set(stored)), sorted(set(stored) - set(variables))
     if missing or extra:
         raise WeightsError(
             f"{path} does not fit the model: missing {missing or 'nothing'}, extra {extra or 'nothing'}."
         )
+    found = {}
     for name, variable in variables.items():
-        if tuple(found[name].shape) != tuple(variable.shape):
-            raise WeightsError(f"{path}: {name} has shape {found[name].shape}, the model's is {tuple(variable.shape)}.")
+        if stored[name].shape != tuple(variable.shape):
+            raise WeightsError(
+                f"{path}: {name} has shape {stored[name].shape}, the model's is {tuple(variable.shape)}."
+            )
+        if stored[name].dtype.kind not in NUMBERS:
+            raise WeightsError(f"{path}: {name} holds {stored[name].dtype}, not numbers.")
+        with np.errstate(over="ignore"):
+            found[name] = stored[name][()].astype(variable.dtype)
         if not np.isfinite(found[name]).all():
             raise WeightsError(f"{path}: {name} holds values that are NaN or infinite.")
-    for name, variable in variables.items():
-        variable.assign(found[name].astype(variable.dtype))
+    return found

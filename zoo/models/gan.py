@@ -61,6 +61,8 @@ class GAN(GenerativeModel):
         self.prior: Feed = prior
         self.discriminator_steps = discriminator_steps
         self.latent_dim = latent_dim
+        if len(image_shape) != 3:
+            raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
         shape, size = tuple(image_shape), {} if width is None else {"width": width}
         self.generator = build.generator(shape, latent_dim, **size)
         self.discriminator = build.discriminator(shape, **size)

@@ -1,0 +1,214 @@
+"""Imports run one way, TensorFlow stays in its rooms, and one room alone holds a gradient tape.
+
+The sources are read, not run, so an import inside a function counts as well.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the ground up. A room may import itself and every room of the floors below.
+FLOORS = (
+    ("serving",),
+    ("zoo.core",),
+    ("zoo.networks",),
+    ("zoo.models",),
+    ("zoo.presets", "zoo.evaluation", "zoo.quiet"),
+    ("zoo.model_card",),
+    ("zoo.export",),
+    ("zoo.pretrained",),
+    ("recipes",),
+    ("zoo.doctor", "zoo.demo"),
+    ("zoo.cli",),
+    ("zoo",),  # __init__.py alone: the public names, loaded when first used
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+OURS = {"serving", "zoo", "recipes"}
+LEARNING = {"tensorflow", "keras", "tensorflow_probability", "tensorflow_datasets", "tf_keras", "h5py", "tf2onnx"}
+
+# Never, not even inside a function.
+BANNED = {
+    "serving": LEARNING | {"onnx", "zoo", "recipes"},
+    "zoo": LEARNING | {"numpy", "onnxruntime", "onnx"},
+    "zoo.presets": LEARNING | {"numpy", "serving", "zoo", "recipes"},
+    "zoo.model_card": LEARNING,
+    "zoo.cli": LEARNING,
+}
+# Not when the module is imported; inside a function, yes.
+LAZY = (
+    *("zoo.pretrained", "zoo.doctor", "zoo.demo", "zoo.cli", "zoo.quiet"),
+    *("recipes.recipe", "recipes.pictures", "recipes.data"),
+)
+
+TENSORFLOW_ROOMS = (
+    "zoo.core.step",
+    "zoo.core.model",
+    "zoo.core.noise",
+    "zoo.evaluation",
+    "zoo.quiet",
+    "zoo.export",
+    "zoo.pretrained",
+    "zoo.doctor",
+    "recipes",
+)
+TAPE_ROOM = "zoo.core.step"
+MODELS_MAY_IMPORT = {("zoo.models.dbn", "zoo.models.rbm"), ("zoo.models.vq_vae", "zoo.models.pixel_cnn")}
+
+
+@dataclass(frozen=True)
+class Import:
+    """`name` is what is imported, `from a.b import c` as "a.b.c"; `eager`: when the module is imported."""
+
+    name: str
+    line: int
+    eager: bool
+
+    @property
+    def package(self) -> str:
+        return self.name.split(".")[0]
+
+
+def sources(root: Path) -> list[Path]:
+    return sorted(path for package in OURS for path in (root / package).rglob("*.py"))
+
+
+def module_of(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path, root: Path) -> Iterator[Import]:
+    package = path.relative_to(root).parent.parts
+
+    def walk(node: ast.AST, eager: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (Import(alias.name, child.lineno, eager) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                above = package[: len(package) + 1 - child.level] if child.level else ()
+                module = ".".join([*above, *filter(None, [child.module])])
+                yield from (Import(f"{module}.{alias.name}", child.lineno, eager) for alias in child.names)
+            else:
+                for_types = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
+                function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                yield from walk(child, eager and not function and not for_types)
+
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")), eager=True)
+
+
+def within(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+def room_of(name: str) -> str:
+    """The room that a module, or a name in one, belongs to."""
+    return max((room for room in FLOOR if within(name, room)), key=len)
+
+
+def problems(path: Path, root: Path) -> list[str]:
+    """One sentence for each import, or tape, that is where it must not be."""
+    module = module_of(path, root)
+    room, found = room_of(module), []
+    if room == "zoo" != module:
+        found.append(f"{module} has no room in FLOORS")
+    for entry in imports_of(path, root):
+        name, where = entry.name, f"{module}, line {entry.line}: {entry.name}"
+        if entry.package in OURS:
+            target = room_of(name)
+            if target != room and FLOOR[target] >= FLOOR[room]:
+                found.append(f"{where} is not below {room}")
+            if room == target == "zoo.models" and not any(
+                module == importer and within(name, imported) for importer, imported in MODELS_MAY_IMPORT
+            ):
+                found.append(f"{where}: a model never imports another")
+        if entry.package in BANNED.get(room, ()) and not (room == "zoo" and entry.package == "zoo"):
+            found.append(f"{where} is banned from {room}")
+        if entry.package == "tensorflow" and not any(within(module, place) for place in TENSORFLOW_ROOMS):
+            found.append(f"{where} outside TensorFlow's rooms")
+        if entry.eager and module in LAZY and (entry.package in LEARNING or eager_by_proxy(name)):
+            found.append(f"{where} belongs inside the function that needs it")
+    tapes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if is_tape(node)]
+    if tapes and module != TAPE_ROOM:
+        found.append(f"{module}: a GradientTape outside {TAPE_ROOM}")
+    return found
+
+
+def eager_by_proxy(name: str) -> bool:
+    """Whether importing `name` imports TensorFlow."""
+    rooms = ("zoo.core", "zoo.networks", "zoo.models", "zoo.evaluation", "zoo.export", "recipes.training")
+    return any(within(name, room) for room in rooms)
+
+
+def is_tape(node: ast.AST) -> bool:
+    names = {getattr(node, field, None) for field in ("id", "attr", "name")}
+    return "GradientTape" in names
+
+
+@pytest.mark.parametrize("path", sources(ROOT), ids=lambda path: module_of(path, ROOT))
+def test_source_keeps_to_the_arrows(path: Path) -> None:
+    assert not problems(path, ROOT)
+
+
+def test_every_package_is_read() -> None:
+    assert {module_of(path, ROOT) for path in sources(ROOT)} >= {"serving.card", "zoo", "zoo.cli", "recipes.recipe"}
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "complaint"),
+    [
+        ("serving/card.py", "import keras", "banned from serving"),
+        ("serving/card.py", "def f():\n    from zoo.presets import PRESETS", "is not below serving"),
+        ("zoo/core/layers.py", "import tensorflow as tf", "outside TensorFlow's rooms"),
+        ("zoo/core/layers.py", "from zoo.networks import mlp", "zoo.networks.mlp is not below zoo.core"),
+        ("zoo/core/layers.py", "from ..networks import mlp", "zoo.networks.mlp is not below zoo.core"),
+        ("zoo/models/gan.py", "from zoo.presets import PRESETS", "is not below zoo.models"),
+        ("zoo/models/gan.py", "import zoo.models.vae", "a model never imports another"),
+        ("zoo/models/gan.py", "from . import vae", "a model never imports another"),
+        ("zoo/models/gan.py", "tape = tf.GradientTape()", "a GradientTape outside zoo.core.step"),
+        ("zoo/models/gan.py", "from tensorflow import GradientTape", "a GradientTape outside zoo.core.step"),
+        ("zoo/presets.py", "import numpy", "banned from zoo.presets"),
+        ("zoo/presets.py", "from zoo.models.gan import GAN", "banned from zoo.presets"),
+        ("zoo/evaluation/frechet.py", "from zoo.presets import PRESETS", "is not below zoo.evaluation"),
+        ("zoo/export.py", "import zoo.pretrained", "is not below zoo.export"),
+        ("zoo/pretrained.py", "import tensorflow as tf", "belongs inside the function"),
+        ("zoo/pretrained.py", "from zoo.export import export", "belongs inside the function"),
+        ("zoo/pretrained.py", "def f():\n    from recipes import data", "is not below zoo.pretrained"),
+        (
+            "recipes/data.py",
+            "try:\n    import tensorflow\nexcept ImportError:\n    pass",
+            "belongs inside the function",
+        ),
+        ("recipes/data.py", "def f():\n    from zoo.cli import main", "is not below recipes"),
+        ("zoo/__init__.py", "import numpy", "banned from zoo"),
+        ("zoo/novel.py", "", "has no room in FLOORS"),
+    ],
+)
+def test_checker_sees(tmp_path: Path, file: str, line: str, complaint: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(line)
+    (problem,) = {complaint for found in problems(tmp_path / file, tmp_path) if complaint in found}
+    assert problem
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("zoo/core/model.py", "import tensorflow as tf\nfrom serving.card import Card"),
+        ("zoo/core/step.py", "tape = tf.GradientTape()"),
+        ("zoo/models/dbn.py", "from zoo.models.rbm import RBM"),
+        ("zoo/pretrained.py", "def f():\n    import tensorflow"),
+        ("zoo/__init__.py", "if TYPE_CHECKING:\n    from zoo.pretrained import describe"),
+        ("recipes/training.py", "import tensorflow\nfrom zoo.pretrained import describe"),
+        ("zoo/cli.py", "from zoo.presets import PRESETS\nimport recipes"),
+    ],
+)
+def test_checker_lets_pass(tmp_path: Path, file: str, line: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(line)
+    assert not problems(tmp_path / file, tmp_path)

@@ -1,0 +1,128 @@
+"""What the tests of `zoo` share: strategies over logical CPUs, short runs, a model for pencil and paper."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, final
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from zoo.core import noise
+from zoo.core.model import Ability, GenerativeModel, images_of
+
+
+@cache
+def strategy(replicas: int) -> tf.distribute.Strategy:
+    """The default strategy for one replica, MirroredStrategy over logical CPUs for more.
+
+    Collective operations are numbered from the same start in every strategy, and one process can't use a number twice
+    (`Collective ops is aborted`). So they are left to test_replicas.py's process of its own.
+    """
+    if replicas == 1:
+        return tf.distribute.get_strategy()
+    devices = [f"CPU:{number}" for number in range(replicas)]
+    return tf.distribute.MirroredStrategy(devices, tf.distribute.ReductionToOneDevice())
+
+
+@pytest.fixture(scope="session")
+def strategy_of() -> Callable[[int], tf.distribute.Strategy]:
+    return strategy
+
+
+def train(model: GenerativeModel, images: np.ndarray, steps: int = 1, **columns: np.ndarray) -> dict[str, list[float]]:
+    """`fit` on the same global batch again and again; returns the history."""
+    example = {"image": images, "row": np.arange(len(images)), **columns}
+    data = tf.data.Dataset.from_tensors(example).repeat()
+    return dict(model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0).history)
+
+
+@pytest.fixture(scope="session")
+def fit() -> Callable[..., dict[str, list[float]]]:
+    return train
+
+
+def worst_difference(actual: Sequence[Any], expected: Sequence[Any]) -> float:
+    """The largest difference, as a share of the largest value of the tensor that it is in."""
+    shares = []
+    for one, other in zip(actual, expected, strict=True):
+        one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+        assert one.shape == other.shape
+        shares.append(np.abs(one - other).max() / max(np.abs(other).max(), 1e-30))
+    return max(shares)
+
+
+@pytest.fixture(scope="session")
+def difference() -> Callable[[Sequence[Any], Sequence[Any]], float]:
+    return worst_difference
+
+
+@final
+class Probe(GenerativeModel):
+    """y = w x and z = v y, with players `inner` (w) and `outer` (v); the algorithm is the test's.
+
+    Args:
+        algorithm: (model, x, targets) -> the rows to record as "loss".
+        inner, outer: w and v at the start.
+    """
+
+    def __init__(
+        self,
+        algorithm: Callable[[Any, Any, Any], Any],
+        inner: Sequence[Sequence[float]] = ((1.0,),),
+        outer: Sequence[Sequence[float]] = ((1.0,),),
+    ):
+        super().__init__()
+        self.algorithm = algorithm
+        self.inner = linear("inner", np.array(inner, np.float32))
+        self.outer = linear("outer", np.array(outer, np.float32))
+        self.finish("loss")
+
+    @property
+    def players(self) -> Mapping[str, Sequence[keras.Model]]:
+        return {"inner": (self.inner,), "outer": (self.outer,)}
+
+    def abilities(self) -> Mapping[str, Ability]:
+        return {"map": Ability(self.inner, {"x": "normal"}, {"inner_output": "code"})}
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        self.draws(data)
+        return self.record(loss=self.algorithm(self, images_of(data), data["target"]))
+
+    def diagnose(self, real: Any, held_out: Any) -> dict[str, Any]:
+        return {}
+
+
+def linear(name: str, kernel: np.ndarray) -> keras.Model:
+    inputs = keras.Input((kernel.shape[0],), name="x")
+    outputs = keras.layers.Dense(kernel.shape[1], use_bias=False, name=f"{name}_output")(inputs)
+    network = keras.Model(inputs, outputs, name=name)
+    network.set_weights([kernel])
+    return network
+
+
+@pytest.fixture(scope="session")
+def probe() -> Callable[..., Probe]:
+    """(algorithm, replicas=1, **optimizers) -> a compiled `Probe`; optimizers are built in the strategy's scope."""
+
+    def build(
+        algorithm: Callable[..., Any],
+        replicas: int = 1,
+        optimizer: Callable[[], keras.optimizers.Optimizer] = lambda: keras.optimizers.SGD(1.0),
+        **arguments: Any,
+    ) -> Probe:
+        with strategy(replicas).scope():
+            model = Probe(algorithm, **arguments)
+            model.compile(inner=optimizer(), outer=optimizer())
+        return model
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def no_step_under_way() -> Any:
+    """No test sees the noise of another one's train step."""
+    noise.activate(None)
+    yield
+    noise.activate(None)

@@ -1,0 +1,100 @@
+"""The adversarial pairs: numbers by hand, the published value function, and logits far out."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from zoo.core.losses import ADVERSARIAL_LOSSES, choose, per_row
+from zoo.core.step import input_gradient
+
+LOG_2, LOG_3, LOG_4 = np.log([2.0, 3.0, 4.0])
+
+# Two rows. D(x) = sigmoid(logit): sigmoid(0) = 1/2, sigmoid(log 3) = 3/4, sigmoid(-log 3) = 1/4.
+REAL = np.array([0.0, LOG_3])
+FAKE = np.array([0.0, -LOG_3])
+# For the losses of the bare logit.
+REAL_BARE = np.array([3.0, -0.5])
+FAKE_BARE = np.array([-2.0, 0.5])
+
+GOLDEN = {
+    # D: -log 1/2 - log(1 - 1/2) = 2 log 2;  -log 3/4 - log(1 - 1/4) = 2 log 4/3.   G: log 1/2; log(1 - 1/4) = log 3/4.
+    "minimax": (REAL, FAKE, [2 * LOG_2, 2 * (LOG_4 - LOG_3)], [-LOG_2, LOG_3 - LOG_4]),
+    # D as above.   G: -log 1/2; -log 1/4.
+    "non_saturating": (REAL, FAKE, [2 * LOG_2, 2 * (LOG_4 - LOG_3)], [LOG_2, LOG_4]),
+    # D: 1/2 (3-1)^2 + 1/2 (-2)^2 = 4;  1/2 (-1.5)^2 + 1/2 (0.5)^2 = 1.25.   G: 1/2 (-3)^2 = 4.5; 1/2 (-0.5)^2 = 0.125.
+    "least_squares": (REAL_BARE, FAKE_BARE, [4.0, 1.25], [4.5, 0.125]),
+    # D: max(0, 1-3) + max(0, 1-2) = 0;  max(0, 1.5) + max(0, 1.5) = 3.   G: 2; -0.5.
+    "hinge": (REAL_BARE, FAKE_BARE, [0.0, 3.0], [2.0, -0.5]),
+    # D: -2 - 3 = -5;  0.5 + 0.5 = 1.   G: 2; -0.5.
+    "wasserstein": (REAL_BARE, FAKE_BARE, [-5.0, 1.0], [2.0, -0.5]),
+}
+
+
+def column(values):
+    return ops.convert_to_tensor(np.asarray(values, np.float32)[:, None])
+
+
+def test_every_loss_has_golden_numbers():
+    assert set(GOLDEN) == set(ADVERSARIAL_LOSSES)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_numbers_one_value_a_row(name):
+    real, fake, discriminator, generator = GOLDEN[name]
+    game = ADVERSARIAL_LOSSES[name]
+    np.testing.assert_allclose(game.discriminator(column(real), column(fake)), discriminator, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(game.generator(column(fake)), generator, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_map_of_logits_is_averaged_within_its_row(name):
+    # Row 0 of the map holds both rows' logits of the golden case, row 1 the second one twice: the mean, and itself.
+    real, fake, discriminator, generator = GOLDEN[name]
+    patches = [ops.reshape(column([*side, side[1], side[1]]), (2, 1, 2, 1)) for side in (real, fake)]
+    game = ADVERSARIAL_LOSSES[name]
+    for rows, golden in ((game.discriminator(*patches), discriminator), (game.generator(patches[1]), generator)):
+        np.testing.assert_allclose(rows, [np.mean(golden), golden[1]], rtol=1e-6, atol=1e-7)
+
+
+def test_minimax_is_the_value_function_of_equation_1():
+    # V(D, G) = E[log D(x)] + E[log(1 - D(G(z)))]: D climbs it, G descends it.
+    random = np.random.default_rng(0)
+    real, fake = random.normal(0, 3, (2, 50))
+    real_score, fake_score = 1 / (1 + np.exp(-real)), 1 / (1 + np.exp(-fake))
+    game = ADVERSARIAL_LOSSES["minimax"]
+    value = np.log(real_score) + np.log(1 - fake_score)
+    np.testing.assert_allclose(game.discriminator(column(real), column(fake)), -value, rtol=1e-5)
+    np.testing.assert_allclose(game.generator(column(fake)), np.log(1 - fake_score), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(game.score(column(real))[:, 0], real_score, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["minimax", "non_saturating"])
+def test_logits_far_out_neither_overflow_nor_lose_their_gradient(name):
+    game = ADVERSARIAL_LOSSES[name]
+    # Right beyond doubt: 0 + 0. Wrong beyond doubt: -log sigmoid(-100) = 100, twice.
+    rows = game.discriminator(column([100.0, -100.0]), column([-100.0, 100.0]))
+    np.testing.assert_allclose(rows, [0.0, 200.0], atol=1e-6)
+    slope = input_gradient(lambda real: game.discriminator(real, column([0.0, 0.0])), column([100.0, -100.0]))
+    np.testing.assert_allclose(slope[:, 0], [0.0, -1.0], atol=1e-6)
+    # log(1 - D) and -log D at D = sigmoid(-100) and sigmoid(100).
+    expected = {"minimax": [0.0, -100.0], "non_saturating": [100.0, 0.0]}[name]
+    np.testing.assert_allclose(game.generator(column([-100.0, 100.0])), expected, atol=1e-6)
+
+
+def test_the_early_gradient_is_why_one_does_not_saturate():
+    # D is sure of a fake, logit -5: d/dlogit log(1 - D) = -D = -0.0067;  d/dlogit -log D = D - 1 = -0.9933.
+    slopes = [
+        float(input_gradient(ADVERSARIAL_LOSSES[name].generator, column([-5.0]))[0, 0])
+        for name in ("minimax", "non_saturating")
+    ]
+    np.testing.assert_allclose(slopes, [-1 / (1 + np.exp(5)), 1 / (1 + np.exp(5)) - 1], rtol=1e-5)
+
+
+def test_per_row_keeps_the_first_axis_alone():
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    np.testing.assert_allclose(per_row(ops.convert_to_tensor(values)), [5.5, 17.5])  # means of 0..11 and 12..23
+
+
+def test_an_unknown_loss_names_the_good_ones():
+    with pytest.raises(ValueError, match=r"loss='wgan': choose from \['hinge', 'least_squares', 'minimax'"):
+        choose("loss", "wgan", ADVERSARIAL_LOSSES)

@@ -1,0 +1,141 @@
+"""What the base class promises every family: its errors, its counters, its metrics, its names."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras.optimizers import SGD
+
+from zoo.core.losses import per_row
+from zoo.core.model import GenerativeModel, free, images_of, rows_of
+from zoo.models.gan import GAN
+
+X = np.array([[1.0], [2.0], [3.0], [4.0], [5.0]], np.float32)
+
+
+def mean_of_inner(model, x, target):
+    return model.improve("inner", lambda: per_row(model.inner(x)))
+
+
+def test_the_base_is_abstract():
+    with pytest.raises(TypeError, match="abstract"):
+        GenerativeModel()
+
+
+SHARED = SGD()
+BAD_COMPILES = {
+    "a player without one": (
+        {"inner": SGD()},
+        r"optimizers for \['inner'\]; Probe has the players \['inner', 'outer'\]",
+    ),
+    "one without a player": (
+        {"inner": SGD(), "outer": SGD(), "critic": SGD()},
+        r"\['critic', 'inner', 'outer'\]; Probe",
+    ),
+    "one for two": ({"inner": SHARED, "outer": SHARED}, "two players share one optimizer"),
+    "seed too small": ({"inner": SGD(), "outer": SGD(), "seed": -1}, r"seed=-1: choose 0 <= seed < 2\*\*63"),
+    "seed too large": ({"inner": SGD(), "outer": SGD(), "seed": 2**63}, r"choose 0 <= seed < 2\*\*63"),
+    "scaled loss": (
+        {"inner": keras.optimizers.LossScaleOptimizer(SGD()), "outer": SGD()},
+        r"\['inner'\] scale the loss",
+    ),
+    "scale factor": ({"inner": SGD(), "outer": SGD(loss_scale_factor=8.0)}, r"\['outer'\] scale the loss"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COMPILES)
+def test_compile_refuses(probe, case):
+    arguments, message = BAD_COMPILES[case]
+    with pytest.raises(ValueError, match=message):
+        probe(mean_of_inner).compile(**arguments)
+
+
+def test_record_takes_exactly_what_was_announced(probe):
+    with pytest.raises(ValueError, match=r"record\(\) got \['los'\]; the constructor announced \['loss'\]"):
+        probe(mean_of_inner).record(los=tf.zeros(3))
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_metrics_are_means_over_all_rows_of_an_epoch(probe, fit, replicas):
+    model = probe(lambda model, x, target: per_row(x) + tf.cast(model.step.read_value(), tf.float32), replicas)
+    history = fit(model, X, steps=2, target=X)
+    # Mean of 1..5, on replicas that hold 3 and 2 rows: 3. Step 0 adds 0 to every row, step 1 adds 1: 3.5.
+    assert history == {"loss": [pytest.approx(3.5)]}
+    assert [metric.name for metric in model.metrics] == ["loss"]
+    assert fit(model, X, steps=1, target=X) == {"loss": [pytest.approx(5.0)]}  # reset; step 2 adds 2
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 3])
+def test_the_step_counts_train_steps(probe, fit, steps_per_execution):
+    model = probe(mean_of_inner)
+    model.compile(inner=SGD(1.0), outer=SGD(1.0), steps_per_execution=steps_per_execution)
+    fit(model, X, steps=6, target=X)
+    assert int(model.step) == 6
+    assert model.step.dtype == tf.int64
+    assert int(model.player_optimizers["inner"].iterations) == 6
+    assert int(model.player_optimizers["outer"].iterations) == 0
+    assert float(model.inner.weights[0][0, 0]) == pytest.approx(1 - 6 * 3)  # six times the mean of 1..5
+
+
+def test_on_several_replicas_the_data_must_hold_the_row_numbers(probe):
+    model = probe(mean_of_inner, 2)
+    data = tf.data.Dataset.from_tensors({"image": X, "target": X})
+    with pytest.raises(ValueError, match="needs the global row numbers in the data"):
+        model.fit(data, shuffle=False, verbose=0)
+
+
+def test_a_replica_without_rows_is_an_error(probe, fit):
+    """5 rows on 4 replicas: 2, 2, 1 and none."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a replica has no rows"):
+        fit(probe(mean_of_inner, 4), X, target=X)
+
+
+def test_row_numbers_and_pictures_of_a_batch():
+    rows = tf.constant([4, 5], tf.int64)
+    np.testing.assert_array_equal(rows_of({"image": X[:2], "row": rows}), [4, 5])
+    for data in ({"image": X}, (X, "label"), X):
+        assert images_of(data) is X
+        np.testing.assert_array_equal(rows_of(data), [0, 1, 2, 3, 4])
+
+
+def test_free_dimensions_are_named():
+    assert free((None, 7)) == ("batch", 7)
+    assert free((None, None, None, 3)) == ("batch", "height", "width", 3)
+
+
+@pytest.fixture(scope="module")
+def gan():
+    return GAN((8, 8, 1), latent_dim=4, width=2)
+
+
+def test_exported_weights_are_those_of_the_averages(gan):
+    live, average = gan.generator.weights[0], gan.generator_average.weights[0]
+    live.assign(live + 1.0)
+    exported = gan.exported_weights()
+    assert len(exported) == len(gan.discriminator.weights) + len(gan.generator_average.weights)
+    assert {name.split("/")[0] for name in exported} == {"discriminator", "generator"}
+    assert exported[f"generator/{live.path}"] is average
+    gan.adopt_averages()
+    for live, average in zip(gan.generator.weights, gan.generator_average.weights, strict=True):
+        np.testing.assert_array_equal(live, average)
+
+
+def test_sample_gives_pictures_in_the_asked_for_form(gan):
+    floats = gan.sample(3, seed=1, output_type="float32")
+    assert (floats.shape, floats.dtype) == ((3, 8, 8, 1), np.float32)
+    whole = gan.sample(3, seed=1)
+    assert whole.dtype == np.uint8
+    np.testing.assert_array_equal(whole, np.rint((floats + 1) * 127.5))
+    for picture, array in zip(gan.sample(3, seed=1, output_type="pil"), whole, strict=True):
+        assert picture.mode == "L"
+        np.testing.assert_array_equal(np.asarray(picture), array[:, :, 0])
+
+
+def test_an_ability_describes_itself(gan):
+    card = gan.abilities()["generate"].card("generate.onnx")
+    (latent,), (image,) = card.inputs, card.outputs
+    assert (latent.name, latent.dtype, latent.shape, latent.feed) == ("latent", "float32", ("batch", 4), "normal")
+    assert (image.name, image.dtype, image.shape, image.kind) == ("image", "float32", ("batch", 8, 8, 1), "image")
+    assert (image.range, image.layout, card.file) == ((-1.0, 1.0), "NHWC", "generate.onnx")
+    (spec,) = gan.abilities()["generate"].signature()
+    assert (spec.name, spec.shape.as_list(), spec.dtype) == ("latent", [None, 4], tf.float32)

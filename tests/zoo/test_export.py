@@ -1,0 +1,311 @@
+"""An export is one set of float16 weights in three formats that agree, or nothing at all."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tensorflow as tf
+from onnx import TensorProto
+from PIL import Image
+
+import zoo.export
+from recipes.training import build
+from serving.card import DRAWN_FEEDS, Card, Data, read_card, verify_files
+from serving.sampler import draw
+from zoo.core.model import GenerativeModel
+from zoo.core.weights import WeightsError
+from zoo.export import ExportError, example, export
+from zoo.presets import PRESETS, Preset
+from zoo.pretrained import load_pretrained
+
+DATA = Data("Fashion-MNIST", "train", 9000, "MIT", "embedded")
+RECIPE = {"name": "none", "steps": 0, "seed": 0}
+BATCHES = (1, 3)
+TOLERANCE = 1e-4  # of the output's range: the promise of an export
+ANOTHER_SEED = 1
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A tiny twin, untrained but with averages and statistics that are not their start, and its export."""
+
+    preset: Preset
+    model: GenerativeModel
+    directory: Path
+    card: Card
+    weights_before: list[np.ndarray]
+
+
+def shaken(preset: Preset, seed: int = 0) -> GenerativeModel:
+    """The preset's tiny twin, every weight moved away from its start; statistics stay positive."""
+    keras.utils.set_random_seed(seed)
+    model, random = build(preset.twin()), np.random.default_rng(seed)
+    for weight in model.weights:
+        if weight.dtype == "float32":
+            weight.assign(weight.value * 2.0 + random.uniform(0.01, 0.2, weight.shape))
+    return model
+
+
+def export_of(model: GenerativeModel, preset: Preset, directory: Path, **options: Any) -> Card:
+    return export(model, directory, preset=preset.twin(), data=DATA, recipe=RECIPE, **options)
+
+
+@pytest.fixture(scope="module", params=PRESETS.values(), ids=list(PRESETS))
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    directory = tmp_path_factory.mktemp("exported") / request.param.name
+    model = shaken(request.param)
+    before = model.get_weights()
+    return Exported(request.param, model, directory, export_of(model, request.param, directory), before)
+
+
+def feeds_of(card: Card, ability: str, batch: int) -> dict[str, np.ndarray]:
+    """Other inputs than those that `export` itself compares on, where a seed gives them."""
+    inputs = card.abilities[ability].inputs
+    return {s.name: draw(s, range(batch), seed=7) if s.feed in DRAWN_FEEDS else example(s, batch) for s in inputs}
+
+
+def assert_agree(card: Card, ability: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert set(found) == set(expected) == {spec.name for spec in card.abilities[ability].outputs}
+    for spec in card.abilities[ability].outputs:
+        low, high = spec.range or (expected[spec.name].min(), expected[spec.name].max())
+        assert expected[spec.name].std() > 1e-3 * (high - low)  # a constant would prove nothing
+        np.testing.assert_allclose(found[spec.name], expected[spec.name], rtol=0, atol=TOLERANCE * (high - low))
+
+
+def expected_and_feeds(exported: Exported) -> Iterator[tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """(ability, feeds, what Keras makes of them) from weights read anew, at every batch."""
+    model = load_pretrained(str(exported.directory), format="keras")
+    for name, ability in model.abilities().items():
+        for batch in BATCHES:
+            feeds = feeds_of(exported.card, name, batch)
+            yield name, feeds, {key: value.numpy() for key, value in ability(feeds).items()}
+
+
+# The formats agree
+
+
+def test_onnx_agrees_with_keras(exported: Exported) -> None:
+    for name, feeds, expected in expected_and_feeds(exported):
+        session = onnxruntime.InferenceSession(exported.directory / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        assert_agree(exported.card, name, dict(zip(names, session.run(names, feeds), strict=True)), expected)
+
+
+def test_saved_model_agrees_with_keras(exported: Exported) -> None:
+    loaded = tf.saved_model.load(str(exported.directory / "saved_model" / "1"))
+    assert set(loaded.signatures) == {"serving_default", *exported.card.abilities}
+    for name, feeds, expected in expected_and_feeds(exported):
+        signatures = {name} | ({"serving_default"} if name == exported.card.default_ability else set())
+        for signature in signatures:
+            outputs = loaded.signatures[signature](**{key: tf.constant(value) for key, value in feeds.items()})
+            assert_agree(exported.card, name, {key: value.numpy() for key, value in outputs.items()}, expected)
+
+
+def test_every_format_shows_the_same_pictures(exported: Exported) -> None:
+    shown = {
+        format: load_pretrained(str(exported.directory), format=format) for format in ("keras", "onnx", "saved_model")
+    }
+    expected = shown["keras"].sample(7, seed=5).astype(int)
+    assert expected.shape == (7, *exported.preset.twin().arguments["image_shape"])
+    assert len({picture.tobytes() for picture in expected}) == 7
+    for model in shown.values():
+        for count in (1, 3, 7):
+            assert abs(model.sample(count, seed=5).astype(int) - expected[:count]).max() <= 1
+        assert abs(model.sample(7, seed=6).astype(int) - expected).max() > 1
+
+
+# What is written
+
+
+def test_model_is_as_it_was(exported: Exported) -> None:
+    for before, after in zip(exported.weights_before, exported.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_weights_are_the_models_rounded_to_float16(exported: Exported) -> None:
+    with h5py.File(exported.directory / "model.weights.h5") as file:
+        for name, variable in exported.model.exported_weights().items():
+            array = keras.ops.convert_to_numpy(variable)
+            assert file[name].dtype == np.float16 or not np.issubdtype(array.dtype, np.floating)
+            np.testing.assert_array_equal(file[name][()], array.astype(file[name].dtype))
+
+
+def test_averages_are_what_is_exported(exported: Exported) -> None:
+    """The same network in the live weights, which `shaken` moved elsewhere, is another one."""
+    followed = exported.model._averages.values()
+    assert all(
+        any((a != b).any() for a, b in zip(live.get_weights(), average.get_weights(), strict=True))
+        for live, average in followed
+    )
+    stored = {id(variable) for variable in exported.model.exported_weights().values()}
+    assert all(id(variable) in stored for _, average in followed for variable in average.weights)
+    assert not any(id(variable) in stored for live, _ in followed for variable in live.weights)
+
+
+def test_graph_names_what_goes_in_and_out(exported: Exported) -> None:
+    for name, ability in exported.model.abilities().items():
+        graph = onnx.load(exported.directory / f"{name}.onnx")
+        onnx.checker.check_model(graph, full_check=True)
+        assert {opset.domain: opset.version for opset in graph.opset_import}[""] == 18
+        inputs, outputs = graph.graph.input, graph.graph.output
+        assert [value.name for value in inputs] == [tensor.name for tensor in ability.network.inputs]
+        assert [value.name for value in outputs] == ability.network.output_names
+        for value in (*inputs, *outputs):
+            batch, *sizes = value.type.tensor_type.shape.dim
+            assert batch.dim_param == "batch"
+            assert all(size.dim_value > 0 or size.dim_param in ("height", "width") for size in sizes)
+            assert value.type.tensor_type.elem_type != TensorProto.FLOAT16
+    assert exported.card.versions["opset"] == "18"
+
+
+@pytest.mark.parametrize("exported", [p for p in PRESETS.values() if p.family == "DCGAN"], indirect=True)
+def test_dcgan_takes_latents_and_gives_images(exported: Exported) -> None:
+    graph = onnx.load(exported.directory / "generate.onnx").graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+    assert kinds == {"latent": TensorProto.FLOAT, "image": TensorProto.FLOAT}
+
+
+def test_graph_stores_large_weights_as_float16(exported: Exported) -> None:
+    for name in exported.card.abilities:
+        graph = onnx.load(exported.directory / f"{name}.onnx").graph
+        large = [tensor for tensor in graph.initializer if np.prod(tensor.dims) >= 64]
+        stored = {tensor.name for tensor in large if tensor.data_type == TensorProto.FLOAT16}
+        assert stored
+        assert {tensor.name for tensor in large if tensor.data_type == TensorProto.FLOAT} == set()
+        casts = [node for node in graph.node if node.input and node.input[0] in stored]
+        assert {node.input[0] for node in casts} == stored
+        assert all(node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT for node in casts)
+
+
+def test_saved_model_stores_each_variable_once(exported: Exported) -> None:
+    networks = {id(ability.network): ability.network for ability in exported.model.abilities().values()}
+    weights = {id(weight): weight for network in networks.values() for weight in network.weights}
+    bytes_needed = sum(weight.value.shape.num_elements() * 4 for weight in weights.values())
+    folder = exported.directory / "saved_model" / "1" / "variables"
+    stored = [shape for name, shape in tf.train.list_variables(str(folder / "variables")) if "OBJECT_GRAPH" not in name]
+    assert len(stored) == len(weights)
+    assert sum(int(np.prod(shape)) * 4 for shape in stored) == bytes_needed
+
+
+def test_card_lists_every_file(exported: Exported) -> None:
+    card = read_card(exported.directory)
+    verify_files(exported.directory, card)
+    below = {
+        path.relative_to(exported.directory).as_posix() for path in exported.directory.rglob("*") if path.is_file()
+    }
+    assert below == set(card.files) | {"card.json", "README.md"}
+    assert {"model.weights.h5", "samples.png"} | {f"{name}.onnx" for name in card.abilities} <= set(card.files)
+    assert (card.name, card.data, card.recipe) == (exported.preset.name, DATA, RECIPE)
+    arguments = json.loads(json.dumps(exported.model.get_config()))
+    assert card.model == {"class": exported.preset.model, "arguments": arguments}
+
+
+def test_pictures_and_readme_are_of_this_model(exported: Exported) -> None:
+    size, _, channels = exported.preset.twin().arguments["image_shape"]
+    sheet = np.asarray(Image.open(exported.directory / "samples.png"))
+    assert sheet.shape == (8 * (size + 2) + 2, 8 * (size + 2) + 2, *((3,) if channels == 3 else ()))
+    first = load_pretrained(str(exported.directory), format="onnx").sample(1, seed=0)[0].squeeze()
+    assert abs(sheet[2 : 2 + size, 2 : 2 + size].astype(int) - first).max() <= 1
+    readme = (exported.directory / "README.md").read_text()
+    assert readme.startswith(f"# {exported.preset.name}\n")
+    assert "samples.png" in readme
+
+
+@pytest.mark.parametrize(
+    ("formats", "written"),
+    [((), set()), (("onnx",), {"generate.onnx"}), (("saved_model",), {"saved_model"})],
+    ids=["weights alone", "onnx", "saved_model"],
+)
+def test_only_the_formats_asked_for(tmp_path: Path, formats: tuple[str, ...], written: set[str]) -> None:
+    preset = PRESETS["dcgan-fashion-mnist"]
+    card = export_of(shaken(preset), preset, tmp_path / "model", formats=formats)
+    always = {"model.weights.h5", "samples.png", "README.md", "card.json"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == always | written
+    verify_files(tmp_path / "model", card)
+
+
+def test_export_twice_replaces_the_first(tmp_path: Path) -> None:
+    preset = PRESETS["dcgan-fashion-mnist"]
+    export_of(shaken(preset), preset, tmp_path / "model")
+    (tmp_path / "model" / "stray.txt").write_text("from an earlier export")
+    export_of(shaken(preset, ANOTHER_SEED), preset, tmp_path / "model", formats=["onnx"])
+    verify_files(tmp_path / "model", read_card(tmp_path / "model"))
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert names == {"model.weights.h5", "generate.onnx", "samples.png", "README.md", "card.json"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+# What is refused
+
+
+def everything_below(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("earlier", [True, False], ids=["over an earlier export", "anew"])
+@pytest.mark.parametrize("writer", ["write_onnx", "write_saved_model"])
+def test_disagreement_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, earlier: bool
+) -> None:
+    """The file that is written is really another network's."""
+    preset = PRESETS["dcgan-fashion-mnist"]
+    if earlier:
+        export_of(shaken(preset), preset, tmp_path / "model")
+    before = everything_below(tmp_path)
+    other, write = shaken(preset, ANOTHER_SEED).abilities(), getattr(zoo.export, writer)
+    swap = {
+        "write_onnx": lambda ability, path, **options: write(other["generate"], path, **options),
+        "write_saved_model": lambda abilities, path: write(other, path),
+    }
+    monkeypatch.setattr(zoo.export, writer, swap[writer])
+    named = {"write_onnx": "ONNX", "write_saved_model": "SavedModel"}[writer]
+    with pytest.raises(
+        ExportError, match=f"{named} differs from Keras by .* of the range of generate's output 'image'"
+    ):
+        export_of(shaken(preset), preset, tmp_path / "model")
+    assert everything_below(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == (["model"] if earlier else [])
+
+
+def test_a_small_disagreement_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One kernel off by 1 % moves pictures by far more than 1e-4 of their range."""
+    preset = PRESETS["dcgan-fashion-mnist"]
+    model, write = shaken(preset), zoo.export.write_onnx
+
+    def write_scaled(ability: Any, path: Path, **options: Any) -> None:
+        kernel = ability.network.weights[0]
+        kernel.assign(kernel.value * 1.01)
+        write(ability, path, **options)
+        kernel.assign(kernel.value / 1.01)
+
+    monkeypatch.setattr(zoo.export, "write_onnx", write_scaled)
+    with pytest.raises(ExportError, match="ONNX differs"):
+        export_of(model, preset, tmp_path / "model")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e5], ids=["NaN", "infinite", "beyond float16"])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    preset = PRESETS["dcgan-fashion-mnist"]
+    model = shaken(preset)
+    name, variable = next(iter(model.exported_weights().items()))
+    array = keras.ops.convert_to_numpy(variable).copy()
+    array.flat[-1] = value
+    variable.assign(array)
+    with pytest.raises(WeightsError, match=name):
+        export_of(model, preset, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_format(tmp_path: Path) -> None:
+    preset = PRESETS["dcgan-fashion-mnist"]
+    with pytest.raises(ValueError, match=r"formats=\['tflite'\]: choose from \['onnx', 'saved_model'\]"):
+        export_of(shaken(preset), preset, tmp_path / "model", formats=["onnx", "tflite"])
+    assert list(tmp_path.iterdir()) == []
