@@ -11,6 +11,19 @@ import tensorflow as tf
 
 from zoo.core import noise
 from zoo.core.model import Ability, GenerativeModel, images_of
+from zoo.presets import PRESETS, Preset
+
+FIRST_OF_CLASS = {preset.model: preset.name for preset in reversed(PRESETS.values())}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs for every preset runs for one preset a class in `make test`, and for all in `make test-all`."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        for value in parameters.params.values() if parameters else ():
+            preset = PRESETS.get(value) if isinstance(value, str) else value
+            if isinstance(preset, Preset) and FIRST_OF_CLASS[preset.model] != preset.name:
+                item.add_marker(pytest.mark.slow)
 
 
 @cache
