@@ -1,0 +1,241 @@
+"""Contenders take turns, each in a process of its own that stays alive between its turns.
+
+Only one runs at a time, and a round gives every contender one turn, so that a shared machine's drift hits all alike.
+The parent loads no framework: it sends a child (batch size, calls) and gets seconds back.
+"""
+
+import json
+import math
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from importlib import import_module
+from importlib.metadata import distributions
+from pathlib import Path
+from statistics import median
+from subprocess import PIPE, Popen
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+LATENT_DIM, CHANNELS = 100, 3  # as in PyTorch's DCGAN example
+BASELINE = "pytorch"
+PACKAGES = ("tensorflow", "keras", "torch", "onnxruntime", "onnxruntime-gpu", "numpy")
+COLUMNS = {
+    "images/s": "{images_per_second:.1f}",
+    "min - max": "{slowest:.1f} - {fastest:.1f}",
+    "x baseline": "{ratio:.2f}",
+    "ms a call": "{milliseconds_per_call:.1f}",
+    "images/CPU s": "{images_per_processor_second:.1f}",
+    "cores busy": "{cores_busy:.2f}",
+    "peak MiB": "{peak_mib:.0f}",
+}
+RSS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+Turns = Sequence[Mapping[str, float]]
+
+
+class NotRunError(RuntimeError):
+    """A contender can't run here; the message is the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every benchmark takes from the command line."""
+
+    image_size: int = 64
+    """Side of the pictures in pixels, a power of two from 8."""
+    width: int = 64
+    """Channels of the largest map."""
+    rounds: int = 7
+    """Turns each contender gets; one more before them, to warm up, is not counted."""
+    threads: int = os.cpu_count() or 1
+    """CPU threads each contender may use."""
+    contenders: tuple[str, ...] = ()
+    """Which to run; all by default."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers below 1 with a ValueError."""
+        for name, value in asdict(self).items():
+            if any(type(n) is int and n < 1 for n in (value if isinstance(value, (tuple, list)) else [value])):
+                raise ValueError(f"{name}={value}: choose at least 1.")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One contender, built and ready."""
+
+    run: Callable[[int, int], None]
+    """(batch size, calls) -> nothing; returns when the last call's result is on the host."""
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    """Network -> its trainable parameters, where the contender can tell."""
+
+
+def parameters_of(**networks: Iterable[Any]) -> dict[str, int]:
+    """Network -> how many numbers its parameters hold; each has a `shape`."""
+    return {name: sum(math.prod(parameter.shape) for parameter in network) for name, network in networks.items()}
+
+
+def import_pytorch() -> tuple[Any, Any]:
+    """`torch` and our peer written in it; NotRunError where it is not installed."""
+    try:
+        return import_module("torch"), import_module("benchmarks.peer_pytorch")
+    except ImportError as error:
+        raise NotRunError(f"PyTorch can't be imported: {error}") from None
+
+
+def serve(module: str, name: str, options: str) -> None:
+    """The child's side: build contender `name` of `module`, then run what standard input asks for."""
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print must not mix with the replies
+    try:
+        benchmark = import_module(module)
+        contender = benchmark.CONTENDERS[name](benchmark.Options(**json.loads(options)))
+        print(json.dumps({"parameters": contender.parameters}), file=replies)
+        for line in sys.stdin:
+            batch, calls = json.loads(line)
+            wall, processor = time.perf_counter(), time.process_time()
+            contender.run(batch, calls)
+            wall, processor = time.perf_counter() - wall, time.process_time() - processor
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / RSS_PER_MIB
+            print(json.dumps({"seconds": wall, "processor": processor, "peak_mib": peak}), file=replies)
+    except NotRunError as error:
+        print(json.dumps({"not_run": str(error)}), file=replies)
+
+
+class Process:
+    """The parent's side of one contender."""
+
+    def __init__(self, module: str, name: str, options: Options, folder: Path):
+        self.name, self.log, root = name, folder / f"{name}.log", Path(__file__).parents[1]
+        code = "import sys; from benchmarks.harness import serve; serve(*sys.argv[1:])"
+        command = [sys.executable, "-c", code, module, name, json.dumps(asdict(options))]
+        limits = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+        environment = os.environ | dict.fromkeys(limits, str(options.threads)) | {"CUDA_VISIBLE_DEVICES": "-1"}
+        environment |= {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        with self.log.open("w") as log:
+            self.child: Any = Popen(command, cwd=root, env=environment, stdin=PIPE, stdout=PIPE, stderr=log, text=True)
+
+    def answer(self, *question: int) -> dict[str, Any]:
+        """The reply to (batch size, calls), or to being started; NotRunError, or RuntimeError where the child ended."""
+        if question:
+            print(json.dumps(question), file=self.child.stdin, flush=True)
+        line = self.child.stdout.readline()
+        if not line:
+            last_words = "\n".join(self.log.read_text().splitlines()[-15:])
+            raise RuntimeError(f"contender {self.name} ended before its time; its last words:\n{last_words}")
+        if "not_run" in (reply := json.loads(line)):
+            raise NotRunError(reply["not_run"])
+        return reply
+
+    def end(self) -> None:
+        """End the child at once: it has nothing to save."""
+        self.child.kill()
+        self.child.communicate()
+
+
+def compare(module: str, known: Iterable[str], options: Options, cases: Mapping[int, int]) -> dict[str, Any]:
+    """Let the contenders of `module` take turns; returns plain data.
+
+    Args:
+        module: dotted name; has `CONTENDERS`, name -> (options -> Contender), and `Options`.
+        known: the names of its contenders.
+        options: what the children are given.
+        cases: batch size -> calls a turn.
+
+    Raises:
+        ValueError: an unknown contender, or networks of different sizes.
+        RuntimeError: a contender failed.
+    """
+    names = options.contenders or tuple(known)
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"contenders={unknown}: choose from {list(known)}.")
+    outcome: dict[str, Any] = {"options": asdict(options), "machine": machine(), "parameters": {}, "not_run": {}}
+    processes: dict[str, Process] = {}
+    turns: dict[tuple[str, int], list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        for name in names:
+            process = Process(module, name, options, Path(folder))
+            stack.callback(process.end)
+            try:
+                parameters = process.answer()["parameters"]
+                for case in cases.items():
+                    process.answer(*case)  # to warm up
+            except NotRunError as error:
+                outcome["not_run"][name] = str(error)
+                continue
+            processes[name], outcome["parameters"][name] = process, parameters
+        if len({json.dumps(counts) for counts in outcome["parameters"].values() if counts}) > 1:
+            raise ValueError(f"the contenders' networks are not the same: {outcome['parameters']} parameters.")
+        order = list(processes)
+        for _ in range(options.rounds):
+            for batch, calls in cases.items():
+                for name in order:
+                    turns.setdefault((name, batch), []).append(processes[name].answer(batch, calls))
+            order = order[1:] + order[:1]  # nobody always comes first
+    baseline = BASELINE if BASELINE in processes else next(iter(processes), "")
+    rows = [
+        {"contender": name, "batch": batch, **summary(turns[name, batch], turns[baseline, batch], batch, calls)}
+        for batch, calls in cases.items()
+        for name in processes
+    ]
+    return outcome | {"baseline": baseline, "results": rows}
+
+
+def summary(own: Turns, other: Turns, batch: int, calls: int) -> dict[str, Any]:
+    """A contender's turns at one batch size beside the baseline's: medians, but for the extremes and the memory."""
+    speeds = [batch * calls / turn["seconds"] for turn in own]
+    return {
+        "images_per_second": median(speeds),
+        "slowest": min(speeds),
+        "fastest": max(speeds),
+        "rounds": speeds,
+        "ratio": median(theirs["seconds"] / mine["seconds"] for mine, theirs in zip(own, other, strict=True)),
+        "milliseconds_per_call": median(1000 * turn["seconds"] / calls for turn in own),
+        "images_per_processor_second": median(batch * calls / turn["processor"] for turn in own),
+        "cores_busy": median(turn["processor"] / turn["seconds"] for turn in own),
+        "peak_mib": max(turn["peak_mib"] for turn in own),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures hold for: processor, cores, load before the run, the day and versions."""
+    model = platform.processor()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), model)
+    versions = {"python": platform.python_version()} | {
+        d.name: d.version for d in distributions() if d.name in PACKAGES
+    }
+    load, day = round(os.getloadavg()[0], 2), date.today().isoformat()
+    return {"processor": model, "cores": os.cpu_count(), "load": load, "date": day, "versions": versions}
+
+
+def report(title: str, outcome: Mapping[str, Any]) -> None:
+    """Print what `compare` found: JSON where the options ask for it, else one table a batch size."""
+    if outcome["options"]["json"]:
+        print(json.dumps(outcome))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    for batch in dict.fromkeys(row["batch"] for row in outcome["results"]):
+        table = Table("contender", title=f"{title}, batch {batch}; baseline {outcome['baseline']}")
+        for heading in COLUMNS:
+            table.add_column(heading, justify="right")
+        for row in outcome["results"]:
+            if row["batch"] == batch:
+                table.add_row(row["contender"], *(cell.format(**row) for cell in COLUMNS.values()))
+        console.print(table)
+    about = outcome["machine"] | outcome["machine"]["versions"] | {"threads": outcome["options"]["threads"]}
+    console.print(", ".join(f"{name} {value}" for name, value in about.items() if name != "versions"), markup=False)
+    for heading in ("parameters", "not_run"):
+        for name, value in outcome[heading].items():
+            console.print(f"{heading.replace('_', ' ')}: {name}: {value or 'cannot be told'}", markup=False)
