@@ -1,8 +1,8 @@
-"""Adversarial losses, as pairs of pure functions of the discriminator's logits.
+"""Adversarial losses, as pairs of pure functions of the discriminator's logits; the quantizer's commitment.
 
-Every function takes logits, (batch, ...) float, unbounded, and returns one loss a row, (batch,); a discriminator that
-answers with a map of logits (a patch discriminator) has them averaged within the row first. Minimise all of them.
-D(x) = sigmoid(logits).
+Every adversarial loss takes logits, (batch, ...) float, unbounded, and returns one loss a row, (batch,); a
+discriminator that answers with a map of logits (a patch discriminator) has them averaged within the row first.
+Minimise all of them. D(x) = sigmoid(logits).
 """
 
 from collections.abc import Callable
@@ -66,6 +66,19 @@ def probability(logits: Tensor) -> Tensor:
 def bare(logits: Tensor) -> Tensor:
     """D(x) where the loss takes the logit itself."""
     return logits
+
+
+def commitment_loss(inputs: Tensor, quantized: Tensor) -> Tensor:
+    """||z_e - sg[e]||^2 over its number of values, without beta  (VQ-VAE, arXiv:1711.00937, eq. 3, third term).
+
+    Paper: the squared norm of a code vector. The mean over its values here, as in the authors' code, for which
+    beta = 0.25 was chosen.
+
+    Args:
+        inputs: z_e, what the encoder gave, (batch, ..., dimension).
+        quantized: e, the nearest codes, likewise; the straight-through output of `Quantizer` serves too.
+    """
+    return per_row(ops.square(inputs - ops.stop_gradient(quantized)))
 
 
 class AdversarialLoss(NamedTuple):

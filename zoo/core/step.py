@@ -91,11 +91,25 @@ def follow(move: Direction, optimizer: keras.optimizers.Optimizer, variables: Se
 
 def global_mean(sums: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
     """Sums over one replica's rows -> means over the rows of the global batch, in one all-reduce."""
-    replica = tf.distribute.get_replica_context()
-    count = tf.cast(tf.shape(rows)[0], sums[0].dtype)  # of one type with the sums: they are packed into one tensor
-    if replica is not None and replica.num_replicas_in_sync > 1:
-        *sums, count = replica.all_reduce(tf.distribute.ReduceOp.SUM, [*sums, count])
+    count = tf.cast(tf.shape(rows)[0], sums[0].dtype)
+    *sums, count = sum_over_replicas([*sums, count])
     return [total / tf.cast(count, total.dtype) for total in sums]
+
+
+def sum_over_replicas(values: Any) -> Any:
+    """The sum over the replicas of a tensor, or of each in a list, in one all-reduce: the same on every replica.
+
+    Differentiable, to any order. What a replica gives goes into the loss of every replica, so its gradient is the sum
+    over the replicas of the gradients by the result: that of the global batch's summed loss, as on one replica.
+
+    Args:
+        values: a tensor, or a list of tensors of one type (they are packed into one); shapes equal on all replicas.
+            Outside a replica (one replica; building a network) they come back as they are.
+    """
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return values
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 def finite(player: str, gradients: Sequence[Tensor]) -> list[Tensor]:

@@ -1,10 +1,10 @@
-"""The adversarial pairs: numbers by hand, the published value function, and logits far out."""
+"""The adversarial pairs: numbers by hand, the published value function, and logits far out; the commitment."""
 
 import numpy as np
 import pytest
 from keras import ops
 
-from zoo.core.losses import ADVERSARIAL_LOSSES, choose, per_row
+from zoo.core.losses import ADVERSARIAL_LOSSES, choose, commitment_loss, per_row
 from zoo.core.step import input_gradient
 
 LOG_2, LOG_3, LOG_4 = np.log([2.0, 3.0, 4.0])
@@ -93,6 +93,19 @@ def test_the_early_gradient_is_why_one_does_not_saturate():
 def test_per_row_keeps_the_first_axis_alone():
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     np.testing.assert_allclose(per_row(ops.convert_to_tensor(values)), [5.5, 17.5])  # means of 0..11 and 12..23
+
+
+def test_the_commitment_loss_by_hand_moves_the_encoder_alone():
+    inputs = ops.convert_to_tensor(np.array([[[1.0, 2.0]], [[0.0, 4.0]]], np.float32))
+    codes = ops.convert_to_tensor(np.array([[[1.0, 0.0]], [[3.0, 3.0]]], np.float32))
+    # (0^2 + 2^2) / 2 = 2;  (3^2 + 1^2) / 2 = 5.
+    np.testing.assert_allclose(commitment_loss(inputs, codes), [2.0, 5.0])
+    # By z: 2 (z - e) / 2.
+    slope = input_gradient(lambda encoded: commitment_loss(encoded, codes), inputs)
+    np.testing.assert_allclose(slope, [[[0.0, 2.0]], [[-3.0, 1.0]]])
+    # The straight-through output depends on z: sg stops that path too.
+    straight = input_gradient(lambda encoded: commitment_loss(encoded, encoded + (codes - inputs)), inputs)
+    np.testing.assert_allclose(straight, slope)
 
 
 def test_an_unknown_loss_names_the_good_ones():
