@@ -5,7 +5,7 @@ environment.json   versions, machine, devices
 log.csv            one row of metrics every `log_every` steps
 tensorboard/       the same metrics
 samples/           grids of the same fixed latents
-checkpoints/       the last `keep` checkpoints
+checkpoints/       the last `keep` checkpoints, each with the sha256 of its files
 export/            weights, ONNX, SavedModel, card
 """
 

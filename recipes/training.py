@@ -3,11 +3,14 @@
 import csv
 import dataclasses
 import importlib
+import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -16,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from recipes import run_directory
+from recipes.checkpoints import Checkpoints, out_of_room
 from recipes.data import Pictures, batches, load_pictures, steps_per_epoch
 from recipes.recipe import FREE_TO_CHANGE, Recipe
 from recipes.run_directory import RunError
@@ -29,6 +33,8 @@ SHOWN = 64  # pictures of a sample grid, always the same latents
 SHOWN_SEED = 0
 DIAGNOSED = 256  # pictures of each side when training and held-out pictures are compared
 FAILED = 1
+SIGNALLED = 128  # plus the signal's number, as shells count
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 BEGUN = "TensorFlow has begun already; ask in a fresh process."
 
 
@@ -36,15 +42,58 @@ class DivergedError(RuntimeError):
     """A gradient became infinite or NaN."""
 
 
+class StoppedError(RuntimeError):
+    """A signal stopped the run; it was saved and can be resumed."""
+
+    def __init__(self, number: int, step: int, directory: Path):
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} and saved at step {step}: "
+            f"go on with --resume --run-dir {directory}"
+        )
+        self.status = SIGNALLED + number
+
+
+class Stop:
+    """Within it, the first SIGTERM or SIGINT only sets `asked`, the signal's number; a second one ends the process.
+
+    Python gives signals to the main thread alone: elsewhere this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.ask) for number in STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the first signal."""
+        self.asked = number
+        for each in STOPPING:
+            signal.signal(each, signal.SIG_DFL)
+
+
 def run(recipe: Recipe) -> int:
     """Train as `recipe` says and report on the console.
 
     Returns:
-        The exit status: 0, or 1 after one line that says what went wrong.
+        The exit status: 0; 1 after one line that says what went wrong; 143 or 130 after SIGTERM or SIGINT.
     """
     console = Console(stderr=True)
     try:
         directory = train(recipe.small() if recipe.smoke else recipe, console)
+    except StoppedError as error:
+        console.print(escape(str(error)), highlight=False, soft_wrap=True)
+        return error.status
+    except KeyboardInterrupt:
+        console.print("stopped by SIGINT outside of the training steps; a run that has begun goes on with --resume.")
+        return SIGNALLED + signal.SIGINT
     except (RuntimeError, ValueError, LookupError, OSError) as error:
         console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         return FAILED
@@ -60,7 +109,8 @@ def train(recipe: Recipe, console: Console) -> Path | None:
         The run directory; None after a dry run.
 
     Raises:
-        RunError: the run can't be begun or resumed as asked.
+        RunError: the run can't be begun or resumed as asked, or what it writes can't be written.
+        StoppedError: a signal stopped it.
         DivergedError: a gradient was not finite; the message names the last good checkpoint.
     """
     strategy = choose_strategy(recipe)
@@ -93,23 +143,28 @@ def train(recipe: Recipe, console: Console) -> Path | None:
         model = build(preset)
         model.compile(seed=recipe.seed, **{name: choice.build() for name, choice in recipe.optimizers.items()})
     steps_per_epoch(pictures, recipe.batch_size, per_row(model))  # refuses too few pictures before anything is written
-    manager = tf.train.CheckpointManager(model.state(), str(directory / "checkpoints"), max_to_keep=recipe.keep)
     begin(recipe, model, pictures, directory, [device.name for device in devices_of(strategy)])
+    checkpoints = Checkpoints(model, directory / "checkpoints", recipe.keep)
     if recipe.resume:
-        restore(model, manager, console)
+        checkpoints.restore(lambda line: console.print(escape(line), highlight=False, soft_wrap=True))
     done = int(model.step.numpy())
     remaining = recipe.steps - done
     if remaining > 0:
-        keeper = RunKeeper(recipe, model, manager, directory, (pictures, held_out), console)
         data = batches(
             pictures, batch_size=recipe.batch_size, seed=recipe.seed, start_step=done, pictures_per_row=per_row(model)
         )
         try:
-            model.fit(data, steps_per_epoch=remaining, shuffle=False, verbose=verbosity(), callbacks=[keeper])
-        except tf.errors.InvalidArgumentError as error:
-            if NOT_FINITE not in error.message:
-                raise
-            raise DivergedError(diverged(error.message, manager.latest_checkpoint)) from None
+            with Stop() as stop:
+                keeper = RunKeeper(recipe, model, checkpoints, directory, (pictures, held_out), console, stop)
+                model.fit(data, steps_per_epoch=remaining, shuffle=False, verbose=verbosity(), callbacks=[keeper])
+        except (OSError, tf.errors.OpError) as error:
+            if isinstance(error, tf.errors.InvalidArgumentError) and NOT_FINITE in error.message:
+                raise DivergedError(diverged(error.message, checkpoints.last)) from None
+            if out_of_room(error):
+                raise RunError(f"the run could not be written: {checkpoints.advice(error)}") from error
+            raise
+        if stop.asked:
+            raise StoppedError(stop.asked, int(model.step.numpy()), directory)
     export_run(model, recipe, preset, pictures, directory, console)
     return directory
 
@@ -170,6 +225,7 @@ def begin(recipe: Recipe, model: GenerativeModel, pictures: Pictures, directory:
     config = {
         "recipe": options,
         "model": model.get_config(),
+        "optimizers": {player: type(optimizer).__name__ for player, optimizer in model.player_optimizers.items()},
         "data": {"fingerprint": pictures.fingerprint, "count": len(pictures.images)},
     }
     if recipe.resume:
@@ -180,21 +236,12 @@ def begin(recipe: Recipe, model: GenerativeModel, pictures: Pictures, directory:
     run_directory.write_json(directory / "config.json", config)
 
 
-def restore(model: GenerativeModel, manager: tf.train.CheckpointManager, console: Console) -> None:
-    """Restore the newest checkpoint, all of it; a run killed before its first one begins again."""
-    if manager.latest_checkpoint is None:
-        console.print("no checkpoint yet: the run begins again at step 0.")
-        return
-    model.state().restore(manager.latest_checkpoint).assert_existing_objects_matched().expect_partial()
-    console.print(f"resumed at step {int(model.step.numpy())}.")
-
-
 def verbosity() -> int:
     """Keras' progress bar on a terminal, one line at the end elsewhere."""
     return 1 if sys.stdout.isatty() else 2
 
 
-def diverged(message: str, checkpoint: str | None) -> str:
+def diverged(message: str, checkpoint: Path | None) -> str:
     """One paragraph from TensorFlow's report."""
     start = message.index(NOT_FINITE)
     reason = message[start:].split(" : ")[0].splitlines()[0]
@@ -212,15 +259,17 @@ class RunKeeper(keras.callbacks.Callback):
         self,
         recipe: Recipe,
         model: GenerativeModel,
-        manager: tf.train.CheckpointManager,
+        checkpoints: Checkpoints,
         directory: Path,
         sides: tuple[Pictures, Pictures],
         console: Console,
+        stop: Stop,
     ):
         super().__init__()
         self.console = console
         self.recipe = recipe
-        self.manager = manager
+        self.checkpoints = checkpoints
+        self.stop = stop
         self.directory = directory
         self.sides = tuple(scaled(side.images[:DIAGNOSED]) for side in sides)
         self.done = int(model.step.numpy())
@@ -235,14 +284,20 @@ class RunKeeper(keras.callbacks.Callback):
         """After a step: whatever is due."""
         self.done += 1
         last = self.done == self.recipe.steps
-        if last or self.done % self.recipe.log_every == 0:
+        row_due = last or self.done % self.recipe.log_every == 0
+        if row_due:
             self.log(logs or {})
             if not last:  # Keras' last line shows the metrics as they stand
                 self.model.reset_metrics()
         if last or self.done % self.recipe.sample_every == 0:
             self.draw(self.model)
-        if last or self.done % self.recipe.checkpoint_every == 0:
-            self.manager.save(checkpoint_number=self.done)
+        stopping = self.stop.asked is not None  # once: a signal that comes from here on waits for the next step
+        if last or stopping or self.done % self.recipe.checkpoint_every == 0:
+            self.checkpoints.save(self.done)
+        if stopping:
+            if not row_due:
+                self.log(logs or {})
+            self.model.stop_training = True
 
     def forget_later_rows(self) -> None:
         """Drop the rows of log.csv that a resumed run will write again, and a line that a kill or a full disk cut."""

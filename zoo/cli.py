@@ -182,7 +182,7 @@ def recipes() -> dict[str, str]:
     """Preset -> the module of its recipe."""
     import recipes as package
 
-    skipped = {"recipe", "data", "pictures", "training", "run_directory"}
+    skipped = {"recipe", "data", "pictures", "training", "run_directory", "checkpoints"}
     modules = [info.name for info in pkgutil.iter_modules(package.__path__) if info.name not in skipped]
     return {module.replace("_", "-"): f"recipes.{module}" for module in modules}
 
