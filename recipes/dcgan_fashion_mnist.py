@@ -2,9 +2,10 @@
 
 Trains the networks of Radford et al. (arXiv:1511.06434) on the 60,000 training pictures, padded from 28x28 to 32x32.
 20,000 steps of 64 took 92 minutes on one core of an AMD EPYC that was busy with other things. At the end D gave its
-training pictures 0.62 and held-out ones 0.55. Labelled by their 5 nearest test pictures, 2,000 samples show every class,
-from 6.4 % (sandals) to 13.0 % (T-shirts). Without TensorFlow Datasets at hand, `--data embedded` trains on the 10,000
-test pictures inside the package.
+training pictures 0.62 and held-out ones 0.55. Labelled by the 5 nearest test pictures, 2,000 samples show every class,
+from 6.4 % (sandals) to 13.0 % (T-shirts).
+
+Without TensorFlow Datasets at hand, `--data embedded` trains on the test pictures that come with the package.
 
     python recipes/dcgan_fashion_mnist.py
     zoo train dcgan-fashion-mnist --devices 2

@@ -54,7 +54,7 @@ def run(out: Path, steps: int) -> Path:
     with stage(console, 3, "compare Keras, SavedModel and ONNX", facts):
         facts["differences"] = compare(directory / "export", out)
         for name, difference in facts["differences"].items():
-            console.print(f"   largest difference of {name} from Keras: {difference:.1e} (pixels run from -1 to 1)")
+            console.print(f"   {name} differs from Keras by at most {difference:.1e}; pixels run from -1 to 1")
     with stage(console, 4, "serve the new model over HTTP, ask it for pictures, stop it", facts):
         facts["served"] = serve_and_ask(directory / "export", out)
         console.print(f"   {facts['served']['url']} answered in {facts['served']['milliseconds']:.0f} ms")
