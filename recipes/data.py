@@ -7,7 +7,7 @@ a function of (seed, epoch), so the position in the data is the step and nothing
 import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,7 @@ def batches(
     rows = (batch_size,) if pictures_per_row == 1 else (batch_size, pictures_per_row)
     key = np.random.SeedSequence(seed).generate_state(2)  # neighbouring seeds -> unrelated keys
 
-    def gather(indices: np.ndarray) -> np.ndarray:
-        return np.take(images, indices, axis=0)
+    gather = gatherer(images)
 
     def batch(step: Any) -> dict[str, Any]:
         epoch, position = step // per_epoch, step % per_epoch
@@ -134,8 +133,7 @@ def batches(
             max_index=tf.constant(len(images) - 1, tf.int64),
             rounds=SHUFFLE_ROUNDS,
         )
-        image = tf.numpy_function(gather, [indices], tf.uint8, stateful=False)
-        image = tf.reshape(image, (*rows, *images.shape[1:]))
+        image = tf.reshape(gather(indices), (*rows, *images.shape[1:]))
         example = {"image": tf.cast(image, tf.float32) / 127.5 - 1.0, "row": tf.range(batch_size, dtype=tf.int64)}
         if labels is not None:
             example["label"] = tf.reshape(tf.gather(tf.constant(labels), indices), rows)
@@ -147,6 +145,24 @@ def batches(
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
     return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def gatherer(images: np.ndarray) -> Callable[[Any], Any]:
+    """indices (count,) -> pictures (count, height, width, channels) uint8, as an operation of a `tf.data` pipeline.
+
+    Pictures in memory are gathered by TensorFlow alone. A pipeline that calls Python can hang a process that ends while
+    it prefetches, since its threads wait for an interpreter that is shutting down; so only a memory-mapped file, which
+    TensorFlow can't gather from, is read through NumPy: let go of such a pipeline's iterator before the process ends.
+    """
+    import tensorflow as tf
+
+    if isinstance(images, np.memmap):
+        return lambda indices: tf.numpy_function(
+            lambda chosen: np.take(images, chosen, axis=0), [indices], tf.uint8, stateful=False
+        )
+    with tf.device("CPU:0"):
+        held = tf.constant(images)
+    return lambda indices: tf.gather(held, indices)
 
 
 def _pictures_of_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Pictures:
