@@ -135,6 +135,8 @@ class Recipe:
             start_tensorflow()
             from recipes.training import run
         except ImportError as error:
-            print(f'training needs {error.name}: pip install "generative-zoo[train]"', file=sys.stderr)
+            from zoo.pretrained import MissingExtraError
+
+            print(MissingExtraError("training", "train", error), file=sys.stderr)
             sys.exit(1)
         sys.exit(run(recipe))

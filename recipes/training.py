@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import importlib
 import signal
 import sys
 import threading
@@ -24,10 +23,10 @@ from recipes.data import Pictures, batches, load_pictures, steps_per_epoch
 from recipes.recipe import FREE_TO_CHANGE, Recipe
 from recipes.run_directory import RunError
 from serving.card import Data
-from serving.sampler import grid, to_pil
+from serving.sampler import save_grid
 from zoo.core.model import GenerativeModel
 from zoo.core.step import NOT_FINITE
-from zoo.presets import Preset
+from zoo.presets import Preset, class_called
 
 SHOWN = 64  # pictures of a sample grid, always the same latents
 SHOWN_SEED = 0
@@ -171,8 +170,7 @@ def train(recipe: Recipe, console: Console) -> Path | None:
 
 def build(preset: Preset) -> GenerativeModel:
     """The preset's model with fresh weights."""
-    module, name = preset.model.rsplit(".", 1)
-    return getattr(importlib.import_module(module), name)(**preset.arguments)
+    return class_called(preset.model)(**preset.arguments)
 
 
 def per_row(model: GenerativeModel) -> int:
@@ -306,9 +304,7 @@ class RunKeeper(keras.callbacks.Callback):
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             header, *rows = [line for line in lines if line.endswith("\n")] or [""]
             kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= self.done]
-            partial = path.with_suffix(".csv.partial")
-            partial.write_text("".join([header, *kept]), encoding="utf-8")
-            partial.replace(path)
+            run_directory.write_text(path, "".join([header, *kept]))
 
     def log(self, logs: Mapping[str, Any]) -> None:
         """One row: means since the last row, and the networks on training and held-out pictures."""
@@ -330,8 +326,7 @@ class RunKeeper(keras.callbacks.Callback):
 
     def draw(self, model: GenerativeModel) -> None:
         """The grid of the fixed latents."""
-        picture = grid(model.sample(SHOWN, seed=SHOWN_SEED))
-        to_pil(picture[None])[0].save(self.directory / "samples" / f"step-{self.done:07d}.png")
+        save_grid(model.sample(SHOWN, seed=SHOWN_SEED), self.directory / "samples" / f"step-{self.done:07d}.png")
 
 
 def scaled(images: np.ndarray) -> np.ndarray:

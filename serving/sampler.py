@@ -8,6 +8,7 @@ import hashlib
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -153,6 +154,11 @@ def to_uint8(images: np.ndarray, range: Range) -> np.ndarray:
         raise ValueError("the images hold NaN: the model or its weights are broken")
     levels = (np.asarray(images, np.float32) - np.float32(low)) * np.float32(255 / (high - low))
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None) -> None:
+    """Write uint8 (batch, height, width, channels) as one picture file, laid out by `grid`."""
+    to_pil(grid(images, columns)[None])[0].save(path, optimize=True)
 
 
 def to_pil(images: np.ndarray) -> list[Image.Image]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from zoo.presets import UnknownPresetError
+from zoo.presets import PRESETS, UnknownPresetError
 
 FAILED = 1
 MISUSED = 2
@@ -26,7 +26,6 @@ def list_(*, json: bool = False, family: str | None = None, pretrained: bool = F
         family: only this family, such as DCGAN.
         pretrained: only those that come with weights.
     """
-    from zoo.presets import PRESETS
     from zoo.pretrained import list_models, shipped_directory
 
     names = list_models(family=family, pretrained=True if pretrained else None)
@@ -96,7 +95,7 @@ def sample(
     """
     import numpy as np
 
-    from serving.sampler import grid, to_pil
+    from serving.sampler import save_grid
     from zoo.pretrained import load_pretrained
 
     if count < 1:
@@ -111,7 +110,7 @@ def sample(
     if out.suffix == ".npy":
         np.save(out, images)
     else:
-        to_pil(grid(images)[None])[0].save(out)
+        save_grid(images, out)
     print(out)
 
 
@@ -182,9 +181,8 @@ def recipes() -> dict[str, str]:
     """Preset -> the module of its recipe."""
     import recipes as package
 
-    skipped = {"recipe", "data", "pictures", "training", "run_directory", "checkpoints"}
-    modules = [info.name for info in pkgutil.iter_modules(package.__path__) if info.name not in skipped]
-    return {module.replace("_", "-"): f"recipes.{module}" for module in modules}
+    modules = {info.name.replace("_", "-"): f"recipes.{info.name}" for info in pkgutil.iter_modules(package.__path__)}
+    return {name: module for name, module in modules.items() if name in PRESETS}
 
 
 def train(arguments: Sequence[str]) -> None:

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from serving.sampler import grid, to_pil
+from serving.sampler import save_grid, to_uint8
 from zoo.pretrained import list_models, load_pretrained
 from zoo.quiet import start_tensorflow
 
 PRESET = "dcgan-fashion-mnist"
 SHOWN = 64
 COMPARED = 8
+PIXELS = (-1.0, 1.0)
 CHART = (640, 200)  # width and height of the chart, in SVG units
 
 
@@ -83,7 +84,7 @@ def sample_pretrained(out: Path) -> str:
     if PRESET not in list_models(pretrained=True):
         raise LookupError(f"this installation comes without the weights of {PRESET}.")
     images = load_pretrained(PRESET, format="onnx").sample(SHOWN, seed=0)
-    to_pil(grid(images)[None])[0].save(out / "pretrained.png")
+    save_grid(images, out / "pretrained.png")
     return "pretrained.png"
 
 
@@ -108,8 +109,7 @@ def compare(directory: Path, out: Path) -> dict[str, float]:
         name: np.asarray(load_pretrained(str(directory), format=name).sample(COMPARED, seed=1, output_type="float32"))
         for name in ("keras", "saved_model", "onnx")
     }
-    rows = np.concatenate([(images + 1.0) * 127.5 for images in drawn.values()]).round().clip(0, 255).astype(np.uint8)
-    to_pil(grid(rows, columns=COMPARED)[None])[0].save(out / "formats.png")
+    save_grid(to_uint8(np.concatenate(list(drawn.values())), PIXELS), out / "formats.png", columns=COMPARED)
     titles = {"saved_model": "SavedModel", "onnx": "ONNX"}
     return {title: float(np.abs(drawn[name] - drawn["keras"]).max()) for name, title in titles.items()}
 
@@ -136,9 +136,7 @@ def serve_and_ask(directory: Path, out: Path) -> dict[str, Any]:
         server.terminate()
         server.wait(timeout=60)
     images = np.asarray(answer["data"], np.float32).reshape(answer["shape"])
-    to_pil(grid(((images + 1.0) * 127.5).round().clip(0, 255).astype(np.uint8), columns=COMPARED)[None])[0].save(
-        out / "served.png"
-    )
+    save_grid(to_uint8(images, PIXELS), out / "served.png", columns=COMPARED)
     return {"url": url, "body": json.dumps(body), "milliseconds": milliseconds, "picture": "served.png"}
 
 

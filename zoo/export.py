@@ -14,7 +14,7 @@ import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 from serving.card import DRAWN_FEEDS, Card, Data, File, Input, encode_card
-from serving.sampler import draw, grid, to_pil
+from serving.sampler import draw, save_grid
 from serving.session import Session
 from zoo.core.model import Ability, GenerativeModel
 from zoo.core.weights import read_weights, write_weights
@@ -93,8 +93,7 @@ def _write(
     for name, ability in abilities.items():
         check_agreement(name, ability, directory, formats)
     if "generate" in abilities:
-        picture = grid(twin.sample(SHOWN, seed=0))
-        to_pil(picture[None])[0].save(directory / "samples.png", optimize=True)
+        save_grid(twin.sample(SHOWN, seed=0), directory / "samples.png")
     card = Card(
         name=preset.name,
         family=preset.family,

@@ -4,6 +4,7 @@ A preset names a class and the constructor arguments in which it differs from th
 small twin changes further: the same class in the same configuration, at sizes that a test can train.
 """
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -85,3 +86,9 @@ def find_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise UnknownPresetError(name)
     return PRESETS[name]
+
+
+def class_called(dotted: str) -> Any:
+    """The class of a dotted name such as "zoo.models.gan.GAN"; this is where a model's module is imported."""
+    module, name = dotted.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)

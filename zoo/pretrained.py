@@ -4,7 +4,6 @@ Looked for in this order: the name as a path, `exported/` of the checkout or the
 (`ZOO_HOME`), then the source: a base URL or `hf://owner/repository`. A cached file is used without a network call.
 """
 
-import importlib
 import os
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from serving.card import Card, CardError, FileMismatchError, read_card, verify_files
-from zoo.presets import PRESETS, UnknownPresetError, find_preset
+from zoo.presets import PRESETS, UnknownPresetError, class_called, find_preset
 from zoo.quiet import start_tensorflow
 
 PACKAGE = Path(__file__).resolve().parent
@@ -264,9 +263,8 @@ def model_of(directory: Path, card: Card) -> Any:
     known = sorted({preset.model for preset in PRESETS.values()})
     if card.model["class"] not in known:
         raise CardError(f"{directory}: the card names the class {card.model['class']!r}: choose from {known}.")
-    module, name = card.model["class"].rsplit(".", 1)
     try:
-        return getattr(importlib.import_module(module), name)(**card.model["arguments"])
+        return class_called(card.model["class"])(**card.model["arguments"])
     except (TypeError, ValueError) as error:
         raise CardError(f"{directory}: {card.model['class']} does not take the card's arguments: {error}") from error
 
