@@ -17,6 +17,7 @@ from serving.card import DRAWN_FEEDS, Card, Data, File, Input, encode_card
 from serving.sampler import draw, save_grid
 from serving.session import Session
 from zoo.core.model import Ability, GenerativeModel
+from zoo.core.precision import computing_in
 from zoo.core.weights import read_weights, write_weights
 from zoo.model_card import model_card
 from zoo.presets import Preset
@@ -114,9 +115,10 @@ def _write(
 
 
 def rounded_twin(model: GenerativeModel, path: Path) -> GenerativeModel:
-    """Write the weights, rounded to float16, to `path`; returns an uncompiled model that has exactly those."""
+    """Write the weights, rounded to float16, to `path`; returns an uncompiled model of exactly those, in float32."""
     write_weights(path, model.exported_weights())
-    twin = type(model).from_config(model.get_config())
+    with computing_in("float32"):
+        twin = type(model).from_config(model.get_config())
     read_weights(path, twin.exported_weights())
     twin.adopt_averages()
     return twin

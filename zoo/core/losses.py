@@ -82,19 +82,36 @@ def commitment_loss(inputs: Tensor, quantized: Tensor) -> Tensor:
 
 
 class AdversarialLoss(NamedTuple):
-    """The two sides of one game, and what its D(x) is."""
+    """The two sides of one game, what its D(x) is, and the logit that parts real from fake.
+
+    A Wasserstein critic is determined up to a constant only: it has no such logit, and tells the two sides of a pair
+    apart instead.
+    """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
     score: Callable[[Tensor], Tensor]
+    threshold: float | None
+
+    def accuracy(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The share of right answers, one value a row; guessing gives 1/2 on average.
+
+        With a threshold, 1 for a real and a fake row that D puts on their sides of it, 1/2 for one of the two;
+        without one, 1 where D(x) > D(G(z)).
+        """
+        real, fake = per_row(real_logits), per_row(fake_logits)
+        if self.threshold is None:
+            return ops.cast(real > fake, real.dtype)
+        right = ops.cast(real > self.threshold, real.dtype) + ops.cast(fake < self.threshold, fake.dtype)
+        return 0.5 * right
 
 
 ADVERSARIAL_LOSSES = {
-    "minimax": AdversarialLoss(minimax_discriminator_loss, minimax_generator_loss, probability),
-    "non_saturating": AdversarialLoss(minimax_discriminator_loss, non_saturating_generator_loss, probability),
-    "least_squares": AdversarialLoss(least_squares_discriminator_loss, least_squares_generator_loss, bare),
-    "hinge": AdversarialLoss(hinge_discriminator_loss, wasserstein_generator_loss, bare),
-    "wasserstein": AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss, bare),
+    "minimax": AdversarialLoss(minimax_discriminator_loss, minimax_generator_loss, probability, 0.0),
+    "non_saturating": AdversarialLoss(minimax_discriminator_loss, non_saturating_generator_loss, probability, 0.0),
+    "least_squares": AdversarialLoss(least_squares_discriminator_loss, least_squares_generator_loss, bare, 0.5),
+    "hinge": AdversarialLoss(hinge_discriminator_loss, wasserstein_generator_loss, bare, 0.0),
+    "wasserstein": AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss, bare, None),
 }
 
 

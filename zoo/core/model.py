@@ -106,6 +106,7 @@ class GenerativeModel(keras.Model, ABC):
             ValueError: there are averages, and the constructor's `average_decay` is not a decay.
         """
         self._trackers = {name: keras.metrics.Mean(name) for name in trackers}
+        self._gradient_norms = {player: keras.metrics.Mean(f"{player}_gradient_norm") for player in self.players}
         self._averages = dict(averages or {})
         if self._averages and not (self.average_decay is not None and 0.0 <= self.average_decay < 1.0):
             raise ValueError(f"average_decay={self.average_decay}: choose 0 <= average_decay < 1, or None.")
@@ -166,11 +167,11 @@ class GenerativeModel(keras.Model, ABC):
             steps_per_execution: train steps a call of the compiled function.
             run_eagerly: run without compiling, for debugging.
             jit_compile: XLA. It draws other noise for the same seed and does not work on several replicas.
-            **optimizers: player -> optimizer, one each.
+            **optimizers: player -> optimizer, one each. Where layers compute in float16, each is put into a
+                `LossScaleOptimizer` that does not scale the loss already.
 
         Raises:
-            ValueError: a player without an optimizer, an optimizer without a player, one optimizer for two, an
-                optimizer that scales the loss.
+            ValueError: a player without an optimizer, an optimizer without a player, one optimizer for two.
         """
         if set(optimizers) != set(self.players):
             raise ValueError(
@@ -179,12 +180,6 @@ class GenerativeModel(keras.Model, ABC):
             )
         if len({id(optimizer) for optimizer in optimizers.values()}) < len(optimizers):
             raise ValueError("two players share one optimizer: give each its own, its state is the player's.")
-        scaling = [player for player, optimizer in optimizers.items() if step.scales_loss(optimizer)]
-        if scaling:
-            raise ValueError(
-                f"the optimizers of {scaling} scale the loss, which `improve` does not do: they would move too little. "
-                "Give them without LossScaleOptimizer and without loss_scale_factor."
-            )
         if not 0 <= seed < 2**63:
             raise ValueError(f"seed={seed}: choose 0 <= seed < 2**63.")
         super().compile(
@@ -194,6 +189,8 @@ class GenerativeModel(keras.Model, ABC):
             jit_compile=jit_compile,
         )
         self._seed = seed
+        if self.computes_in("float16"):
+            optimizers = {player: step.with_loss_scale(optimizer) for player, optimizer in optimizers.items()}
         with self.distribute_strategy.scope():
             for player, optimizer in optimizers.items():
                 optimizer.build(self.variables_of(player))
@@ -210,21 +207,22 @@ class GenerativeModel(keras.Model, ABC):
 
     def hold(self, player: str, forward: Callable[[], Tensor]) -> step.Held:
         """Run a forward pass of `player` and keep it open for `improve(..., through=held)`."""
-        return step.hold(player, self.variables_of(player), forward, noise.active().moves[player])
+        return step.hold(player, self.variables_of(player), forward, len(noise.active().moves[player]))
 
     def direction(self, player: str, loss: step.Loss, through: step.Held | None = None) -> step.Direction:
         """Where `player` would move to lower `loss`, without moving it."""
-        if through is not None and (through.player, through.moves) != (player, noise.active().moves[player]):
+        if through is not None and (through.player, through.moves) != (player, len(noise.active().moves[player])):
             raise ValueError(
                 f"the pass held for {through.player!r} can't improve {player!r}: a held pass serves its own player, "
                 "and only until that player moves."
             )
-        return step.direction(player, self.variables_of(player), loss, through)
+        scale_loss = self.player_optimizers[player].scale_loss
+        return step.direction(player, self.variables_of(player), loss, through, scale_loss)
 
     def follow(self, move: step.Direction) -> step.Rows:
         """Make the update; returns the loss's rows."""
-        step.follow(move, self.player_optimizers[move.player], self.variables_of(move.player))
-        noise.active().moves[move.player] += 1
+        norm = step.follow(move, self.player_optimizers[move.player], self.variables_of(move.player))
+        noise.active().moves[move.player].append(norm)
         return move.rows
 
     def improve(self, player: str, loss: step.Loss, through: step.Held | None = None) -> step.Rows:
@@ -232,21 +230,37 @@ class GenerativeModel(keras.Model, ABC):
         return self.follow(self.direction(player, loss, through))
 
     def record(self, **rows: Tensor) -> dict[str, Tensor]:
-        """Add one value a row to each metric; returns the metrics' results on this replica."""
+        """Add one value a row to each metric; returns the metrics' results on this replica.
+
+        The norm of each player's gradient is recorded by itself, as `<player>_gradient_norm`.
+        """
         if set(rows) != set(self._trackers):
             raise ValueError(f"record() got {sorted(rows)}; the constructor announced {sorted(self._trackers)}.")
         for name, values in rows.items():
             self._trackers[name].update_state(values)
-        return {name: tracker.result() for name, tracker in self._trackers.items()}
+        for player, norms in noise.active().moves.items():
+            for norm in norms:
+                applied = tf.math.is_finite(norm)  # otherwise the loss scale was too high, and the update skipped
+                self._gradient_norms[player].update_state(tf.where(applied, norm, 0.0), tf.cast(applied, norm.dtype))
+        return {metric.name: metric.result() for metric in self.metrics}
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Exactly what `record` fills."""
-        return list(self._trackers.values())
+        return [*self._trackers.values(), *self._gradient_norms.values()]
 
     def variables_of(self, player: str) -> list[keras.Variable]:
         """The variables that `player` moves."""
         return [variable for network in self.players[player] for variable in network.trainable_variables]
+
+    def computes_in(self, dtype: str) -> bool:
+        """Whether a layer of any player's networks computes in `dtype`."""
+        return any(
+            layer.compute_dtype == dtype
+            for networks in self.players.values()
+            for network in networks
+            for layer in network.layers
+        )
 
     @property
     def average_decay(self) -> float | None:

@@ -6,7 +6,7 @@ holds rows 16 to 31 moves the counter ahead to row 16 and draws its own rows onl
 """
 
 import threading
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 import tensorflow as tf
@@ -30,7 +30,7 @@ class Draws:
     """
 
     def __init__(self, seed: int, step: Tensor, rows: Tensor):
-        self.moves: Counter[str] = Counter()  # updates a player has made in this step: read by `hold`
+        self.moves: defaultdict[str, list[Tensor]] = defaultdict(list)  # player -> gradient norms of its updates so far
         self._seed = seed
         self._step = step
         self._rows = rows

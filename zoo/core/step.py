@@ -3,6 +3,10 @@
 A loss has one value a row. An update follows the mean over the rows of the *global* batch: the replicas' summed
 gradients and their row counts are added up in one all-reduce, then divided. Everything after that (the check for
 infinities, clipping, the optimizer's rule) sees the same numbers on every replica.
+
+An optimizer may scale the loss, so that float16 gradients do not vanish: the scale goes in before the gradient is taken
+and comes out in the optimizer. A `LossScaleOptimizer` skips an update whose scaled gradients overflow, halves its
+scale and goes on; all replicas skip alike, since it sees the summed gradients.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +22,7 @@ Rows = Any  # (batch,), or ((batch,), {name: (batch,)}): the second part is only
 Loss = Callable[[], Rows]
 
 NOT_FINITE = "Not finite: the gradient"
+LEAST_SCALE = 1.0  # a gradient that overflows at a loss scale of 1 does so by itself
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Direction:
-    """One player's gradients, not yet followed: sums over this replica's rows."""
+    """One player's gradients, not yet followed: sums over this replica's rows, times the optimizer's loss scale."""
 
     player: str
     rows: Rows
@@ -55,8 +60,14 @@ def hold(player: str, variables: Sequence[keras.Variable], forward: Callable[[],
     return Held(player, output, tape, moves)
 
 
-def direction(player: str, variables: Sequence[keras.Variable], loss: Loss, through: Held | None = None) -> Direction:
-    """The gradients of `loss` by `variables`.
+def direction(
+    player: str,
+    variables: Sequence[keras.Variable],
+    loss: Loss,
+    through: Held | None = None,
+    scale_loss: Callable[[Tensor], Tensor] = tf.identity,
+) -> Direction:
+    """The gradients of `loss` by `variables`, times the scale that `scale_loss` puts in.
 
     With `through`, `loss` is a function of the held output and its gradient goes on through the held pass: the
     networks that the loss looks through get no weight gradients, since nobody would use them.
@@ -65,28 +76,45 @@ def direction(player: str, variables: Sequence[keras.Variable], loss: Loss, thro
     if through is None:
         with watching(variables) as tape:
             rows = loss()
-            total = tf.reduce_sum(minimised(rows))
+            total = scale_loss(tf.reduce_sum(minimised(rows)))
         return Direction(player, rows, tape.gradient(total, values))
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(through.output)
         rows = loss()
-        total = tf.reduce_sum(minimised(rows))
+        total = scale_loss(tf.reduce_sum(minimised(rows)))
     upstream = tape.gradient(total, through.output)
     return Direction(player, rows, through.tape.gradient(through.output, values, output_gradients=upstream))
 
 
-def follow(move: Direction, optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
+def follow(move: Direction, optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> Tensor:
     """Global mean -> check -> clip -> update; clipping and weight decay are the optimizer's own.
+
+    Returns:
+        The gradient's norm before clipping, a scalar; not finite where a `LossScaleOptimizer` skipped the update.
 
     Raises:
         ValueError: the loss does not depend on one of the variables.
-        tf.errors.InvalidArgumentError: a gradient is not finite; no weight has been touched.
+        tf.errors.InvalidArgumentError: a gradient is not finite, and a smaller loss scale would not mend it; no weight
+            has been touched.
     """
     cut_off = [v.path for v, gradient in zip(variables, move.gradients, strict=True) if gradient is None]
     if cut_off:
         raise ValueError(f"the loss of player {move.player!r} does not depend on its variables {cut_off}.")
-    gradients = global_mean(move.gradients, minimised(move.rows))
-    optimizer.apply(finite(move.player, gradients), list(variables))
+    *gradients, loss = global_mean([*move.gradients, tf.reduce_sum(minimised(move.rows))], minimised(move.rows))
+    scale = tf.cast(optimizer.scale_loss(tf.ones(())), tf.float64)
+    norm = global_norm(gradients) / scale
+    suspect = norm
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        suspect = tf.cast(loss, tf.float64) + tf.where(scale > LEAST_SCALE, tf.zeros_like(norm), norm)
+    with tf.control_dependencies([tf.debugging.check_numerics(suspect, f"{NOT_FINITE} of player {move.player!r}")]):
+        checked = [tf.identity(gradient) for gradient in gradients]
+    optimizer.apply(checked, list(variables))
+    return norm
+
+
+def global_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """The Euclidean norm of all of them as one vector, in float64: squares of float32 overflow sooner than they do."""
+    return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64))) for gradient in gradients]))
 
 
 def global_mean(sums: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
@@ -112,13 +140,6 @@ def sum_over_replicas(values: Any) -> Any:
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
-def finite(player: str, gradients: Sequence[Tensor]) -> list[Tensor]:
-    """The same gradients; stops the step, before any weight is touched, when one is not finite."""
-    squares = tf.add_n([tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64))) for gradient in gradients])
-    with tf.control_dependencies([tf.debugging.check_numerics(squares, f"{NOT_FINITE} of player {player!r}")]):
-        return [tf.identity(gradient) for gradient in gradients]
-
-
 def replicas_in_sync() -> int:
     """How many replicas share the model that is being built."""
     return tf.distribute.get_strategy().num_replicas_in_sync
@@ -126,13 +147,18 @@ def replicas_in_sync() -> int:
 
 def without_reduction(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """`optimizer`, told not to sum gradients over the replicas: `follow` has done so, before clipping."""
-    optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+    innermost = optimizer
+    while isinstance(innermost, keras.optimizers.LossScaleOptimizer):
+        innermost = innermost.inner_optimizer
+    innermost._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
     return optimizer
 
 
-def scales_loss(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Whether `optimizer` divides gradients by a factor that it expects the loss to have been multiplied by."""
-    return isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.loss_scale_factor is not None
+def with_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """`optimizer` in a `LossScaleOptimizer`, unless it scales the loss already."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.loss_scale_factor is not None:
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer)
 
 
 def some(rows: Tensor) -> Tensor:

@@ -71,7 +71,8 @@ class GAN(GenerativeModel):
         if average_decay is not None:
             self.generator_average = build.generator(shape, latent_dim, **size, name="generator_average")
             averages = {"generator": (self.generator, self.generator_average)}
-        self.finish("discriminator_loss", "generator_loss", "real_score", "fake_score", averages=averages)
+        trackers = ("discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy")
+        self.finish(*trackers, averages=averages)
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -84,11 +85,15 @@ class GAN(GenerativeModel):
         return {"generate": Ability(self.generator_average, {"latent": self.prior}, {"image": "image"}, ranges)}
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """D's side of the game, one value a row, and the scores of both sides."""
+        """D's side of the game, one value a row; and the scores of both sides and how often D is right."""
         real_logits = self.discriminator(real, training=True)
         fake_logits = self.discriminator(fake, training=True)
-        scores = {"real_score": self.scores(real_logits), "fake_score": self.scores(fake_logits)}
-        return self.game.discriminator(real_logits, fake_logits), scores
+        recorded = {
+            "real_score": self.scores(real_logits),
+            "fake_score": self.scores(fake_logits),
+            "discriminator_accuracy": self.game.accuracy(real_logits, fake_logits),
+        }
+        return self.game.discriminator(real_logits, fake_logits), recorded
 
     def generator_loss(self, fake: Tensor) -> Tensor:
         """G's side of the game, one value a row."""
@@ -101,8 +106,8 @@ class GAN(GenerativeModel):
         for real in earlier:
             self.improve("discriminator", partial(self.discriminator_loss, real, self.fakes(draws)))
         fakes = self.hold("generator", partial(self.fakes, draws))
-        (discriminator_loss, scores), generator_loss = SCHEDULES[self.schedule](self, draws, last, fakes)
-        return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **scores)
+        (discriminator_loss, recorded), generator_loss = SCHEDULES[self.schedule](self, draws, last, fakes)
+        return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)
 
     def shared(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
         """D moves; G moves on the same fakes, scored again by the updated D."""

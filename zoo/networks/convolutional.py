@@ -7,6 +7,7 @@ discriminator's input, ReLU and tanh against leaky ReLU, no hidden dense layers,
 import keras
 from keras import layers
 
+from zoo.core.precision import full_precision
 from zoo.core.step import replicas_in_sync
 
 KERNEL = 4  # Paper: 5. 4 is a multiple of the stride, so every output pixel is covered equally (no checkerboard).
@@ -40,7 +41,7 @@ def generator(
         x = batch_norm(f"norm_{size}")(x)
         x = layers.ReLU(name=f"relu_{size}")(x)
     x = layers.Conv2DTranspose(image_shape[-1], KERNEL, 2, "same", kernel_initializer=normal(), name="pixels")(x)
-    image = layers.Activation("tanh", name="image")(x)
+    image = layers.Activation("tanh", dtype=full_precision(), name="image")(x)
     return keras.Model(latent, image, name=name)
 
 
@@ -62,7 +63,7 @@ def discriminator(image_shape: tuple[int, int, int], width: int = 64, name: str 
             x = batch_norm(f"norm_{size}")(x)
         x = layers.LeakyReLU(LEAK, name=f"leaky_relu_{size}")(x)
     x = layers.Flatten(name="flatten")(x)
-    logit = layers.Dense(1, kernel_initializer=normal(), name="logit")(x)
+    logit = layers.Dense(1, kernel_initializer=normal(), dtype=full_precision(), name="logit")(x)
     return keras.Model(image, logit, name=name)
 
 

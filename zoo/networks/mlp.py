@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 from zoo.core.layers import Dropout, Maxout
+from zoo.core.precision import full_precision
 
 INITIALIZER_RANGE = 0.05  # the authors' irange for every layer of both networks
 PIECES = 5  # maxout pieces a unit
@@ -31,8 +32,10 @@ def generator(
     x = layers.Dense(width, "relu", kernel_initializer=uniform(), name="hidden_1")(latent)
     x = layers.Dense(width, "relu", kernel_initializer=uniform(), name="hidden_2")(x)
     x = layers.Dense(math.prod(image_shape), "sigmoid", kernel_initializer=uniform(), name="pixels")(x)
-    x = layers.Rescaling(2.0, offset=-1.0, name="range")(x)  # the paper's pixels lie in [0, 1], ours in [-1, 1]
-    image = layers.Reshape(image_shape, name="image")(x)
+    x = layers.Rescaling(2.0, offset=-1.0, dtype=full_precision(), name="range")(
+        x
+    )  # the paper's pixels lie in [0, 1], ours in [-1, 1]
+    image = layers.Reshape(image_shape, dtype=full_precision(), name="image")(x)
     return keras.Model(latent, image, name=name)
 
 
@@ -50,7 +53,7 @@ def discriminator(image_shape: tuple[int, int, int], width: int = 240, name: str
     for number in (1, 2):
         x = Maxout(width, PIECES, kernel_initializer=uniform(), name=f"maxout_{number}")(x)
         x = Dropout(HIDDEN_DROPOUT, name=f"dropout_{number}")(x)
-    logit = layers.Dense(1, kernel_initializer=uniform(), name="logit")(x)
+    logit = layers.Dense(1, kernel_initializer=uniform(), dtype=full_precision(), name="logit")(x)
     return keras.Model(image, logit, name=name)
 
 

@@ -111,3 +111,21 @@ def test_the_commitment_loss_by_hand_moves_the_encoder_alone():
 def test_an_unknown_loss_names_the_good_ones():
     with pytest.raises(ValueError, match=r"loss='wgan': choose from \['hinge', 'least_squares', 'minimax'"):
         choose("loss", "wgan", ADVERSARIAL_LOSSES)
+
+
+@pytest.mark.parametrize(
+    ("loss", "real", "fake", "expected"),
+    [
+        # D(x) > 1/2 and D(G(z)) < 1/2: both right, one right, both wrong, and undecided, which is not right.
+        ("non_saturating", [1.0, 1.0, -1.0, 0.0], [-1.0, 1.0, 1.0, 0.0], [1.0, 0.5, 0.0, 0.0]),
+        ("minimax", [0.1], [-0.1], [1.0]),
+        ("hinge", [0.5], [-0.5], [1.0]),
+        # Targets 1 and 0: the half between them parts.
+        ("least_squares", [0.6, 0.4], [0.4, 0.6], [1.0, 0.0]),
+        # A constant on top of a critic changes nothing: the pair decides.
+        ("wasserstein", [101.0, 99.0], [100.0, 100.0], [1.0, 0.0]),
+    ],
+)
+def test_accuracy_counts_right_answers(loss, real, fake, expected):
+    found = ADVERSARIAL_LOSSES[loss].accuracy(column(real), column(fake))
+    np.testing.assert_array_equal(ops.convert_to_numpy(found), np.array(expected, np.float32))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
-from keras.optimizers import SGD
+from keras.optimizers import SGD, LossScaleOptimizer
 
 from zoo.core import step
 from zoo.core.losses import per_row
@@ -27,6 +27,9 @@ OPTIMIZERS = {
     "clipvalue": (lambda: SGD(1.0, clipvalue=0.5), 1 - 0.5),
     "weight_decay": (lambda: SGD(1.0, weight_decay=0.5), 1 - 0.5 * 1 - 5),
     "adam": (lambda: keras.optimizers.Adam(0.1), 1 - 0.1),  # the first step of Adam is its learning rate
+    "loss_scale_factor": (lambda: SGD(1.0, loss_scale_factor=8.0), 1 - 5),
+    "LossScaleOptimizer": (lambda: LossScaleOptimizer(SGD(1.0)), 1 - 5),
+    "LossScaleOptimizer, clipvalue": (lambda: LossScaleOptimizer(SGD(1.0, clipvalue=0.5)), 1 - 0.5),
 }
 
 
@@ -38,6 +41,7 @@ def test_an_update_follows_the_global_mean_once(probe, fit, name, replicas):
     assert float(model.inner.weights[0][0, 0]) == pytest.approx(expected, rel=1e-5)
     assert float(model.outer.weights[0][0, 0]) == 1.0
     assert history["loss"] == [pytest.approx(1.5)]  # (1 + 0 + 1 + 4) / 4
+    assert history["inner_gradient_norm"] == [pytest.approx(5.0)]  # unscaled, before clipping
 
 
 @pytest.mark.parametrize(("rows", "expected"), [(3, 1 - 4 / 3), (1, 1 + 2)])
@@ -130,6 +134,38 @@ def test_a_gradient_that_is_not_finite_stops_every_replica_before_a_weight_is_to
         assert copies == [untouched] * replicas
     fit(model, X, target=TARGET)  # the process can go on
     assert float(model.inner.weights[0][0, 0]) == pytest.approx(1 - 5)
+
+
+def last_row(value):
+    """`X` with another last row, which is on the second of two replicas; every target is 0."""
+    return np.concatenate([X[:3], [[value]]]).astype(np.float32)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_scaled_gradients_that_overflow_on_one_replica_are_skipped_by_all_and_halve_the_scale(probe, fit, replicas):
+    # w = 1, t = 0: the loss 1e36 is finite and so is its gradient 2e36, but not 2^15 times it.
+    model = probe(squared_error, replicas, lambda: LossScaleOptimizer(SGD(1e-37), initial_scale=2.0**15))
+    history = fit(model, last_row(1e18), target=0 * X)
+    optimizer = model.player_optimizers["inner"]
+    kernel, scale = model.inner.weights[0], optimizer.dynamic_scale
+    assert [float(copy[0, 0]) for copy in getattr(kernel.value, "values", [kernel.value])] == [1.0] * replicas
+    assert [float(copy) for copy in getattr(scale.value, "values", [scale.value])] == [2.0**14] * replicas
+    assert history["inner_gradient_norm"] == [0.0]  # a skipped update has none
+    fit(model, last_row(1e18), steps=10, target=0 * X)
+    # 2^8 times 2e36 is past float32's 3.4e38, 2^7 times is not.
+    assert [float(copy) for copy in getattr(scale.value, "values", [scale.value])] == [2.0**7] * replicas
+    assert float(kernel[0, 0]) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("value", "scale"), [(np.nan, 2.0**15), (1e20, 2.0**15), (1.5e19, 1.0)], ids=["input", "loss", "unscaled gradient"]
+)
+def test_what_no_smaller_loss_scale_mends_stops_the_step(probe, fit, value, scale):
+    # 1e20 squared overflows in the loss; at 1.5e19 the loss 2.25e38 is finite and its gradient 4.5e38 is not.
+    model = probe(squared_error, 2, lambda: LossScaleOptimizer(SGD(1.0), initial_scale=scale))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{step.NOT_FINITE} of player 'inner'"):
+        fit(model, last_row(value), target=0 * X)
+    assert float(model.inner.weights[0][0, 0]) == 1.0
 
 
 def test_a_loss_that_leaves_a_variable_out_is_an_error_with_its_name(probe, fit):
