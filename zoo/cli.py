@@ -1,4 +1,4 @@
-"""The command `zoo`: list | describe | sample | train | export | serve | demo | doctor."""
+"""The command `zoo`: list | describe | sample | train | sweep | export | serve | demo | doctor."""
 
 import importlib
 import json
@@ -6,6 +6,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -185,17 +186,38 @@ def recipes() -> dict[str, str]:
     return {name: module for name, module in modules.items() if name in PRESETS}
 
 
-def train(arguments: Sequence[str]) -> None:
-    """Train a preset's recipe: `zoo train NAME --help` shows its options; the same as `python recipes/NAME.py`."""
+def recipe_called(command: str, arguments: Sequence[str]) -> ModuleType:
+    """The module of the recipe that the first argument names; without one, show the command's usage and exit.
+
+    Raises:
+        UnknownPresetError: there is no such recipe.
+    """
     known = recipes()
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: zoo train NAME [options]\n\nrecipes: {', '.join(sorted(known))}\n\nzoo train NAME --help")
+        usage, names = f"usage: zoo {command} NAME [options]", ", ".join(sorted(known))
+        print(f"{usage}\n\n{COMMANDS[command].__doc__}\n\nrecipes: {names}\n\nzoo {command} NAME --help")
         sys.exit(0 if arguments else MISUSED)
-    name = arguments[0]
-    if name not in known:
-        raise UnknownPresetError(name, known)
-    module = importlib.import_module(known[name])
-    module.recipe.main(arguments[1:], prog=f"zoo train {name}", description=module.__doc__)
+    if arguments[0] not in known:
+        raise UnknownPresetError(arguments[0], known)
+    return importlib.import_module(known[arguments[0]])
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train a preset's recipe: `zoo train NAME --help` shows its options; the same as `python recipes/NAME.py`."""
+    module = recipe_called("train", arguments)
+    module.recipe.main(arguments[1:], prog=f"zoo train {arguments[0]}", description=module.__doc__)
+
+
+def sweep(arguments: Sequence[str]) -> None:
+    """Train a recipe at every point of a grid, with several seeds, and compare: `zoo sweep NAME --help`."""
+    recipe = recipe_called("sweep", arguments).recipe
+    try:
+        from recipes.sweep import main as sweep_main
+    except ImportError as error:
+        from zoo.pretrained import MissingExtraError
+
+        raise MissingExtraError("zoo sweep", "train", error) from None
+    sweep_main(recipe, arguments[1:], prog=f"zoo sweep {arguments[0]}")
 
 
 def serve(arguments: Sequence[str]) -> None:
@@ -210,12 +232,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "describe": describe,
     "sample": sample,
     "train": train,
+    "sweep": sweep,
     "export": export,
     "serve": serve,
     "doctor": doctor,
     "demo": demo,
 }
-FORWARDED = ("train", "serve")  # they read options of their own
+FORWARDED = ("train", "sweep", "serve")  # they read options of their own
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from serving.card import Ability as AbilityCard
 from serving.card import Feed, Input, Kind, Output
 from serving.sampler import OutputType, Sampler
 from zoo.core import noise, step
+from zoo.core.metrics import GlobalMean
 
 Tensor = Any
 
@@ -105,8 +106,8 @@ class GenerativeModel(keras.Model, ABC):
         Raises:
             ValueError: there are averages, and the constructor's `average_decay` is not a decay.
         """
-        self._trackers = {name: keras.metrics.Mean(name) for name in trackers}
-        self._gradient_norms = {player: keras.metrics.Mean(f"{player}_gradient_norm") for player in self.players}
+        self._trackers = {name: GlobalMean(name) for name in trackers}
+        self._gradient_norms = {player: GlobalMean(f"{player}_gradient_norm") for player in self.players}
         self._averages = dict(averages or {})
         if self._averages and not (self.average_decay is not None and 0.0 <= self.average_decay < 1.0):
             raise ValueError(f"average_decay={self.average_decay}: choose 0 <= average_decay < 1, or None.")
@@ -236,12 +237,14 @@ class GenerativeModel(keras.Model, ABC):
         """
         if set(rows) != set(self._trackers):
             raise ValueError(f"record() got {sorted(rows)}; the constructor announced {sorted(self._trackers)}.")
-        for name, values in rows.items():
-            self._trackers[name].update_state(values)
+        names = sorted(rows)
+        *totals, count = step.sums(*(rows[name] for name in names))
+        for name, total in zip(names, totals, strict=True):
+            self._trackers[name].update_state(total, count)
         for player, norms in noise.active().moves.items():
             for norm in norms:
                 applied = tf.math.is_finite(norm)  # otherwise the loss scale was too high, and the update skipped
-                self._gradient_norms[player].update_state(tf.where(applied, norm, 0.0), tf.cast(applied, norm.dtype))
+                self._gradient_norms[player].update_state(tf.where(applied, norm, 0.0), applied)
         return {metric.name: metric.result() for metric in self.metrics}
 
     @property

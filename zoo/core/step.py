@@ -124,6 +124,12 @@ def global_mean(sums: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
     return [total / tf.cast(count, total.dtype) for total in sums]
 
 
+def sums(*rows: Tensor) -> list[Tensor]:
+    """Each one's sum over the rows of the global batch, and their number, in one all-reduce; all (batch,)."""
+    count = tf.cast(tf.shape(rows[0])[0], rows[0].dtype)
+    return sum_over_replicas([*(tf.cast(tf.reduce_sum(values), count.dtype) for values in rows), count])
+
+
 def sum_over_replicas(values: Any) -> Any:
     """The sum over the replicas of a tensor, or of each in a list, in one all-reduce: the same on every replica.
 
