@@ -1,0 +1,1 @@
+"""Floor 4: how far generated pictures are from real ones."""
