@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,26 +32,32 @@ class Checkpoints:
         model: compiled, so that its state holds every optimizer.
         directory: of the checkpoints alone; made at the first save.
         keep: how many are kept, at least 1.
+        writes: False for a worker that reads what another one writes: `restore` then removes nothing.
     """
 
-    def __init__(self, model: GenerativeModel, directory: Path, keep: int):
+    def __init__(self, model: GenerativeModel, directory: Path, keep: int, writes: bool = True):
         self.model = model
         self.directory = directory
         self.keep = keep
+        self.writes = writes
         self.last: Path | None = None
         """The newest checkpoint that was saved or restored here, without its endings."""
         self.state = model.state()
         self.manager: tf.train.CheckpointManager | None = None
 
-    def save(self, step: int) -> None:
+    def save(self, step: int, **facts: float) -> None:
         """Save the model as it is after `step`, then remove what is older than the last `keep`.
+
+        Args:
+            step: number of the checkpoint.
+            **facts: kept in its record, see `facts`.
 
         Raises:
             RunError: it could not be written; the earlier checkpoints are as they were.
         """
 
         def complete(path: str) -> None:
-            self.record(step)
+            self.record(step, facts)
             self.last = Path(path)
             self.forget(step)
 
@@ -97,8 +103,16 @@ class Checkpoints:
                 )
             say("no checkpoint yet: the run begins again at step 0.")
             step = 0
-        self.clear()
+        if self.writes:
+            self.clear()
         return step
+
+    def facts(self, step: int) -> dict[str, float]:
+        """What was kept with the newest whole checkpoint up to `step`; nothing where there is none."""
+        for found in self.steps():
+            if found <= step and self.fault(found) is None:
+                return dict(json.loads(self.record_of(found).read_text(encoding="utf-8")).get("facts", {}))
+        return {}
 
     def load(self, step: int) -> None:
         """Restore the checkpoint of `step`; one that lacks any part of the model is refused."""
@@ -133,14 +147,15 @@ class Checkpoints:
             return f"{record.name} is damaged"
         return None
 
-    def record(self, step: int) -> None:
+    def record(self, step: int, facts: Mapping[str, float]) -> None:
         """Write ckpt-N.json: from now on the checkpoint counts."""
         prefix = self.path(step).name
         files = [*self.directory.glob(f"{prefix}.data-*"), self.directory / f"{prefix}.index"]
         for path in files:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())  # a power cut after older checkpoints are gone must not find this one torn
-        write_json(self.record_of(step), {"step": step, "files": {path.name: describe(path) for path in files}})
+        described = {path.name: describe(path) for path in files}
+        write_json(self.record_of(step), {"step": step, "facts": dict(facts), "files": described})
 
     def forget(self, newest: int) -> None:
         """Remove all but the last `keep` up to `newest`; a later one is damaged, or it would have been restored."""

@@ -6,6 +6,8 @@ log.csv            one row of metrics every `log_every` steps
 tensorboard/       the same metrics
 samples/           grids of the same fixed latents
 checkpoints/       the last `keep` checkpoints, each with the sha256 of its files
+best/              the checkpoint with the best score so far, where `score_every` asks for scores
+report.html        curves, grids and what is wrong, as one page
 export/            weights, ONNX, SavedModel, card
 """
 

@@ -1,40 +1,35 @@
 """The training run: strategy, callbacks, run directory, resume, export. Nothing of it is repeated in a recipe."""
 
-import csv
 import dataclasses
+import hashlib
+import json
 import signal
 import sys
-import threading
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.markup import escape
 
 from recipes import run_directory
 from recipes.checkpoints import Checkpoints, out_of_room
-from recipes.data import Pictures, batches, load_pictures, steps_per_epoch
-from recipes.recipe import FREE_TO_CHANGE, Recipe
+from recipes.data import Pictures, distributed_batches, load_pictures, steps_per_epoch
+from recipes.devices import LOST, WorkerLostError, Workers, choose_strategy, devices_of, lost
+from recipes.keeper import RunKeeper, Stop
+from recipes.recipe import FREE_TO_CHANGE, Recipe, check_arguments
+from recipes.report import write_report
 from recipes.run_directory import RunError
 from serving.card import Data
-from serving.sampler import save_grid
 from zoo.core.model import GenerativeModel
+from zoo.core.precision import computing_in
 from zoo.core.step import NOT_FINITE
 from zoo.presets import Preset, class_called
 
-SHOWN = 64  # pictures of a sample grid, always the same latents
-SHOWN_SEED = 0
-DIAGNOSED = 256  # pictures of each side when training and held-out pictures are compared
+OF_ONE_WORKER = ("data", "threads")  # options that may differ between the workers of a run; data differ by their path
 FAILED = 1
 SIGNALLED = 128  # plus the signal's number, as shells count
-STOPPING = (signal.SIGTERM, signal.SIGINT)
-BEGUN = "TensorFlow has begun already; ask in a fresh process."
 
 
 class DivergedError(RuntimeError):
@@ -50,32 +45,6 @@ class StoppedError(RuntimeError):
             f"go on with --resume --run-dir {directory}"
         )
         self.status = SIGNALLED + number
-
-
-class Stop:
-    """Within it, the first SIGTERM or SIGINT only sets `asked`, the signal's number; a second one ends the process.
-
-    Python gives signals to the main thread alone: elsewhere this does nothing.
-    """
-
-    def __init__(self) -> None:
-        self.asked: int | None = None
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.ask) for number in STOPPING}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """The handler of the first signal."""
-        self.asked = number
-        for each in STOPPING:
-            signal.signal(each, signal.SIG_DFL)
 
 
 def run(recipe: Recipe) -> int:
@@ -111,8 +80,11 @@ def train(recipe: Recipe, console: Console) -> Path | None:
         RunError: the run can't be begun or resumed as asked, or what it writes can't be written.
         StoppedError: a signal stopped it.
         DivergedError: a gradient was not finite; the message names the last good checkpoint.
+        WorkerLostError: another worker stopped answering.
     """
     strategy = choose_strategy(recipe)
+    workers = Workers(strategy)
+    console = console if workers.chief else Console(quiet=True)
     replicas = strategy.num_replicas_in_sync
     if recipe.batch_size < replicas:
         raise RunError(f"a batch of {recipe.batch_size} can't be shared by {replicas} devices: every one needs a row.")
@@ -123,12 +95,11 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     options = {"image_size": size, "channels": channels, "fit": recipe.fit, "skip_broken": recipe.skip_broken}
     pictures = load_pictures(recipe.data, split="train", **options)
     held_out = load_pictures(recipe.data, split="test", **options)
-    name = f"{recipe.preset}-smoke" if recipe.smoke else recipe.preset
-    directory = run_directory.choose_directory(name, recipe.run_dir, recipe.resume)
+    directory = workers.together(lambda: choose_directory(recipe, workers))
+    on = f"{replicas} device(s)" + (f" of {workers.count} workers" if workers.count > 1 else "")
     console.print(
         f"[bold]{preset.name}[/bold] on {len(pictures.images)} pictures of {escape(pictures.name)} "
-        f"({size}x{size}x{channels}), {recipe.steps} steps of {recipe.batch_size}, {replicas} device(s); "
-        f"run: {escape(str(directory))}",
+        f"({size}x{size}x{channels}), {recipe.steps} steps of {recipe.batch_size}, {on}; run: {escape(str(directory))}",
         highlight=False,
         soft_wrap=True,
     )
@@ -137,40 +108,98 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     if recipe.dry_run:
         return None
 
-    keras.utils.set_random_seed(recipe.seed)
-    with strategy.scope():
-        model = build(preset)
-        model.compile(seed=recipe.seed, **{name: choice.build() for name, choice in recipe.optimizers.items()})
+    model = compiled(recipe, preset, strategy)
     steps_per_epoch(pictures, recipe.batch_size, per_row(model))  # refuses too few pictures before anything is written
-    begin(recipe, model, pictures, directory, [device.name for device in devices_of(strategy)])
-    checkpoints = Checkpoints(model, directory / "checkpoints", recipe.keep)
-    if recipe.resume:
-        checkpoints.restore(lambda line: console.print(escape(line), highlight=False, soft_wrap=True))
-    done = int(model.step.numpy())
-    remaining = recipe.steps - done
-    if remaining > 0:
-        data = batches(
-            pictures, batch_size=recipe.batch_size, seed=recipe.seed, start_step=done, pictures_per_row=per_row(model)
-        )
-        try:
-            with Stop() as stop:
-                keeper = RunKeeper(recipe, model, checkpoints, directory, (pictures, held_out), console, stop)
-                model.fit(data, steps_per_epoch=remaining, shuffle=False, verbose=verbosity(), callbacks=[keeper])
-        except (OSError, tf.errors.OpError) as error:
-            if isinstance(error, tf.errors.InvalidArgumentError) and NOT_FINITE in error.message:
-                raise DivergedError(diverged(error.message, checkpoints.last)) from None
-            if out_of_room(error):
-                raise RunError(f"the run could not be written: {checkpoints.advice(error)}") from error
-            raise
-        if stop.asked:
-            raise StoppedError(stop.asked, int(model.step.numpy()), directory)
-    export_run(model, recipe, preset, pictures, directory, console)
+    checkpoints = Checkpoints(model, directory / "checkpoints", recipe.keep, writes=workers.chief)
+    begin(recipe, model, pictures, directory, checkpoints, workers, console)
+    if int(model.step.numpy()) < recipe.steps:
+        fit(recipe, model, (pictures, held_out), directory, checkpoints, workers, console)
+    if workers.chief:
+        export_run(model, recipe, preset, pictures, directory, console)
     return directory
+
+
+def choose_directory(recipe: Recipe, workers: Workers) -> Path:
+    """The run's folder. Several workers share one: the chief writes it, and all read checkpoints from it."""
+    name = f"{recipe.preset}-smoke" if recipe.smoke else recipe.preset
+    if workers.count == 1:
+        return run_directory.choose_directory(name, recipe.run_dir, recipe.resume)
+    if recipe.run_dir is None:
+        raise RunError("several workers need --run-dir, the same folder on all of them, on a file system they share.")
+    return run_directory.choose_directory(name, recipe.run_dir, recipe.resume) if workers.chief else recipe.run_dir
+
+
+def compiled(recipe: Recipe, preset: Preset, strategy: tf.distribute.Strategy) -> GenerativeModel:
+    """The preset's model with fresh weights and the recipe's optimizers, built for `strategy`."""
+    keras.utils.set_random_seed(recipe.seed)
+    with strategy.scope(), computing_in(recipe.precision):
+        model = build(preset)
+        optimizers = {name: choice.build() for name, choice in recipe.optimizers.items()}
+        model.compile(seed=recipe.seed, steps_per_execution=recipe.steps_per_execution, **optimizers)
+    return model
 
 
 def build(preset: Preset) -> GenerativeModel:
     """The preset's model with fresh weights."""
-    return class_called(preset.model)(**preset.arguments)
+    model_class = class_called(preset.model)
+    check_arguments(model_class, preset.arguments)
+    return model_class(**preset.arguments)
+
+
+def fit(
+    recipe: Recipe,
+    model: GenerativeModel,
+    sides: tuple[Pictures, Pictures],
+    directory: Path,
+    checkpoints: Checkpoints,
+    workers: Workers,
+    console: Console,
+) -> None:
+    """Train from the model's step to the recipe's last.
+
+    Args:
+        recipe: what to do.
+        model: compiled, and restored where the run goes on.
+        sides: training pictures and held-out ones.
+        directory: of the run.
+        checkpoints: where to save.
+        workers: who trains.
+        console: for what the user should know.
+
+    Raises:
+        RunError, StoppedError, DivergedError, WorkerLostError: see `train`.
+    """
+    done = int(model.step.numpy())
+    data = distributed_batches(
+        workers.strategy,
+        sides[0],
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        start_step=done,
+        pictures_per_row=per_row(model),
+    )
+    options: dict[str, Any] = {"shuffle": False, "verbose": verbosity() if workers.chief else 0}
+    try:
+        with Stop() as stop:
+            keeper = RunKeeper(recipe, model, checkpoints, directory, sides, console, stop, workers)
+            model.fit(data, steps_per_epoch=recipe.steps - done, callbacks=[keeper], **options)
+    except (OSError, tf.errors.OpError) as error:
+        if isinstance(error, tf.errors.InvalidArgumentError) and NOT_FINITE in error.message:
+            raise DivergedError(diverged(error.message, checkpoints.last)) from None
+        if out_of_room(error):
+            raise RunError(f"the run could not be written: {checkpoints.advice(error)}") from error
+        if workers.count > 1 and isinstance(error, LOST):
+            raise WorkerLostError(f"{lost(error)}; {advice(directory)}") from None
+        raise
+    except WorkerLostError as error:
+        raise WorkerLostError(f"{error}; {advice(directory)}") from None
+    if stop.asked:
+        raise StoppedError(stop.asked, int(model.step.numpy()), directory)
+
+
+def advice(directory: Path) -> str:
+    """What to do when a worker is gone."""
+    return f"start all workers again with --resume --run-dir {directory}: they go on from the newest checkpoint."
 
 
 def per_row(model: GenerativeModel) -> int:
@@ -178,47 +207,16 @@ def per_row(model: GenerativeModel) -> int:
     return getattr(model, "discriminator_steps", 1)
 
 
-def choose_strategy(recipe: Recipe) -> tf.distribute.Strategy:
-    """MirroredStrategy over the devices asked for; the default strategy on one device.
-
-    Raises:
-        RunError: more GPUs asked for than there are, or TensorFlow has begun and can't change threads or split the CPU.
-    """
-    if recipe.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    if recipe.threads is not None and tf.config.threading.get_intra_op_parallelism_threads() != recipe.threads:
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(recipe.threads)
-            tf.config.threading.set_inter_op_parallelism_threads(recipe.threads)
-        except RuntimeError:
-            raise RunError(f"--threads {recipe.threads}: {BEGUN}") from None
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    wanted = recipe.devices or max(len(gpus), 1)
-    if wanted == 1:
-        return tf.distribute.get_strategy()
-    if gpus:
-        if wanted > len(gpus):
-            raise RunError(f"--devices {wanted}: this machine has {len(gpus)} GPU(s).")
-        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(wanted)])
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    if len(tf.config.get_logical_device_configuration(cpu) or [None]) < wanted:
-        try:
-            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * wanted)
-        except RuntimeError:
-            raise RunError(f"--devices {wanted}: {BEGUN}") from None
-    return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(wanted)])
-
-
-def devices_of(strategy: tf.distribute.Strategy) -> list[Any]:
-    """The logical devices of the kind that `strategy` trains on."""
-    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-    return tf.config.list_logical_devices(kind)[: strategy.num_replicas_in_sync]
-
-
-def begin(recipe: Recipe, model: GenerativeModel, pictures: Pictures, directory: Path, devices: list[str]) -> None:
-    """Write what the run is, or check that a resumed one is the same."""
+def begin(
+    recipe: Recipe,
+    model: GenerativeModel,
+    pictures: Pictures,
+    directory: Path,
+    checkpoints: Checkpoints,
+    workers: Workers,
+    console: Console,
+) -> None:
+    """Write what the run is; or check that a resumed one is the same, and restore it."""
     options = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in FREE_TO_CHANGE}
     config = {
         "recipe": options,
@@ -226,12 +224,34 @@ def begin(recipe: Recipe, model: GenerativeModel, pictures: Pictures, directory:
         "optimizers": {player: type(optimizer).__name__ for player, optimizer in model.player_optimizers.items()},
         "data": {"fingerprint": pictures.fingerprint, "count": len(pictures.images)},
     }
-    if recipe.resume:
-        run_directory.check_same_run(directory / "config.json", config)
-        return
-    directory.mkdir(parents=True, exist_ok=True)
-    run_directory.write_json(directory / "environment.json", run_directory.environment(devices, recipe.threads))
-    run_directory.write_json(directory / "config.json", config)
+    everything = {key: str(value) for key, value in dataclasses.asdict(recipe).items() if key not in OF_ONE_WORKER}
+    workers.agree({"options or data": number_of([everything, config])})
+
+    def write_or_check() -> None:
+        if recipe.resume:
+            run_directory.check_same_run(directory / "config.json", config)
+        elif workers.chief:
+            directory.mkdir(parents=True, exist_ok=True)
+            devices = devices_of(workers.strategy)
+            environment = run_directory.environment(devices, recipe.threads) | {"workers": workers.count}
+            run_directory.write_json(directory / "environment.json", environment)
+            run_directory.write_json(directory / "config.json", config)
+
+    def restore() -> None:
+        if not (directory / "config.json").exists():
+            raise RunError(f"worker {workers.index} sees no run in {directory}: is that on a file system all share?")
+        if recipe.resume:
+            checkpoints.restore(lambda line: console.print(escape(line), highlight=False, soft_wrap=True))
+
+    workers.together(write_or_check)
+    workers.together(restore)
+    workers.agree({"the step they resume at": int(model.step.numpy())})
+
+
+def number_of(value: Any) -> int:
+    """A number below 2**63 that tells plain data apart."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def verbosity() -> int:
@@ -250,90 +270,6 @@ def diverged(message: str, checkpoint: Path | None) -> str:
     )
 
 
-class RunKeeper(keras.callbacks.Callback):
-    """Keeps log.csv, TensorBoard, sample grids and checkpoints as the steps go by."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        model: GenerativeModel,
-        checkpoints: Checkpoints,
-        directory: Path,
-        sides: tuple[Pictures, Pictures],
-        console: Console,
-        stop: Stop,
-    ):
-        super().__init__()
-        self.console = console
-        self.recipe = recipe
-        self.checkpoints = checkpoints
-        self.stop = stop
-        self.directory = directory
-        self.sides = tuple(scaled(side.images[:DIAGNOSED]) for side in sides)
-        self.done = int(model.step.numpy())
-        self.writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
-        self.began = time.monotonic()
-        (directory / "samples").mkdir(exist_ok=True)
-        self.forget_later_rows()
-        if self.done == 0:
-            self.draw(model)
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """After a step: whatever is due."""
-        self.done += 1
-        last = self.done == self.recipe.steps
-        row_due = last or self.done % self.recipe.log_every == 0
-        if row_due:
-            self.log(logs or {})
-            if not last:  # Keras' last line shows the metrics as they stand
-                self.model.reset_metrics()
-        if last or self.done % self.recipe.sample_every == 0:
-            self.draw(self.model)
-        stopping = self.stop.asked is not None  # once: a signal that comes from here on waits for the next step
-        if last or stopping or self.done % self.recipe.checkpoint_every == 0:
-            self.checkpoints.save(self.done)
-        if stopping:
-            if not row_due:
-                self.log(logs or {})
-            self.model.stop_training = True
-
-    def forget_later_rows(self) -> None:
-        """Drop the rows of log.csv that a resumed run will write again, and a line that a kill or a full disk cut."""
-        path = self.directory / "log.csv"
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            header, *rows = [line for line in lines if line.endswith("\n")] or [""]
-            kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= self.done]
-            run_directory.write_text(path, "".join([header, *kept]))
-
-    def log(self, logs: Mapping[str, Any]) -> None:
-        """One row: means since the last row, and the networks on training and held-out pictures."""
-        diagnosis = self.model.diagnose(*self.sides)
-        row = {name: float(value) for name, value in {**logs, **diagnosis}.items()}
-        path = self.directory / "log.csv"
-        header = not path.exists() or path.stat().st_size == 0
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if header:
-                writer.writerow(["step", "seconds", *row])
-            writer.writerow([self.done, f"{time.monotonic() - self.began:.1f}", *(f"{v:.6g}" for v in row.values())])
-        if not sys.stdout.isatty():  # where Keras shows no bar
-            shown = ", ".join(f"{name} {value:.3g}" for name, value in row.items())
-            self.console.print(f"step {self.done}/{self.recipe.steps}: {shown}", highlight=False, soft_wrap=True)
-        with self.writer.as_default(step=self.done):
-            for name, value in row.items():
-                tf.summary.scalar(name, value)
-
-    def draw(self, model: GenerativeModel) -> None:
-        """The grid of the fixed latents."""
-        save_grid(model.sample(SHOWN, seed=SHOWN_SEED), self.directory / "samples" / f"step-{self.done:07d}.png")
-
-
-def scaled(images: np.ndarray) -> np.ndarray:
-    """uint8 0..255 -> float32 -1..1."""
-    return np.asarray(images, np.float32) / 127.5 - 1.0
-
-
 def export_run(
     model: GenerativeModel, recipe: Recipe, preset: Preset, pictures: Pictures, directory: Path, console: Console
 ) -> None:
@@ -346,7 +282,9 @@ def export_run(
         "steps": int(model.step.numpy()),
         "batch_size": recipe.batch_size,
         "seed": recipe.seed,
+        "precision": recipe.precision,
         "optimizers": {name: dataclasses.asdict(choice) for name, choice in recipe.optimizers.items()},
     }
     export(model, directory / "export", preset=preset, data=data, recipe=facts)
+    write_report(directory)
     console.print(f"exported: {escape(str(directory / 'export'))}", highlight=False, soft_wrap=True)

@@ -23,8 +23,13 @@ from zoo.pretrained import load_pretrained
 # Adam moves a weight whose gradient is all rounding by a whole learning rate; with this epsilon it hardly moves.
 SMOOTH = Adam(2e-4, beta_1=0.5, epsilon=1e-3)
 EXPLOSIVE = Adam(1e38)
-COLUMNS = ["discriminator_loss", "fake_score", "generator_loss", "real_score", "train_score", "held_out_score"]
-MEANS, MOMENTS = COLUMNS[:4], COLUMNS[4:]
+MEANS = [
+    *("discriminator_accuracy", "discriminator_gradient_norm", "discriminator_loss", "fake_score"),
+    *("generator_gradient_norm", "generator_loss", "real_score"),
+]
+RATIOS = ["discriminator_update_ratio", "generator_update_ratio"]
+MOMENTS = ["train_score", "held_out_score", *RATIOS, "diversity"]
+COLUMNS = MEANS + MOMENTS
 
 Runner = Callable[..., Path]
 
@@ -97,7 +102,7 @@ def finished(runner: Runner) -> Path:
 
 def test_everything_lies_where_the_run_directory_says(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
-        "config.json", "environment.json", "log.csv", "tensorboard", "samples", "checkpoints", "export"
+        "config.json", "environment.json", "log.csv", "tensorboard", "samples", "checkpoints", "export", "report.html"
     }  # fmt: skip
     assert {path.name for path in (finished / "export").iterdir()} >= {
         "card.json", "model.weights.h5", "generate.onnx", "saved_model", "samples.png", "README.md"

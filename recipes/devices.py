@@ -1,0 +1,196 @@
+"""Where a run trains: its devices, the other workers of its cluster, and what these agree on.
+
+Workers are processes, one a machine, that TensorFlow's TF_CONFIG tells of each other. Each runs the same command; the
+chief alone writes. Whatever decides what a worker does next is agreed on first, since one that goes another way leaves
+the others waiting for it.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import tensorflow as tf
+
+from recipes.recipe import Recipe
+from recipes.run_directory import RunError
+
+BEGUN = "TensorFlow has begun already; ask in a fresh process."
+EXAMPLE = {"cluster": {"worker": ["a.example:2222", "b.example:2222"]}, "task": {"type": "worker", "index": 0}}
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError)
+
+
+class WorkerLostError(RuntimeError):
+    """Another worker of the cluster stopped answering."""
+
+
+def choose_strategy(recipe: Recipe) -> tf.distribute.Strategy:
+    """MultiWorkerMirroredStrategy where TF_CONFIG names several workers; on one machine, MirroredStrategy over the
+    devices asked for, and the default strategy on a single one.
+
+    Raises:
+        RunError: more devices asked for than there are, a TF_CONFIG that is no cluster of workers, or TensorFlow has
+            begun and can't change threads or split the CPU.
+    """
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if recipe.threads is not None and tf.config.threading.get_intra_op_parallelism_threads() != recipe.threads:
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(recipe.threads)
+            tf.config.threading.set_inter_op_parallelism_threads(recipe.threads)
+        except RuntimeError:
+            raise RunError(f"--threads {recipe.threads}: {BEGUN}") from None
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if gpus and recipe.devices is not None and recipe.devices > len(gpus):
+        raise RunError(f"--devices {recipe.devices}: this machine has {len(gpus)} GPU(s).")
+    if several_workers(os.environ.get("TF_CONFIG", "")):
+        return strategy_of_workers(recipe, gpus)
+    wanted = recipe.devices or max(len(gpus), 1)
+    if wanted == 1:
+        return tf.distribute.get_strategy()
+    if gpus:
+        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(wanted)])
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or [None]) < wanted:
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * wanted)
+        except RuntimeError:
+            raise RunError(f"--devices {wanted}: {BEGUN}") from None
+    return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(wanted)])
+
+
+def several_workers(setting: str) -> bool:
+    """Whether `setting`, the text of TF_CONFIG, is a cluster of more than one worker.
+
+    Raises:
+        RunError: it can't be read, or has tasks that are no workers.
+    """
+    if not setting:
+        return False
+    example = f"For example TF_CONFIG='{json.dumps(EXAMPLE)}', with an index of its own on each worker."
+    try:
+        value = json.loads(setting)
+        jobs, task = value.get("cluster", {}), value.get("task", {})
+        sizes = {job: len(addresses) for job, addresses in jobs.items()}
+        known = not jobs or 0 <= int(task["index"]) < sizes[task["type"]]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RunError(f"TF_CONFIG can't be read ({type(error).__name__}: {error}). {example}") from None
+    strange = sorted(set(jobs) - {"chief", "worker"})
+    if strange:
+        raise RunError(f"TF_CONFIG has tasks of the kinds {strange}: every worker trains alike here. {example}")
+    if not known:
+        raise RunError(f"TF_CONFIG has no {task['type']} number {task['index']}. {example}")
+    return sum(sizes.values()) > 1
+
+
+def strategy_of_workers(recipe: Recipe, gpus: list[Any]) -> tf.distribute.Strategy:
+    """MultiWorkerMirroredStrategy over the cluster of TF_CONFIG, with `--devices` GPUs of each worker."""
+    if not gpus and (recipe.devices or 1) > 1:
+        raise RunError(f"--devices {recipe.devices}: a worker without a GPU trains on one device, its CPU.")
+    try:
+        if recipe.devices is not None and gpus:
+            tf.config.set_visible_devices(gpus[: recipe.devices], "GPU")
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        if "program startup" in str(error) or "initialized" in str(error):
+            raise RunError(f"TF_CONFIG: {BEGUN}") from None
+        raise
+    except LOST as error:
+        raise RunError(f"not every worker of TF_CONFIG has come: {error.message}") from None
+
+
+def devices_of(strategy: tf.distribute.Strategy) -> list[str]:
+    """Names of the logical devices that `strategy` trains on, those of this worker."""
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    here = strategy.num_replicas_in_sync // Workers(strategy).count
+    return [device.name for device in tf.config.list_logical_devices(kind)[:here]]
+
+
+class Workers:
+    """This process among the workers of `strategy`; a single process is a cluster of one."""
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self.strategy = strategy
+        resolver = strategy.cluster_resolver
+        cluster = resolver.cluster_spec().as_dict() if resolver else {}
+        chiefs = len(cluster.get("chief", ()))
+        self.count = max(chiefs + len(cluster.get("worker", ())), 1)
+        """How many there are."""
+        self.index = 0 if self.count == 1 or resolver.task_type == "chief" else chiefs + resolver.task_id
+        """This one's number; the chief's is 0."""
+
+    @property
+    def chief(self) -> bool:
+        """Whether this one writes."""
+        return self.index == 0
+
+    def gather(self, number: int) -> list[int]:
+        """The `number` of every worker, by index; waits for all of them.
+
+        Raises:
+            WorkerLostError: one of them is gone.
+        """
+        if self.count == 1:
+            return [number]
+        try:
+            return [int(each) for each in self._gather(tf.constant(number, tf.int64)).numpy()]
+        except LOST as error:
+            raise lost(error) from None
+
+    @cached_property
+    def _gather(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        local = self.strategy.num_replicas_in_sync // self.count
+
+        def of_replica(number: tf.Tensor) -> tf.Tensor:
+            mine = number * tf.one_hot(self.index, self.count, dtype=tf.int64)
+            return tf.distribute.get_replica_context().all_reduce("sum", mine) // local
+
+        @tf.function
+        def gather(number: tf.Tensor) -> tf.Tensor:
+            return self.strategy.experimental_local_results(self.strategy.run(of_replica, (number,)))[0]
+
+        return gather
+
+    def agree(self, what: Mapping[str, int]) -> None:
+        """Check that every worker has the same numbers.
+
+        Args:
+            what: what must be the same -> its number.
+
+        Raises:
+            RunError: naming the first that differs, and each worker's.
+        """
+        for name, number in what.items():
+            found = self.gather(number)
+            if len(set(found)) > 1:
+                shown = ", ".join(f"worker {index}: {each}" for index, each in enumerate(found))
+                raise RunError(f"the workers differ in {name} ({shown}): start them all alike.")
+
+    def together(self, action: Callable[[], Any]) -> Any:
+        """Do `action` on every worker; when it fails on one, all stop.
+
+        Raises:
+            RunError: it failed on another one.
+            Exception: whatever it raised on this one.
+        """
+        result = failure = None
+        try:
+            result = action()
+        except Exception as error:  # the others must learn of it before it goes on its way
+            failure = error
+        failed = [index for index, each in enumerate(self.gather(0 if failure is None else 1)) if each]
+        if failure is not None:
+            raise failure
+        if failed:
+            raise RunError(f"stopped, since worker(s) {failed} could not go on; their own output says why.")
+        return result
+
+
+def lost(error: tf.errors.OpError) -> WorkerLostError:
+    """One line from TensorFlow's report of a collective operation that has broken off."""
+    reasons = [line.strip() for line in error.message.splitlines() if "aborted" in line or "Unavailable" in line]
+    reason = reasons[-1].removeprefix("Collective ops is aborted by: ") if reasons else type(error).__name__
+    return WorkerLostError(f"another worker stopped answering ({reason})")

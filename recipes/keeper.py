@@ -1,0 +1,219 @@
+"""`RunKeeper`: what is written while a run trains, and when."""
+
+import csv
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.markup import escape
+
+from recipes import run_directory
+from recipes.checkpoints import Checkpoints
+from recipes.data import Pictures
+from recipes.devices import Workers
+from recipes.recipe import Recipe
+from recipes.report import write_report
+from recipes.stability import Watch, probabilities_of, read_log
+from serving.sampler import save_grid
+from zoo.core.model import GenerativeModel
+from zoo.evaluation.distances import nearest_neighbour_distance, sliced_wasserstein_distance
+
+SHOWN = 64  # pictures of a sample grid, always the same latents
+SHOWN_SEED = 0
+DIAGNOSED = 256  # pictures of each side when training and held-out pictures are compared
+SCORED = 1000  # held-out pictures that a score compares with as many samples, fewer where there are fewer
+SCORED_SEED = 1  # another than the grid's
+SCORE = "sliced_wasserstein_distance"
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """Within it, the first SIGTERM or SIGINT only sets `asked`, the signal's number; a second one ends the process.
+
+    Python gives signals to the main thread alone: elsewhere this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.ask) for number in STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the first signal."""
+        self.asked = number
+        for each in STOPPING:
+            signal.signal(each, signal.SIG_DFL)
+
+
+class RunKeeper(keras.callbacks.Callback):
+    """Keeps log.csv, TensorBoard, sample grids, checkpoints and the report as the steps go by.
+
+    Every worker has one, so that all count alike and stop at the same step; only the chief's writes.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: GenerativeModel,
+        checkpoints: Checkpoints,
+        directory: Path,
+        sides: tuple[Pictures, Pictures],
+        console: Console,
+        stop: Stop,
+        workers: Workers,
+    ):
+        super().__init__()
+        self.recipe = recipe
+        self.checkpoints = checkpoints
+        self.directory = directory
+        self.console = console
+        self.stop = stop
+        self.workers = workers
+        self.done = int(model.step.numpy())
+        self.began = time.monotonic()
+        if not workers.chief:
+            return
+        training, held_out = sides
+        self.training, self.held_out = scaled(training.images[:DIAGNOSED]), scaled(held_out.images[:SCORED])
+        self.spread = nearest_neighbour_distance(self.training[:SHOWN])
+        self.best = Checkpoints(model, directory / "best", 1)
+        self.score = self.best.facts(self.done).get(SCORE, float("nan"))
+        self.weights_before: dict[str, list[np.ndarray]] = {}
+        self.writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
+        (directory / "samples").mkdir(exist_ok=True)
+        self.forget_later_rows()
+        self.rows = read_log(directory / "log.csv")
+        self.watch = Watch(probabilities_of({"model": model.get_config()}), self.rows)
+        if self.done == 0:
+            self.draw(model)
+
+    def due(self, interval: int | None) -> bool:
+        """Whether something happens at this step; at the last one everything does."""
+        return interval is not None and (self.done % interval == 0 or self.done == self.recipe.steps)
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Before the last step of a row: remember the weights, to tell how far it moves them."""
+        after = self.done + self.recipe.steps_per_execution
+        if self.workers.chief and (after % self.recipe.log_every == 0 or after == self.recipe.steps):
+            self.weights_before = weights_of(self.model)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """After a step: whatever is due."""
+        self.done += self.recipe.steps_per_execution
+        # Once a step: a signal that comes from here on waits for the next. All workers stop if one is asked to.
+        asked = max(self.workers.gather(self.stop.asked or 0))
+        row_due = self.due(self.recipe.log_every)
+        if self.workers.chief:
+            if self.due(self.recipe.score_every):
+                self.keep_the_best()
+            if row_due or asked:
+                self.log(logs or {})
+            if self.due(self.recipe.sample_every):
+                self.draw(self.model)
+            if asked or self.due(self.recipe.checkpoint_every):
+                self.checkpoints.save(self.done)
+                write_report(self.directory)
+        if row_due and self.done != self.recipe.steps:  # Keras' last line shows the metrics as they stand
+            self.model.reset_metrics()
+        if asked:
+            self.stop.asked = asked
+            self.model.stop_training = True
+
+    def keep_the_best(self) -> None:
+        """Score this step's samples against held-out pictures; the best so far is kept beside the last ones."""
+        count = len(self.held_out)
+        samples = self.model.sample(count, seed=SCORED_SEED, output_type="float32")
+        self.score = sliced_wasserstein_distance(samples, self.held_out)
+        if self.score < self.best.facts(self.done).get(SCORE, float("inf")):
+            self.best.save(self.done, **{SCORE: self.score})
+
+    def forget_later_rows(self) -> None:
+        """Drop the rows of log.csv that a resumed run will write again, and a line that a kill or a full disk cut."""
+        path = self.directory / "log.csv"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            header, *rows = [line for line in lines if line.endswith("\n")] or [""]
+            kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= self.done]
+            run_directory.write_text(path, "".join([header, *kept]))
+
+    def log(self, logs: Mapping[str, Any]) -> None:
+        """One row: means since the last row, and how model and samples stand at this step."""
+        row = {name: float(value) for name, value in {**logs, **self.diagnosis()}.items()}
+        self.rows.append({"step": self.done, **row})
+        path = self.directory / "log.csv"
+        header = not path.exists() or path.stat().st_size == 0
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if header:
+                writer.writerow(["step", "seconds", *row])
+            writer.writerow([self.done, f"{time.monotonic() - self.began:.1f}", *(f"{v:.6g}" for v in row.values())])
+        if not sys.stdout.isatty():  # where Keras shows no bar
+            shown = ", ".join(f"{name} {value:.3g}" for name, value in row.items())
+            self.console.print(f"step {self.done}/{self.recipe.steps}: {shown}", highlight=False, soft_wrap=True)
+        with self.writer.as_default(step=self.done):
+            for name, value in row.items():
+                tf.summary.scalar(name, tf.constant(value, tf.float64))
+            for illness in self.watch.begun(self.rows):
+                warning = f"{illness.name} at step {illness.step}: {illness.evidence} {illness.remedy}"
+                tf.summary.text("illness", warning)
+                self.console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+
+    def diagnosis(self) -> dict[str, Any]:
+        """Scalars of this step alone."""
+        found = dict(self.model.diagnose(self.training, self.held_out[:DIAGNOSED]))
+        if self.weights_before:  # a signal may ask for a row that was not due
+            found |= update_ratios(self.weights_before, weights_of(self.model))
+            self.weights_before = {}
+        else:
+            found |= dict.fromkeys((f"{player}_update_ratio" for player in self.model.players), float("nan"))
+        samples = self.model.sample(SHOWN, seed=SHOWN_SEED, output_type="float32")
+        found["diversity"] = nearest_neighbour_distance(samples) / self.spread
+        if self.recipe.score_every:
+            found[SCORE] = self.score
+        return found
+
+    def draw(self, model: GenerativeModel) -> None:
+        """The grid of the fixed latents."""
+        samples = model.sample(SHOWN, seed=SHOWN_SEED)
+        save_grid(samples, self.directory / "samples" / f"step-{self.done:07d}.png")
+
+
+def weights_of(model: GenerativeModel) -> dict[str, list[np.ndarray]]:
+    """Player -> copies of the weights that it moves."""
+    return {player: [v.value.numpy() for v in model.variables_of(player)] for player in model.players}
+
+
+def update_ratios(before: Mapping[str, list[np.ndarray]], after: Mapping[str, list[np.ndarray]]) -> dict[str, float]:
+    """||change|| / ||weights|| of each player."""
+    return {
+        f"{player}_update_ratio": norm([new - old for new, old in zip(after[player], weights, strict=True)])
+        / max(norm(weights), float(np.finfo(np.float32).tiny))
+        for player, weights in before.items()
+    }
+
+
+def norm(arrays: list[np.ndarray]) -> float:
+    """The Euclidean norm of all of them as one vector."""
+    return float(np.sqrt(sum(np.sum(np.square(array, dtype=np.float64)) for array in arrays)))
+
+
+def scaled(images: np.ndarray) -> np.ndarray:
+    """uint8 0..255 -> float32 -1..1."""
+    return np.asarray(images, np.float32) / 127.5 - 1.0
