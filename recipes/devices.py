@@ -7,6 +7,11 @@ the others waiting for it.
 
 import json
 import os
+import re
+import signal
+import socket
+import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -18,6 +23,8 @@ from recipes.run_directory import RunError
 
 BEGUN = "TensorFlow has begun already; ask in a fresh process."
 EXAMPLE = {"cluster": {"worker": ["a.example:2222", "b.example:2222"]}, "task": {"type": "worker", "index": 0}}
+ADDRESS = re.compile(r"\[?([^\[\]/]+?)\]?:(\d+)")  # host:port, [::1]:port
+PATIENCE = 3600  # seconds; as long as TensorFlow waits for a cluster
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError)
 
 
@@ -74,32 +81,79 @@ def several_workers(setting: str) -> bool:
     try:
         value = json.loads(setting)
         jobs, task = value.get("cluster", {}), value.get("task", {})
-        sizes = {job: len(addresses) for job, addresses in jobs.items()}
-        known = not jobs or 0 <= int(task["index"]) < sizes[task["type"]]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        addresses = [address for job in jobs.values() for address in job]
+        malformed = [address for address in addresses if not ADDRESS.fullmatch(address)]
+        index = int(task.get("index", -1))
+    except (ValueError, TypeError, AttributeError) as error:
         raise RunError(f"TF_CONFIG can't be read ({type(error).__name__}: {error}). {example}") from None
+    if not jobs:
+        return False
     strange = sorted(set(jobs) - {"chief", "worker"})
     if strange:
         raise RunError(f"TF_CONFIG has tasks of the kinds {strange}: every worker trains alike here. {example}")
-    if not known:
-        raise RunError(f"TF_CONFIG has no {task['type']} number {task['index']}. {example}")
-    return sum(sizes.values()) > 1
+    if malformed:
+        raise RunError(f"TF_CONFIG names {malformed[0]!r} where a list of addresses, host:port, must be. {example}")
+    if len(set(addresses)) < len(addresses):
+        raise RunError(f"TF_CONFIG names one address for two workers among {', '.join(addresses)}. {example}")
+    if not 0 <= index < len(jobs.get(task.get("type"), ())):
+        raise RunError(f"TF_CONFIG's task is {json.dumps(task)}, which its cluster does not have. {example}")
+    return len(addresses) > 1
 
 
 def strategy_of_workers(recipe: Recipe, gpus: list[Any]) -> tf.distribute.Strategy:
     """MultiWorkerMirroredStrategy over the cluster of TF_CONFIG, with `--devices` GPUs of each worker."""
     if not gpus and (recipe.devices or 1) > 1:
         raise RunError(f"--devices {recipe.devices}: a worker without a GPU trains on one device, its CPU.")
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    here = resolver.cluster_spec().task_address(resolver.task_type, resolver.task_id)
+    chief = (resolver.cluster_spec().as_dict().get("chief") or resolver.cluster_spec().job_tasks("worker"))[0]
     try:
         if recipe.devices is not None and gpus:
             tf.config.set_visible_devices(gpus[: recipe.devices], "GPU")
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        if here != chief:
+            wait_for(chief)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         if "program startup" in str(error) or "initialized" in str(error):
             raise RunError(f"TF_CONFIG: {BEGUN}") from None
         raise
     except LOST as error:
         raise RunError(f"not every worker of TF_CONFIG has come: {error.message}") from None
+    except tf.errors.UnknownError as error:
+        raise RunError(
+            f"this worker can't listen on the port of {here} ({error.message}): another program may have it."
+        ) from None
+    leave_signals_to_the_system()
+    return strategy
+
+
+def wait_for(address: str) -> None:
+    """Wait until somebody listens on `address`, host:port; unlike TensorFlow's own wait, a signal can end this one.
+
+    Raises:
+        RunError: nobody has for an hour.
+    """
+    host, port = ADDRESS.fullmatch(address).groups()  # type: ignore[union-attr]
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise RunError(f"the first worker, {address}, has not come within an hour ({error}).") from None
+            time.sleep(1)
+
+
+def leave_signals_to_the_system() -> None:
+    """SIGTERM and SIGINT end this process at once, until `keeper.Stop` takes them.
+
+    A TensorFlow that belongs to a cluster catches SIGTERM and does nothing, and Python acts on SIGINT only when an
+    operation is over; both would leave a worker that waits for another one deaf.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def devices_of(strategy: tf.distribute.Strategy) -> list[str]:
@@ -193,4 +247,4 @@ def lost(error: tf.errors.OpError) -> WorkerLostError:
     """One line from TensorFlow's report of a collective operation that has broken off."""
     reasons = [line.strip() for line in error.message.splitlines() if "aborted" in line or "Unavailable" in line]
     reason = reasons[-1].removeprefix("Collective ops is aborted by: ") if reasons else type(error).__name__
-    return WorkerLostError(f"another worker stopped answering ({reason})")
+    return WorkerLostError(f"another worker stopped answering ({reason.rstrip(':')})")

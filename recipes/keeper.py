@@ -1,6 +1,8 @@
 """`RunKeeper`: what is written while a run trains, and when."""
 
 import csv
+import io
+import os
 import signal
 import sys
 import threading
@@ -157,13 +159,8 @@ class RunKeeper(keras.callbacks.Callback):
         """One row: means since the last row, and how model and samples stand at this step."""
         row = {name: float(value) for name, value in {**logs, **self.diagnosis()}.items()}
         self.rows.append({"step": self.done, **row})
-        path = self.directory / "log.csv"
-        header = not path.exists() or path.stat().st_size == 0
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if header:
-                writer.writerow(["step", "seconds", *row])
-            writer.writerow([self.done, f"{time.monotonic() - self.began:.1f}", *(f"{v:.6g}" for v in row.values())])
+        seconds = f"{time.monotonic() - self.began:.1f}"
+        self.append({"step": str(self.done), "seconds": seconds, **{name: f"{v:.6g}" for name, v in row.items()}})
         if not sys.stdout.isatty():  # where Keras shows no bar
             shown = ", ".join(f"{name} {value:.3g}" for name, value in row.items())
             self.console.print(f"step {self.done}/{self.recipe.steps}: {shown}", highlight=False, soft_wrap=True)
@@ -174,6 +171,22 @@ class RunKeeper(keras.callbacks.Callback):
                 warning = f"{illness.name} at step {illness.step}: {illness.evidence} {illness.remedy}"
                 tf.summary.text("illness", warning)
                 self.console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+
+    def append(self, row: Mapping[str, str]) -> None:
+        """Add a row to log.csv; columns that the file lacks, as when scores are asked for later, become its last."""
+        path = self.directory / "log.csv"
+        path.touch()
+        with path.open("r+", newline="", encoding="utf-8") as file:
+            known = next(csv.reader(file), [])
+            if set(row) <= set(known):
+                file.seek(0, os.SEEK_END)
+                csv.DictWriter(file, known, restval="", lineterminator="\n").writerow(row)
+                return
+        table = io.StringIO()
+        writer = csv.DictWriter(table, dict.fromkeys([*known, *row]), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))), row])
+        run_directory.write_text(path, table.getvalue())
 
     def diagnosis(self) -> dict[str, Any]:
         """Scalars of this step alone."""

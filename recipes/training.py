@@ -283,7 +283,10 @@ def export_run(
         "batch_size": recipe.batch_size,
         "seed": recipe.seed,
         "precision": recipe.precision,
-        "optimizers": {name: dataclasses.asdict(choice) for name, choice in recipe.optimizers.items()},
+        "optimizers": {
+            name: {"class": type(choice).__name__, **dataclasses.asdict(choice)}
+            for name, choice in recipe.optimizers.items()
+        },
     }
     export(model, directory / "export", preset=preset, data=data, recipe=facts)
     write_report(directory)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -25,9 +24,11 @@ from rich.console import Console
 from recipes import dcgan_fashion_mnist, training
 from recipes.checkpoints import Checkpoints
 from recipes.data import load_pictures, steps_per_epoch
+from recipes.devices import Workers
+from recipes.keeper import RunKeeper, Stop
 from recipes.recipe import Adam, Recipe
 from recipes.run_directory import RunError
-from recipes.training import RunKeeper, Stop, StoppedError, build, train
+from recipes.training import StoppedError, build, train
 
 # With this epsilon rounding does not decide where Adam goes, so that two devices can be compared with one.
 ADAM = Adam(2e-4, beta_1=0.5, epsilon=1e-3)
@@ -67,10 +68,7 @@ def base(pictures: Path) -> Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Nadam(Adam):
-    """Another optimizer of the very same numbers."""
-
-    def build(self) -> Any:
-        return keras.optimizers.Nadam(**dataclasses.asdict(self))
+    """Another optimizer of the very same numbers: `build` goes by the name of the class."""
 
 
 def go(recipe: Recipe, run_dir: Path, **changes: Any) -> str:
@@ -343,7 +341,8 @@ def keeper_of(base: Recipe, pictures: Path) -> Callable[[Path], RunKeeper]:
 
     def keep(directory: Path) -> RunKeeper:
         checkpoints = Checkpoints(model, directory / "checkpoints", 1)
-        keeper = RunKeeper(base, model, checkpoints, directory, (shown, shown), Console(file=io.StringIO()), Stop())
+        alone, console = Workers(tf.distribute.get_strategy()), Console(file=io.StringIO())
+        keeper = RunKeeper(base, model, checkpoints, directory, (shown, shown), console, Stop(), alone)
         keeper.set_model(model)
         return keeper
 
@@ -374,11 +373,18 @@ def test_only_whole_rows_up_to_the_checkpoint_are_kept(
     keeper = keeper_of(tmp_path)
     assert (tmp_path / "log.csv").read_text() == kept
     keeper.log({"loss": 0.25})
-    header, *found = (tmp_path / "log.csv").read_bytes().decode().splitlines(keepends=True)
-    assert header.startswith("step,seconds,loss")
-    assert "".join(found[:-1]) == kept.removeprefix(HEADER)
+    header, *found = (tmp_path / "log.csv").read_bytes().decode().splitlines()
+    assert header.startswith("step,seconds,loss,")
+    columns = header.count(",")
+    assert {line.count(",") for line in found} == {columns}
+    before = kept.removeprefix(HEADER).splitlines()
+    assert found[:-1] == [line + "," * (columns - 2) for line in before]  # older rows lack the newer columns
     assert found[-1].startswith("12,")
     assert found[-1].split(",")[2] == "0.25"
+    keeper.log({"loss": 0.125})
+    header_now, *found_now = (tmp_path / "log.csv").read_bytes().decode().splitlines()
+    assert (header_now, found_now[:-1]) == (header, found)
+    assert found_now[-1].split(",")[2] == "0.125"
 
 
 def test_a_run_with_a_cut_log_is_resumed(base: Recipe, uninterrupted: Path, copied: Path) -> None:
@@ -395,6 +401,8 @@ DRIVER = """
 import sys
 from pathlib import Path
 import recipes.recipe
+from recipes.devices import Workers
+from recipes.keeper import RunKeeper, Stop
 from recipes.recipe import Adam, Recipe
 from recipes.training import run
 

@@ -355,11 +355,17 @@ def test_train_dry_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not (tmp_path / "run").exists()
 
 
-def test_train_without_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["train", "sweep"])
+@pytest.mark.parametrize(("options", "status"), [([], 2), (["--help"], 0)], ids=["nothing", "help"])
+def test_training_without_a_name(
+    command: str, options: list[str], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as exit:
-        main(["train"])
-    assert exit.value.code == 2
-    assert ", ".join(sorted(recipes())) in capsys.readouterr().out
+        main([command, *options])
+    shown = capsys.readouterr().out
+    assert exit.value.code == status
+    assert shown.startswith(f"usage: zoo {command} NAME")
+    assert ", ".join(sorted(recipes())) in shown
 
 
 @pytest.mark.parametrize(
@@ -372,6 +378,38 @@ def test_train_without_a_name(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_train_refuses(fails: Fails, arguments: list[str], reason: str) -> None:
     assert reason in fails("train", *arguments)
+
+
+# sweep; what it does is tested in tests/recipes/test_sweep.py
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["dcgan-fashion-mnits"], "did you mean dcgan-fashion-mnist"),
+        ([NAME, "--grid", "batch_size"], "--grid batch_size: write name=value,value"),
+        ([NAME, "--grid", "seed=1,2"], "--grid seed: a sweep does not vary it"),
+        ([NAME, "--seeds", "0"], "--seeds 0: choose at least 1"),
+        ([NAME, "--out", ".", "--", "--resume"], "--resume is not for the options after --"),
+    ],
+)
+def test_sweep_refuses(fails: Fails, arguments: list[str], reason: str) -> None:
+    assert reason in fails("sweep", *arguments)
+
+
+@pytest.mark.parametrize("first", ["1", "2"])
+def test_a_sweep_without_out_finds_its_own_folder(first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recipes import sweep
+
+    monkeypatch.setenv("ZOO_RUNS", str(tmp_path / "runs"))
+    chosen: list[Path] = []
+    monkeypatch.setattr(sweep, "sweep", lambda runs, out, identity: chosen.append(out) or 0)
+    for last in (first, first, "3"):
+        with pytest.raises(SystemExit) as exit:
+            main(["sweep", NAME, "--grid", f"batch_size={first},4", "--", "--steps", last])
+        assert exit.value.code == 0
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert {out.parent for out in chosen} == {tmp_path / "runs" / "sweeps"}
 
 
 # Without TensorFlow
@@ -398,7 +436,14 @@ def test_importing_the_zoo_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["list"], ["list", "--json"], ["describe", "dcgan-pictures"], ["sample", "PATH"], ["train", NAME, "--help"]],
+    [
+        ["list"],
+        ["list", "--json"],
+        ["describe", "dcgan-pictures"],
+        ["sample", "PATH"],
+        ["train", NAME, "--help"],
+        ["sweep", NAME, "--help"],
+    ],
     ids=" ".join,
 )
 def test_command_loads_no_tensorflow(arguments: list[str], exported: Path) -> None:

@@ -1,0 +1,171 @@
+"""What a run writes while it trains: that its numbers are right, the best checkpoint, the warnings."""
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+from recipes import dcgan_fashion_mnist
+from recipes.checkpoints import Checkpoints
+from recipes.data import load_pictures
+from recipes.devices import choose_strategy
+from recipes.keeper import SCORE, scaled, update_ratios
+from recipes.optimizers import SGD, Adam
+from recipes.recipe import Recipe
+from recipes.training import compiled, train
+from zoo.evaluation.distances import nearest_neighbour_distance, sliced_wasserstein_distance
+
+TINY = dataclasses.replace(
+    dcgan_fashion_mnist.recipe,
+    data="embedded",
+    smoke=True,
+    deterministic=False,
+    steps=6,
+    batch_size=8,
+    log_every=2,
+    sample_every=6,
+    checkpoint_every=2,
+    keep=3,
+)
+
+
+def trained(directory: Path, **changes: Any) -> tuple[Path, str]:
+    """The run directory, and what the console said."""
+    said = io.StringIO()
+    train(dataclasses.replace(TINY, run_dir=directory, **changes), Console(file=said, width=10_000))
+    return directory, said.getvalue()
+
+
+def rows(directory: Path) -> list[dict[str, float]]:
+    with (directory / "log.csv").open(encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def model_at(directory: Path, step: int, recipe: Recipe = TINY) -> Any:
+    """The model as the run's checkpoint of `step` has it."""
+    model = compiled(recipe, recipe.to_preset(), choose_strategy(recipe))
+    Checkpoints(model, directory, 1).load(step)
+    return model
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rates so high that the score does not improve to the end."""
+    rates = {"generator": Adam(0.02), "discriminator": Adam(0.002)}
+    return trained(tmp_path_factory.mktemp("runs") / "run", score_every=2, optimizers=rates)[0]
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last_ones(scored: Path) -> None:
+    scores = {int(row["step"]): row[SCORE] for row in rows(scored)}
+    assert list(scores) == [2, 4, 6]
+    assert len(set(scores.values())) == 3
+    best = min(scores, key=lambda step: scores[step])
+    record = json.loads((scored / "best" / f"ckpt-{best}.json").read_text())
+    assert record["facts"][SCORE] == pytest.approx(scores[best], rel=1e-5)
+    assert [path.stem for path in (scored / "best").glob("*.index")] == [f"ckpt-{best}"]
+    assert sorted(path.stem for path in (scored / "checkpoints").glob("*.index")) == ["ckpt-2", "ckpt-4", "ckpt-6"]
+
+
+def test_score_diversity_and_update_ratio_are_those_of_the_models_that_were_saved(scored: Path) -> None:
+    rates = {"generator": Adam(0.02), "discriminator": Adam(0.002)}
+    recipe = dataclasses.replace(TINY, optimizers=rates)
+    model, row = model_at(scored / "checkpoints", 6, recipe), rows(scored)[-1]
+    options = {"image_size": 16, "channels": 1, "fit": "pad"}
+    training, held_out = (scaled(load_pictures("embedded", split=s, **options).images) for s in ("train", "test"))
+    samples = model.sample(1000, seed=1, output_type="float32")
+    assert row[SCORE] == pytest.approx(sliced_wasserstein_distance(samples, held_out[:1000]), rel=1e-4)
+    shown = model.sample(64, seed=0, output_type="float32")
+    ratio = nearest_neighbour_distance(shown) / nearest_neighbour_distance(training[:64])
+    assert row["diversity"] == pytest.approx(ratio, rel=1e-4)
+
+
+def test_an_update_ratio_is_change_over_weights() -> None:
+    before = {"generator": [np.array([3.0, 0.0]), np.array([[4.0]])], "critic": [np.zeros(2)]}
+    after = {"generator": [np.array([3.0, 0.3]), np.array([[4.4]])], "critic": [np.zeros(2)]}
+    # ||(0, 0.3, 0.4)|| / ||(3, 0, 4)|| = 0.5 / 5
+    found = update_ratios(before, after)
+    assert found == {"generator_update_ratio": pytest.approx(0.1), "critic_update_ratio": 0.0}
+
+
+def test_plain_gradient_descent_moves_weights_by_rate_times_gradient(tmp_path: Path) -> None:
+    """So the logged norm, the logged ratio and the rate fit together: ratio = rate * norm / ||weights||."""
+    rates = {"generator": SGD(0.01), "discriminator": SGD(0.05)}
+    directory, _ = trained(tmp_path / "run", steps=1, log_every=1, checkpoint_every=1, optimizers=rates)
+    row, model = rows(directory)[0], model_at(directory / "checkpoints", 1, dataclasses.replace(TINY, optimizers=rates))
+    for player, choice in rates.items():
+        size = np.sqrt(sum(np.sum(np.square(v.numpy())) for v in model.variables_of(player)))
+        expected = choice.learning_rate * row[f"{player}_gradient_norm"] / size
+        assert row[f"{player}_update_ratio"] == pytest.approx(expected, rel=1e-2)
+
+
+def test_several_steps_an_execution_give_the_same_run(tmp_path: Path) -> None:
+    single, _ = trained(tmp_path / "single")
+    double, _ = trained(tmp_path / "double", steps_per_execution=2)
+    for one, other in zip(rows(single), rows(double), strict=True):
+        for name in one.keys() - {"seconds", "generator_update_ratio", "discriminator_update_ratio"}:
+            assert other[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6), name
+    assert [path.name for path in (double / "checkpoints").glob("*.index")]
+    for found, expected in zip(
+        model_at(double / "checkpoints", 6).get_weights(),
+        model_at(single / "checkpoints", 6).get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_run_in_half_precision_saves_resumes_and_exports_float32(precision: str, tmp_path: Path) -> None:
+    changes = {"precision": precision, "checkpoint_every": 1}
+    directory, _ = trained(tmp_path / "run", steps=2, **changes)
+    _, said = trained(directory, steps=3, resume=True, **changes)
+    assert "resumed at step 2" in said
+    card = json.loads((directory / "export" / "card.json").read_text())
+    assert card["recipe"]["precision"] == precision
+    assert {tensor["dtype"] for tensor in card["abilities"]["generate"]["inputs"]} == {"float32"}
+    saved = tf.saved_model.load(str(directory / "export" / "saved_model" / "1"))
+    types = {
+        operation.outputs[0].dtype
+        for operation in saved.signatures["generate"].graph.get_operations()
+        if operation.outputs
+    }
+    assert not types & {tf.bfloat16, tf.float16}
+
+
+def test_an_ill_run_is_warned_of_on_the_console_in_tensorboard_and_in_the_report(tmp_path: Path) -> None:
+    """The saturating loss and a discriminator that learns 100 times as fast: its generator gets no gradient."""
+    directory, said = trained(
+        tmp_path / "run",
+        steps=80,
+        log_every=4,
+        sample_every=80,
+        checkpoint_every=80,
+        batch_size=16,
+        model=("loss=minimax",),
+        optimizers={"generator": Adam(1e-4), "discriminator": Adam(1e-2)},
+    )
+    warnings = [line for line in said.splitlines() if line.startswith("warning: vanishing gradients at step ")]
+    assert len(warnings) == 1  # once, not at every row
+    assert "--model loss=non_saturating" in warnings[0]
+    events = [
+        value
+        for file in directory.glob("tensorboard/*")
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+        if value.tag == "illness"
+    ]
+    assert len(events) == 1
+    assert b"vanishing gradients" in tf.make_ndarray(events[0].tensor).item()
+    assert "Vanishing gradients" in (directory / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_healthy_run_is_not_warned_of(tmp_path: Path) -> None:
+    _, said = trained(tmp_path / "run", steps=80, log_every=4, sample_every=80, checkpoint_every=80, batch_size=16)
+    assert "step 80/80" in said
+    assert "warning" not in said
