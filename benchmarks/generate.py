@@ -97,12 +97,13 @@ def contender(build: Callable[[Card, Options], Built], options: Options) -> Cont
     generate, parameters = build(card, options)
     (latent,), (image,) = card.abilities["generate"].inputs, card.abilities["generate"].outputs
 
-    def run(batch: int, calls: int) -> None:
+    def run(batch: int, calls: int) -> int:
         latents = np.random.default_rng(0).standard_normal((batch, *latent.row), np.float32)
         for _ in range(calls):
             images = generate(latents)
         if images.shape != (batch, *image.row) or not np.isfinite(images).all():
             raise ValueError(f"what came out are no pictures, but an array of shape {images.shape}")
+        return calls
 
     return Contender(run, harness.parameters_of(generator=parameters) if parameters else {})
 

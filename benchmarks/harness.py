@@ -47,7 +47,7 @@ class NotRunError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class CommonOptions:
     """What every benchmark takes from the command line."""
 
     image_size: int = 64
@@ -56,10 +56,6 @@ class Options:
     """Channels of the largest map."""
     rounds: int = 7
     """Turns each contender gets; one more before them, to warm up, is not counted."""
-    threads: int = os.cpu_count() or 1
-    """CPU threads each contender may use."""
-    contenders: tuple[str, ...] = ()
-    """Which to run; all by default."""
     json: bool = False
     """Print one JSON object instead of tables."""
 
@@ -70,14 +66,30 @@ class Options:
                 raise ValueError(f"{name}={value}: choose at least 1.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    """What a comparison of contenders takes as well."""
+
+    threads: int = os.cpu_count() or 1
+    """CPU threads each contender may use."""
+    contenders: tuple[str, ...] = ()
+    """Which to run; all by default."""
+    baseline: str = BASELINE
+    """The contender that ratios are to; where it does not run, the first that does."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """One contender, built and ready."""
 
-    run: Callable[[int, int], None]
-    """(batch size, calls) -> nothing; returns when the last call's result is on the host."""
+    run: Callable[[int, int], int]
+    """(batch size, calls) -> the calls it made, at least those; returns when the last one's result is on the host."""
     parameters: Mapping[str, int] = field(default_factory=dict)
     """Network -> its trainable parameters, where the contender can tell."""
+    note: str = ""
+    """What a reader of its figures has to know."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the parent wants to know of it, as plain data."""
 
 
 def parameters_of(**networks: Iterable[Any]) -> dict[str, int]:
@@ -100,35 +112,57 @@ def serve(module: str, name: str, options: str) -> None:
     try:
         benchmark = import_module(module)
         contender = benchmark.CONTENDERS[name](benchmark.Options(**json.loads(options)))
-        print(json.dumps({"parameters": contender.parameters}), file=replies)
+        built = {name: getattr(contender, name) for name in ("parameters", "note", "facts")}
+        print(json.dumps(built), file=replies)
         for line in sys.stdin:
             batch, calls = json.loads(line)
             wall, processor = time.perf_counter(), time.process_time()
-            contender.run(batch, calls)
+            made = contender.run(batch, calls)
             wall, processor = time.perf_counter() - wall, time.process_time() - processor
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / RSS_PER_MIB
-            print(json.dumps({"seconds": wall, "processor": processor, "peak_mib": peak}), file=replies)
+            turn = {"calls": made, "seconds": wall, "processor": processor, "peak_mib": peak}
+            print(json.dumps(turn), file=replies)
     except NotRunError as error:
         print(json.dumps({"not_run": str(error)}), file=replies)
 
 
 class Process:
-    """The parent's side of one contender."""
+    """The parent's side of one contender.
 
-    def __init__(self, module: str, name: str, options: Options, folder: Path):
-        self.name, self.log, root = name, folder / f"{name}.log", Path(__file__).parents[1]
+    Args:
+        module: dotted name; has `CONTENDERS`, name -> (options -> Contender), and `Options`.
+        name: one of its contenders.
+        options: what the child is given, as a dataclass.
+        folder: for the child's log and what it compiles.
+        environment: variables that differ from this process's own.
+        label: what messages call it; by default its name. Labels differ where processes share a folder.
+    """
+
+    def __init__(
+        self, module: str, name: str, options: Any, folder: Path, environment: Mapping[str, str], label: str = ""
+    ):
+        self.name, root = label or name, Path(__file__).parents[1]
+        self.log = folder / f"{self.name}.log"
         code = "import sys; from benchmarks.harness import serve; serve(*sys.argv[1:])"
         command = [sys.executable, "-c", code, module, name, json.dumps(asdict(options))]
-        limits = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-        environment = os.environ | dict.fromkeys(limits, str(options.threads)) | {"CUDA_VISIBLE_DEVICES": "-1"}
-        environment |= {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        compiling = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        given = os.environ | compiling | environment
         with self.log.open("w") as log:
-            self.child: Any = Popen(command, cwd=root, env=environment, stdin=PIPE, stdout=PIPE, stderr=log, text=True)
+            self.child: Any = Popen(command, cwd=root, env=given, stdin=PIPE, stdout=PIPE, stderr=log, text=True)
 
     def answer(self, *question: int) -> dict[str, Any]:
         """The reply to (batch size, calls), or to being started; NotRunError, or RuntimeError where the child ended."""
-        if question:
-            print(json.dumps(question), file=self.child.stdin, flush=True)
+        self.ask(*question)
+        return self.reply()
+
+    def ask(self, *question: int) -> None:
+        """Send (batch size, calls); nothing where there is no question."""
+        with suppress(BrokenPipeError):  # the child has ended: `reply` says so
+            if question:
+                print(json.dumps(question), file=self.child.stdin, flush=True)
+
+    def reply(self) -> dict[str, Any]:
+        """Wait for the reply to the last question; raises as `answer` does."""
         line = self.child.stdout.readline()
         if not line:
             last_words = "\n".join(self.log.read_text().splitlines()[-15:])
@@ -143,6 +177,12 @@ class Process:
         self.child.communicate()
 
 
+def on_the_cpu(threads: int) -> dict[str, str]:
+    """Environment of a process that sees no GPU and computes in so many threads."""
+    limits = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    return dict.fromkeys(limits, str(threads)) | {"CUDA_VISIBLE_DEVICES": "-1"}
+
+
 def compare(module: str, known: Iterable[str], options: Options, cases: Mapping[int, int]) -> dict[str, Any]:
     """Let the contenders of `module` take turns; returns plain data.
 
@@ -150,30 +190,35 @@ def compare(module: str, known: Iterable[str], options: Options, cases: Mapping[
         module: dotted name; has `CONTENDERS`, name -> (options -> Contender), and `Options`.
         known: the names of its contenders.
         options: what the children are given.
-        cases: batch size -> calls a turn.
+        cases: batch size -> calls a turn, the least.
 
     Raises:
-        ValueError: an unknown contender, or networks of different sizes.
+        ValueError: an unknown contender or baseline, or networks of different sizes.
         RuntimeError: a contender failed.
     """
     names = options.contenders or tuple(known)
     if unknown := sorted(set(names) - set(known)):
         raise ValueError(f"contenders={unknown}: choose from {list(known)}.")
-    outcome: dict[str, Any] = {"options": asdict(options), "machine": machine(), "parameters": {}, "not_run": {}}
+    if options.baseline not in {BASELINE, *known}:
+        raise ValueError(f"baseline={options.baseline!r}: choose from {list(known)}.")
+    outcome: dict[str, Any] = {"options": asdict(options), "machine": machine()}
+    outcome |= {"parameters": {}, "notes": {}, "not_run": {}}
     processes: dict[str, Process] = {}
     turns: dict[tuple[str, int], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         for name in names:
-            process = Process(module, name, options, Path(folder))
+            process = Process(module, name, options, Path(folder), on_the_cpu(options.threads))
             stack.callback(process.end)
             try:
-                parameters = process.answer()["parameters"]
+                built = process.answer()
                 for case in cases.items():
                     process.answer(*case)  # to warm up
             except NotRunError as error:
                 outcome["not_run"][name] = str(error)
                 continue
-            processes[name], outcome["parameters"][name] = process, parameters
+            processes[name], outcome["parameters"][name] = process, built["parameters"]
+            if built["note"]:
+                outcome["notes"][name] = built["note"]
         if len({json.dumps(counts) for counts in outcome["parameters"].values() if counts}) > 1:
             raise ValueError(f"the contenders' networks are not the same: {outcome['parameters']} parameters.")
         order = list(processes)
@@ -182,29 +227,38 @@ def compare(module: str, known: Iterable[str], options: Options, cases: Mapping[
                 for name in order:
                     turns.setdefault((name, batch), []).append(processes[name].answer(batch, calls))
             order = order[1:] + order[:1]  # nobody always comes first
-    baseline = BASELINE if BASELINE in processes else next(iter(processes), "")
+    baseline = options.baseline if options.baseline in processes else next(iter(processes), "")
     rows = [
-        {"contender": name, "batch": batch, **summary(turns[name, batch], turns[baseline, batch], batch, calls)}
-        for batch, calls in cases.items()
+        {"contender": name, "batch": batch, **summary(turns[name, batch], turns[baseline, batch], batch)}
+        for batch in cases
         for name in processes
     ]
     return outcome | {"baseline": baseline, "results": rows}
 
 
-def summary(own: Turns, other: Turns, batch: int, calls: int) -> dict[str, Any]:
+def summary(own: Turns, other: Turns, batch: int) -> dict[str, Any]:
     """A contender's turns at one batch size beside the baseline's: medians, but for the extremes and the memory."""
-    speeds = [batch * calls / turn["seconds"] for turn in own]
+    speeds = [batch * turn["calls"] / turn["seconds"] for turn in own]
+    others = [batch * turn["calls"] / turn["seconds"] for turn in other]
     return {
         "images_per_second": median(speeds),
         "slowest": min(speeds),
         "fastest": max(speeds),
         "rounds": speeds,
-        "ratio": median(theirs["seconds"] / mine["seconds"] for mine, theirs in zip(own, other, strict=True)),
-        "milliseconds_per_call": median(1000 * turn["seconds"] / calls for turn in own),
-        "images_per_processor_second": median(batch * calls / turn["processor"] for turn in own),
+        "ratio": median(mine / theirs for mine, theirs in zip(speeds, others, strict=True)),
+        "milliseconds_per_call": median(1000 * turn["seconds"] / turn["calls"] for turn in own),
+        "images_per_processor_second": median(batch * turn["calls"] / turn["processor"] for turn in own),
         "cores_busy": median(turn["processor"] / turn["seconds"] for turn in own),
         "peak_mib": max(turn["peak_mib"] for turn in own),
     }
+
+
+def free_memory() -> float:
+    """Bytes that a process could have without swapping; infinite where the system does not tell (not Linux)."""
+    with suppress(OSError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
+    return math.inf
 
 
 def machine() -> dict[str, Any]:
@@ -236,6 +290,6 @@ def report(title: str, outcome: Mapping[str, Any]) -> None:
         console.print(table)
     about = outcome["machine"] | outcome["machine"]["versions"] | {"threads": outcome["options"]["threads"]}
     console.print(", ".join(f"{name} {value}" for name, value in about.items() if name != "versions"), markup=False)
-    for heading in ("parameters", "not_run"):
+    for heading in ("parameters", "notes", "not_run"):
         for name, value in outcome[heading].items():
             console.print(f"{heading.replace('_', ' ')}: {name}: {value or 'cannot be told'}", markup=False)

@@ -1,11 +1,14 @@
 """Train step throughput of the DCGAN of PyTorch's example: this library beside its peers.
 
     python -m benchmarks.train_step --rounds 7 --threads 2
+    python -m benchmarks.train_step --contenders zoo-shared zoo-fed zoo-deterministic --baseline zoo-shared
 
-One batch of noise stays in memory: reading data is no part of the figures. The library keeps no moving average of the
-generator here, though its default does: no peer keeps one.
+One batch of noise stays in memory: reading data is no part of the figures, but for `zoo-fed`, whose distance from
+`zoo-shared` is what waiting for data costs. The library keeps no moving average of the generator here, though its
+default does: no peer keeps one.
 """
 
+import dataclasses
 import math
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -18,29 +21,60 @@ import tyro
 
 from benchmarks import harness
 from benchmarks.harness import CHANNELS, LATENT_DIM, Contender, NotRunError
+from recipes.data import Pictures, batches
 from recipes.recipe import Adam
 
 ADAM = Adam(2e-4, beta_1=0.5)  # as in PyTorch's example
+SHARE_OF_MEMORY = 1 / 4  # of what is free, for the pictures of `zoo-fed`: a pipeline at its start holds four copies
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(harness.Options):
     """Train step throughput, contenders side by side."""
 
+    contenders: tuple[str, ...] = ()
+    """Which to run; by default all but `zoo-mixed-bfloat16`, many times slower on a CPU that lacks bfloat16."""
     batch_size: int = 64
     """Pictures a step."""
     steps: int = 5
-    """Train steps a turn."""
+    """Train steps a turn; a contender that makes several in one call makes whole calls of them."""
+    pictures: int = 60_000
+    """Pictures that `zoo-fed` reads from memory; fewer where they would take more than a quarter of what is free."""
 
 
-def zoo(options: Options, *, schedule: str) -> Contender:
-    """This library's `GAN`."""
+def zoo(
+    options: Options,
+    *,
+    schedule: str = "shared",
+    precision: str = "float32",
+    deterministic: bool = False,
+    steps_per_execution: int = 1,
+    xla: bool = False,
+    fed: bool = False,
+) -> Contender:
+    """This library's `GAN`; `fed` with batches as a recipe is, otherwise with one that stays.
+
+    Deterministic operations can't be switched off again: such a contender needs a process of its own.
+    """
+    import tensorflow as tf
+
+    from zoo.core.precision import computing_in
     from zoo.models.gan import GAN
 
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     images = pictures(options)
-    model = GAN(images.shape[1:], LATENT_DIM, width=options.width, schedule=schedule, average_decay=None)
-    model.compile(generator=ADAM.build(), discriminator=ADAM.build())
-    return keras_contender(model, {"image": images, "row": np.arange(options.batch_size)})
+    with computing_in(precision):
+        model = GAN(images.shape[1:], LATENT_DIM, width=options.width, schedule=schedule, average_decay=None)
+    how = {"steps_per_execution": steps_per_execution, "jit_compile": xla}
+    model.compile(generator=ADAM.build(), discriminator=ADAM.build(), **how)
+    if not fed:
+        constant = repeated({"image": images, "row": np.arange(options.batch_size)})
+        return keras_contender(model, constant, steps_per_execution)
+    held = picture_set(options)
+    note = f"fed from {len(held.images):,} pictures in memory, {held.images.nbytes / 2**20:.0f} MiB"
+    data = batches(held, batch_size=options.batch_size, seed=0)
+    return dataclasses.replace(keras_contender(model, data), note=note)
 
 
 def keras_tutorial(options: Options) -> Contender:
@@ -52,7 +86,7 @@ def keras_tutorial(options: Options) -> Contender:
     generator = convolutional.generator(images.shape[1:], LATENT_DIM, options.width)
     model = TutorialGAN(generator, convolutional.discriminator(images.shape[1:], options.width), LATENT_DIM)
     model.compile(ADAM.build(), ADAM.build())
-    return keras_contender(model, images)
+    return keras_contender(model, repeated(images))
 
 
 def pytorch(options: Options, *, compiled: bool = False) -> Contender:
@@ -67,24 +101,29 @@ def pytorch(options: Options, *, compiled: bool = False) -> Contender:
     return contender(lambda: step(real), generator.parameters(), discriminator.parameters())
 
 
-def keras_contender(model: Any, element: Any) -> Contender:
-    """A compiled Keras model, driven as `fit` drives it but without callbacks."""
-    import tensorflow as tf
-
-    iterator = iter(tf.data.Dataset.from_tensors(element).repeat())
+def keras_contender(model: Any, data: Any, steps_per_call: int = 1) -> Contender:
+    """A compiled Keras model on an endless `tf.data.Dataset`, driven as `fit` drives it but without callbacks."""
+    iterator = iter(data)
     model.make_train_function()
     weights = model.generator.trainable_weights, model.discriminator.trainable_weights
-    return contender(lambda: model.train_function(iterator).values(), *weights)
+    return contender(lambda: model.train_function(iterator).values(), *weights, steps_per_call)
 
 
-def contender(step: Callable[[], Iterable[Any]], generator: Iterable[Any], discriminator: Iterable[Any]) -> Contender:
-    """`step` makes one train step and returns its losses; the others are the networks' parameters."""
+def contender(
+    step: Callable[[], Iterable[Any]],
+    generator: Iterable[Any],
+    discriminator: Iterable[Any],
+    steps_per_call: int = 1,
+) -> Contender:
+    """`step` makes `steps_per_call` train steps and returns the losses; the others are the networks' parameters."""
 
-    def run(_: int, calls: int) -> None:
+    def run(_: int, steps: int) -> int:
+        calls = math.ceil(steps / steps_per_call)
         for _ in range(calls):
             losses = step()
         if not all(math.isfinite(float(loss)) for loss in losses):
             raise FloatingPointError("a loss is not finite: what no longer trains has no speed")
+        return calls * steps_per_call
 
     return Contender(run, harness.parameters_of(generator=generator, discriminator=discriminator))
 
@@ -95,17 +134,50 @@ def pictures(options: Options) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
 
 
+def repeated(batch: Any) -> Any:  # tf.data.Dataset
+    """An endless `tf.data.Dataset` of one batch."""
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensors(batch).repeat()
+
+
+def picture_set(options: Options) -> Pictures:
+    """`options.pictures` pictures of noise in memory, uint8; fewer on a machine that is short of it.
+
+    Raises:
+        NotRunError: there is no room for one batch.
+    """
+    shape = (options.image_size, options.image_size, CHANNELS)
+    room = harness.free_memory() * SHARE_OF_MEMORY / math.prod(shape)
+    count = int(min(options.pictures, room))
+    if count < options.batch_size:
+        raise NotRunError(
+            f"one batch is {options.batch_size} pictures; {options.pictures} were asked for, and a quarter of the free "
+            f"memory holds {room:.0f}"
+        )
+    images = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+    return Pictures(images, None, (), name="noise", split="train", fingerprint="", ignored=0, broken=(), licence="")
+
+
 CONTENDERS = {
-    "zoo-shared": partial(zoo, schedule="shared"),
+    "zoo-shared": zoo,
     "zoo-alternating": partial(zoo, schedule="alternating"),
+    "zoo-deterministic": partial(zoo, deterministic=True),
+    "zoo-10-steps-per-execution": partial(zoo, steps_per_execution=10),
+    "zoo-xla": partial(zoo, xla=True),
+    "zoo-fed": partial(zoo, fed=True),
+    "zoo-mixed-bfloat16": partial(zoo, precision="mixed_bfloat16"),
     "pytorch": pytorch,
     "pytorch-compiled": partial(pytorch, compiled=True),
     "keras-tutorial": keras_tutorial,
 }
+ON_REQUEST = ("zoo-mixed-bfloat16",)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = tyro.cli(Options, args=arguments, description=__doc__)
+    if not options.contenders:
+        options = dataclasses.replace(options, contenders=tuple(name for name in CONTENDERS if name not in ON_REQUEST))
     outcome = harness.compare("benchmarks.train_step", CONTENDERS, options, {options.batch_size: options.steps})
     harness.report(f"DCGAN train step, {options.image_size}x{options.image_size}, width {options.width}", outcome)
 

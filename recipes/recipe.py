@@ -83,6 +83,8 @@ class Recipe:
     """Steps between two scores on held-out pictures; the best one's checkpoint is kept in best/."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """What the networks compute in; weights, losses and exports are float32."""
+    xla: bool = False
+    """Let XLA compile the step, on one device: up to rounding the same numbers, often sooner."""
     steps_per_execution: int = 1
     """Train steps a call of the compiled function; --steps and every --...-every must be multiples of it."""
     deterministic: bool = True

@@ -90,6 +90,8 @@ def train(recipe: Recipe, console: Console) -> Path | None:
         raise RunError(f"a batch of {recipe.batch_size} can't be shared by {replicas} devices: every one needs a row.")
     if recipe.batch_size % replicas:
         raise RunError(f"a batch of {recipe.batch_size} on {replicas} devices: choose a multiple of {replicas}.")
+    if recipe.xla and replicas > 1:
+        raise RunError(f"--xla on {replicas} devices: it takes one, since XLA compiles no exchange between devices.")
     preset = recipe.to_preset()
     size, _, channels = preset.arguments["image_shape"]
     options = {"image_size": size, "channels": channels, "fit": recipe.fit, "skip_broken": recipe.skip_broken}
@@ -135,7 +137,9 @@ def compiled(recipe: Recipe, preset: Preset, strategy: tf.distribute.Strategy) -
     with strategy.scope(), computing_in(recipe.precision):
         model = build(preset)
         optimizers = {name: choice.build() for name, choice in recipe.optimizers.items()}
-        model.compile(seed=recipe.seed, steps_per_execution=recipe.steps_per_execution, **optimizers)
+        model.compile(
+            seed=recipe.seed, steps_per_execution=recipe.steps_per_execution, jit_compile=recipe.xla, **optimizers
+        )
     return model
 
 

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from benchmarks import generate, harness, train_step
 from zoo.networks import convolutional
@@ -13,7 +14,20 @@ from zoo.networks import convolutional
 needs_pytorch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch, the peer, is not installed")
 SHAPE, LATENT_DIM, WIDTH = (16, 16, 3), 5, 4
 TINY = ["--image-size", "16", "--width", "4", "--rounds", "2", "--threads", "1", "--json"]
-COMPARED = ["zoo-shared", "zoo-alternating", "keras-tutorial", pytest.param("pytorch", marks=needs_pytorch)]
+ZOO = [name for name in train_step.CONTENDERS if name.startswith("zoo-")]
+COMPARED = [
+    *("zoo-shared", "zoo-alternating", "zoo-mixed-bfloat16", "keras-tutorial"),
+    pytest.param("pytorch", marks=needs_pytorch),
+]
+SMALL = train_step.Options(image_size=16, width=4, batch_size=8, pictures=20)
+
+
+@pytest.fixture(autouse=True)
+def asked_for_determinism(monkeypatch) -> list[bool]:
+    """Filled once for every request; TensorFlow could not be told afterwards that other tests want none."""
+    asked: list[bool] = []
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))
+    return asked
 
 
 def copy(network: keras.Model, peer) -> None:
@@ -63,9 +77,11 @@ def test_pytorch_s_networks_with_our_weights_are_our_networks():
 @pytest.mark.parametrize("name", COMPARED)
 def test_a_step_of_each_contender_moves_every_parameter(name, monkeypatch):
     built = []
-    monkeypatch.setattr(train_step, "contender", lambda *parts: built.extend(parts))
-    train_step.CONTENDERS[name](train_step.Options(image_size=16, width=4, batch_size=8))
-    step, generator, discriminator = built
+    monkeypatch.setattr(
+        train_step, "contender", lambda *parts: built.extend(parts) or train_step.Contender(lambda *_: 0)
+    )
+    train_step.CONTENDERS[name](SMALL)
+    step, generator, discriminator, *_ = built
     parameters = [*generator, *discriminator]
 
     def values() -> list[np.ndarray]:
@@ -79,8 +95,85 @@ def test_a_step_of_each_contender_moves_every_parameter(name, monkeypatch):
     assert all((old != new).any() for old, new in zip(before, values(), strict=True))
 
 
-def read(capsys: pytest.CaptureFixture, contenders: set[str], networks: set[str]) -> list[dict]:
-    """The printed JSON's results, once everything that does not depend on speed has been checked."""
+@pytest.fixture
+def drive(monkeypatch):
+    """name -> the contender of that name and the model that it drives on its data."""
+    driven = []
+    keras_contender = train_step.keras_contender
+    monkeypatch.setattr(train_step, "keras_contender", lambda *parts: driven.append(parts) or keras_contender(*parts))
+
+    def build(name: str):
+        contender = train_step.CONTENDERS[name](SMALL)
+        return contender, *driven.pop()[:2]
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "name", ["zoo-shared", "zoo-10-steps-per-execution", "zoo-xla", "zoo-fed", "zoo-mixed-bfloat16"]
+)
+def test_a_turn_counts_the_train_steps_it_makes(name, drive):
+    contender, model, _ = drive(name)
+    in_one_call = 10 if name == "zoo-10-steps-per-execution" else 1
+    assert [contender.run(8, steps) for steps in (2, 11)] == [max(2, in_one_call), {1: 11, 10: 20}[in_one_call]]
+    assert int(model.step.numpy()) == {1: 2 + 11, 10: 10 + 20}[in_one_call]
+
+
+def test_only_the_deterministic_contender_asks_for_deterministic_operations(drive, asked_for_determinism):
+    asking = {}
+    for name in ZOO:
+        asked_for_determinism.clear()
+        drive(name)
+        asking[name] = bool(asked_for_determinism)
+    assert [name for name, asks in asking.items() if asks] == ["zoo-deterministic"]
+
+
+def test_only_the_mixed_contender_computes_in_half_precision(drive):
+    halves = [name for name in ZOO if drive(name)[1].generator.get_layer("norm_8").compute_dtype == "bfloat16"]
+    assert halves == ["zoo-mixed-bfloat16"]
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_the_fed_contender_sees_as_many_pictures_as_fit_and_the_others_one_batch(drive, monkeypatch):
+    def seen(name: str) -> int:
+        _, _, data = drive(name)
+        steps = [step["image"].numpy() for step in data.take(4)]  # two passes over 20 pictures, 2 steps each
+        assert {step.shape for step in steps} == {(8, *SHAPE)}
+        return len({picture.tobytes() for step in steps for picture in step})
+
+    assert seen("zoo-shared") == 8
+    assert 16 <= seen("zoo-fed") <= 20
+    assert "20 pictures in memory" in drive("zoo-fed")[0].note
+    picture = 16 * 16 * 3
+    monkeypatch.setattr(harness, "free_memory", lambda: 4 * 9.5 * picture)  # a quarter of it is 9 pictures
+    assert "9 pictures in memory" in drive("zoo-fed")[0].note
+    monkeypatch.setattr(harness, "free_memory", lambda: 4 * 7 * picture)
+    with pytest.raises(harness.NotRunError, match=r"one batch is 8 pictures; 20 were .* memory holds 7"):
+        drive("zoo-fed")
+
+
+def test_half_precision_runs_on_request_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(harness, "compare", lambda module, known, options, cases: asked.append(options.contenders))
+    monkeypatch.setattr(harness, "report", lambda title, outcome: None)
+    train_step.main([])
+    train_step.main(["--contenders", "zoo-mixed-bfloat16"])
+    assert sorted(asked[0]) == sorted(set(train_step.CONTENDERS) - {"zoo-mixed-bfloat16"})
+    assert asked[1] == ("zoo-mixed-bfloat16",)
+
+
+def test_a_speed_is_that_of_the_calls_made():
+    own = [{"calls": 10, "seconds": 4.0, "processor": 8.0, "peak_mib": 300.0}]
+    other = [{"calls": 5, "seconds": 4.0, "processor": 4.0, "peak_mib": 200.0}]
+    found = harness.summary(own, other, batch=64)
+    assert found["images_per_second"] == found["slowest"] == found["fastest"] == 64 * 10 / 4
+    assert found["ratio"] == 2.0  # ten calls in the time of five
+    assert found["milliseconds_per_call"] == 400.0
+    assert (found["images_per_processor_second"], found["cores_busy"], found["peak_mib"]) == (80.0, 2.0, 300.0)
+
+
+def read(capsys: pytest.CaptureFixture, contenders: set[str], networks: set[str]) -> dict:
+    """The printed JSON, once everything that does not depend on speed has been checked."""
     outcome = json.loads(capsys.readouterr().out)
     assert {row["contender"] for row in outcome["results"]} | set(outcome["not_run"]) == contenders
     assert set(outcome["not_run"]) <= {"pytorch"}
@@ -88,21 +181,26 @@ def read(capsys: pytest.CaptureFixture, contenders: set[str], networks: set[str]
     for row in outcome["results"]:
         assert 0 < row["slowest"] <= row["images_per_second"] <= row["fastest"]
         assert row["peak_mib"] > 1
-    return outcome["results"]
+    return outcome
 
 
 def test_train_step_s_json(capsys):
-    train_step.main([*TINY, "--batch-size", "4", "--steps", "1", "--contenders", "zoo-shared", "pytorch"])
-    results = read(capsys, {"zoo-shared", "pytorch"}, {"generator", "discriminator"})
-    assert {row["batch"] for row in results} == {4}
+    contenders = ["zoo-deterministic", "zoo-10-steps-per-execution", "zoo-fed"]
+    small = ["--batch-size", "4", "--steps", "2", "--pictures", "9", "--baseline", "zoo-fed"]
+    train_step.main([*TINY, *small, "--contenders", *contenders, "pytorch"])
+    outcome = read(capsys, {*contenders, "pytorch"}, {"generator", "discriminator"})
+    assert {row["batch"] for row in outcome["results"]} == {4}
+    assert outcome["baseline"] == "zoo-fed"
+    assert {row["contender"]: row["ratio"] for row in outcome["results"]}["zoo-fed"] == 1.0
+    assert outcome["notes"] == {"zoo-fed": "fed from 9 pictures in memory, 0 MiB"}
 
 
 def test_generate_s_json(capsys):
     generate.main(
         [*TINY, "--batch-sizes", "1", "3", "--images", "3", "--contenders", "onnx-runtime", "keras-call", "pytorch"]
     )
-    results = read(capsys, {"onnx-runtime", "keras-call", "pytorch"}, {"generator"})
-    assert {row["batch"] for row in results} == {1, 3}
+    outcome = read(capsys, {"onnx-runtime", "keras-call", "pytorch"}, {"generator"})
+    assert {row["batch"] for row in outcome["results"]} == {1, 3}
 
 
 def test_a_contender_that_fails_and_options_that_cannot_be_meant_are_named():
@@ -110,5 +208,7 @@ def test_a_contender_that_fails_and_options_that_cannot_be_meant_are_named():
         harness.compare("json", ["nobody"], harness.Options(), {1: 1})
     with pytest.raises(ValueError, match=r"contenders=\['jax'\]: choose from \['pytorch'\]"):
         harness.compare("json", ["pytorch"], harness.Options(contenders=("jax",)), {1: 1})
+    with pytest.raises(ValueError, match=r"baseline='jax': choose from \['zoo'\]"):
+        harness.compare("json", ["zoo"], harness.Options(baseline="jax"), {1: 1})
     with pytest.raises(ValueError, match="rounds=0: choose at least 1"):
         harness.Options(rounds=0)

@@ -120,6 +120,14 @@ def test_several_steps_an_execution_give_the_same_run(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_a_run_that_xla_compiles_is_the_plain_one_up_to_rounding(tmp_path: Path) -> None:
+    plain, _ = trained(tmp_path / "plain")
+    compiled, _ = trained(tmp_path / "compiled", xla=True)
+    for one, other in zip(rows(plain), rows(compiled), strict=True):
+        for name in one.keys() - {"seconds"}:
+            assert other[name] == pytest.approx(one[name], rel=2e-3, abs=1e-5), name
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_a_run_in_half_precision_saves_resumes_and_exports_float32(precision: str, tmp_path: Path) -> None:
     changes = {"precision": precision, "checkpoint_every": 1}

@@ -252,6 +252,7 @@ def refusal(capsys: pytest.CaptureFixture[str], recipe: Recipe) -> str:
     [
         ({"batch_size": 3, "devices": 4}, "a batch of 3 can't be shared by 4 devices: every one needs a row."),
         ({"batch_size": 6, "devices": 4}, "a batch of 6 on 4 devices: choose a multiple of 4."),
+        ({"batch_size": 4, "devices": 2, "xla": True}, "--xla on 2 devices: it takes one"),
         ({"devices": 5}, "--devices 5: TensorFlow has begun already; ask in a fresh process."),
         ({"threads": 1}, "--threads 1: TensorFlow has begun already; ask in a fresh process."),
         ({"data": "no/such/folder"}, "no/such/folder"),
@@ -263,6 +264,7 @@ def refusal(capsys: pytest.CaptureFixture[str], recipe: Recipe) -> str:
     ids=[
         "few rows",
         "uneven rows",
+        "xla",
         "many devices",
         "threads",
         "no folder",

@@ -167,12 +167,14 @@ class GenerativeModel(keras.Model, ABC):
             seed: of all training noise, 0 <= seed < 2**63.
             steps_per_execution: train steps a call of the compiled function.
             run_eagerly: run without compiling, for debugging.
-            jit_compile: XLA. It draws other noise for the same seed and does not work on several replicas.
+            jit_compile: let XLA compile the step, on one replica. Same numbers up to rounding, the noise too, which is
+                drawn outside; the first step takes longer, the others less.
             **optimizers: player -> optimizer, one each. Where layers compute in float16, each is put into a
                 `LossScaleOptimizer` that does not scale the loss already.
 
         Raises:
-            ValueError: a player without an optimizer, an optimizer without a player, one optimizer for two.
+            ValueError: a player without an optimizer, an optimizer without a player, one optimizer for two; XLA with
+                several replicas or without a graph.
         """
         if set(optimizers) != set(self.players):
             raise ValueError(
@@ -183,6 +185,8 @@ class GenerativeModel(keras.Model, ABC):
             raise ValueError("two players share one optimizer: give each its own, its state is the player's.")
         if not 0 <= seed < 2**63:
             raise ValueError(f"seed={seed}: choose 0 <= seed < 2**63.")
+        if jit_compile and (run_eagerly or self.distribute_strategy.num_replicas_in_sync > 1):
+            raise ValueError("jit_compile=True takes one replica and run_eagerly=False: XLA compiles no collectives.")
         super().compile(
             optimizer=None,
             run_eagerly=run_eagerly,
@@ -202,7 +206,11 @@ class GenerativeModel(keras.Model, ABC):
 
     def draws(self, data: Any) -> noise.Draws:
         """This step's random numbers; layers that need noise take theirs from the same object."""
+        prepared = noise.prepared()
+        if prepared is not None:
+            return prepared
         draws = noise.Draws(self._seed, self.step.read_value(), rows_of(data))
+        draws.begun = True
         noise.activate(draws)
         return draws
 
@@ -222,8 +230,9 @@ class GenerativeModel(keras.Model, ABC):
 
     def follow(self, move: step.Direction) -> step.Rows:
         """Make the update; returns the loss's rows."""
-        norm = step.follow(move, self.player_optimizers[move.player], self.variables_of(move.player))
-        noise.active().moves[move.player].append(norm)
+        variables = self.variables_of(move.player)
+        update = step.follow(move, self.player_optimizers[move.player], variables, compiled=self.jit_compile)
+        noise.active().moves[move.player].append(update)
         return move.rows
 
     def improve(self, player: str, loss: step.Loss, through: step.Held | None = None) -> step.Rows:
@@ -241,10 +250,10 @@ class GenerativeModel(keras.Model, ABC):
         *totals, count = step.sums(*(rows[name] for name in names))
         for name, total in zip(names, totals, strict=True):
             self._trackers[name].update_state(total, count)
-        for player, norms in noise.active().moves.items():
-            for norm in norms:
-                applied = tf.math.is_finite(norm)  # otherwise the loss scale was too high, and the update skipped
-                self._gradient_norms[player].update_state(tf.where(applied, norm, 0.0), applied)
+        for player, updates in noise.active().moves.items():
+            for update in updates:
+                applied = tf.math.is_finite(update.norm)  # otherwise the loss scale was too high, the update skipped
+                self._gradient_norms[player].update_state(tf.where(applied, update.norm, 0.0), applied)
         return {metric.name: metric.result() for metric in self.metrics}
 
     @property
@@ -282,20 +291,32 @@ class GenerativeModel(keras.Model, ABC):
         strategy = self.distribute_strategy
 
         def run_step(data: Any) -> None:
+            noise.activate(noise.Draws(self._seed, self.step.read_value(), rows_of(data)))
             try:
-                self.train_step(data)
+                checks = self._compiled_step(data) if self.jit_compile else self.train_step(data).values()
             finally:
                 noise.activate(None)
-            self._follow_averages()
-            self.step.assign_add(1)
+            with tf.control_dependencies(checks):
+                self._follow_averages()
+                self.step.assign_add(1)
 
         def train(iterator: Any) -> dict[str, Tensor]:
             for _ in tf.range(self.steps_per_execution):
                 strategy.run(run_step, (next(iterator),))
             return {metric.name: metric.result() for metric in self.metrics}
 
-        self.train_function = train if self.run_eagerly else tf.function(train, jit_compile=self.jit_compile)
+        self.train_function = train if self.run_eagerly else tf.function(train)
         return self.train_function
+
+    def _compiled_step(self, data: Any) -> list[Tensor]:
+        """The train step, compiled by XLA but for its noise; returns checks that stop on what is not finite."""
+
+        def compiled() -> dict[str, list[Tensor]]:
+            self.train_step(data)
+            return {player: [each.suspect for each in moves] for player, moves in noise.active().moves.items()}
+
+        suspects = step.compile_with_xla(compiled)
+        return [step.finite(player, each) for player, found in suspects.items() for each in found]
 
     def _follow_averages(self) -> None:
         """Average += (1 - decay) (live - average), batch-norm statistics included.

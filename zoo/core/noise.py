@@ -7,6 +7,7 @@ holds rows 16 to 31 moves the counter ahead to row 16 and draws its own rows onl
 
 import threading
 from collections import defaultdict
+from contextlib import nullcontext
 from typing import Any
 
 import tensorflow as tf
@@ -30,7 +31,9 @@ class Draws:
     """
 
     def __init__(self, seed: int, step: Tensor, rows: Tensor):
-        self.moves: defaultdict[str, list[Tensor]] = defaultdict(list)  # player -> gradient norms of its updates so far
+        self.begun = False  # a train step has asked for them
+        self.moves: defaultdict[str, list[Any]] = defaultdict(list)  # player -> what came of its updates so far
+        self._graph = current_graph()
         self._seed = seed
         self._step = step
         self._rows = rows
@@ -45,6 +48,11 @@ class Draws:
         return low + (high - low) * self._draw(tf.raw_ops.StatelessRandomUniformV2, shape)
 
     def _draw(self, op: Any, shape: tuple[int, ...]) -> Tensor:
+        # Where these numbers were asked for, not in a function that XLA compiles: there Philox would give others.
+        with self._graph.as_default() if self._graph is not current_graph() else nullcontext():
+            return self._drawn(op, shape)
+
+    def _drawn(self, op: Any, shape: tuple[int, ...]) -> Tensor:
         if self._count >= DRAWS_PER_STEP:
             raise ValueError(f"a train step made more than {DRAWS_PER_STEP} draws of noise.")
         size = 1
@@ -61,12 +69,26 @@ class Draws:
             counter=tf.stack([first, draw]),
             alg=PHILOX,
         )
-        return tf.reshape(values[:, :size], [rows, *shape])
+        return tf.ensure_shape(tf.reshape(values[:, :size], [rows, *shape]), [self._rows.shape[0], *shape])
+
+
+def current_graph() -> Any:
+    """The graph that is being traced; None when nothing is."""
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
 def activate(draws: Draws | None) -> None:
     """Make `draws` what `active` returns on this thread; None when the step is over."""
     _active.draws = draws
+
+
+def prepared() -> Draws | None:
+    """The draws of a step that is about to begin on this thread, if there are any; from now on it has begun."""
+    draws = getattr(_active, "draws", None)
+    if draws is None or draws.begun:
+        return None
+    draws.begun = True
+    return draws
 
 
 def active() -> Draws:

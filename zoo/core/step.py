@@ -86,11 +86,33 @@ def direction(
     return Direction(player, rows, through.tape.gradient(through.output, values, output_gradients=upstream))
 
 
-def follow(move: Direction, optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> Tensor:
+@dataclass(frozen=True)
+class Update:
+    """What came of an update, both scalars.
+
+    Args:
+        norm: of the gradient before clipping; not finite where a `LossScaleOptimizer` skipped the update.
+        suspect: not finite where the update was not made, and a smaller loss scale would not mend it.
+    """
+
+    norm: Tensor
+    suspect: Tensor
+
+
+def follow(
+    move: Direction,
+    optimizer: keras.optimizers.Optimizer,
+    variables: Sequence[keras.Variable],
+    compiled: bool = False,
+) -> Update:
     """Global mean -> check -> clip -> update; clipping and weight decay are the optimizer's own.
 
-    Returns:
-        The gradient's norm before clipping, a scalar; not finite where a `LossScaleOptimizer` skipped the update.
+    Args:
+        move: where to.
+        optimizer: the player's.
+        variables: the player's.
+        compiled: XLA is compiling this, and leaves assertions out: an update that can't be made is left out instead,
+            and the caller must look at what comes back. On one replica only.
 
     Raises:
         ValueError: the loss does not depend on one of the variables.
@@ -106,10 +128,19 @@ def follow(move: Direction, optimizer: keras.optimizers.Optimizer, variables: Se
     suspect = norm
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         suspect = tf.cast(loss, tf.float64) + tf.where(scale > LEAST_SCALE, tf.zeros_like(norm), norm)
-    with tf.control_dependencies([tf.debugging.check_numerics(suspect, f"{NOT_FINITE} of player {move.player!r}")]):
-        checked = [tf.identity(gradient) for gradient in gradients]
-    optimizer.apply(checked, list(variables))
-    return norm
+    update = Update(norm, suspect)
+    if compiled:
+        tf.cond(tf.math.is_finite(suspect), lambda: optimizer.apply(gradients, list(variables)), lambda: None)
+    else:
+        with tf.control_dependencies([finite(move.player, suspect)]):
+            checked = [tf.identity(gradient) for gradient in gradients]
+        optimizer.apply(checked, list(variables))
+    return update
+
+
+def finite(player: str, suspect: Tensor) -> Tensor:
+    """`suspect`; stops the step when it is not finite."""
+    return tf.debugging.check_numerics(suspect, f"{NOT_FINITE} of player {player!r}")
 
 
 def global_norm(gradients: Sequence[Tensor]) -> Tensor:
@@ -165,6 +196,11 @@ def with_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.O
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.loss_scale_factor is not None:
         return optimizer
     return keras.optimizers.LossScaleOptimizer(optimizer)
+
+
+def compile_with_xla(function: Callable[[], Any]) -> Any:
+    """What `function` returns, compiled as one; what it reads of the graph around it comes in from there."""
+    return tf.function(function, jit_compile=True)()
 
 
 def some(rows: Tensor) -> Tensor:
