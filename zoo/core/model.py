@@ -118,6 +118,7 @@ class GenerativeModel(keras.Model, ABC):
             0, trainable=False, dtype=tf.int64, name="step", aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
         self._seed = 0
+        self._xla = False
         self.player_optimizers: dict[str, keras.optimizers.Optimizer] = {}
         self.train_function: Callable[[Any], dict[str, Tensor]] | None = None
         self.built = True
@@ -138,8 +139,8 @@ class GenerativeModel(keras.Model, ABC):
         """One step of the algorithm; ends with `return self.record(...)`."""
 
     @abstractmethod
-    def diagnose(self, real: Tensor, held_out: Tensor) -> dict[str, Tensor]:
-        """Scalars that compare training pictures with held-out ones, both (count, height, width, channels)."""
+    def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
+        """Scalars that compare training pictures with held-out ones, both as batches of the training data are."""
 
     # Configuration
 
@@ -191,8 +192,9 @@ class GenerativeModel(keras.Model, ABC):
             optimizer=None,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
-            jit_compile=jit_compile,
+            jit_compile=False,
         )
+        self._xla = jit_compile  # Keras would leave it off in silence where operations are deterministic
         self._seed = seed
         if self.computes_in("float16"):
             optimizers = {player: step.with_loss_scale(optimizer) for player, optimizer in optimizers.items()}
@@ -231,7 +233,7 @@ class GenerativeModel(keras.Model, ABC):
     def follow(self, move: step.Direction) -> step.Rows:
         """Make the update; returns the loss's rows."""
         variables = self.variables_of(move.player)
-        update = step.follow(move, self.player_optimizers[move.player], variables, compiled=self.jit_compile)
+        update = step.follow(move, self.player_optimizers[move.player], variables, compiled=self._xla)
         noise.active().moves[move.player].append(update)
         return move.rows
 
@@ -293,7 +295,7 @@ class GenerativeModel(keras.Model, ABC):
         def run_step(data: Any) -> None:
             noise.activate(noise.Draws(self._seed, self.step.read_value(), rows_of(data)))
             try:
-                checks = self._compiled_step(data) if self.jit_compile else self.train_step(data).values()
+                checks = self._compiled_step(data) if self._xla else self.train_step(data).values()
             finally:
                 noise.activate(None)
             with tf.control_dependencies(checks):
@@ -394,6 +396,19 @@ def images_of(data: Any) -> Tensor:
     if isinstance(data, Mapping):
         return data["image"]
     return data[0] if isinstance(data, (tuple, list)) else data
+
+
+def labels_of(data: Any) -> Tensor:
+    """The classes of a batch, (batch,) integers: the second of a tuple, or the entry "label" of a dictionary.
+
+    Raises:
+        ValueError: the data have none.
+    """
+    if isinstance(data, Mapping) and "label" in data:
+        return data["label"]
+    if isinstance(data, (tuple, list)) and len(data) > 1:
+        return data[1]
+    raise ValueError("this model learns from labelled pictures: give a data set with classes, or a folder a class.")
 
 
 def rows_of(data: Any) -> Tensor:
