@@ -92,9 +92,9 @@ class RunKeeper(keras.callbacks.Callback):
         self.began = time.monotonic()
         if not workers.chief:
             return
-        training, held_out = sides
-        self.training, self.held_out = scaled(training.images[:DIAGNOSED]), scaled(held_out.images[:SCORED])
-        self.spread = nearest_neighbour_distance(self.training[:SHOWN])
+        self.training, self.held_out = (batch_of(side) for side in sides)
+        self.samples = "generate" in model.abilities()
+        self.spread = nearest_neighbour_distance(self.training["image"][:SHOWN])
         self.best = Checkpoints(model, directory / "best", 1)
         self.score = self.best.facts(self.done).get(SCORE, float("nan"))
         self.weights_before: dict[str, list[np.ndarray]] = {}
@@ -103,7 +103,7 @@ class RunKeeper(keras.callbacks.Callback):
         self.forget_later_rows()
         self.rows = read_log(directory / "log.csv")
         self.watch = Watch(probabilities_of({"model": model.get_config()}), self.rows)
-        if self.done == 0:
+        if self.done == 0 and self.samples:
             self.draw(model)
 
     def due(self, interval: int | None) -> bool:
@@ -123,11 +123,11 @@ class RunKeeper(keras.callbacks.Callback):
         asked = max(self.workers.gather(self.stop.asked or 0))
         row_due = self.due(self.recipe.log_every)
         if self.workers.chief:
-            if self.due(self.recipe.score_every):
+            if self.samples and self.due(self.recipe.score_every):
                 self.keep_the_best()
             if row_due or asked:
                 self.log(logs or {})
-            if self.due(self.recipe.sample_every):
+            if self.samples and self.due(self.recipe.sample_every):
                 self.draw(self.model)
             if asked or self.due(self.recipe.checkpoint_every):
                 self.checkpoints.save(self.done)
@@ -140,9 +140,9 @@ class RunKeeper(keras.callbacks.Callback):
 
     def keep_the_best(self) -> None:
         """Score this step's samples against held-out pictures; the best so far is kept beside the last ones."""
-        count = len(self.held_out)
-        samples = self.model.sample(count, seed=SCORED_SEED, output_type="float32")
-        self.score = sliced_wasserstein_distance(samples, self.held_out)
+        reference = self.held_out["image"]
+        samples = self.model.sample(len(reference), seed=SCORED_SEED, output_type="float32")
+        self.score = sliced_wasserstein_distance(samples, reference)
         if self.score < self.best.facts(self.done).get(SCORE, float("inf")):
             self.best.save(self.done, **{SCORE: self.score})
 
@@ -190,15 +190,17 @@ class RunKeeper(keras.callbacks.Callback):
 
     def diagnosis(self) -> dict[str, Any]:
         """Scalars of this step alone."""
-        found = dict(self.model.diagnose(self.training, self.held_out[:DIAGNOSED]))
+        sides = ({name: values[:DIAGNOSED] for name, values in side.items()} for side in (self.training, self.held_out))
+        found = dict(self.model.diagnose(*sides))
         if self.weights_before:  # a signal may ask for a row that was not due
             found |= update_ratios(self.weights_before, weights_of(self.model))
             self.weights_before = {}
         else:
             found |= dict.fromkeys((f"{player}_update_ratio" for player in self.model.players), float("nan"))
-        samples = self.model.sample(SHOWN, seed=SHOWN_SEED, output_type="float32")
-        found["diversity"] = nearest_neighbour_distance(samples) / self.spread
-        if self.recipe.score_every:
+        if self.samples:
+            samples = self.model.sample(SHOWN, seed=SHOWN_SEED, output_type="float32")
+            found["diversity"] = nearest_neighbour_distance(samples) / self.spread
+        if self.samples and self.recipe.score_every:
             found[SCORE] = self.score
         return found
 
@@ -227,6 +229,7 @@ def norm(arrays: list[np.ndarray]) -> float:
     return float(np.sqrt(sum(np.sum(np.square(array, dtype=np.float64)) for array in arrays)))
 
 
-def scaled(images: np.ndarray) -> np.ndarray:
-    """uint8 0..255 -> float32 -1..1."""
-    return np.asarray(images, np.float32) / 127.5 - 1.0
+def batch_of(pictures: Pictures) -> dict[str, np.ndarray]:
+    """The first pictures of a set as a batch of training data."""
+    batch = {"image": np.asarray(pictures.images[:SCORED], np.float32) / 127.5 - 1.0}
+    return batch if pictures.labels is None else batch | {"label": pictures.labels[:SCORED]}

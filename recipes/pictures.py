@@ -19,6 +19,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps
 
+from zoo.presets import FASHION_CLASSES
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # no other decoder runs, whatever a file claims to be
 SPLIT_FOLDERS = {
@@ -29,9 +31,6 @@ SPLIT_FOLDERS = {
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pictures: more than this is kept in a memory-mapped file
 FILE_LIMIT = 256 * 2**20  # bytes of one picture file, unpacked
 PROGRESS_FROM = 1_000  # pictures
-FASHION_CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

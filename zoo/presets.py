@@ -40,6 +40,11 @@ class Preset:
         )
 
 
+FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
@@ -60,6 +65,24 @@ PRESETS: Mapping[str, Preset] = {
             summary="DCGAN for your own folder or zip of pictures, 64x64 colour; no published weights.",
             arguments={"image_shape": (64, 64, 3)},
             tiny={"image_shape": (16, 16, 3), "width": 8, "latent_dim": 8},
+        ),
+        Preset(
+            name="cnn-fashion-mnist",
+            model="zoo.models.classifier.Classifier",
+            family="Classifier",
+            paper="arXiv:1409.1556",
+            summary="Names the class of a Fashion-MNIST picture, 28x28 grey; its features score generated ones.",
+            arguments={"image_shape": (28, 28, 1), "classes": FASHION_CLASSES, "flip": True},
+            tiny={"image_shape": (8, 8, 1), "width": 4},
+        ),
+        Preset(
+            name="cnn-mnist",
+            model="zoo.models.classifier.Classifier",
+            family="Classifier",
+            paper="arXiv:1409.1556",
+            summary="Names the digit of an MNIST picture, 28x28 grey; its features score generated ones.",
+            arguments={"image_shape": (28, 28, 1), "classes": tuple("0123456789")},
+            tiny={"image_shape": (8, 8, 1), "width": 4},
         ),
     )
 }

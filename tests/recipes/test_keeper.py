@@ -16,7 +16,7 @@ from recipes import dcgan_fashion_mnist
 from recipes.checkpoints import Checkpoints
 from recipes.data import load_pictures
 from recipes.devices import choose_strategy
-from recipes.keeper import SCORE, scaled, update_ratios
+from recipes.keeper import SCORE, batch_of, update_ratios
 from recipes.optimizers import SGD, Adam
 from recipes.recipe import Recipe
 from recipes.training import compiled, train
@@ -78,7 +78,7 @@ def test_score_diversity_and_update_ratio_are_those_of_the_models_that_were_save
     recipe = dataclasses.replace(TINY, optimizers=rates)
     model, row = model_at(scored / "checkpoints", 6, recipe), rows(scored)[-1]
     options = {"image_size": 16, "channels": 1, "fit": "pad"}
-    training, held_out = (scaled(load_pictures("embedded", split=s, **options).images) for s in ("train", "test"))
+    training, held_out = (batch_of(load_pictures("embedded", split=s, **options))["image"] for s in ("train", "test"))
     samples = model.sample(1000, seed=1, output_type="float32")
     assert row[SCORE] == pytest.approx(sliced_wasserstein_distance(samples, held_out[:1000]), rel=1e-4)
     shown = model.sample(64, seed=0, output_type="float32")

@@ -1,4 +1,4 @@
-"""Adversarial losses, as pairs of pure functions of the discriminator's logits; the quantizer's commitment.
+"""Adversarial losses, as pairs of pure functions of the discriminator's logits; commitment and cross-entropy.
 
 Every adversarial loss takes logits, (batch, ...) float, unbounded, and returns one loss a row, (batch,); a
 discriminator that answers with a map of logits (a patch discriminator) has them averaged within the row first.
@@ -79,6 +79,19 @@ def commitment_loss(inputs: Tensor, quantized: Tensor) -> Tensor:
         quantized: e, the nearest codes, likewise; the straight-through output of `Quantizer` serves too.
     """
     return per_row(ops.square(inputs - ops.stop_gradient(quantized)))
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """-sum_k q_k log p_k, p = softmax(logits), q = (1 - smoothing) [k = label] + smoothing / K: (batch,).
+
+    Args:
+        logits: (batch, K).
+        labels: (batch,) integers in [0, K).
+        smoothing: what the label gives to all K classes alike (arXiv:1512.00567, section 7).
+    """
+    log_probabilities = ops.log_softmax(logits, axis=-1)
+    chosen = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return -ops.sum(((1.0 - smoothing) * chosen + smoothing / logits.shape[-1]) * log_probabilities, axis=-1)
 
 
 class AdversarialLoss(NamedTuple):

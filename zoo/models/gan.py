@@ -150,14 +150,14 @@ class GAN(GenerativeModel):
         """D(x), one value a row: a probability where the loss makes it one, otherwise the bare logit."""
         return per_row(self.game.score(logits))
 
-    def diagnose(self, real: Tensor, held_out: Tensor) -> dict[str, Tensor]:
+    def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
         """D in inference mode on training pictures and on held-out ones: a gap says that D memorises.
 
         Args:
-            real: training pictures, (count, height, width, channels) in [-1, 1].
+            training: pictures, (count, height, width, channels) in [-1, 1], or a batch that holds them.
             held_out: pictures that training never shows, likewise.
         """
-        sides = {"train_score": real, "held_out_score": held_out}
+        sides = {"train_score": images_of(training), "held_out_score": images_of(held_out)}
         return {
             name: ops.mean(self.scores(self.discriminator(images, training=False))) for name, images in sides.items()
         }

@@ -1,0 +1,18 @@
+"""A classifier on Fashion-MNIST: the preset `cnn-fashion-mnist`, whose features and classes score generated pictures.
+
+python recipes/cnn_fashion_mnist.py --xla
+zoo train cnn-fashion-mnist --devices 2
+"""
+
+from recipes.recipe import Adam, Recipe
+
+recipe = Recipe(
+    preset="cnn-fashion-mnist",
+    data="fashion_mnist",
+    steps=9_370,  # ten epochs
+    batch_size=64,
+    optimizers={"classifier": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=9_370)},
+)
+
+if __name__ == "__main__":
+    recipe.main()

@@ -1,0 +1,104 @@
+"""Classifier (VGG, arXiv:1409.1556): what tells generated pictures apart when they are scored.  features = phi(x)."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, final
+
+import keras
+from keras import ops
+
+from serving.card import Kind
+from zoo.core import augment
+from zoo.core.losses import cross_entropy
+from zoo.core.model import Ability, GenerativeModel, images_of, labels_of
+from zoo.core.noise import Draws
+from zoo.networks import vgg
+
+Tensor = Any
+
+
+@final
+class Classifier(GenerativeModel):
+    """A convolutional network that names the class of a picture; no generator, but trained and exported like one.
+
+    Args:
+        image_shape: (height, width, channels); pictures are float32 in [-1, 1].
+        classes: their names, by number.
+        width: channels of the first maps; the features are 4 times as many.
+        dropout: of the features while training.
+        shift: training pictures move by up to this share of their side, either way.
+        flip: whether every second training picture is mirrored: not where left and right mean something, as in digits.
+        label_smoothing: what the right class's probability gives to all alike (arXiv:1512.00567, section 7).
+        average_decay: of the moving average of the network that is exported; None for the network itself.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        classes: Sequence[str],
+        width: int = 32,
+        dropout: float = 0.3,
+        shift: float = 0.1,
+        flip: bool = False,
+        label_smoothing: float = 0.1,
+        average_decay: float | None = 0.999,
+    ):
+        super().__init__()
+        if len(classes) < 2 or len(set(classes)) < len(classes):
+            raise ValueError(f"classes={list(classes)}: name at least two, each once.")
+        if not 0.0 <= shift < 1.0 or not 0.0 <= label_smoothing < 1.0:
+            raise ValueError(f"shift={shift}, label_smoothing={label_smoothing}: choose from [0, 1).")
+        self.shift = shift
+        self.flip = flip
+        self.label_smoothing = label_smoothing
+        build = partial(vgg.classifier, image_shape, len(classes), width, dropout)
+        self.classifier = self.classifier_average = build()
+        averages = {}
+        if average_decay is not None:
+            self.classifier_average = build(name="classifier_average")
+            averages = {"classifier": (self.classifier, self.classifier_average)}
+        self.finish("loss", "accuracy", averages=averages)
+
+    @property
+    def players(self) -> Mapping[str, Sequence[keras.Model]]:
+        """The network alone."""
+        return {"classifier": (self.classifier,)}
+
+    def abilities(self) -> Mapping[str, Ability]:
+        """classify: image -> features and logits, by the averaged network."""
+        kinds: dict[str, Kind] = {"features": "code", "logits": "logits"}
+        return {"classify": Ability(self.classifier_average, {"image": "image"}, kinds, {"image": (-1.0, 1.0)})}
+
+    def classification_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The cross-entropy, one value a row, and whether the likeliest class is the right one."""
+        _, logits = self.classifier(images, training=True)
+        return cross_entropy(logits, labels, self.label_smoothing), {"accuracy": right(logits, labels)}
+
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        """One step down the gradient, on pictures that are shifted and mirrored at random."""
+        images = self.augmented(images_of(data), self.draws(data))
+        loss, recorded = self.improve("classifier", partial(self.classification_loss, images, labels_of(data)))
+        return self.record(loss=loss, **recorded)
+
+    def augmented(self, images: Tensor, draws: Draws) -> Tensor:
+        """What the network is shown of `images`."""
+        images = augment.translate(images, draws.uniform(2), self.shift)
+        return augment.flip(images, draws.uniform()) if self.flip else images
+
+    def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
+        """Accuracy of the averaged network, in inference mode, on training pictures and on held-out ones.
+
+        Args:
+            training: {"image": (count, height, width, channels) in [-1, 1], "label": (count,)}.
+            held_out: pictures that training never shows, likewise.
+        """
+        sides = {"train_accuracy": training, "held_out_accuracy": held_out}
+        return {
+            name: ops.mean(right(self.classifier_average(images_of(side), training=False)[1], labels_of(side)))
+            for name, side in sides.items()
+        }
+
+
+def right(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 where the likeliest class is the right one, else 0: (batch,) float."""
+    return ops.cast(ops.equal(ops.argmax(logits, axis=1), ops.cast(labels, "int32")), logits.dtype)
