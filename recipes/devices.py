@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,8 +23,9 @@ from recipes.run_directory import RunError
 
 BEGUN = "TensorFlow has begun already; ask in a fresh process."
 EXAMPLE = {"cluster": {"worker": ["a.example:2222", "b.example:2222"]}, "task": {"type": "worker", "index": 0}}
-ADDRESS = re.compile(r"\[?([^\[\]/]+?)\]?:(\d+)")  # host:port, [::1]:port
+ADDRESS = re.compile(r"[^/]+:\d+")  # host:port
 PATIENCE = 3600  # seconds; as long as TensorFlow waits for a cluster
+BACKLOG = 1024  # connections that nobody accepts, one from each other worker
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError)
 
 
@@ -101,59 +102,85 @@ def several_workers(setting: str) -> bool:
 
 
 def strategy_of_workers(recipe: Recipe, gpus: list[Any]) -> tf.distribute.Strategy:
-    """MultiWorkerMirroredStrategy over the cluster of TF_CONFIG, with `--devices` GPUs of each worker."""
+    """MultiWorkerMirroredStrategy over the cluster of TF_CONFIG, with `--devices` GPUs of each worker.
+
+    Raises:
+        RunError: several devices without a GPU, workers that do not come, or TensorFlow has begun.
+    """
     if not gpus and (recipe.devices or 1) > 1:
         raise RunError(f"--devices {recipe.devices}: a worker without a GPU trains on one device, its CPU.")
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    here = resolver.cluster_spec().task_address(resolver.task_type, resolver.task_id)
-    chief = (resolver.cluster_spec().as_dict().get("chief") or resolver.cluster_spec().job_tasks("worker"))[0]
+    cluster = resolver.cluster_spec()
+    meet(
+        cluster.task_address(resolver.task_type, resolver.task_id),
+        [address for job in cluster.jobs for address in cluster.job_tasks(job)],
+    )
     try:
         if recipe.devices is not None and gpus:
             tf.config.set_visible_devices(gpus[: recipe.devices], "GPU")
-        if here != chief:
-            wait_for(chief)
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         if "program startup" in str(error) or "initialized" in str(error):
             raise RunError(f"TF_CONFIG: {BEGUN}") from None
         raise
-    except LOST as error:
-        raise RunError(f"not every worker of TF_CONFIG has come: {error.message}") from None
-    except tf.errors.UnknownError as error:
-        raise RunError(
-            f"this worker can't listen on the port of {here} ({error.message}): another program may have it."
-        ) from None
+    except (*LOST, tf.errors.UnknownError) as error:
+        raise RunError(f"the workers of TF_CONFIG have lost each other at the start: {error.message}") from None
     leave_signals_to_the_system()
     return strategy
 
 
-def wait_for(address: str) -> None:
-    """Wait until somebody listens on `address`, host:port; unlike TensorFlow's own wait, a signal can end this one.
+def meet(here: str, addresses: Sequence[str]) -> None:
+    """Wait until every worker of the cluster is there.
+
+    Each listens on its own port and looks for the others; TensorFlow, which then takes the port over, waits for them
+    too, but names nobody and can't be ended by SIGTERM or Ctrl-C while it does.
+
+    Args:
+        here: this worker's address, host:port.
+        addresses: all workers'.
 
     Raises:
-        RunError: nobody has for an hour.
+        RunError: something else listens on this worker's port, or a worker has not come within an hour.
     """
-    host, port = ADDRESS.fullmatch(address).groups()  # type: ignore[union-attr]
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-            return
-        except OSError as error:
+    try:
+        listener = socket.create_server(("", port_of(here)), backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise RunError(f"this worker can't listen on the port of {here}: {error}. Choose another.") from None
+    with listener:
+        deadline = time.monotonic() + PATIENCE
+        missing = [address for address in addresses if address != here]
+        while missing := [address for address in missing if not listens(address)]:
             if time.monotonic() > deadline:
-                raise RunError(f"the first worker, {address}, has not come within an hour ({error}).") from None
-            time.sleep(1)
+                raise RunError(
+                    f"of the workers of TF_CONFIG, {', '.join(missing)} did not come within {PATIENCE // 60} minutes."
+                )
+            time.sleep(0.5)
+
+
+def listens(address: str) -> bool:
+    """Whether something takes connections at `address`, host:port."""
+    try:
+        socket.create_connection((address.rpartition(":")[0].strip("[]"), port_of(address)), timeout=10).close()
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def port_of(address: str) -> int:
+    """The port of host:port."""
+    return int(address.rpartition(":")[2])
 
 
 def leave_signals_to_the_system() -> None:
     """SIGTERM and SIGINT end this process at once, until `keeper.Stop` takes them.
 
-    A TensorFlow that belongs to a cluster catches SIGTERM and does nothing, and Python acts on SIGINT only when an
-    operation is over; both would leave a worker that waits for another one deaf.
+    A TensorFlow that belongs to a cluster catches SIGTERM and goes on, and Python acts on SIGINT only when an operation
+    is over: a worker that waits for another one would heed neither.
     """
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+            ignored = signal.getsignal(number) == signal.SIG_IGN  # as under nohup
+            signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
 
 
 def devices_of(strategy: tf.distribute.Strategy) -> list[str]:

@@ -82,6 +82,8 @@ def train(recipe: Recipe, console: Console) -> Path | None:
         DivergedError: a gradient was not finite; the message names the last good checkpoint.
         WorkerLostError: another worker stopped answering.
     """
+    if several_workers(os.environ.get("TF_CONFIG", "")):
+        console.print("waiting for the other workers of TF_CONFIG.")
     strategy = choose_strategy(recipe)
     workers = Workers(strategy)
     console = console if workers.chief else Console(quiet=True)

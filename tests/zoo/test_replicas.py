@@ -3,8 +3,10 @@
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import keras
@@ -73,18 +75,35 @@ def test_the_first_step_is_the_same_on_several_replicas(
     assert max(worst) < 1e-5, dict(zip(("gradients", "weights", "metrics"), worst, strict=True))
 
 
-@pytest.fixture(scope="module")
-def parity():
-    done = subprocess.run(
+def start(**environment):
+    """The script in a process of its own."""
+    return subprocess.Popen(
         [sys.executable, str(SCRIPT)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+
+
+def results(processes):
+    """What each of them has printed."""
+    try:
+        shown = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for process, (_, errors) in zip(processes, shown, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [json.loads(output.splitlines()[-1]) for output, _ in shown]
+
+
+@pytest.fixture(scope="module")
+def parity():
+    (found,) = results([start()])
+    return found
 
 
 @pytest.mark.parametrize(
@@ -93,3 +112,20 @@ def parity():
 def test_fifty_steps_in_float64_end_at_the_same_weights(parity, case):
     assert parity[case]["weights"] < 1e-9
     assert parity[case]["metrics"] < 1e-9
+
+
+@pytest.fixture(scope="module")
+def parity_of_workers():
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    tasks = [{"type": "worker", "index": index} for index in range(2)]
+    settings = [json.dumps({"cluster": {"worker": addresses}, "task": task}) for task in tasks]
+    return results([start(TF_CONFIG=setting) for setting in settings])
+
+
+@pytest.mark.parametrize("case", ["mlp-sgd", "dcgan-adam-own-rows"])
+def test_fifty_steps_on_two_workers_end_at_the_same_weights(parity_of_workers, case):
+    for worker in parity_of_workers:
+        assert worker[case]["weights"] < 1e-9
+        assert worker[case]["metrics"] < 1e-9
