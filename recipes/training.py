@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -16,7 +17,15 @@ from rich.markup import escape
 from recipes import run_directory
 from recipes.checkpoints import Checkpoints, out_of_room
 from recipes.data import Pictures, distributed_batches, load_pictures, steps_per_epoch
-from recipes.devices import LOST, WorkerLostError, Workers, choose_strategy, devices_of, lost
+from recipes.devices import (
+    LOST,
+    WorkerLostError,
+    Workers,
+    choose_strategy,
+    devices_of,
+    lost,
+    several_workers,
+)
 from recipes.keeper import RunKeeper, Stop
 from recipes.recipe import FREE_TO_CHANGE, Recipe, check_arguments
 from recipes.report import write_report

@@ -58,6 +58,7 @@ def run(
     optimizer: str,
     replicas: int,
     steps_per_execution: int = 1,
+    xla: bool = False,
     data: Callable[[tf.distribute.Strategy], Any] = uniform,
 ) -> dict[str, list[np.ndarray]]:
     """The weights, averages included, and the metrics after the last step."""
@@ -65,7 +66,7 @@ def run(
         keras.utils.set_random_seed(3)
         model = GAN((8, 8, 1), latent_dim=4, architecture=architecture, **ARCHITECTURES[architecture])
         optimizers = {player: OPTIMIZERS[optimizer]() for player in model.players}
-        model.compile(seed=7, steps_per_execution=steps_per_execution, **optimizers)
+        model.compile(seed=7, steps_per_execution=steps_per_execution, jit_compile=xla, **optimizers)
     assert model.distribute_strategy.num_replicas_in_sync == replicas
     start = model.get_weights()
     history = model.fit(data(strategy(replicas)), steps_per_epoch=STEPS, shuffle=False, verbose=0).history
@@ -86,12 +87,13 @@ def difference(found: dict[str, list[np.ndarray]], expected: dict[str, list[np.n
 
 
 def on_devices() -> dict[str, dict[str, float]]:
-    """Case -> how far two devices are from one."""
+    """Case -> how far two devices, or a step that XLA compiles, are from one device and the plain step."""
     found = {}
     for architecture in ARCHITECTURES:
         for optimizer in OPTIMIZERS:
             one = run(architecture, optimizer, replicas=1)
             found[f"{architecture}-{optimizer}"] = difference(run(architecture, optimizer, replicas=2), one)
+        found[f"{architecture}-{optimizer}-xla"] = difference(run(architecture, optimizer, replicas=1, xla=True), one)
     five = run("mlp", "adam", replicas=2, steps_per_execution=5)
     found["mlp-adam-five-steps-per-execution"] = difference(five, one)
     return found

@@ -107,7 +107,11 @@ def parity():
 
 
 @pytest.mark.parametrize(
-    "case", ["dcgan-sgd", "dcgan-adam", "mlp-sgd", "mlp-adam", "mlp-adam-five-steps-per-execution"]
+    "case",
+    [
+        *("dcgan-sgd", "dcgan-adam", "mlp-sgd", "mlp-adam"),
+        *("dcgan-adam-xla", "mlp-adam-xla", "mlp-adam-five-steps-per-execution"),
+    ],
 )
 def test_fifty_steps_in_float64_end_at_the_same_weights(parity, case):
     assert parity[case]["weights"] < 1e-9
