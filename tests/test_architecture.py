@@ -23,7 +23,7 @@ FLOORS = (
     ("zoo.export",),
     ("zoo.pretrained",),
     ("recipes",),
-    ("zoo.doctor", "zoo.demo"),
+    ("zoo.doctor", "zoo.selftest", "zoo.demo"),
     ("zoo.cli",),
     ("zoo",),  # __init__.py alone: the public names, loaded when first used
 )
@@ -42,7 +42,7 @@ BANNED = {
 }
 # Not when the module is imported; inside a function, yes.
 LAZY = (
-    *("zoo.pretrained", "zoo.doctor", "zoo.demo", "zoo.cli", "zoo.quiet"),
+    *("zoo.pretrained", "zoo.doctor", "zoo.selftest", "zoo.demo", "zoo.cli", "zoo.quiet"),
     *("recipes.recipe", "recipes.pictures", "recipes.data"),
 )
 
@@ -55,6 +55,7 @@ TENSORFLOW_ROOMS = (
     "zoo.export",
     "zoo.pretrained",
     "zoo.doctor",
+    "zoo.selftest",
     "recipes",
 )
 TAPE_ROOM = "zoo.core.step"

@@ -144,20 +144,27 @@ def export(
     print(out)
 
 
-def doctor(*, json: bool = False) -> None:
+def doctor(*, json: bool = False, selftest: bool = False) -> None:
     """Say what is installed, which devices are really used, and what conflicts.
 
     Args:
         json: print JSON.
+        selftest: train, save and export a tiny model on every device, to see that it works here; a minute or two.
     """
-    from zoo.doctor import examine, show
+    from zoo.doctor import examine, healthy, show
 
     report = examine()
+    if selftest:
+        from rich.console import Console
+
+        from zoo.selftest import run
+
+        report["selftest"] = run(report["tensorflow"], Console(stderr=True))
     if json:
         print_json(report)
     else:
         show(report)
-    if report["conflicts"]:
+    if not healthy(report):
         sys.exit(FAILED)
 
 

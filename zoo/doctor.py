@@ -18,6 +18,7 @@ EXTRAS = {
     "hub": ("huggingface_hub",),
 }
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+COLOURS = {"ok": "green", "failed": "red", "skipped": "yellow"}
 
 
 def examine() -> dict[str, Any]:
@@ -122,6 +123,12 @@ def has_cuda_wheels() -> bool:
     return True
 
 
+def healthy(report: dict[str, Any]) -> bool:
+    """Whether nothing conflicts and, after a self-test, no check failed and some could be done."""
+    statuses = [record["status"] for record in report.get("selftest", ())]
+    return not report["conflicts"] and "failed" not in statuses and (not statuses or "ok" in statuses)
+
+
 def show(report: dict[str, Any]) -> None:
     """The report as tables."""
     from rich.console import Console
@@ -147,3 +154,17 @@ def show(report: dict[str, Any]) -> None:
         console.print(f"[red]conflict:[/red] {conflict}", highlight=False, soft_wrap=True)
     if not report["conflicts"]:
         console.print("[green]no conflicts[/green]")
+    if "selftest" in report:
+        console.print(selftest_table(report["selftest"]))
+
+
+def selftest_table(records: list[dict[str, Any]]) -> Any:
+    """The checks of `zoo.selftest`, a row each."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("check", "status", "detail", "seconds")
+    for record in records:
+        status = f"[{COLOURS[record['status']]}]{record['status']}[/]"
+        table.add_row(record["name"], status, escape(record["detail"]), f"{record['seconds']:.0f}")
+    return table

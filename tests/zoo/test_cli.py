@@ -20,7 +20,7 @@ from PIL import Image
 from recipes.training import build
 from serving.card import Ability, Card, Data, File, Input, Output, encode_card, read_card, verify_files
 from serving.sampler import grid
-from zoo import doctor, load_pretrained, pretrained
+from zoo import doctor, load_pretrained, pretrained, selftest
 from zoo.cli import main, recipes
 from zoo.export import export
 from zoo.presets import PRESETS
@@ -155,6 +155,45 @@ def test_doctor_finds(
     found = doctor.conflicts(runtimes, {"train": {**SOUND["train"], **train}}, tensorflow)
     assert len(found) == (conflict is not None)
     assert not conflict or conflict in found[0]
+
+
+def record(name: str, status: str) -> dict[str, object]:
+    return {"name": name, "status": status, "detail": f"why {name} is [{status}]", "seconds": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "conflicts", "status"),
+    [
+        (["ok"], [], 0),
+        (["ok", "skipped"], [], 0),
+        (["ok", "failed"], [], 1),
+        (["skipped", "skipped"], [], 1),
+        (["ok"], ["onnxruntime is broken"], 1),
+    ],
+)
+def test_doctor_with_a_selftest(
+    statuses: list[str],
+    conflicts: list[str],
+    status: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its records are part of the report, and decide the exit status with the conflicts."""
+    records = [record(f"check {number}", each) for number, each in enumerate(statuses)]
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(doctor, "conflicts", lambda *_: conflicts)
+    monkeypatch.setattr(selftest, "run", lambda tensorflow, console: records if tensorflow["devices"] else [])
+    for options in ([], ["--json"]):
+        code = 0
+        try:
+            main(["doctor", "--selftest", *options])
+        except SystemExit as exit:
+            code = exit.code
+        shown = capsys.readouterr().out
+        assert code == status
+        for each in records:
+            assert each["detail"] in shown
+    assert json.loads(shown)["selftest"] == records
 
 
 # sample
