@@ -66,6 +66,12 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Exported(request.param, model, directory, export_of(model, request.param, directory), before)
 
 
+def draws_pictures(exported: Exported) -> None:
+    """Skip what is said of pictures for a model that draws none."""
+    if "generate" not in exported.card.abilities:
+        pytest.skip(f"{exported.preset.family} draws no pictures")
+
+
 def feeds_of(card: Card, ability: str, batch: int) -> dict[str, np.ndarray]:
     """Other inputs than those that `export` itself compares on, where a seed gives them."""
     inputs = card.abilities[ability].inputs
@@ -110,6 +116,7 @@ def test_saved_model_agrees_with_keras(exported: Exported) -> None:
 
 
 def test_every_format_shows_the_same_pictures(exported: Exported) -> None:
+    draws_pictures(exported)
     shown = {
         format: load_pretrained(str(exported.directory), format=format) for format in ("keras", "onnx", "saved_model")
     }
@@ -179,7 +186,9 @@ def test_graph_stores_large_weights_as_float16(exported: Exported) -> None:
         large = [tensor for tensor in graph.initializer if np.prod(tensor.dims) >= 64]
         stored = {tensor.name for tensor in large if tensor.data_type == TensorProto.FLOAT16}
         assert stored
-        assert {tensor.name for tensor in large if tensor.data_type == TensorProto.FLOAT} == set()
+        # tf2onnx has multiplied a convolution's kernel with the batch norm behind it: no float16 holds that exactly.
+        single = {tensor.name for tensor in large if tensor.data_type == TensorProto.FLOAT}
+        assert {name for name in single if not name.endswith("/merged_input:0")} == set()
         casts = [node for node in graph.node if node.input and node.input[0] in stored]
         assert {node.input[0] for node in casts} == stored
         assert all(node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT for node in casts)
@@ -202,13 +211,15 @@ def test_card_lists_every_file(exported: Exported) -> None:
         path.relative_to(exported.directory).as_posix() for path in exported.directory.rglob("*") if path.is_file()
     }
     assert below == set(card.files) | {"card.json", "README.md"}
-    assert {"model.weights.h5", "samples.png"} | {f"{name}.onnx" for name in card.abilities} <= set(card.files)
+    pictures = {"samples.png"} if "generate" in card.abilities else set()
+    assert {"model.weights.h5"} | pictures | {f"{name}.onnx" for name in card.abilities} <= set(card.files)
     assert (card.name, card.data, card.recipe) == (exported.preset.name, DATA, RECIPE)
     arguments = json.loads(json.dumps(exported.model.get_config()))
     assert card.model == {"class": exported.preset.model, "arguments": arguments}
 
 
 def test_pictures_and_readme_are_of_this_model(exported: Exported) -> None:
+    draws_pictures(exported)
     size, _, channels = exported.preset.twin().arguments["image_shape"]
     sheet = np.asarray(Image.open(exported.directory / "samples.png"))
     assert sheet.shape == (8 * (size + 2) + 2, 8 * (size + 2) + 2, *((3,) if channels == 3 else ()))
