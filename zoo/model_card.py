@@ -31,8 +31,7 @@ def model_card(card: Card) -> str:
         "",
         *(["![64 samples of seed 0](samples.png)", ""] if "samples.png" in card.files else []),
         "```python",
-        "from zoo import load_pretrained",
-        f'pictures = load_pretrained("{card.name}", format="onnx").sample(16, seed=0)',
+        *usage(card),
         "```",
         "",
         *(f"- {key}: {value}" for key, value in facts.items() if value),
@@ -45,7 +44,16 @@ def model_card(card: Card) -> str:
         "",
         *(["| metric | value | std |", "|---|---|---|", *scores] if scores else ["None measured yet."]),
         "",
-        "The pictures are random draws of a small network: none is chosen by hand, and some are flawed.",
-        "",
     ]
+    if "generate" in card.abilities:
+        lines += ["The pictures are random draws of a small network: none is chosen by hand, and some are flawed.", ""]
     return "\n".join(lines)
+
+
+def usage(card: Card) -> list[str]:
+    """Lines of Python that use the model's default ability, through ONNX Runtime."""
+    load = f'load_pretrained("{card.name}", format="onnx")'
+    if card.default_ability == "generate":
+        return ["from zoo import load_pretrained", f"pictures = {load}.sample(16, seed=0)"]
+    feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in card.abilities[card.default_ability].inputs)
+    return ["from zoo import load_pretrained", f"outputs = {load}.run({{{feeds}}})"]
