@@ -26,6 +26,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+import zoo.core  # noqa: F401 (settings that TensorFlow reads when a child imports it)
+
 LATENT_DIM, CHANNELS = 100, 3  # as in PyTorch's DCGAN example
 BASELINE = "pytorch"
 PACKAGES = ("tensorflow", "keras", "torch", "onnxruntime", "onnxruntime-gpu", "numpy")

@@ -10,6 +10,7 @@ default does: no peer keeps one.
 
 import dataclasses
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -50,12 +51,14 @@ def zoo(
     deterministic: bool = False,
     steps_per_execution: int = 1,
     xla: bool = False,
+    onednn: bool = True,
     fed: bool = False,
 ) -> Contender:
     """This library's `GAN`; `fed` with batches as a recipe is, otherwise with one that stays.
 
-    Deterministic operations can't be switched off again: such a contender needs a process of its own.
+    Deterministic operations can't be switched off again, nor oneDNN: such a contender needs a process of its own.
     """
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn))
     import tensorflow as tf
 
     from zoo.core.precision import computing_in
@@ -165,6 +168,7 @@ CONTENDERS = {
     "zoo-deterministic": partial(zoo, deterministic=True),
     "zoo-10-steps-per-execution": partial(zoo, steps_per_execution=10),
     "zoo-xla": partial(zoo, xla=True),
+    "zoo-without-onednn": partial(zoo, onednn=False),
     "zoo-fed": partial(zoo, fed=True),
     "zoo-mixed-bfloat16": partial(zoo, precision="mixed_bfloat16"),
     "pytorch": pytorch,

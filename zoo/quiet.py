@@ -10,6 +10,8 @@ def start_tensorflow() -> None:
 
     CPUs without CUDA print several lines of warnings here, before TensorFlow's log levels take effect.
     """
+    import zoo.core  # noqa: F401 (settings that TensorFlow reads when it is imported)
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     shown = os.dup(2)
