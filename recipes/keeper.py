@@ -99,7 +99,8 @@ class RunKeeper(keras.callbacks.Callback):
         self.score = self.best.facts(self.done).get(SCORE, float("nan"))
         self.weights_before: dict[str, list[np.ndarray]] = {}
         self.writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
-        (directory / "samples").mkdir(exist_ok=True)
+        if self.samples:
+            (directory / "samples").mkdir(exist_ok=True)
         self.forget_later_rows()
         self.rows = read_log(directory / "log.csv")
         self.watch = Watch(probabilities_of({"model": model.get_config()}), self.rows)

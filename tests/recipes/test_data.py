@@ -12,7 +12,8 @@ import pytest
 
 from recipes.data import Pictures, batches, load_pictures, steps_per_epoch
 
-PREPARED = (Path(os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets")) / "fashion_mnist").is_dir()
+TFDS = Path(os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets"))
+PREPARED = any(TFDS.glob("fashion_mnist/*/dataset_info.json"))
 
 
 def numbered(count: int, labelled: bool = True) -> Pictures:

@@ -68,7 +68,7 @@ def test_twin_is_the_same_configuration_but_smaller(preset: Preset) -> None:
     ("name", "hint"),
     [
         ("dcgan-fashion-mnits", "did you mean dcgan-fashion-mnist"),
-        ("fashion", "did you mean dcgan-fashion-mnist"),
+        ("dcgan-fashion", "did you mean dcgan-fashion-mnist"),
         ("qqq", ", ".join(sorted(PRESETS))),
         ("", ", ".join(sorted(PRESETS))),
     ],

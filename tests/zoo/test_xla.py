@@ -38,7 +38,8 @@ def trained(preset, fit, jit_compile, steps=1):
     model.compile(seed=7, jit_compile=jit_compile, **optimizers)
     per_row = getattr(model, "discriminator_steps", 1)
     shape = (ROWS, *([per_row] if per_row > 1 else []), *preset.arguments["image_shape"])
-    history = fit(model, np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32), steps=steps)
+    images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    history = fit(model, images, steps=steps, label=np.arange(ROWS) % 3)
     assert int(model.step) == steps
     velocities = [v.numpy() for o in optimizers.values() for v in o.variables if "momentum" in v.path]
     return velocities, model.get_weights(), [np.array(history[name]) for name in sorted(history)]
