@@ -3,7 +3,6 @@
 A new family joins by being listed in `zoo.presets`.
 """
 
-import importlib
 import inspect
 import json
 
@@ -15,19 +14,14 @@ from keras.optimizers import SGD, Adam
 
 from zoo.core.model import GenerativeModel
 from zoo.core.weights import read_weights, write_weights
-from zoo.presets import PRESETS
+from zoo.presets import PRESETS, class_called
 
 ROWS, SEED, LEARNING_RATE = 4, 5, 1e-2
 
 
-def class_of(preset):
-    module, name = preset.model.rsplit(".", 1)
-    return getattr(importlib.import_module(module), name)
-
-
 def build(preset, weights_seed=1):
     keras.utils.set_random_seed(weights_seed)
-    return class_of(preset)(**preset.twin().arguments)
+    return class_called(preset.model)(**preset.twin().arguments)
 
 
 def compiled(preset, optimizer=Adam, rate=LEARNING_RATE, weights_seed=1):
@@ -94,7 +88,7 @@ def trained(tmp_path_factory):
 
 
 def test_a_preset_is_a_final_class_that_overrides_nothing_concrete(preset):
-    cls = class_of(preset)
+    cls = class_called(preset.model)
     assert cls.__final__
     assert cls.__bases__ == (GenerativeModel,)
     own = {name for name, value in vars(cls).items() if callable(value) or isinstance(value, (property, classmethod))}
@@ -103,7 +97,7 @@ def test_a_preset_is_a_final_class_that_overrides_nothing_concrete(preset):
 
 
 def test_the_config_is_the_constructors_arguments(preset):
-    cls, arguments = class_of(preset), preset.twin().arguments
+    cls, arguments = class_called(preset.model), preset.twin().arguments
     defaults = {name: p.default for name, p in list(inspect.signature(cls).parameters.items())}
     expected = {**defaults, **arguments}
     model = build(preset)

@@ -1,6 +1,5 @@
 """One replica equals two equals four: the same global batch gives the same gradients, statistics and metrics."""
 
-import importlib
 import json
 import os
 import socket
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from keras.optimizers import SGD
 
-from zoo.presets import PRESETS, Preset
+from zoo.presets import PRESETS, Preset, class_called
 
 SCRIPT = Path(__file__).with_name("parity_in_float64.py")
 ROOT = SCRIPT.parents[2]
@@ -34,10 +33,9 @@ def first_step(preset, strategy, fit, rows):
 
     The velocity of SGD with momentum starts at 0, so after one step it is minus rate times the gradient, unrounded.
     """
-    module, name = preset.model.rsplit(".", 1)
     with strategy.scope():
         keras.utils.set_random_seed(3)
-        model = getattr(importlib.import_module(module), name)(**preset.arguments)
+        model = class_called(preset.model)(**preset.arguments)
         for player in model.players:
             for variable in model.variables_of(player):
                 # Away from D = 1/2 at the start, where the two sides' gradients of a bias cancel to mere rounding.
