@@ -9,9 +9,9 @@ from recipes.recipe import Adam, Recipe
 recipe = Recipe(
     preset="cnn-fashion-mnist",
     data="fashion_mnist",
-    steps=4_685,  # five epochs
+    steps=9_370,  # ten epochs
     batch_size=64,
-    optimizers={"classifier": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=4_685)},
+    optimizers={"classifier": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=9_370)},
 )
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ __all__ = ["Pictures", "batches", "distributed_batches", "load_pictures", "steps
 # by 0.13 (13 standard errors).  8 rounds leave nothing to see.  An odd number never returns.
 SHUFFLE_ROUNDS = 8
 ZERO_OR_ONE = ("binarized_mnist",)  # TFDS sets whose uint8 pictures hold 0 and 1 instead of 0 and 255
-TFDS_LICENCES = {"fashion_mnist": "MIT"}  # where TFDS itself names none
+TFDS_LICENCES = {"fashion_mnist": "MIT", "mnist": "CC-BY-SA-3.0"}  # where TFDS itself names none
 
 
 def load_pictures(
@@ -50,7 +50,7 @@ def load_pictures(
               `TFDS_DATA_DIR`.  With no "test" split, the last tenth of "train" is "test" and not "train".
 
             An existing folder or zip wins over a data set of the same name.
-        split: which part to load; for TFDS its slices ("train[:1000]") work too, and are taken as they are.
+        split: which part to load, or "all"; for TFDS its slices ("train[:1000]") work too, and are taken as they are.
         image_size: height and width in pixels; None keeps the native size, then the same for all.
         channels: 1 or 3.
         fit: "crop", "squash" or "pad": see `Policy`.

@@ -23,6 +23,7 @@ from zoo.presets import FASHION_CLASSES
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # no other decoder runs, whatever a file claims to be
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 SPLIT_FOLDERS = {
     **{name: name for name in ("train", "test", "validation", "trainA", "trainB", "testA", "testB")},
     "valid": "validation",
@@ -365,17 +366,18 @@ def pictures_of_files(source: Path, split: str, policy: Policy, *, skip_broken: 
             f"{source} holds no pictures: looked at {len(files.sizes)} files for the endings {', '.join(SUFFIXES)}"
         )
     splits = _splits(names)
-    chosen = splits.get(split, {})
+    parts = splits.values() if split == "all" else [splits.get(split, {})]
+    chosen = [pair for part in parts for pair in part.items()]  # (name beneath the split's folder, file)
     if not chosen:
         known = ", ".join(f"{name} ({len(members)})" for name, members in sorted(splits.items()))
         raise ValueError(f"{source} has no pictures in split {split!r}; it has {known}")
     # Over all splits, so that a class has the same number in each of them.
     class_names = sorted({name.split("/")[0] for members in splits.values() for name in members if "/" in name})
-    labelled = all("/" in name for name in chosen)
+    labelled = all("/" in name for name, _ in chosen)
     numbers = {name: index for index, name in enumerate(class_names)}
 
-    def example(inner: str) -> Example:
-        file = chosen[inner]
+    def example(member: tuple[str, str]) -> Example:
+        inner, file = member
         label = numbers[inner.split("/")[0]] if labelled else None
         try:
             if files.sizes[file] > FILE_LIMIT:
@@ -386,9 +388,9 @@ def pictures_of_files(source: Path, split: str, policy: Policy, *, skip_broken: 
         except Exception as error:  # a damaged file raises almost anything: OSError, SyntaxError, struct.error ...
             return Example(file, label, error)
 
-    content = [(file, files.sizes[file], files.stamps[file]) for file in chosen.values()]
+    content = [(file, files.sizes[file], files.stamps[file]) for _, file in chosen]
     found = collect(
-        lambda: _in_threads(example, list(chosen)),
+        lambda: _in_threads(example, chosen),
         len(chosen),
         key=f"{source.resolve()} {split} {policy} {content}",
         skip_broken=skip_broken,
@@ -407,18 +409,35 @@ def pictures_of_files(source: Path, split: str, policy: Policy, *, skip_broken: 
     )
 
 
-def _in_threads(example: Callable[[str], Example], names: list[str]) -> Iterator[Example]:
+def native_channels(source: Path) -> int:
+    """1 where the first picture of a folder or zip is grey, 3 where it has colours.
+
+    Raises:
+        ValueError: there is no picture, or the first can't be read.
+    """
+    files = open_files(source)
+    name = next((name for name in files.sizes if _is_picture(name)), None)
+    if name is None:
+        raise ValueError(f"{source} holds no pictures: looked at {len(files.sizes)} files.")
+    try:
+        with Image.open(io.BytesIO(files.read(name)), formats=FORMATS) as picture:
+            return 1 if picture.mode in GREY_MODES else 3
+    except OSError as error:
+        raise ValueError(f"{source}: {name} can't be read: {error}") from error
+
+
+def _in_threads(example: Callable[[tuple[str, str]], Example], members: list[tuple[str, str]]) -> Iterator[Example]:
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(names), 256):  # in pieces: `map` over all would hold the whole set in memory
-            yield from pool.map(example, names[start : start + 256])
+        for start in range(0, len(members), 256):  # in pieces: `map` over all would hold the whole set in memory
+            yield from pool.map(example, members[start : start + 256])
 
 
 # --- the embedded sample ----------------------------------------------------------------------------------------
 
 
 def embedded_pictures(split: str, policy: Policy) -> Pictures:
-    """Fashion-MNIST's 10,000 published *test* pictures (MIT): "train" = the first 9,000, "test" = the last 1,000."""
-    parts = {"train": slice(0, 9_000), "test": slice(9_000, 10_000)}
+    """Fashion-MNIST's 10,000 published *test* pictures (MIT): "train" = the first 9,000, "test" = the last 1,000, "all"."""
+    parts = {"train": slice(0, 9_000), "test": slice(9_000, 10_000), "all": slice(None)}
     if split not in parts:
         raise ValueError(f"split={split!r}: the embedded sample has {sorted(parts)}")
     images = _idx("t10k-images-idx3-ubyte.gz", header=16).reshape(-1, 28, 28)[parts[split]]

@@ -298,6 +298,7 @@ def export_run(
         "batch_size": recipe.batch_size,
         "seed": recipe.seed,
         "precision": recipe.precision,
+        "fit": recipe.fit,
         "optimizers": {
             name: {"class": type(choice).__name__, **dataclasses.asdict(choice)}
             for name, choice in recipe.optimizers.items()

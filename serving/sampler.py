@@ -69,7 +69,7 @@ class Sampler:
         """`run` maps every input's array by name to every output's; at most `batch_size` rows go in at once."""
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: give 1 or more")
-        self.ability, self.batch_size, self._run = ability, batch_size, run
+        self.ability, self.batch_size, self.run = ability, batch_size, run
 
     def sample(
         self,
@@ -105,7 +105,7 @@ class Sampler:
         for first in range(0, count, self.batch_size):
             rows = range(first, min(first + self.batch_size, count))
             feeds = {spec.name: self._feed(spec, rows, start, seed, given) for spec in self.ability.inputs}
-            raw = np.asarray(self._run(feeds)[output.name])
+            raw = np.asarray(self.run(feeds)[output.name])
             batches.append(raw.astype(np.float32) if output_type == "float32" else to_uint8(raw, output.range))
         images = np.concatenate(batches[1:] or batches)
         return to_pil(images) if output_type == "pil" else images

@@ -1,0 +1,21 @@
+"""A classifier of photographed hands: the preset `cnn-sign-digits`, whose features and classes score generated pictures.
+
+The pictures are the Sign Language Digits (Mavi, arXiv:2011.08927; Apache-2.0; github.com/ardamavi), scaled to 64x64, in
+a zip with one folder a digit. Hands of either side sign, so a mirrored picture shows the same digit.
+
+    python recipes/cnn_sign_digits.py --data sign-digits-64.zip
+    zoo train cnn-sign-digits --data sign-digits-64.zip --devices 2
+"""
+
+from recipes.recipe import Adam, Recipe
+
+recipe = Recipe(
+    preset="cnn-sign-digits",
+    data="sign-digits-64.zip",
+    steps=2_900,  # a hundred epochs
+    batch_size=64,
+    optimizers={"classifier": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=2_900)},
+)
+
+if __name__ == "__main__":
+    recipe.main()
