@@ -1,4 +1,4 @@
-"""A classifier of photographed hands: the preset `cnn-sign-digits`, whose features and classes score generated pictures.
+"""A classifier of photographed hands: the preset `cnn-sign-digits`, whose features score generated pictures.
 
 The pictures are the Sign Language Digits (Mavi, arXiv:2011.08927; Apache-2.0; github.com/ardamavi), scaled to 64x64, in
 a zip with one folder a digit. Hands of either side sign, so a mirrored picture shows the same digit.

@@ -436,7 +436,7 @@ def _in_threads(example: Callable[[tuple[str, str]], Example], members: list[tup
 
 
 def embedded_pictures(split: str, policy: Policy) -> Pictures:
-    """Fashion-MNIST's 10,000 published *test* pictures (MIT): "train" = the first 9,000, "test" = the last 1,000, "all"."""
+    """Fashion-MNIST's 10,000 published *test* pictures (MIT): "train" is the first 9,000, "test" the rest, or "all"."""
     parts = {"train": slice(0, 9_000), "test": slice(9_000, 10_000), "all": slice(None)}
     if split not in parts:
         raise ValueError(f"split={split!r}: the embedded sample has {sorted(parts)}")

@@ -23,7 +23,9 @@ FLOORS = (
     ("zoo.export",),
     ("zoo.pretrained",),
     ("recipes",),
-    ("zoo.doctor", "zoo.selftest", "zoo.demo"),
+    ("zoo.doctor", "zoo.selftest", "zoo.demo", "zoo.sources"),
+    ("zoo.evaluate",),
+    ("zoo.results",),
     ("zoo.cli",),
     ("zoo",),  # __init__.py alone: the public names, loaded when first used
 )
@@ -56,6 +58,7 @@ TENSORFLOW_ROOMS = (
     "zoo.pretrained",
     "zoo.doctor",
     "zoo.selftest",
+    "zoo.sources",
     "recipes",
 )
 TAPE_ROOM = "zoo.core.step"

@@ -98,39 +98,45 @@ def neighbour_scores(
     )
 
 
-def copy_check(
-    generated: np.ndarray, train: np.ndarray, test: np.ndarray, *, quantile: float = COPY_QUANTILE
-) -> CopyCheck:
+def nearest_distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(rows,): the Euclidean distance of each row to the nearest column.
+
+    Args:
+        rows: (count, dimension) of features or flattened pictures.
+        columns: likewise, at least one.
+
+    Raises:
+        ValueError: NaN; the dimensions differ; no columns.
+    """
+    finite_rows(rows, "pictures")
+    finite_rows(columns, "training pictures")
+    same_dimension(rows, columns, "pictures")
+    return np.sqrt(np.concatenate([squares.min(axis=1) for _, squares in _squared_distances(rows, columns)]))
+
+
+def copy_check(generated: np.ndarray, held_out: np.ndarray, *, quantile: float = COPY_QUANTILE) -> CopyCheck:
     """Whether generated pictures lie nearer to training pictures than held-out ones do.
 
     Args:
-        generated: (count, dimension) of features or flattened pictures.
-        train: likewise, what the model was trained on.
-        test: likewise, held out, of the same distribution.
-        quantile: of the held-out pictures' distances to their nearest training picture: the bound.
+        generated: (count,) of `nearest_distances` to the pictures that the model was trained on.
+        held_out: likewise, of pictures of the same distribution that it was not.
+        quantile: of the held-out pictures' distances: the bound.
 
     Returns:
         The share of generated pictures within the bound; their mean distance over the held-out ones'; the bound.
 
     Raises:
-        ValueError: too few held-out pictures for the quantile; NaN; the dimensions differ; every held-out picture is
-            a training picture.
+        ValueError: too few held-out pictures for the quantile; every one of them is a training picture.
     """
     if not 0 < quantile < 1:
         raise ValueError(f"quantile={quantile}: give one between 0 and 1.")
-    finite_rows(train, "training pictures")
-    finite_rows(test, "held-out pictures", least=int(np.ceil(1 / quantile)))
-    finite_rows(generated, "generated pictures")
-    same_dimension(generated, train, "pictures")
-    same_dimension(test, train, "pictures")
-    generated_distances, test_distances = (_nearest(pictures, train) for pictures in (generated, test))
-    if not test_distances.any():
+    if len(held_out) < (least := int(np.ceil(1 / quantile))):
+        raise ValueError(f"{len(held_out)} held-out pictures: give at least {least}.")
+    if not held_out.any():
         raise ValueError("every held-out picture is a training picture: give pictures that were held out.")
-    bound = float(np.quantile(test_distances, quantile))
+    bound = float(np.quantile(held_out, quantile))
     return CopyCheck(
-        share=float((generated_distances <= bound).mean()),
-        ratio=float(generated_distances.mean() / test_distances.mean()),
-        bound=bound,
+        share=float((generated <= bound).mean()), ratio=float(generated.mean() / held_out.mean()), bound=bound
     )
 
 
@@ -191,8 +197,3 @@ def _squared_radii(rows: np.ndarray, neighbours: Sequence[int]) -> np.ndarray:
     ranks = list(neighbours)
     blocks = [np.partition(squares, ranks, axis=1)[:, ranks] for _, squares in _squared_distances(rows, rows)]
     return np.concatenate(blocks).T
-
-
-def _nearest(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(rows,): the distance to the nearest column."""
-    return np.sqrt(np.concatenate([squares.min(axis=1) for _, squares in _squared_distances(rows, columns)]))

@@ -29,6 +29,7 @@ class GAN(GenerativeModel):
         latent_dim: length of z.
         architecture: "dcgan" (arXiv:1511.06434) or "mlp" (the first paper's).
         width: width of both networks; None for the architecture's own.
+        discriminator_width: of the discriminator, where it differs.
         loss: a pair of `ADVERSARIAL_LOSSES`.
         discriminator_steps: k, updates of D before one of G, each with pictures and latents of its own.
         schedule: "alternating" is Algorithm 1, with fresh latents for G's update; "shared" lets G's update reuse the
@@ -44,6 +45,7 @@ class GAN(GenerativeModel):
         latent_dim: int = 100,
         architecture: str = "dcgan",
         width: int | None = None,
+        discriminator_width: int | None = None,
         loss: str = "non_saturating",
         discriminator_steps: int = 1,
         schedule: str = "shared",
@@ -64,8 +66,9 @@ class GAN(GenerativeModel):
         if len(image_shape) != 3:
             raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
         shape, size = tuple(image_shape), {} if width is None else {"width": width}
+        judged = size if discriminator_width is None else {"width": discriminator_width}
         self.generator = build.generator(shape, latent_dim, **size)
-        self.discriminator = build.discriminator(shape, **size)
+        self.discriminator = build.discriminator(shape, **judged)
         self.generator_average = self.generator
         averages = {}
         if average_decay is not None:

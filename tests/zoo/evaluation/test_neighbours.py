@@ -4,13 +4,25 @@ import numpy as np
 import pytest
 
 from zoo.evaluation import neighbours
-from zoo.evaluation.neighbours import Birthday, NeighbourScores, birthday_support, copy_check, neighbour_scores
+from zoo.evaluation.neighbours import (
+    Birthday,
+    CopyCheck,
+    NeighbourScores,
+    birthday_support,
+    copy_check,
+    nearest_distances,
+    neighbour_scores,
+)
 
 RANDOM = np.random.Generator(np.random.Philox(0))
 
 
 def points(*values: float) -> np.ndarray:
     return np.array(values, float)[:, None]
+
+
+def check(generated: np.ndarray, train: np.ndarray, test: np.ndarray, quantile: float = 0.01) -> CopyCheck:
+    return copy_check(nearest_distances(generated, train), nearest_distances(test, train), quantile=quantile)
 
 
 # Balls to the nearest other: real [-1, 1] [0, 2] [1, 3] [2, 18]; generated [-4, 5] [0.5, 9.5] [29.5, 30.5] [30, 31]
@@ -60,7 +72,7 @@ def test_dropped_and_invented_modes_are_told_apart():
 
 def test_blocks_change_nothing(monkeypatch):
     real, generated = RANDOM.standard_normal((83, 5)), RANDOM.standard_normal((61, 5))
-    whole = neighbour_scores(generated, real), copy_check(generated, real, generated, quantile=0.1)
+    whole = neighbour_scores(generated, real), check(generated, real, generated, quantile=0.1)
     sizes = []
     inner = neighbours._squared_distances
 
@@ -72,7 +84,7 @@ def test_blocks_change_nothing(monkeypatch):
     monkeypatch.setattr(neighbours, "_squared_distances", watched)
     monkeypatch.setattr(neighbours, "ENTRIES", 83 * 7)
     assert neighbour_scores(generated, real) == whole[0]
-    assert copy_check(generated, real, generated, quantile=0.1) == pytest.approx(whole[1], rel=1e-12)
+    assert check(generated, real, generated, quantile=0.1) == pytest.approx(whole[1], rel=1e-12)
     assert max(sizes) <= 83 * 7
     assert len(sizes) > 20
 
@@ -94,7 +106,7 @@ def test_too_few_rows_for_the_neighbours():
 def test_copies_by_hand():
     """Held-out pictures at 1, 2, ... 10 from the nearest training one; their 1/9 quantile is 2."""
     train, test = points(0), points(*range(1, 11))
-    found = copy_check(points(0, 2, 2.5, 6.5), train, test, quantile=1 / 9)
+    found = check(points(0, 2, 2.5, 6.5), train, test, quantile=1 / 9)
     assert found.bound == pytest.approx(2.0, rel=1e-12)
     assert found.share == 2 / 4
     assert found.ratio == pytest.approx((0 + 2 + 2.5 + 6.5) / 4 / 5.5, rel=1e-12)
@@ -102,11 +114,11 @@ def test_copies_by_hand():
 
 def test_copied_training_pictures_are_seen_and_fresh_ones_are_not():
     train, test, fresh = (RANDOM.standard_normal((600, 20)).astype(np.float32) for _ in range(3))
-    clean = copy_check(fresh, train, test)
+    clean = check(fresh, train, test)
     assert clean.share < 0.04
     assert clean.ratio == pytest.approx(1.0, abs=0.03)
     noisy = train[:300] + np.float32(0.01) * fresh[:300]
-    mixed = copy_check(np.concatenate([noisy, fresh[300:]]), train, test)
+    mixed = check(np.concatenate([noisy, fresh[300:]]), train, test)
     assert 0.5 <= mixed.share < 0.54
     assert mixed.ratio == pytest.approx(0.5, abs=0.03)
 
@@ -115,7 +127,7 @@ def test_a_copy_is_at_zero_whatever_its_brightness():
     """|x|^2 + |y|^2 - 2 x.y of a copy is rounding alone, which must not pass for a distance."""
     train = (RANDOM.standard_normal((50, 784)) + 1000).astype(np.float32)
     test = (RANDOM.standard_normal((100, 784)) + 1000).astype(np.float32)
-    found = copy_check(train[::-1], train, test)
+    found = check(train[::-1], train, test)
     assert found.share == 1.0
     assert found.ratio == 0.0
 
@@ -123,11 +135,11 @@ def test_a_copy_is_at_zero_whatever_its_brightness():
 def test_held_out_pictures_must_be_many_and_held_out():
     rows = RANDOM.standard_normal((99, 3))
     with pytest.raises(ValueError, match="99 held-out pictures: give at least 100"):
-        copy_check(rows, rows, rows)
+        check(rows, rows, rows)
     with pytest.raises(ValueError, match="every held-out picture is a training picture"):
-        copy_check(rows, rows, rows[:10], quantile=0.1)
+        check(rows, rows, rows[:10], quantile=0.1)
     with pytest.raises(ValueError, match="quantile=1"):
-        copy_check(rows, rows, rows, quantile=1)
+        check(rows, rows, rows, quantile=1)
 
 
 @pytest.mark.parametrize(("support", "count", "batch", "slack"), [(365, 3000, 23, 1), (10_000, 2500, 118, 15)])

@@ -1,0 +1,130 @@
+"""Feature extractors as named, hashed things: every score made with one says which.
+
+Values of different extractors are not comparable, and only the 2015 Inception's have the names FID, KID and IS.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from serving.pipeline import Pipeline
+from serving.session import InputError
+from zoo.evaluation.checks import pictures_in_range
+
+BATCH_SIZE = 250
+HASH_DIGITS = 8  # of a sha256, in the name of a score
+
+# Data set -> the preset whose features tell its pictures apart.
+EXTRACTORS: Mapping[str, str] = {
+    "fashion_mnist": "cnn-fashion-mnist",
+    "fashion_mnist_t10k": "cnn-fashion-mnist",
+    "mnist": "cnn-mnist",
+    "binarized_mnist": "cnn-mnist",
+    "sign-digits-64.zip": "cnn-sign-digits",
+    "sign-digits-64": "cnn-sign-digits",
+}
+
+
+class Extractor(Protocol):
+    """Pictures -> features and class probabilities.
+
+    `name` and `sha256` say which network with which weights; a row of features has `dimension` numbers, one of
+    probabilities `classes`.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def sha256(self) -> str: ...  # noqa: D102
+    @property
+    def dimension(self) -> int: ...  # noqa: D102
+    @property
+    def classes(self) -> int: ...  # noqa: D102
+
+    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(count, height, width, channels) float32 in [-1, 1] -> (count, dimension), (count, classes), float32."""
+
+
+class ClassifierExtractor:
+    """An exported classifier of the zoo, on ONNX Runtime.
+
+    Args:
+        directory: holds its card, weights and ONNX graph.
+
+    Raises:
+        CardError: it does not, or its files are not those of the card.
+        ValueError: the model has no ability `classify` with features and logits.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.pipeline = Pipeline.from_directory(directory)
+        card, ability = self.pipeline.card, self.pipeline.ability
+        outputs = {output.name: output for output in ability.outputs}
+        if not {"features", "logits"} <= set(outputs) or [spec.feed for spec in ability.inputs] != ["image"]:
+            raise ValueError(
+                f"{card.name} maps {[spec.name for spec in ability.inputs]} to {sorted(outputs)}: an extractor maps an "
+                "image to features and logits, as the presets cnn-... do."
+            )
+        (self.image,) = ability.inputs
+        assert ability.file is not None  # a pipeline runs one
+        self.name, self.sha256 = card.name, card.files[ability.file].sha256
+        self.dimension, self.classes = outputs["features"].row[0], outputs["logits"].row[0]
+
+    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Extractor`.
+
+        Raises:
+            ValueError: pictures of another size than the classifier's; values out of range; NaN.
+        """
+        pictures_in_range(pictures, smallest=1, least=0)
+        if pictures.shape[1:] != self.image.row:
+            raise ValueError(
+                f"pictures of {shown(pictures.shape[1:])} and an extractor, {self.name}, of {shown(self.image.row)}: "
+                "cut padding off (--crop), or name another extractor."
+            )
+        found = [np.empty((0, self.dimension), np.float32)], [np.empty((0, self.classes), np.float32)]
+        for start in range(0, len(pictures), BATCH_SIZE):
+            try:
+                outputs = self.pipeline.run({self.image.name: pictures[start : start + BATCH_SIZE].astype(np.float32)})
+            except InputError as error:
+                raise ValueError(str(error)) from error
+            found[0].append(outputs["features"])
+            found[1].append(softmax(outputs["logits"]))
+        return np.concatenate(found[0]), np.concatenate(found[1])
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(count, classes) -> probabilities of the same shape."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def versioned(extractor: Extractor) -> str:
+    """Such as "cnn-mnist@0123abcd"."""
+    return f"{extractor.name}@{extractor.sha256[:HASH_DIGITS]}"
+
+
+def scaled(pictures: np.ndarray) -> np.ndarray:
+    """uint8 -> float32 in [-1, 1], as networks take them."""
+    if pictures.dtype != np.uint8 or pictures.ndim != 4:
+        raise ValueError(f"pictures {pictures.shape} {pictures.dtype}: give (count, height, width, channels) uint8.")
+    return pictures.astype(np.float32) / np.float32(127.5) - np.float32(1.0)
+
+
+def features_of(extractor: Extractor, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features and probabilities of uint8 pictures of any number, as `Extractor` gives them."""
+    parts = [extractor(scaled(part)) for part in chunks(pictures, 1000)] or [extractor(scaled(pictures))]
+    return np.concatenate([features for features, _ in parts]), np.concatenate([p for _, p in parts])
+
+
+def chunks(rows: Any, size: int) -> Iterator[Any]:
+    """The rows in runs of `size`, the last one shorter."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def shown(shape: tuple[int, ...]) -> str:
+    """Such as "28 x 28 x 1"."""
+    return " x ".join(map(str, shape))

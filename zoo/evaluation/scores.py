@@ -1,0 +1,278 @@
+"""The table of scores, and how each is made of what was seen of the pictures.
+
+A `Side` is what was seen of one set: generated pictures, held-out ones, noise. `compare` turns a side and a `Yardstick`
+into numbers. Real training pictures, noise and blurred pictures go the same way: they are the floor and the ceilings.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from zoo.evaluation.classes import ClassStatistics, jensen_shannon_divergence
+from zoo.evaluation.distances import sliced_wasserstein_distance
+from zoo.evaluation.extractors import Extractor, scaled, versioned
+from zoo.evaluation.frechet import ROWS_PER_DIMENSION, frechet_distance, frechet_distance_at_infinity
+from zoo.evaluation.kernel import SUBSET_SIZE, kernel_distance
+from zoo.evaluation.moments import Moments
+from zoo.evaluation.neighbours import (
+    COPY_QUANTILE,
+    birthday_support,
+    copy_check,
+    nearest_distances,
+    neighbour_scores,
+)
+from zoo.evaluation.pictures import WINDOW, multiscale_similarity_of_pairs, radial_spectrum, spectral_distance
+
+KEPT = 10_000  # pictures and features held of a side; what is streamed sees them all
+MODE_SHARE = 0.01  # of the pictures, from which a class counts as one that the model makes
+INCEPTION = "inception-2015-12-05"
+
+Better = Literal["lower", "higher", "like the floor"]
+
+
+class Side:
+    """What the scores need of one set of pictures, taken in batch by batch.
+
+    Means, covariances and class counts are of all pictures; of pictures and features themselves the first `KEPT` are
+    held, so memory does not grow with the count.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.moments: Moments | None = None
+        self.statistics: ClassStatistics | None = None
+        self._parts: list[tuple[np.ndarray, np.ndarray | None]] = []
+
+    @classmethod
+    def of(
+        cls, pictures: np.ndarray, features: np.ndarray | None = None, probabilities: np.ndarray | None = None
+    ) -> "Side":
+        """Of arrays that are there already."""
+        side = cls()
+        side.update(pictures, features, probabilities)
+        return side
+
+    def update(
+        self, pictures: np.ndarray, features: np.ndarray | None = None, probabilities: np.ndarray | None = None
+    ) -> None:
+        """Takes in more.
+
+        Args:
+            pictures: uint8 (count, height, width, channels).
+            features: (count, dimension) of an extractor, or None for scores of the pixels alone.
+            probabilities: (count, classes) likewise.
+        """
+        room = max(0, KEPT - self.count)
+        if room:
+            self._parts.append((pictures[:room], None if features is None else features[:room]))
+            self.__dict__.pop("pictures", None)
+            self.__dict__.pop("features", None)
+        if features is not None and probabilities is not None:
+            self.moments = self.moments or Moments(features.shape[1])
+            self.statistics = self.statistics or ClassStatistics(probabilities.shape[1])
+            self.moments.update(features)
+            self.statistics.update(probabilities)
+        self.count += len(pictures)
+
+    @cached_property
+    def pictures(self) -> np.ndarray:
+        """uint8 (kept, height, width, channels)."""
+        return np.concatenate([pictures for pictures, _ in self._parts])
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """(kept, dimension)."""
+        return np.concatenate([features for _, features in self._parts if features is not None])
+
+
+@dataclass
+class Yardstick:
+    """What a side is compared with.
+
+    Args:
+        real: held-out pictures.
+        train_features: of every picture that the model was trained on; None where that is not known.
+        seed: of subsets, pairs and projections.
+    """
+
+    real: Side
+    train_features: np.ndarray | None = None
+    seed: int = 0
+
+    @cached_property
+    def spectrum(self) -> np.ndarray:
+        """Of the held-out pictures."""
+        return radial_spectrum(scaled(self.real.pictures))
+
+    @cached_property
+    def to_train(self) -> np.ndarray | None:
+        """Distances of held-out pictures to the nearest training picture; None where copies can't be told."""
+        if self.train_features is None or len(self.real.features) < 1 / COPY_QUANTILE:
+            return None
+        return nearest_distances(self.real.features, self.train_features)
+
+    def floors(self, train: Side, metrics: Collection[str]) -> dict[str, float]:
+        """What real pictures get: training pictures in the place of generated ones.
+
+        Training pictures are copies of themselves: there, every second held-out picture is held against the others.
+        """
+        values = compare(train, self, metrics)
+        if self.to_train is not None and len(self.to_train) >= 2 / COPY_QUANTILE:
+            found = copy_check(self.to_train[::2], self.to_train[1::2])
+            real = {"copies": found.share, "copy_distance": found.ratio}
+            values |= {name: value for name, value in real.items() if name in values}
+        return values
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score.
+
+    Args:
+        group: those that are computed together.
+        better: which way is good. "like the floor": as near as can be to what real pictures get.
+        about: what it says, in a few words.
+        title: its name with any extractor; None for scores of the pixels.
+        inception: its name with the 2015 Inception, where the literature has one.
+    """
+
+    group: str
+    better: Better
+    about: str
+    title: str | None = None
+    inception: str | None = None
+
+    def label(self, name: str, extractor: Extractor | None) -> str:
+        """Such as "FCD(cnn-mnist@0123abcd)", "FID", "ms_ssim"."""
+        if self.title is None or extractor is None:
+            return name
+        if extractor.name == INCEPTION and self.inception:
+            return self.inception
+        return f"{self.title}({versioned(extractor)})"
+
+
+METRICS: Mapping[str, Metric] = {
+    "frechet_distance": Metric("frechet", "lower", "features: mean and covariance", "FCD", "FID"),
+    "frechet_distance_at_infinity": Metric(
+        "frechet_infinity", "lower", "the same of infinitely many samples", "FCD_infinity", "FID_infinity"
+    ),
+    "kernel_distance": Metric("kernel", "lower", "features: unbiased kernel distance", "KCD", "KID"),
+    "precision": Metric("neighbours", "higher", "samples that look real", "precision"),
+    "recall": Metric("neighbours", "higher", "real pictures that the model reaches", "recall"),
+    "density": Metric("neighbours", "higher", "how crowded samples are where real ones are", "density"),
+    "coverage": Metric("neighbours", "higher", "real pictures with a sample near", "coverage"),
+    "class_score": Metric("classes", "higher", "sure of each picture, even over classes", "CS", "IS"),
+    "class_divergence": Metric("classes", "lower", "class shares against real ones, nats", "class_divergence"),
+    "smallest_class_share": Metric("classes", "like the floor", "of the rarest class", "smallest_class_share"),
+    "modes": Metric("classes", "higher", "classes of at least 1 %", "modes"),
+    "copies": Metric("copies", "lower", "samples as near to a training picture as 1 % of held-out ones", "copies"),
+    "copy_distance": Metric(
+        "copies", "like the floor", "distance to the nearest training picture, over held-out ones'", "copy_distance"
+    ),
+    "birthday_batch": Metric("copies", "higher", "samples among which two are alike, even odds", "birthday_batch"),
+    "sliced_wasserstein_distance": Metric("wasserstein", "lower", "pixels: brightness, coarse structure"),
+    "ms_ssim": Metric("similarity", "like the floor", "pixels: likeness of two samples"),
+    "spectral_distance": Metric("spectrum", "lower", "pixels: power at each frequency"),
+}
+"""Every score that needs nothing but pictures."""
+
+CEILINGS = ("noise", "blurred")
+
+
+def compare(side: Side, yardstick: Yardstick, metrics: Collection[str]) -> dict[str, float]:
+    """The values of those of `metrics` that can be made.
+
+    What needs features is left out where there are none; copies, where the training pictures are not known or fewer
+    than 100 are held out; at infinity, where there are too few pictures for a line.
+
+    Args:
+        side: the pictures to be judged.
+        yardstick: real ones.
+        metrics: names of `METRICS`.
+
+    Raises:
+        ValueError: too few pictures for the extractor's dimension, NaN, pictures of different sizes.
+    """
+    wanted = {METRICS[name].group for name in metrics}
+    values = {key: v for group in GROUPS if group in wanted for key, v in GROUPS[group](side, yardstick).items()}
+    return {name: values[name] for name in METRICS if name in metrics and name in values}
+
+
+def _frechet(side: Side, yardstick: Yardstick) -> dict[str, float]:
+    if side.moments is None or yardstick.real.moments is None:
+        return {}
+    return {"frechet_distance": frechet_distance(side.moments, yardstick.real.moments)}
+
+
+def _frechet_infinity(side: Side, yardstick: Yardstick) -> dict[str, float]:
+    moments = yardstick.real.moments
+    if side.moments is None or moments is None or len(side.features) <= 2 * ROWS_PER_DIMENSION * moments.dimension:
+        return {}
+    distance = frechet_distance_at_infinity(side.features, moments, seed=yardstick.seed)
+    return {"frechet_distance_at_infinity": distance}
+
+
+def _kernel(side: Side, yardstick: Yardstick) -> dict[str, float]:
+    if side.moments is None or yardstick.real.moments is None:
+        return {}
+    features, real = side.features, yardstick.real.features
+    size = min(SUBSET_SIZE, len(features), len(real))
+    return {"kernel_distance": kernel_distance(features, real, subset_size=size, seed=yardstick.seed).mean}
+
+
+def _neighbours(side: Side, yardstick: Yardstick) -> dict[str, float]:
+    if side.moments is None or yardstick.real.moments is None:
+        return {}
+    count = min(len(side.features), len(yardstick.real.features))
+    return neighbour_scores(side.features[:count], yardstick.real.features[:count])._asdict()
+
+
+def _classes(side: Side, yardstick: Yardstick) -> dict[str, float]:
+    if side.statistics is None or yardstick.real.statistics is None:
+        return {}
+    return {
+        "class_score": side.statistics.class_score().mean,
+        "class_divergence": jensen_shannon_divergence(side.statistics.counts, yardstick.real.statistics.counts),
+        "smallest_class_share": float(side.statistics.shares().min()),
+        "modes": float(side.statistics.modes(MODE_SHARE)),
+    }
+
+
+def _copies(side: Side, yardstick: Yardstick) -> dict[str, float]:
+    if side.moments is None or yardstick.to_train is None or yardstick.train_features is None:
+        return {}
+    found = copy_check(nearest_distances(side.features, yardstick.train_features), yardstick.to_train)
+    alike = birthday_support(side.features, bound=found.bound, seed=yardstick.seed)
+    return {"copies": found.share, "copy_distance": found.ratio, "birthday_batch": float(alike.batch)}
+
+
+def _wasserstein(side: Side, yardstick: Yardstick) -> dict[str, float]:
+    count = min(len(side.pictures), len(yardstick.real.pictures))
+    samples, real = (scaled(pictures[:count]) for pictures in (side.pictures, yardstick.real.pictures))
+    return {"sliced_wasserstein_distance": sliced_wasserstein_distance(samples, real, seed=yardstick.seed)}
+
+
+def _similarity(side: Side, yardstick: Yardstick) -> dict[str, float]:
+    if min(side.pictures.shape[1:3]) < WINDOW:
+        return {}
+    return {"ms_ssim": multiscale_similarity_of_pairs(scaled(side.pictures), seed=yardstick.seed).mean}
+
+
+def _spectrum(side: Side, yardstick: Yardstick) -> dict[str, float]:
+    return {"spectral_distance": spectral_distance(radial_spectrum(scaled(side.pictures)), yardstick.spectrum)}
+
+
+GROUPS: Mapping[str, Callable[[Side, Yardstick], dict[str, float]]] = {
+    "frechet": _frechet,
+    "frechet_infinity": _frechet_infinity,
+    "kernel": _kernel,
+    "neighbours": _neighbours,
+    "classes": _classes,
+    "copies": _copies,
+    "wasserstein": _wasserstein,
+    "similarity": _similarity,
+    "spectrum": _spectrum,
+}
