@@ -1,4 +1,4 @@
-"""The command `zoo`: list | describe | sample | train | sweep | export | serve | demo | doctor."""
+"""The command `zoo`: list | describe | sample | train | sweep | evaluate | export | serve | demo | doctor."""
 
 import importlib
 import json
@@ -140,8 +140,78 @@ def export(
     from zoo.presets import find_preset
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    export_model(model, out, preset=find_preset(card.name), data=card.data, recipe=card.recipe, formats=format)
+    preset = find_preset(card.name)
+    export_model(model, out, preset=preset, data=card.data, recipe=card.recipe, formats=format, scores=card.scores)
     print(out)
+
+
+def evaluate(
+    name: Annotated[str, tyro.conf.Positional] = "",
+    *,
+    all: bool = False,
+    against: str | None = None,
+    split: str = "test",
+    trained_on: str | None = None,
+    metrics: tuple[str, ...] = (),
+    extractor: tuple[str, ...] = (),
+    inception: str | None = None,
+    inception_sha256: str | None = None,
+    count: int = 10_000,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    crop: int | None = None,
+    json: bool = False,
+) -> None:
+    """Score generated pictures against held-out ones, with protocol, floor, ceilings and error bar.
+
+    Args:
+        name: a preset; the path of an exported directory, an .onnx file, a SavedModel, or a folder or zip of pictures.
+        all: every preset with weights, in a checkout: writes results/*.csv, the README's table and the cards.
+        against: real pictures: a data set, folder or zip, as for training; by default the model's own data.
+        split: of it.
+        trained_on: what a source without a card was trained on: gives floor, copies, and the refusal of training data.
+        metrics: which scores; all but those that train a network, when not given.
+        extractor: classifiers that give the features; by default the data set's own.
+        inception: path or URL of the 2015 Inception's weights, for FID, KID and IS.
+        inception_sha256: what these weights must have.
+        count: generated pictures a seed.
+        seeds: of the sampling.
+        crop: the centre of so many pixels of generated pictures; by default what their card says.
+        json: print JSON, one record a score.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    try:
+        import zoo.results as results
+    except ImportError as error:
+        from zoo.pretrained import MissingExtraError
+
+        raise MissingExtraError("zoo evaluate", "train", error) from None
+    if bool(name) == all:
+        raise ValueError("zoo evaluate NAME, or zoo evaluate --all: give one of the two.")
+    with results.progress(console) as tell:
+        records = (
+            results.evaluate_all(tell)
+            if all
+            else results.evaluate(
+                name,
+                against=against,
+                split=split,
+                trained_on=trained_on,
+                extractors=extractor,
+                inception=inception,
+                inception_sha256=inception_sha256,
+                metrics=metrics,
+                count=count,
+                seeds=seeds,
+                crop=crop,
+                tell=tell,
+            )
+        )
+    if json:
+        print_json(results.as_json(records))
+    else:
+        results.show(records, Console())
 
 
 def doctor(*, json: bool = False, selftest: bool = False) -> None:
@@ -240,6 +310,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "train": train,
     "sweep": sweep,
+    "evaluate": evaluate,
     "export": export,
     "serve": serve,
     "doctor": doctor,

@@ -13,13 +13,13 @@ import onnx
 import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.card import DRAWN_FEEDS, Card, Data, File, Input, encode_card
+from serving.card import DRAWN_FEEDS, Card, Data, File, Input, Score
 from serving.sampler import draw, save_grid
 from serving.session import Session
 from zoo.core.model import Ability, GenerativeModel
 from zoo.core.precision import computing_in
 from zoo.core.weights import read_weights, write_weights
-from zoo.model_card import model_card
+from zoo.model_card import write_card
 from zoo.presets import Preset
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
@@ -44,6 +44,7 @@ def export(
     data: Data,
     recipe: Mapping[str, Any],
     formats: Sequence[str] = FORMATS,
+    scores: Sequence[Score] = (),
 ) -> Card:
     """Write `directory`: model.weights.h5, <ability>.onnx, saved_model/1/, samples.png, README.md, card.json.
 
@@ -56,6 +57,7 @@ def export(
         data: what it was trained on.
         recipe: how: plain data for the card.
         formats: of `FORMATS`; the weights are always written.
+        scores: what was measured of these very weights.
 
     Raises:
         ExportError: the formats differ by more than 1e-4 of an output's range.
@@ -70,7 +72,7 @@ def export(
     try:
         # ONNX Runtime checks against the CPU: a GPU's TF32 alone would differ by more than the tolerance.
         with tf.device("CPU:0"):
-            card = _write(model, partial, preset, data, recipe, formats)
+            card = _write(model, partial, preset, data, recipe, formats, scores)
         replace_directory(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -84,6 +86,7 @@ def _write(
     data: Data,
     recipe: Mapping[str, Any],
     formats: Sequence[str],
+    scores: Sequence[Score],
 ) -> Card:
     twin = rounded_twin(model, directory / "model.weights.h5")
     abilities = dict(twin.abilities())
@@ -109,10 +112,10 @@ def _write(
         abilities={name: ability.card(files[name]) for name, ability in abilities.items()},
         default_ability=next(iter(abilities)),
         files=described(directory),
+        scores=tuple(scores),
         versions={package: version(package) for package in VERSIONS} | {"opset": str(OPSET)},
     )
-    (directory / "README.md").write_text(model_card(card), encoding="utf-8")
-    (directory / "card.json").write_bytes(encode_card(card))
+    write_card(card, directory)
     return card
 
 

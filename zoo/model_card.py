@@ -1,29 +1,33 @@
 """The README.md beside an exported model, made from its card."""
 
-from serving.card import Card
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from serving.card import Card, Input, Output, Score, encode_card
+
+CEILINGS = ("noise", "blurred")
 
 
 def model_card(card: Card) -> str:
     """Markdown: what the model is, how to use it, what it was trained on, how it scored."""
     paper = card.paper.removeprefix("arXiv:")
+    recipe = {key: value for key, value in card.recipe.items() if key != "optimizers"}
+    optimizers = card.recipe.get("optimizers", {})
+    licence = f" ({card.data.licence})" if card.data.licence else ""
     facts = {
         "Family": f"{card.family} ([{card.paper}](https://arxiv.org/abs/{paper}))",
         "Licence": card.licence,
-        "Data": f"{card.data.name}, {card.data.split}, {card.data.count} pictures ({card.data.licence})",
+        "Data": f"{card.data.name}, {card.data.split}, {card.data.count} pictures{licence}",
         "Class": f"`{card.model['class']}`",
-        "Arguments": ", ".join(f"`{key}={value}`" for key, value in card.model["arguments"].items()),
-        "Recipe": ", ".join(f"{key} {value}" for key, value in card.recipe.items()),
+        "Arguments": listed(card.model["arguments"]),
+        "Recipe": listed(recipe),
+        "Optimizers": "; ".join(f"{player}: {listed(choice)}" for player, choice in optimizers.items()),
     }
     abilities = [
-        f"- `{name}`: "
-        + ", ".join(f"{spec.name} {list(spec.shape)} {spec.dtype} ({spec.feed})" for spec in ability.inputs)
-        + " -> "
-        + ", ".join(
-            f"{spec.name} {list(spec.shape)} {spec.dtype} in {list(spec.range or ())}" for spec in ability.outputs
-        )
+        f"- `{name}`: {', '.join(map(tensor, ability.inputs))} -> {', '.join(map(tensor, ability.outputs))}"
         for name, ability in card.abilities.items()
     ]
-    scores = [f"| {s.metric} | {s.value:.4g} | {'' if s.std is None else f'{s.std:.2g}'} |" for s in card.scores]
     lines = [
         f"# {card.name}",
         "",
@@ -42,12 +46,61 @@ def model_card(card: Card) -> str:
         "",
         "## Scores",
         "",
-        *(["| metric | value | std |", "|---|---|---|", *scores] if scores else ["None measured yet."]),
+        *(scores(card.scores) if card.scores else ["None measured yet."]),
         "",
     ]
     if "generate" in card.abilities:
         lines += ["The pictures are random draws of a small network: none is chosen by hand, and some are flawed.", ""]
     return "\n".join(lines)
+
+
+def write_card(card: Card, directory: Path) -> None:
+    """card.json and README.md, each whole or not at all."""
+    for name, content in (("README.md", model_card(card).encode()), ("card.json", encode_card(card))):
+        partial = directory / f".{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(directory / name)
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """Such as "`width=32`, `flip=False`"; what is None is left out."""
+    return ", ".join(f"`{key}={value}`" for key, value in values.items() if value is not None)
+
+
+def tensor(spec: Input | Output) -> str:
+    """Such as "latent [batch, 100] float32 (normal)"."""
+    kind = f" ({spec.feed})" if isinstance(spec, Input) else ""
+    values = f" in [{spec.range[0]:g}, {spec.range[1]:g}]" if spec.range else ""
+    return f"{spec.name} [{', '.join(map(str, spec.shape))}] {spec.dtype}{kind}{values}"
+
+
+def scores(found: tuple[Score, ...]) -> list[str]:
+    """A table, and a sentence for each protocol in it."""
+    lines = ["| score | value | floor | noise | blurred | better |", "|---|---|---|---|---|---|"]
+    protocols: dict[str, None] = {}
+    for score in found:
+        protocol = score.protocol
+        spread = "" if score.std is None else f" ± {score.std:.2g}"
+        sides = [protocol.get("floor"), *(protocol.get("ceilings", {}).get(side) for side in CEILINGS)]
+        numbers = ["" if value is None else f"{value:.4g}" for value in sides]
+        cells = [score.metric, f"{score.value:.4g}{spread}", *numbers, protocol.get("better", "")]
+        lines.append(f"| {' | '.join(cells)} |")
+        protocols[sentence(protocol)] = None
+    return [*lines, "", *protocols]
+
+
+def sentence(protocol: Mapping[str, Any]) -> str:
+    """What a score rests on."""
+    real = f"{protocol.get('real_count')} pictures of {protocol.get('data')}, {protocol.get('split')}"
+    versions = ", ".join(f"{name} {number}" for name, number in protocol.get("versions", {}).items())
+    how = f"{protocol.get('preprocessing')}; {versions}."
+    if not protocol.get("generated_count"):
+        return f"On {real}; ± is the standard error. {how}"
+    seeds = ", ".join(map(str, protocol.get("seeds", ())))
+    return (
+        f"Mean ± standard deviation over the sampling seeds {seeds}, {protocol['generated_count']} pictures each, "
+        f"against {real}; floor: training pictures in their place. {how}"
+    )
 
 
 def usage(card: Card) -> list[str]:

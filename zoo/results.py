@@ -1,0 +1,164 @@
+"""Scores shown and kept: the console's table, results/*.csv, the README's table, the cards."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from serving.card import Score, read_card
+from zoo.evaluate import Record, as_json, evaluate
+from zoo.evaluation.scores import CEILINGS
+from zoo.model_card import write_card
+from zoo.pretrained import PACKAGE, SHIPPED, list_models, shipped_directory
+
+__all__ = ["as_json", "evaluate", "evaluate_all", "progress", "show"]
+
+CHECKOUT = PACKAGE.parent
+COLUMNS = (
+    *("model", "metric", "value", "std", "floor", *CEILINGS, "better", "extractor", "data", "split", "seeds"),
+    *("real_count", "generated_count", "preprocessing", "source_sha256", "data_sha256", "versions"),
+)
+BEGIN, END = "<!-- scores: written by zoo evaluate --all -->", "<!-- end of scores -->"
+IN_README = ("frechet_distance", "precision", "recall", "coverage", "smallest_class_share", "copies", "ms_ssim")
+ORDERED_BY = "frechet_distance"
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Callable[[str], None]]:
+    """What says where a long evaluation is: a line that changes on a terminal, nothing elsewhere."""
+    with console.status("starting") as status:
+        yield status.update
+
+
+def show(records: Sequence[Record], console: Console) -> None:
+    """A table for each model, with the protocol below."""
+    for model, found in groupby(records, key=lambda record: record.model):
+        rows = list(found)
+        table = Table("score", "value", "floor", *CEILINGS, "better", title=model)
+        for record in rows:
+            spread = "" if record.std is None else f" ± {record.std:.2g}"
+            sides = [record.floor, *(record.ceilings.get(side) for side in CEILINGS)]
+            table.add_row(record.metric, f"{record.value:.4g}{spread}", *map(number, sides), record.better)
+        console.print(table)
+        for record in {record.preprocessing: record for record in rows}.values():
+            seeds = f", seeds {', '.join(map(str, record.seeds))}" if record.seeds else ""
+            console.print(
+                f"{record.generated_count} generated pictures{seeds}; {record.real_count} real ones of {record.data}, "
+                f"{record.split}; {record.preprocessing}. Floor: training pictures in the place of generated ones.",
+                highlight=False,
+            )
+
+
+def number(value: float | None) -> str:
+    """Four digits, or nothing."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def evaluate_all(tell: Callable[[str], None], root: Path = CHECKOUT) -> list[Record]:
+    """Score every preset that has weights and write results/, the README's table, and the cards.
+
+    Raises:
+        ValueError: this is no checkout.
+    """
+    if not (root / "README.md").is_file() or SHIPPED[0].parent != root:
+        raise ValueError(f"{root} is no checkout: --all writes results/, README.md and the cards there.")
+    records: list[Record] = []
+    for name in list_models(pretrained=True):
+        found = evaluate(name, tell=tell)
+        keep_in_card(name, found)
+        records += found
+    write_tables(records, root / "results")
+    readme = root / "README.md"
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), records), encoding="utf-8")
+    return records
+
+
+def keep_in_card(name: str, records: Sequence[Record]) -> None:
+    """Replace the scores of an exported preset's card."""
+    directory = shipped_directory(name)
+    assert directory is not None  # it has weights
+    scores = tuple(
+        Score(
+            plain.pop("metric"), plain.pop("value"), plain.pop("std"), {k: v for k, v in plain.items() if k != "model"}
+        )
+        for plain in as_json(records)
+    )
+    write_card(msgspec.structs.replace(read_card(directory), scores=scores), directory)
+
+
+def write_tables(records: Sequence[Record], folder: Path) -> None:
+    """One file a data set, <data>.csv: a row a score, ordered by model."""
+    folder.mkdir(exist_ok=True)
+    for data, found in groupby(sorted(records, key=lambda record: record.data), key=lambda record: record.data):
+        with (folder / f"{Path(data).stem}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(row_of(record) for record in found)
+
+
+def row_of(record: Record) -> dict[str, Any]:
+    """One line of a table; seeds and versions as texts."""
+    (plain,) = as_json([record])
+    texts = {"seeds": " ".join(map(str, record.seeds)), "versions": json.dumps(record.versions, sort_keys=True)}
+    return {**plain, **record.ceilings, **texts}
+
+
+def with_table(readme: str, records: Sequence[Record]) -> str:
+    """The README with its table between the two marks made again.
+
+    Raises:
+        ValueError: the marks are not there.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md has no place for the scores: put {BEGIN} and {END} where they belong.")
+    return f"{before}{BEGIN}\n{readme_table(records)}\n{END}{after}"
+
+
+def readme_table(records: Sequence[Record]) -> str:
+    """Markdown: a table for each data set, its models from the best to the worst Frechet distance; then classifiers."""
+    by_model = {
+        model: {record.name: record for record in found}
+        for model, found in groupby(records, key=lambda record: record.model)
+    }
+    generators = {model: found for model, found in by_model.items() if ORDERED_BY in found}
+    blocks = []
+    for data in sorted({found[ORDERED_BY].data for found in generators.values()}):
+        chosen = sorted(
+            (model for model, found in generators.items() if found[ORDERED_BY].data == data),
+            key=lambda model: generators[model][ORDERED_BY].value,
+        )
+        first = generators[chosen[0]]
+        shown = [name for name in IN_README if name in first]
+        titles = [first[name].metric.partition("@")[0] + (")" if "@" in first[name].metric else "") for name in shown]
+        lines = [f"| {data} | {' | '.join(titles)} |", "|---" * (len(shown) + 1) + "|"]
+        lines += [
+            f"| `{model}` | {' | '.join(cell(generators[model].get(name)) for name in shown)} |" for model in chosen
+        ]
+        floors = [number(first[name].floor) for name in shown]
+        lines.append(f"| training pictures (the floor) | {' | '.join(floors)} |")
+        blocks.append("\n".join(lines))
+    judged = [found["accuracy"] for found in by_model.values() if "accuracy" in found]
+    if judged:
+        lines = ["| classifier | accuracy | on |", "|---|---|---|"]
+        lines += [
+            f"| `{one.model}` | {one.value:.2%} | {one.real_count} pictures of {one.data}, {one.split} |"
+            for one in judged
+        ]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def cell(record: Record | None) -> str:
+    """Value and spread."""
+    if record is None:
+        return ""
+    return f"{record.value:.3g}" + ("" if record.std is None else f" ± {record.std:.1g}")
