@@ -5,6 +5,7 @@ a function of (seed, epoch), so the position in the data is the step and nothing
 """
 
 import difflib
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from recipes.pictures import Example, Pictures, Policy, collect, embedded_pictures, pictures_of_files
+from zoo.quiet import start_tensorflow
 
 __all__ = ["Pictures", "batches", "distributed_batches", "load_pictures", "steps_per_epoch"]
 
@@ -199,6 +201,8 @@ def gatherer(images: np.ndarray) -> Callable[[Any], Any]:
 
 
 def _pictures_of_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Pictures:
+    start_tensorflow()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # deprecations inside of TensorFlow Datasets
     import tensorflow_datasets as tfds
 
     try:

@@ -13,6 +13,7 @@ recipe = Recipe(
     preset="dcgan-pictures",
     data="my-pictures.zip",
     steps=10_000,
+    score_every=1_000,
     batch_size=64,
     optimizers={"generator": Adam(2e-4, beta_1=0.5), "discriminator": Adam(2e-4, beta_1=0.5)},  # DCGAN, section 4
 )

@@ -24,17 +24,16 @@ from recipes.data import Pictures
 from recipes.devices import Workers
 from recipes.recipe import Recipe
 from recipes.report import write_report
+from recipes.scorer import Scorer, scorer_of
 from recipes.stability import Watch, probabilities_of, read_log
 from serving.sampler import save_grid
 from zoo.core.model import GenerativeModel
-from zoo.evaluation.distances import nearest_neighbour_distance, sliced_wasserstein_distance
+from zoo.evaluation.distances import nearest_neighbour_distance
 
 SHOWN = 64  # pictures of a sample grid, always the same latents
 SHOWN_SEED = 0
 DIAGNOSED = 256  # pictures of each side when training and held-out pictures are compared
-SCORED = 1000  # held-out pictures that a score compares with as many samples, fewer where there are fewer
 SCORED_SEED = 1  # another than the grid's
-SCORE = "sliced_wasserstein_distance"
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -96,7 +95,10 @@ class RunKeeper(keras.callbacks.Callback):
         self.samples = "generate" in model.abilities()
         self.spread = nearest_neighbour_distance(self.training["image"][:SHOWN])
         self.best = Checkpoints(model, directory / "best", 1)
-        self.score = self.best.facts(self.done).get(SCORE, float("nan"))
+        self.scorer = scorer_of(sides[0], padded=recipe.fit == "pad") if self.samples and recipe.score_every else None
+        self.lowest = float("inf")
+        if self.scorer:
+            self.lowest = self.best.facts(self.done).get(self.scorer.name, self.lowest)
         self.weights_before: dict[str, list[np.ndarray]] = {}
         self.writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
         if self.samples:
@@ -124,10 +126,11 @@ class RunKeeper(keras.callbacks.Callback):
         asked = max(self.workers.gather(self.stop.asked or 0))
         row_due = self.due(self.recipe.log_every)
         if self.workers.chief:
-            if self.samples and self.due(self.recipe.score_every):
-                self.keep_the_best()
+            scores = {}
+            if self.scorer and self.due(self.recipe.score_every):
+                scores = self.keep_the_best(self.scorer)
             if row_due or asked:
-                self.log(logs or {})
+                self.log(logs or {}, scores)
             if self.samples and self.due(self.recipe.sample_every):
                 self.draw(self.model)
             if asked or self.due(self.recipe.checkpoint_every):
@@ -139,13 +142,13 @@ class RunKeeper(keras.callbacks.Callback):
             self.stop.asked = asked
             self.model.stop_training = True
 
-    def keep_the_best(self) -> None:
-        """Score this step's samples against held-out pictures; the best so far is kept beside the last ones."""
-        reference = self.held_out["image"]
-        samples = self.model.sample(len(reference), seed=SCORED_SEED, output_type="float32")
-        self.score = sliced_wasserstein_distance(samples, reference)
-        if self.score < self.best.facts(self.done).get(SCORE, float("inf")):
-            self.best.save(self.done, **{SCORE: self.score})
+    def keep_the_best(self, scorer: Scorer) -> dict[str, float]:
+        """The score of this step's samples, by its name; the best checkpoint so far is kept beside the last ones."""
+        score = scorer.distance(self.model.sample(scorer.count, seed=SCORED_SEED, output_type="float32"))
+        if score < self.lowest:
+            self.lowest = score
+            self.best.save(self.done, **{scorer.name: score})
+        return {scorer.name: score}
 
     def forget_later_rows(self) -> None:
         """Drop the rows of log.csv that a resumed run will write again, and a line that a kill or a full disk cut."""
@@ -156,9 +159,10 @@ class RunKeeper(keras.callbacks.Callback):
             kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= self.done]
             run_directory.write_text(path, "".join([header, *kept]))
 
-    def log(self, logs: Mapping[str, Any]) -> None:
+    def log(self, logs: Mapping[str, Any], scores: Mapping[str, float]) -> None:
         """One row: means since the last row, and how model and samples stand at this step."""
-        row = {name: float(value) for name, value in {**logs, **self.diagnosis()}.items()}
+        unscored = {self.scorer.name: float("nan")} if self.scorer else {}
+        row = {name: float(value) for name, value in {**logs, **self.diagnosis(), **unscored, **scores}.items()}
         self.rows.append({"step": self.done, **row})
         seconds = f"{time.monotonic() - self.began:.1f}"
         self.append({"step": str(self.done), "seconds": seconds, **{name: f"{v:.6g}" for name, v in row.items()}})
@@ -191,8 +195,7 @@ class RunKeeper(keras.callbacks.Callback):
 
     def diagnosis(self) -> dict[str, Any]:
         """Scalars of this step alone."""
-        sides = ({name: values[:DIAGNOSED] for name, values in side.items()} for side in (self.training, self.held_out))
-        found = dict(self.model.diagnose(*sides))
+        found = dict(self.model.diagnose(self.training, self.held_out))
         if self.weights_before:  # a signal may ask for a row that was not due
             found |= update_ratios(self.weights_before, weights_of(self.model))
             self.weights_before = {}
@@ -201,8 +204,6 @@ class RunKeeper(keras.callbacks.Callback):
         if self.samples:
             samples = self.model.sample(SHOWN, seed=SHOWN_SEED, output_type="float32")
             found["diversity"] = nearest_neighbour_distance(samples) / self.spread
-        if self.samples and self.recipe.score_every:
-            found[SCORE] = self.score
         return found
 
     def draw(self, model: GenerativeModel) -> None:
@@ -232,5 +233,5 @@ def norm(arrays: list[np.ndarray]) -> float:
 
 def batch_of(pictures: Pictures) -> dict[str, np.ndarray]:
     """The first pictures of a set as a batch of training data."""
-    batch = {"image": np.asarray(pictures.images[:SCORED], np.float32) / 127.5 - 1.0}
-    return batch if pictures.labels is None else batch | {"label": pictures.labels[:SCORED]}
+    batch = {"image": np.asarray(pictures.images[:DIAGNOSED], np.float32) / 127.5 - 1.0}
+    return batch if pictures.labels is None else batch | {"label": pictures.labels[:DIAGNOSED]}

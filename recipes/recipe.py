@@ -27,7 +27,7 @@ INTERVALS = ("log_every", "sample_every", "checkpoint_every", "score_every")
 # May differ between a run and its resumption: nothing here reaches the weights.
 FREE_TO_CHANGE = frozenset(
     {"steps", "devices", "threads", "run_dir", "resume", "dry_run", "log_every", "sample_every", "checkpoint_every"}
-    | {"keep", "deterministic", "steps_per_execution", "score_every"}
+    | {"keep", "deterministic", "steps_per_execution", "score_every", "export"}
     | {"data"}  # compared by their content's hash instead
 )
 
@@ -80,7 +80,10 @@ class Recipe:
     keep: int = 3
     """Checkpoints kept."""
     score_every: int | None = None
-    """Steps between two scores on held-out pictures; the best one's checkpoint is kept in best/."""
+    """Steps between two scores of 1,000 samples against training pictures; the best one's checkpoint is kept in best/:
+    by the Frechet distance with the data set's classifier where there is one, else by one of the pixels."""
+    export: Literal["last", "best"] = "last"
+    """What is exported: the last step, or the one with the best score."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """What the networks compute in; weights, losses and exports are float32."""
     xla: bool = False
@@ -103,6 +106,8 @@ class Recipe:
         for name in ("devices", "threads", "image_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: choose at least 1.")
+        if self.export == "best" and self.score_every is None:
+            raise ValueError('export="best": it takes scores: choose score_every, such as 1000.')
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed}: choose 0 <= seed < 2**32.")
         odd = [name for name in ("steps", *INTERVALS) if (getattr(self, name) or 0) % self.steps_per_execution]
@@ -132,6 +137,7 @@ class Recipe:
             steps=steps,
             batch_size=min(self.batch_size, SMOKE_BATCH_SIZE),
             steps_per_execution=math.gcd(self.steps_per_execution, steps),  # divides every interval as before
+            score_every=steps if self.score_every else None,
         )
 
     def main(

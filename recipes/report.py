@@ -78,6 +78,12 @@ GROUPS = (
         r"diversity",
         "How far a sample is from its nearest other sample, over the same of training pictures: near 0, all are alike.",
     ),
+    Group(
+        "Distance to training pictures",
+        r"(frechet|sliced_wasserstein)_distance",
+        "Of 1,000 samples; the lowest is kept in best/. It is there to choose by: `zoo evaluate` gives the score.",
+        logarithmic=True,
+    ),
 )
 
 
@@ -242,8 +248,19 @@ def draw(group: Group, series: Mapping[str, np.ndarray], steps: np.ndarray, mark
         axes.patch.set_alpha(0.0)
         for values, colour, dashes in zip(series.values(), SERIES, DASHES, strict=False):
             style = (0.0, dashes) if dashes else "solid"
-            alone = np.isfinite(values).sum() == 1  # a line needs two points
-            axes.plot(steps, values, color=colour, linestyle=style, linewidth=LINE, marker="o" if alone else "")
+            there = np.isfinite(values)
+            sparse = not (there[1:] & there[:-1]).any()  # scores of every so many rows: points, joined over the gaps
+            chosen = there if sparse else slice(None)
+            marker = "o" if sparse else ""
+            axes.plot(
+                steps[chosen],
+                values[chosen],
+                color=colour,
+                linestyle=style,
+                linewidth=LINE,
+                marker=marker,
+                markersize=4,
+            )
         for mark in sorted(set(marks)):
             axes.axvline(mark, color=MARK, linewidth=1.2, linestyle=(0, (2, 2)))
         if group.logarithmic and any((values > 0).any() for values in series.values()):

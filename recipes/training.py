@@ -288,22 +288,34 @@ def diverged(message: str, checkpoint: Path | None) -> str:
 def export_run(
     model: GenerativeModel, recipe: Recipe, preset: Preset, pictures: Pictures, directory: Path, console: Console
 ) -> None:
-    """Write export/: weights, ONNX, SavedModel and card, checked against each other."""
+    """Write export/: weights, ONNX, SavedModel and card, checked against each other.
+
+    With `recipe.export` "best" the model becomes that of the best checkpoint.
+    """
     from zoo.export import export
 
+    chosen = f"the last of {recipe.steps} steps"
+    if recipe.export == "best":
+        best = Checkpoints(model, directory / "best", 1)
+        facts = best.facts(recipe.steps)
+        if facts:
+            best.restore(lambda line: None)
+            ((score, value),) = facts.items()
+            chosen = f"the best of {recipe.steps} steps by {score}, {value:.4g} at one of every {recipe.score_every}"
     data = Data(pictures.name, pictures.split, len(pictures.images), pictures.licence, recipe.data)
-    facts = {
+    about = {
         "name": recipe.preset,
         "steps": int(model.step.numpy()),
         "batch_size": recipe.batch_size,
         "seed": recipe.seed,
         "precision": recipe.precision,
         "fit": recipe.fit,
+        "exported": chosen,
         "optimizers": {
             name: {"class": type(choice).__name__, **dataclasses.asdict(choice)}
             for name, choice in recipe.optimizers.items()
         },
     }
-    export(model, directory / "export", preset=preset, data=data, recipe=facts)
+    export(model, directory / "export", preset=preset, data=data, recipe=about)
     write_report(directory)
     console.print(f"exported: {escape(str(directory / 'export'))}", highlight=False, soft_wrap=True)

@@ -42,10 +42,11 @@ def show(records: Sequence[Record], console: Console) -> None:
     for model, found in groupby(records, key=lambda record: record.model):
         rows = list(found)
         table = Table("score", "value", "floor", *CEILINGS, "better", title=model)
+        table.columns[-1].no_wrap = True
         for record in rows:
             spread = "" if record.std is None else f" ± {record.std:.2g}"
             sides = [record.floor, *(record.ceilings.get(side) for side in CEILINGS)]
-            table.add_row(record.metric, f"{record.value:.4g}{spread}", *map(number, sides), record.better)
+            table.add_row(title(record), f"{record.value:.4g}{spread}", *map(number, sides), record.better)
         console.print(table)
         for record in {record.preprocessing: record for record in rows}.values():
             seeds = f", seeds {', '.join(map(str, record.seeds))}" if record.seeds else ""
@@ -54,6 +55,13 @@ def show(records: Sequence[Record], console: Console) -> None:
                 f"{record.split}; {record.preprocessing}. Floor: training pictures in the place of generated ones.",
                 highlight=False,
             )
+        for extractor in sorted({record.extractor for record in rows if record.extractor}):
+            console.print(f"Features: {extractor}", highlight=False, soft_wrap=True)
+
+
+def title(record: Record) -> str:
+    """The score without its extractor's version, which is named once."""
+    return record.metric.partition("(")[0]
 
 
 def number(value: float | None) -> str:
@@ -138,13 +146,15 @@ def readme_table(records: Sequence[Record]) -> str:
         )
         first = generators[chosen[0]]
         shown = [name for name in IN_README if name in first]
-        titles = [first[name].metric.partition("@")[0] + (")" if "@" in first[name].metric else "") for name in shown]
+        titles = [title(first[name]) for name in shown]
         lines = [f"| {data} | {' | '.join(titles)} |", "|---" * (len(shown) + 1) + "|"]
         lines += [
             f"| `{model}` | {' | '.join(cell(generators[model].get(name)) for name in shown)} |" for model in chosen
         ]
         floors = [number(first[name].floor) for name in shown]
         lines.append(f"| training pictures (the floor) | {' | '.join(floors)} |")
+        version = first[ORDERED_BY].metric.partition("(")[2].rstrip(")")
+        lines += ["", f"Features: `{version}`." if version else "Features: the 2015 Inception's."]
         blocks.append("\n".join(lines))
     judged = [found["accuracy"] for found in by_model.values() if "accuracy" in found]
     if judged:

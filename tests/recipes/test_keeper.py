@@ -16,12 +16,16 @@ from recipes import dcgan_fashion_mnist
 from recipes.checkpoints import Checkpoints
 from recipes.data import load_pictures
 from recipes.devices import choose_strategy
-from recipes.keeper import SCORE, batch_of, update_ratios
+from recipes.keeper import update_ratios
 from recipes.optimizers import SGD, Adam
 from recipes.recipe import Recipe
+from recipes.scorer import Scorer, scorer_of
 from recipes.training import compiled, train
+from serving.card import read_card
+from serving.pipeline import Pipeline
 from zoo.evaluation.distances import nearest_neighbour_distance, sliced_wasserstein_distance
 
+SCORE = "sliced_wasserstein_distance"  # of twins, whose pictures no extractor takes
 TINY = dataclasses.replace(
     dcgan_fashion_mnist.recipe,
     data="embedded",
@@ -78,12 +82,48 @@ def test_score_diversity_and_update_ratio_are_those_of_the_models_that_were_save
     recipe = dataclasses.replace(TINY, optimizers=rates)
     model, row = model_at(scored / "checkpoints", 6, recipe), rows(scored)[-1]
     options = {"image_size": 16, "channels": 1, "fit": "pad"}
-    training, held_out = (batch_of(load_pictures("embedded", split=s, **options))["image"] for s in ("train", "test"))
+    pictures = load_pictures("embedded", split="train", **options)
+    training = pictures.images[:1000].astype(np.float32) / 127.5 - 1.0
     samples = model.sample(1000, seed=1, output_type="float32")
-    assert row[SCORE] == pytest.approx(sliced_wasserstein_distance(samples, held_out[:1000]), rel=1e-4)
+    assert row[SCORE] == pytest.approx(sliced_wasserstein_distance(samples, training), rel=1e-4)
     shown = model.sample(64, seed=0, output_type="float32")
     ratio = nearest_neighbour_distance(shown) / nearest_neighbour_distance(training[:64])
     assert row["diversity"] == pytest.approx(ratio, rel=1e-4)
+
+
+def test_the_best_is_exported_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distances = iter([0.3, 0.1, 0.2])
+    scorer = Scorer(SCORE, SCORE, 8, lambda samples: next(distances))
+    monkeypatch.setattr("recipes.keeper.scorer_of", lambda pictures, padded: scorer)
+    rates = {"generator": Adam(0.02), "discriminator": Adam(0.002)}
+    directory, _ = trained(tmp_path / "run", score_every=2, optimizers=rates, export="best")
+    card = read_card(directory / "export")
+    assert card.recipe["steps"] == 4
+    assert card.recipe["exported"] == f"the best of 6 steps by {SCORE}, 0.1 at one of every 2"
+    recipe = dataclasses.replace(TINY, optimizers=rates)
+    kept, last = (
+        model_at(directory / folder, step, recipe).sample(4) for folder, step in (("best", 4), ("checkpoints", 6))
+    )
+    exported = Pipeline.from_directory(directory / "export").sample(4).astype(int)
+    assert np.abs(exported - kept).max() <= 2  # weights in float16
+    assert np.abs(exported - last).max() > 2
+    with pytest.raises(ValueError, match="choose score_every"):
+        dataclasses.replace(TINY, export="best")
+
+
+def test_a_scorer_sees_what_the_extractor_takes() -> None:
+    """28x28 pictures padded to 32x32: the centre is scored by features; other sizes by pixels."""
+    padded = load_pictures("embedded", split="train", image_size=32, channels=1, fit="pad")
+    plain = load_pictures("embedded", split="train", image_size=28, channels=1)
+    scorers = [scorer_of(padded, padded=True), scorer_of(plain, padded=False)]
+    assert [scorer.name for scorer in scorers] == ["frechet_distance"] * 2
+    assert scorers[0].label.startswith("FCD(cnn-fashion-mnist@")
+    others = [pictures.images[5000:6000].astype(np.float32) / 127.5 - 1.0 for pictures in (padded, plain)]
+    healthy = [scorer.distance(images) for scorer, images in zip(scorers, others, strict=True)]
+    assert healthy[0] == pytest.approx(healthy[1], rel=1e-6)
+    assert scorers[0].distance(-others[0]) > 100 * healthy[0]
+    scaled = load_pictures("embedded", split="train", image_size=32, channels=1, fit="squash")
+    assert scorer_of(scaled, padded=False).name == SCORE
 
 
 def test_an_update_ratio_is_change_over_weights() -> None:
