@@ -96,7 +96,13 @@ def train(out: Path, steps: int, console: Console) -> Path:
 
     every = max(steps // 6, 1)
     chosen = dataclasses.replace(
-        recipe, data="embedded", steps=steps, run_dir=out / "run", log_every=max(steps // 40, 1), sample_every=every
+        recipe,
+        data="embedded",
+        steps=steps,
+        score_every=None,
+        run_dir=out / "run",
+        log_every=max(steps // 40, 1),
+        sample_every=every,
     )
     directory = training.train(chosen, console)
     assert directory is not None  # only a dry run has none
