@@ -158,6 +158,8 @@ def draw(rows: Sequence[Mapping[str, object]], options: Options) -> None:
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
     axes[0].set_yscale("log")
+    for formatted in (axes[0].yaxis.set_major_formatter, axes[0].yaxis.set_minor_formatter):
+        formatted(lambda value, _: f"{value:g}")
     axes[-1].legend(frameon=False)
     figure.savefig(options.figure, dpi=110)
 
