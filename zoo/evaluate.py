@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 import zoo.evaluation
 from recipes.data import load_pictures
 from recipes.pictures import Pictures
-from serving.card import CardError, read_card
+from serving.card import Card, CardError, read_card
 from serving.sampler import draw
 from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, Extractor, features_of
 from zoo.evaluation.paths import lerp, perceptual_path_length, slerp
@@ -37,8 +37,10 @@ PATHS = 2_000  # pairs of a path length
 OTHER_METRICS: dict[str, Metric] = {
     "perceptual_path_length": Metric("paths", "lower", "features: how fast pictures change with the latent", "PPL"),
     "accuracy": Metric("accuracy", "higher", "of a classifier, on held-out pictures"),
-    "classification_accuracy": Metric("judge", "higher", "on real pictures, of a classifier trained on samples"),
-    "augmentation": Metric("judge", "higher", "what samples beside real pictures add to that accuracy"),
+    "classification_accuracy": Metric(
+        "judge", "higher", "on real pictures, of a classifier trained on samples", "classification_accuracy"
+    ),
+    "augmentation": Metric("judge", "higher", "what samples beside real pictures add to that accuracy", "augmentation"),
     "jensen_shannon_divergence": Metric("discriminator", "lower", "a fresh discriminator's bound, nats"),
 }
 ALL_METRICS = {**METRICS, **OTHER_METRICS}
@@ -77,19 +79,12 @@ class Record:
 
 @dataclass
 class Held:
-    """Real pictures to compare with, and those that the model was trained on, cut alike."""
+    """Real pictures to compare with, shuffled, and those that the model was trained on, cut alike."""
 
     real: Pictures
     train: Pictures | None
     crop: int | None
     preprocessing: str
-    left_out: int
-
-    @cached_property
-    def some_training_pictures(self) -> np.ndarray:
-        """At most `KEPT`, chosen by a fixed seed."""
-        assert self.train is not None  # asked for by those who have seen to it
-        return self.train.images[chosen(len(self.train.images), KEPT)]
 
 
 def evaluate(
@@ -117,15 +112,16 @@ def evaluate(
         extractors: presets or exported directories of classifiers; the data set's own when not given.
         inception: path or URL of the 2015 Inception's weights; adds FID, KID and IS.
         inception_sha256: what these must have.
-        metrics: names of `ALL_METRICS`; `DEFAULT_METRICS` when empty.
+        metrics: names of `ALL_METRICS`; when empty, those of `DEFAULT_METRICS` that can be made.
         count: generated pictures a seed.
         seeds: of the sampling.
-        crop: take the centre of this many pixels of generated pictures; known where the card says padding.
+        crop: take the centre of this many pixels of generated pictures, and of real ones that are brought to their
+            size as for training; known where the card says padding.
         tell: is given a line now and then.
 
     Raises:
-        ValueError: real pictures that the model was trained on; sizes, ranges or numbers that do not fit; an unknown
-            metric.
+        ValueError: real pictures that the model was trained on; sizes, ranges or numbers that do not fit; a metric
+            that is unknown or can't be made.
     """
     chosen_metrics = tuple(metrics) or DEFAULT_METRICS
     if unknown := sorted(set(chosen_metrics) - set(ALL_METRICS)):
@@ -133,23 +129,32 @@ def evaluate(
     if count < 2 or not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"count={count}, seeds={seeds}: give at least 2 pictures and different seeds.")
     if (directory := classifier_directory(name)) is not None:
+        if metrics and set(metrics) != {"accuracy"}:
+            raise ValueError(f"metrics={sorted(metrics)}: {name} is a classifier, whose only score is accuracy.")
         return [accuracy(directory, against, split, tell)]
     source = open_source(name)
+    if source.count(count, len(seeds)) < 2:
+        raise ValueError(f"{source.name}: too few pictures for {len(seeds)} seeds: give at least {2 * len(seeds)}.")
     tell(f"{source.name}: real pictures")
     held = load_held(source, against, split, trained_on, crop)
-    judges: list[Extractor | None] = [ClassifierExtractor(find_directory(each)) for each in names(extractors, held)]
-    if inception is not None:
-        from zoo.evaluation.inception import read_inception
+    judges: list[Extractor | None] = []
+    if any(ALL_METRICS[one].title for one in chosen_metrics):
+        judges += [ClassifierExtractor(find_directory(each)) for each in dict.fromkeys(names(extractors, held))]
+        if inception is not None:
+            from zoo.evaluation.inception import read_inception
 
-        judges.append(read_inception(inception, inception_sha256, cache_root() / "inception"))
+            judges.append(read_inception(inception, inception_sha256, cache_root() / "inception"))
+    of_each = [one for one in chosen_metrics if ALL_METRICS[one].title and one not in TRAINED]
     records: list[Record] = []
-    for judge in judges or [None]:
-        new = Evaluation(source, held, judge, count, seeds, tell).records(chosen_metrics)
-        records += [record for record in new if record.metric not in {one.metric for one in records}]
-    if not records:
+    for number, judge in enumerate(judges or [None]):
+        wanted = of_each if number else chosen_metrics  # what needs no features is made once
+        records += Evaluation(source, held, judge, wanted, count, seeds, tell).records()
+    missing = sorted(set(chosen_metrics) - {record.name for record in records})
+    if missing and (metrics or not records):
         raise ValueError(
-            f"none of {', '.join(chosen_metrics)} can be made of {source.name} against {held.real.name}: give "
-            "--extractor or --inception for what needs features, --trained-on for copies."
+            f"{', '.join(missing)} can't be made of {source.name} against {held.real.name}: give --extractor or "
+            "--inception for what needs features, --trained-on and 100 held-out pictures for copies, more pictures "
+            "for a distance at infinity; a path length needs a generator of latents alone, an accuracy a classifier."
         )
     return records
 
@@ -162,24 +167,36 @@ class Evaluation:
         source: Source,
         held: Held,
         extractor: Extractor | None,
+        metrics: Collection[str],
         count: int,
         seeds: tuple[int, ...],
         tell: Callable[[str], None],
     ) -> None:
         self.source, self.held, self.extractor, self.seeds, self.tell = source, held, extractor, seeds, tell
+        self.metrics, self.plain = metrics, [name for name in metrics if name in METRICS]
         self.count = source.count(count, len(seeds))
+        fewest = min([self.count, *(len(side.images) for side in (held.real, held.train) if side)])
+        if extractor and fewest <= extractor.dimension and {"frechet", "frechet_infinity"} & self.groups:
+            raise ValueError(
+                f"{fewest} pictures, and {extractor.name} has {extractor.dimension} features: a Frechet distance needs "
+                "more pictures than features, of generated (--count), real and training ones. Or name other --metrics."
+            )
 
-    def records(self, metrics: Collection[str]) -> list[Record]:
+    @property
+    def groups(self) -> set[str]:
+        """Of the metrics."""
+        return {METRICS[name].group for name in self.plain}
+
+    def records(self) -> list[Record]:
         """A record for each metric that can be made."""
-        plain = [name for name in metrics if name in METRICS]
-        rows = [self.of_seed(number, plain) for number in range(len(self.seeds))] if plain else []
-        anchors = self.anchors(plain) if plain else {}
+        rows = [self.of_seed(number) for number in range(len(self.seeds))] if self.plain else []
+        anchors = self.anchors() if self.plain else {}
         values = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
-        if "perceptual_path_length" in metrics:
+        if "perceptual_path_length" in self.metrics:
             values |= self.path_lengths()
-        if {"classification_accuracy", "augmentation"} & set(metrics):
-            values |= self.accuracies(metrics, anchors)
-        if "jensen_shannon_divergence" in metrics:
+        if {"classification_accuracy", "augmentation"} & set(self.metrics):
+            values |= self.accuracies(anchors)
+        if "jensen_shannon_divergence" in self.metrics:
             values |= self.divergences(anchors)
         return [self.record(name, values[name], anchors) for name in ALL_METRICS if name in values]
 
@@ -210,7 +227,7 @@ class Evaluation:
             versions=versions(),
         )
 
-    def of_seed(self, number: int, metrics: Collection[str]) -> dict[str, float]:
+    def of_seed(self, number: int) -> dict[str, float]:
         """The scores of one seed's pictures."""
         side = Side()
         for pictures in self.source.draw(self.count, self.seeds, number):
@@ -218,18 +235,19 @@ class Evaluation:
             side.update(pictures, *(features_of(self.extractor, pictures) if self.extractor else ()))
             self.tell(f"{self.source.name}: seed {self.seeds[number]}, {side.count} of {self.count} pictures")
         self.tell(f"{self.source.name}: seed {self.seeds[number]}, scores")
-        return compare(side, self.yardstick, metrics)
+        return compare(side, self.yardstick, self.plain)
 
-    def anchors(self, metrics: Collection[str]) -> dict[str, dict[str, float]]:
+    def anchors(self) -> dict[str, dict[str, float]]:
         """What training pictures, noise and blurred training pictures get: side -> score -> value; cached."""
         held = self.held
         if held.train is None:
             return {}
-        key = [held.real.fingerprint, held.train.fingerprint, held.preprocessing, self.version, *sorted(metrics)]
+        data = [held.real.fingerprint, held.train.fingerprint, held.preprocessing]
+        key = [*data, self.version, str(self.count), *sorted(self.plain)]
 
         def make() -> dict[str, dict[str, float]]:
             self.tell("floor and ceilings")
-            floor, yardstick = held.some_training_pictures, self.yardstick
+            floor, yardstick, metrics = self.training_pictures, self.yardstick, self.plain
             noise = np.random.Generator(np.random.Philox(0)).integers(0, 256, floor.shape, np.uint8)
             return {
                 "floor": yardstick.floors(self.side(floor), metrics),
@@ -245,9 +263,18 @@ class Evaluation:
 
     @cached_property
     def yardstick(self) -> Yardstick:
-        """The held-out pictures as the extractor sees them."""
-        train = None if self.held.train is None or not self.extractor else self.features(self.held.train.images)[0]
+        """The held-out pictures as the extractor sees them; the training pictures too where copies are looked for."""
+        train = None
+        if self.held.train and self.extractor and "copies" in self.groups:
+            train = self.features(self.held.train.images)[0]
         return Yardstick(self.side(self.held.real.images), train)
+
+    @property
+    def training_pictures(self) -> np.ndarray:
+        """What the floor is made of: as many as a seed's generated ones, since many scores depend on the count."""
+        assert self.held.train is not None  # asked for by those who have seen to it
+        images = self.held.train.images
+        return images[shuffled(len(images))[: self.count]]
 
     def side(self, pictures: np.ndarray) -> Side:
         """Real pictures, noise, or blurred ones."""
@@ -256,10 +283,7 @@ class Evaluation:
     def features(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features and probabilities of pictures that will be asked for again; cached by their content."""
         assert self.extractor is not None  # asked for where there is one
-        digest = hashlib.sha256(str(pictures.shape).encode())
-        for start in range(0, len(pictures), 1000):
-            digest.update(np.ascontiguousarray(pictures[start : start + 1000]).data)
-        path = cache_path("features", [digest.hexdigest(), self.version], ".npz")
+        path = cache_path("features", [fingerprint(pictures), self.version], ".npz")
         if not path.exists():
             self.tell(f"{self.extractor.name}: features of {len(pictures)} pictures")
             features, probabilities = features_of(self.extractor, pictures)
@@ -270,10 +294,10 @@ class Evaluation:
 
     @property
     def version(self) -> str:
-        """Changes when the extractor or the code of the scores does."""
-        return f"{self.extractor.sha256 if self.extractor else 'pixels'} {code_of_scores()}"
+        """Changes when the extractor, the code of the scores, or a library does."""
+        return " ".join([self.extractor.sha256 if self.extractor else "pixels", code_of_scores(), *versions().values()])
 
-    def accuracies(self, metrics: Collection[str], anchors: dict[str, dict[str, float]]) -> dict[str, list[float]]:
+    def accuracies(self, anchors: dict[str, dict[str, float]]) -> dict[str, list[float]]:
         """Of classifiers trained on each seed's pictures, named by the extractor; the floor is what real ones give."""
         real, train = self.held.real, self.held.train
         if self.extractor is None or train is None or train.labels is None or real.labels is None:
@@ -286,7 +310,7 @@ class Evaluation:
         from zoo.evaluation.judges import classification_accuracy
 
         found = []
-        rows = chosen(len(train.images), KEPT)
+        rows = shuffled(len(train.images))[:KEPT]
         for number, seed in enumerate(self.seeds):
             pictures = self.pictures_of(number)[: len(rows)]
             self.tell(f"{self.source.name}: seed {seed}, training three classifiers")
@@ -301,7 +325,7 @@ class Evaluation:
             "classification_accuracy": [each.on_generated for each in found],
             "augmentation": [each.on_both - each.on_real for each in found],
         }
-        return {name: value for name, value in values.items() if name in metrics}
+        return {name: value for name, value in values.items() if name in self.metrics}
 
     def divergences(self, anchors: dict[str, dict[str, float]]) -> dict[str, list[float]]:
         """A fresh discriminator's bound for each seed; the floor is its bound for training pictures."""
@@ -313,7 +337,7 @@ class Evaluation:
 
         if self.held.train is not None:
             self.tell("floor: training a discriminator")
-            floor = divergence(self.held.some_training_pictures, self.seeds[0])
+            floor = divergence(self.training_pictures, self.seeds[0])
             anchors.setdefault("floor", {})["jensen_shannon_divergence"] = floor
         found = []
         for number, seed in enumerate(self.seeds):
@@ -373,21 +397,18 @@ def load_held(source: Source, against: str | None, split: str, trained_on: str |
     if height != width:
         raise ValueError(f"pictures of {height} x {width} pixels: only square ones can be compared.")
     fit = card.recipe.get("fit", "crop") if card else "crop"
-    load = partial(load_pictures, channels=channels)
-    if crop is None and fit == "pad":  # a data set of pictures of one size, with padding around them
-        real = load(against, split=split, image_size=None)
-        crop = min(real.images.shape[1], height)
-    else:
-        crop = crop or height
+    if crop is None:
+        crop = min(unpadded(card, channels), height) if card and fit == "pad" else height
     if not 1 <= crop <= height:
         raise ValueError(f"crop={crop}: choose from 1 to {height}, the side of the pictures.")
-    load = partial(load, image_size=crop, fit=fit)
-    real = load(against, split=split)
-    train = None
+    # As for training, then cut as generated ones are; with no card, what is left of those is all that is known.
+    side = height if card else crop
+    load = partial(load_pictures, image_size=side, channels=channels, fit=fit)
+    real, train = cut(load(against, split=split), crop), None
     if card:
-        train = load(card.data.source, split=card.data.split)
+        train = cut(load(card.data.source, split=card.data.split), crop)
     elif trained_on:
-        train = load(trained_on, split="train")
+        train = cut(load(trained_on, split="train"), crop)
     left_out = np.zeros(len(real.images), bool)
     if train is not None:
         known = set(hashes(train.images))
@@ -397,20 +418,35 @@ def load_held(source: Source, against: str | None, split: str, trained_on: str |
                 f"{left_out.sum()} of {len(left_out)} pictures of {real.name}, {real.split}, are among those that "
                 f"{source.name} was trained on ({train.name}, {train.split}): give pictures that were held out."
             )
-    kept = ~left_out
-    real = replace(
-        real, images=real.images[kept], labels=None if real.labels is None else np.asarray(real.labels)[kept]
-    )
-    cut = "" if crop == height else f", the centre {crop} x {crop} of {height} x {height}"
-    fitted = "as they are" if fit == "pad" else f"{fit} to {crop} x {crop}, Lanczos"
-    shared = f", {left_out.sum()} left out that training has too" if left_out.any() else ""
-    return Held(
-        real,
-        train,
-        crop if cut else None,
-        f"8 bits a channel{cut}; real ones {fitted}{shared}",
-        int(left_out.sum()),
-    )
+    rows = np.flatnonzero(~left_out)
+    digest = fingerprint(real.images if len(rows) == len(real.images) else real.images[rows])
+    rows = rows[shuffled(len(rows))]  # where only the first ones are looked at, all classes must be among them
+    labels = None if real.labels is None else real.labels[rows]
+    real = replace(real, images=real.images[rows], labels=labels, fingerprint=digest)
+    whose = "" if crop == height else f"; the centre {crop} x {crop} of {'both' if card else 'generated ones'}"
+    shared = f"; {left_out.sum()} left out that training has too" if left_out.any() else ""
+    preprocessing = f"8 bits a channel; real ones {fit} to {side} x {side}, Lanczos{whose}{shared}"
+    return Held(real, train, crop if whose else None, preprocessing)
+
+
+def unpadded(card: Card, channels: int) -> int:
+    """The side of the centre that a model's pictures have no padding in: the larger one of its training pictures.
+
+    Raises:
+        ValueError: they are of several sizes.
+    """
+    try:
+        native = load_pictures(card.data.source, split=card.data.split, image_size=None, channels=channels)
+    except ValueError as error:
+        raise ValueError(
+            f"{card.name} was trained on padded pictures; say with --crop how much of them to compare: {error}"
+        ) from error
+    return max(native.images.shape[1:3])
+
+
+def cut(pictures: Pictures, crop: int) -> Pictures:
+    """The centres of square pictures."""
+    return replace(pictures, images=cropped(pictures.images, crop))
 
 
 def names(extractors: Sequence[str], held: Held) -> Sequence[str]:
@@ -424,6 +460,14 @@ def names(extractors: Sequence[str], held: Held) -> Sequence[str]:
 def hashes(pictures: np.ndarray) -> Iterator[bytes]:
     """One a picture, over its bytes."""
     return (hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest() for picture in pictures)
+
+
+def fingerprint(pictures: np.ndarray) -> str:
+    """sha256 over shape and bytes, as that of `Pictures` is."""
+    digest = hashlib.sha256(str(pictures.shape).encode())
+    for start in range(0, len(pictures), 1000):
+        digest.update(np.ascontiguousarray(pictures[start : start + 1000]).data)
+    return digest.hexdigest()
 
 
 def cropped(pictures: np.ndarray, crop: int | None) -> np.ndarray:
@@ -441,9 +485,9 @@ def blurred(pictures: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(image.filter(blur)) for image in images]).reshape(pictures.shape)
 
 
-def chosen(rows: int, count: int) -> np.ndarray:
-    """The sorted numbers of `count` rows, or of all, the same whenever asked."""
-    return np.sort(np.random.Generator(np.random.Philox(0)).permutation(rows)[:count])
+def shuffled(rows: int) -> np.ndarray:
+    """The numbers of the rows in an order that has nothing to do with classes, the same whenever asked."""
+    return np.random.Generator(np.random.Philox(0)).permutation(rows)
 
 
 # Classifiers
@@ -462,11 +506,17 @@ def accuracy(directory: Path, against: str | None, split: str, tell: Callable[[s
     """The share of held-out pictures whose class an exported classifier names; std is that of the share itself."""
     extractor, card = ClassifierExtractor(directory), read_card(directory)
     height, _, channels = extractor.image.row
-    load = partial(load_pictures, image_size=height, channels=channels, fit=card.recipe.get("fit", "crop"))
+    fit, classes = card.recipe.get("fit", "crop"), card.model["arguments"].get("classes", ())
+    load = partial(load_pictures, image_size=height, channels=channels, fit=fit)
     tell(f"{card.name}: pictures")
     real, train = load(against or card.data.source, split=split), load(card.data.source, split=card.data.split)
     if real.labels is None:
         raise ValueError(f"{real.name}, {real.split}, has no labels: an accuracy needs them.")
+    if list(real.class_names) != list(classes):
+        raise ValueError(
+            f"{real.name} has the classes {', '.join(real.class_names)}, and {card.name} names {', '.join(classes)}: "
+            "give pictures of the same classes, in the same order."
+        )
     known = set(hashes(train.images))
     shared = np.array([value in known for value in hashes(real.images)])
     if shared.mean() > SHARED_AT_MOST:
@@ -492,7 +542,7 @@ def accuracy(directory: Path, against: str | None, split: str, tell: Callable[[s
         seeds=(),
         real_count=len(right),
         generated_count=0,
-        preprocessing="8 bits a channel",
+        preprocessing=f"8 bits a channel; {fit} to {height} x {height}, Lanczos",
         source_sha256=extractor.sha256,
         data_sha256=real.fingerprint,
         versions=versions(),
@@ -515,6 +565,7 @@ def versions() -> dict[str, str]:
         "generative-zoo": version("generative-zoo"),
         "numpy": np.__version__,
         "onnxruntime": onnxruntime.__version__,
+        "pillow": version("pillow"),
     }
 
 
@@ -524,9 +575,9 @@ def as_json(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def code_of_scores() -> str:
-    """A hash of `zoo/evaluation/`, so that no cached number outlives the code that made it."""
-    folder = Path(zoo.evaluation.__file__).parent
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
+    """A hash of this file and `zoo/evaluation/`, so that no cached number outlives the code that made it."""
+    files = [Path(__file__), *sorted(Path(zoo.evaluation.__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def cache_path(kind: str, key: Sequence[str], suffix: str) -> Path:

@@ -53,12 +53,17 @@ class Source:
     def draw(self, count: int, seeds: tuple[int, ...], number: int) -> Iterator[np.ndarray]:
         """The pictures of seeds[number], uint8, some at a time; of a folder, every len(seeds)-th one from `number` on.
 
+        A folder is shuffled first, always alike: its order is often that of its classes.
+
         Raises:
             ValueError: a generator's values are out of range or NaN.
         """
         if self.pictures is not None:
-            chosen = self.pictures[number :: len(seeds)][:count]
-            yield from (chosen[start : start + BATCH_SIZE] for start in range(0, len(chosen), BATCH_SIZE))
+            order = np.random.Generator(np.random.Philox(0)).permutation(len(self.pictures))
+            chosen = order[number :: len(seeds)][:count]
+            yield from (
+                self.pictures[chosen[start : start + BATCH_SIZE]] for start in range(0, len(chosen), BATCH_SIZE)
+            )
             return
         assert self.sampler is not None  # a source is one of the two
         for start in range(0, count, BATCH_SIZE):
@@ -126,7 +131,9 @@ def bare(
     """A graph without a card."""
     pictures = [spec for spec in outputs if len(spec.shape) == 4 and spec.shape[3] in (1, 3)]
     wrong = [
-        spec for spec in inputs if spec.dtype != "float32" or any(isinstance(size, str) for size in spec.shape[1:])
+        spec
+        for spec in inputs
+        if spec.dtype != "float32" or [isinstance(size, str) for size in spec.shape] != [True, *[False] * len(spec.row)]
     ]
     if not pictures or wrong or not inputs:
         shown = ", ".join(f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in (*inputs, *outputs))
@@ -137,7 +144,7 @@ def bare(
     image = pictures[0]
     ability = Ability(
         tuple(Input(spec.name, "float32", ("batch", *spec.shape[1:]), "normal") for spec in inputs),
-        (Output(image.name, image.dtype, ("batch", *image.shape[1:]), "image", IMAGE_RANGE, "NHWC"),),
+        (Output(image.name, image.dtype, ("batch", "height", "width", image.shape[3]), "image", IMAGE_RANGE, "NHWC"),),
     )
     return generator(name, sha256, Sampler(ability, run, batch_size=BATCH_SIZE))
 

@@ -190,6 +190,9 @@ def test_fashion_mnist_from_tfds_holds_the_embedded_sample() -> None:
     embedded = [load_pictures("embedded", split=s, image_size=32, channels=1, fit="pad") for s in ("train", "test")]
     assert prepared.class_names == embedded[0].class_names
 
+    everything = load_pictures("fashion_mnist", split="all", image_size=28, channels=1)
+    assert (len(everything.images), everything.split) == (70_000, "all")
+
     def bag(images: np.ndarray) -> list[bytes]:
         return sorted(image.tobytes() for image in images)  # TFDS stores them in an order of its own
 

@@ -191,6 +191,42 @@ def test_unknown_split_lists_the_known_ones(layout: str) -> None:
         load_pictures(layout, split="dev", image_size=None, channels=1)
 
 
+def test_all_is_every_split_in_turn_with_one_numbering_of_classes(layout: str) -> None:
+    everything = load_pictures(layout, split="all", image_size=None, channels=1)
+    np.testing.assert_array_equal(np.sort(everything.images[:, 0, 0, 0]), [1, 2, 3, 4, 5, 6])
+    assert everything.labels is not None
+    labels = dict(zip(everything.images[:, 0, 0, 0].tolist(), everything.labels.tolist(), strict=True))
+    assert labels == {1: 0, 2: 0, 3: 1, 4: 1, 5: 2, 6: 0}
+    assert (everything.split, everything.class_names, everything.ignored) == ("all", ("cat", "dog", "emu"), 4)
+
+
+def test_all_of_a_set_without_split_folders_is_train_and_test(tmp_path: Path) -> None:
+    folder = write(tmp_path / "plain", {f"{value}.png": grey(value) for value in range(30)})
+    parts = {
+        split: load_pictures(str(folder), split=split, image_size=None, channels=1).images[:, 0, 0, 0].tolist()
+        for split in ("train", "test", "all")
+    }
+    assert sorted(parts["all"]) == sorted(parts["train"] + parts["test"]) == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"),
+    [("1", 1), ("L", 1), ("LA", 1), ("I;16", 1), ("P", 3), ("RGB", 3), ("RGBA", 3)],
+)
+def test_native_channels_are_those_of_the_first_picture(mode: str, channels: int, tmp_path: Path) -> None:
+    other = grey(1) if channels == 3 else encoded(Image.new("RGB", (4, 4)), "PNG")
+    files = {"README.txt": b"", "b.png": encoded(Image.new(mode, (4, 4)), "PNG"), "z.png": other}
+    for source in (write(tmp_path / "folder", files), zipped(tmp_path / "set.zip", files)):
+        assert module.native_channels(source) == channels
+
+
+def test_native_channels_of_nothing_or_of_what_is_broken(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no pictures: looked at 1 files"):
+        module.native_channels(write(tmp_path / "none", {"README.txt": b"hello"}))
+    with pytest.raises(ValueError, match=r"broken: a\.png can't be read"):
+        module.native_channels(write(tmp_path / "broken", {"a.png": b"no picture"}))
+
+
 def test_unpaired_domains_are_splits_without_classes(tmp_path: Path) -> None:
     files = {f"{split}/{i}.png": grey(i) for i, split in enumerate(("trainA", "trainB", "testA", "testB"))}
     domain = load_pictures(str(write(tmp_path, files)), split="trainB", image_size=None, channels=1)
@@ -345,16 +381,21 @@ def test_a_failed_decoding_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_embedded_sample_is_the_ten_thousand_test_pictures() -> None:
-    train, test = (load_pictures("embedded", split=split, image_size=None, channels=1) for split in ("train", "test"))
+    train, test, everything = (
+        load_pictures("embedded", split=split, image_size=None, channels=1) for split in ("train", "test", "all")
+    )
     assert train.images.shape == (9000, 28, 28, 1)
+    np.testing.assert_array_equal(everything.images, np.concatenate([train.images, test.images]))
+    assert everything.labels is not None
     assert test.images.shape == (1000, 28, 28, 1)
     assert train.labels is not None
     assert test.labels is not None
     np.testing.assert_array_equal(np.bincount(np.concatenate([train.labels, test.labels])), np.full(10, 1000))
+    np.testing.assert_array_equal(everything.labels, np.concatenate([train.labels, test.labels]))
     assert train.class_names[train.labels[0]] == "Ankle boot"  # as published: the first test label is 9
     assert (train.name, train.licence) == ("fashion_mnist_t10k", "MIT")
 
 
 def test_embedded_sample_has_no_other_split() -> None:
-    with pytest.raises(ValueError, match=r"split='validation': the embedded sample has \['test', 'train'\]"):
+    with pytest.raises(ValueError, match=r"split='validation': the embedded sample has \['all', 'test', 'train'\]"):
         load_pictures("embedded", split="validation", image_size=32, channels=1, fit="pad")

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from serving.pipeline import Pipeline
-from serving.session import InputError
 from zoo.evaluation.checks import pictures_in_range
 
 BATCH_SIZE = 250
@@ -76,23 +75,19 @@ class ClassifierExtractor:
         """See `Extractor`.
 
         Raises:
-            ValueError: pictures of another size than the classifier's; values out of range; NaN.
+            ValueError: no pictures, or of another size than the classifier's; values out of range; NaN.
         """
-        pictures_in_range(pictures, smallest=1, least=0)
+        pictures_in_range(pictures, smallest=1)
         if pictures.shape[1:] != self.image.row:
             raise ValueError(
                 f"pictures of {shown(pictures.shape[1:])} and an extractor, {self.name}, of {shown(self.image.row)}: "
                 "cut padding off (--crop), or name another extractor."
             )
-        found = [np.empty((0, self.dimension), np.float32)], [np.empty((0, self.classes), np.float32)]
-        for start in range(0, len(pictures), BATCH_SIZE):
-            try:
-                outputs = self.pipeline.run({self.image.name: pictures[start : start + BATCH_SIZE].astype(np.float32)})
-            except InputError as error:
-                raise ValueError(str(error)) from error
-            found[0].append(outputs["features"])
-            found[1].append(softmax(outputs["logits"]))
-        return np.concatenate(found[0]), np.concatenate(found[1])
+        runs = [self.pipeline.run({self.image.name: part.astype(np.float32)}) for part in chunks(pictures, BATCH_SIZE)]
+        return (
+            np.concatenate([outputs["features"] for outputs in runs]),
+            softmax(np.concatenate([outputs["logits"] for outputs in runs])),
+        )
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -114,7 +109,7 @@ def scaled(pictures: np.ndarray) -> np.ndarray:
 
 
 def features_of(extractor: Extractor, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features and probabilities of uint8 pictures of any number, as `Extractor` gives them."""
+    """Features and probabilities of uint8 pictures, at least one, as `Extractor` gives them."""
     parts = [extractor(scaled(part)) for part in chunks(pictures, 1000)] or [extractor(scaled(pictures))]
     return np.concatenate([features for features, _ in parts]), np.concatenate([p for _, p in parts])
 

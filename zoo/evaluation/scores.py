@@ -117,13 +117,15 @@ class Yardstick:
     def floors(self, train: Side, metrics: Collection[str]) -> dict[str, float]:
         """What real pictures get: training pictures in the place of generated ones.
 
-        Training pictures are copies of themselves: there, every second held-out picture is held against the others.
+        Training pictures are copies of themselves: there, every second held-out picture is held against the others;
+        of fewer than 200, nothing is said.
         """
         values = compare(train, self, metrics)
-        if self.to_train is not None and len(self.to_train) >= 2 / COPY_QUANTILE:
+        copied = {name for name in ("copies", "copy_distance") if values.pop(name, None) is not None}
+        if copied and self.to_train is not None and len(self.to_train) >= 2 / COPY_QUANTILE:
             found = copy_check(self.to_train[::2], self.to_train[1::2])
             real = {"copies": found.share, "copy_distance": found.ratio}
-            values |= {name: value for name, value in real.items() if name in values}
+            values |= {name: real[name] for name in copied}
         return values
 
 
