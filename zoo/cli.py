@@ -191,7 +191,7 @@ def evaluate(
         raise ValueError("zoo evaluate NAME, or zoo evaluate --all: give one of the two.")
     with results.progress(console) as tell:
         records = (
-            results.evaluate_all(tell)
+            results.evaluate_all(tell, console.print)
             if all
             else results.evaluate(
                 name,

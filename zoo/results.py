@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from serving.card import Score, read_card
+from serving.card import Card, Score, read_card
 from zoo.evaluate import Record, as_json, evaluate
 from zoo.evaluation.scores import CEILINGS
 from zoo.model_card import write_card
@@ -69,19 +69,28 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def evaluate_all(tell: Callable[[str], None], root: Path = CHECKOUT) -> list[Record]:
-    """Score every preset that has weights and write results/, the README's table, and the cards.
+def evaluate_all(
+    tell: Callable[[str], None], say: Callable[[str], None] = print, root: Path = CHECKOUT
+) -> list[Record]:
+    """Score every preset that has weights and write its card, then results/ and the README's table from the cards.
+
+    Args:
+        tell: is given a line now and then.
+        say: is told of each preset whose data are not on this machine; its card stays as it was.
+        root: of the checkout.
 
     Raises:
         ValueError: this is no checkout.
     """
     if not (root / "README.md").is_file() or SHIPPED[0].parent != root:
         raise ValueError(f"{root} is no checkout: --all writes results/, README.md and the cards there.")
-    records: list[Record] = []
-    for name in list_models(pretrained=True):
-        found = evaluate(name, tell=tell)
-        keep_in_card(name, found)
-        records += found
+    names = list_models(pretrained=True)
+    for name in names:
+        try:
+            keep_in_card(name, evaluate(name, tell=tell))
+        except (OSError, RuntimeError) as error:
+            say(f"{name} is not scored again: {error}")
+    records = [record for name in names for record in records_of(read_card(card_directory(name)))]
     write_tables(records, root / "results")
     readme = root / "README.md"
     readme.write_text(with_table(readme.read_text(encoding="utf-8"), records), encoding="utf-8")
@@ -90,15 +99,35 @@ def evaluate_all(tell: Callable[[str], None], root: Path = CHECKOUT) -> list[Rec
 
 def keep_in_card(name: str, records: Sequence[Record]) -> None:
     """Replace the scores of an exported preset's card."""
-    directory = shipped_directory(name)
-    assert directory is not None  # it has weights
-    scores = tuple(
-        Score(
-            plain.pop("metric"), plain.pop("value"), plain.pop("std"), {k: v for k, v in plain.items() if k != "model"}
-        )
-        for plain in as_json(records)
-    )
+    directory = card_directory(name)
+    scores = tuple(score_of(record) for record in records)
     write_card(msgspec.structs.replace(read_card(directory), scores=scores), directory)
+
+
+def score_of(record: Record) -> Score:
+    """A record as a card keeps it: whose it is, the card says."""
+    (plain,) = as_json([record])
+    value, spread = plain.pop("value"), plain.pop("std")
+    del plain["model"]
+    return Score(plain.pop("metric"), value, spread, plain)
+
+
+def records_of(card: Card) -> list[Record]:
+    """The scores of a card as they were made."""
+    return [
+        msgspec.convert(
+            {**score.protocol, "metric": score.metric, "value": score.value, "std": score.std, "model": card.name},
+            Record,
+        )
+        for score in card.scores
+    ]
+
+
+def card_directory(name: str) -> Path:
+    """Of a preset that has weights."""
+    directory = shipped_directory(name)
+    assert directory is not None  # it is among those that `list_models` gives
+    return directory
 
 
 def write_tables(records: Sequence[Record], folder: Path) -> None:

@@ -153,14 +153,30 @@ def test_all_scores_every_shipped_preset_and_writes_them_down(
         return [record(name, "frechet_distance", 0.5)]
 
     monkeypatch.setattr(results, "evaluate", evaluate)
-    records = results.evaluate_all(lambda message: None, checkout)
+    records = results.evaluate_all(lambda message: None, root=checkout)
     assert asked == [NAME]
     assert [one.value for one in records] == [0.5]
     assert (checkout / "results" / "fashion_mnist.csv").is_file()
     assert f"| `{NAME}` | 0.5 ± 0.05 |" in (checkout / "README.md").read_text(encoding="utf-8")
     assert len(read_card(exported).scores) == 1
     with pytest.raises(ValueError, match="is no checkout"):
-        results.evaluate_all(lambda message: None, checkout / "exported")
+        results.evaluate_all(lambda message: None, root=checkout / "exported")
+
+
+def test_a_preset_whose_data_are_not_here_keeps_its_scores(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = exported.parents[1]
+    (checkout / "README.md").write_text(README, encoding="utf-8")
+    kept = [record(NAME, "frechet_distance", 0.5), record(NAME, "ms_ssim", 0.25)]
+    results.keep_in_card(NAME, kept)
+
+    def evaluate(name: str, tell: object) -> list[Record]:
+        raise FileNotFoundError("signs.zip: no such folder or zip of pictures")
+
+    monkeypatch.setattr(results, "evaluate", evaluate)
+    said: list[str] = []
+    assert results.evaluate_all(lambda message: None, said.append, checkout) == kept
+    assert said == [f"{NAME} is not scored again: signs.zip: no such folder or zip of pictures"]
+    assert f"| `{NAME}` | 0.5 ± 0.05 | 0.25 ± 0.05 |" in (checkout / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_command_prints_a_table_or_json(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,16 +33,6 @@ def non_saturating_generator_loss(fake_logits: Tensor) -> Tensor:
     return per_row(ops.softplus(-fake_logits))
 
 
-def least_squares_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """1/2 (D(x) - 1)^2 + 1/2 D(G(z))^2, D the bare logit  (LSGAN, arXiv:1611.04076, eq. 9)."""
-    return 0.5 * per_row(ops.square(real_logits - 1.0)) + 0.5 * per_row(ops.square(fake_logits))
-
-
-def least_squares_generator_loss(fake_logits: Tensor) -> Tensor:
-    """1/2 (D(G(z)) - 1)^2, D the bare logit  (LSGAN, eq. 9)."""
-    return 0.5 * per_row(ops.square(fake_logits - 1.0))
-
-
 def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """max(0, 1 - D(x)) + max(0, 1 + D(G(z))), D the bare logit  (SN-GAN, arXiv:1802.05957, eq. 16)."""
     return per_row(ops.relu(1.0 - real_logits)) + per_row(ops.relu(1.0 + fake_logits))
@@ -119,10 +109,36 @@ class AdversarialLoss(NamedTuple):
         return 0.5 * right
 
 
+def least_squares(fake: float = 0.0, real: float = 1.0, wanted: float = 1.0) -> AdversarialLoss:
+    """LSGAN's pair (arXiv:1611.04076, eq. 2), D the bare logit; by default the 0-1 coding of eq. 9.
+
+    D: 1/2 (D(x) - b)^2 + 1/2 (D(G(z)) - a)^2. G: 1/2 (D(G(z)) - c)^2. With b - c = 1 and b - a = 2, such as -1, 1, 0,
+    G descends Pearson's chi^2 divergence (section 3.2.1).
+
+    Args:
+        fake: a, what D is to answer for G(z).
+        real: b, what D is to answer for pictures; not a.
+        wanted: c, what G wants D to answer.
+
+    Raises:
+        ValueError: a = b.
+    """
+    if fake == real:
+        raise ValueError(f"codes a = b = {fake}: D must answer pictures and samples differently.")
+
+    def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return 0.5 * per_row(ops.square(real_logits - real)) + 0.5 * per_row(ops.square(fake_logits - fake))
+
+    def generator_loss(fake_logits: Tensor) -> Tensor:
+        return 0.5 * per_row(ops.square(fake_logits - wanted))
+
+    return AdversarialLoss(discriminator_loss, generator_loss, bare, (fake + real) / 2)
+
+
 ADVERSARIAL_LOSSES = {
     "minimax": AdversarialLoss(minimax_discriminator_loss, minimax_generator_loss, probability, 0.0),
     "non_saturating": AdversarialLoss(minimax_discriminator_loss, non_saturating_generator_loss, probability, 0.0),
-    "least_squares": AdversarialLoss(least_squares_discriminator_loss, least_squares_generator_loss, bare, 0.5),
+    "least_squares": least_squares(),
     "hinge": AdversarialLoss(hinge_discriminator_loss, wasserstein_generator_loss, bare, 0.0),
     "wasserstein": AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss, bare, None),
 }

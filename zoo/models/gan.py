@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from serving.card import Feed
-from zoo.core.losses import ADVERSARIAL_LOSSES, choose, per_row
+from zoo.core.losses import ADVERSARIAL_LOSSES, choose, least_squares, per_row
 from zoo.core.model import Ability, GenerativeModel, images_of
 from zoo.core.noise import Draws
 from zoo.core.step import Held, Rows
@@ -17,6 +17,7 @@ from zoo.networks import convolutional, mlp
 Tensor = Any
 
 ARCHITECTURES = {"dcgan": convolutional, "mlp": mlp}
+LSGAN_CODES = (0.0, 1.0, 1.0)
 PRIORS = {"normal": Draws.normal, "uniform": lambda draws, size: draws.uniform(size, low=-1.0, high=1.0)}
 
 
@@ -31,6 +32,7 @@ class GAN(GenerativeModel):
         width: width of both networks; None for the architecture's own.
         discriminator_width: of the discriminator, where it differs.
         loss: a pair of `ADVERSARIAL_LOSSES`.
+        codes: a, b, c of least squares: what D is to answer for G(z), for pictures, and what G wants it to answer.
         discriminator_steps: k, updates of D before one of G, each with pictures and latents of its own.
         schedule: "alternating" is Algorithm 1, with fresh latents for G's update; "shared" lets G's update reuse the
             last fakes, scored again by the updated D, and saves a forward pass; "simultaneous" takes both gradients
@@ -47,6 +49,7 @@ class GAN(GenerativeModel):
         width: int | None = None,
         discriminator_width: int | None = None,
         loss: str = "non_saturating",
+        codes: Sequence[float] = LSGAN_CODES,
         discriminator_steps: int = 1,
         schedule: str = "shared",
         prior: Literal["normal", "uniform"] = "normal",
@@ -55,6 +58,10 @@ class GAN(GenerativeModel):
         super().__init__()
         build = choose("architecture", architecture, ARCHITECTURES)
         self.game = choose("loss", loss, ADVERSARIAL_LOSSES)
+        if tuple(codes) != LSGAN_CODES:
+            if loss != "least_squares" or len(codes) != 3:
+                raise ValueError(f"codes={tuple(codes)}, loss={loss!r}: least_squares takes three, a, b, c.")
+            self.game = least_squares(*codes)
         choose("schedule", schedule, SCHEDULES)
         choose("prior", prior, PRIORS)
         if discriminator_steps < 1:

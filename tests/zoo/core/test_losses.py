@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zoo.core.losses import ADVERSARIAL_LOSSES, choose, commitment_loss, per_row
+from zoo.core.losses import ADVERSARIAL_LOSSES, choose, commitment_loss, least_squares, per_row
 from zoo.core.step import input_gradient
 
 LOG_2, LOG_3, LOG_4 = np.log([2.0, 3.0, 4.0])
@@ -54,6 +54,35 @@ def test_a_map_of_logits_is_averaged_within_its_row(name):
     game = ADVERSARIAL_LOSSES[name]
     for rows, golden in ((game.discriminator(*patches), discriminator), (game.generator(patches[1]), generator)):
         np.testing.assert_allclose(rows, [np.mean(golden), golden[1]], rtol=1e-6, atol=1e-7)
+
+
+def test_codes_of_least_squares_by_hand():
+    game = least_squares(-1.0, 2.0, 0.5)
+    # D: 1/2 (3 - 2)^2 + 1/2 (-2 + 1)^2 = 1;  1/2 (-2.5)^2 + 1/2 (1.5)^2 = 4.25.   G: 1/2 (-2.5)^2; 0.
+    np.testing.assert_allclose(game.discriminator(column(REAL_BARE), column(FAKE_BARE)), [1.0, 4.25], rtol=1e-6)
+    np.testing.assert_allclose(game.generator(column(FAKE_BARE)), [3.125, 0.0], rtol=1e-6)
+    assert game.threshold == 0.5
+    with pytest.raises(ValueError, match=r"a = b = 1.0"):
+        least_squares(1.0, 1.0)
+
+
+def test_against_the_best_discriminator_least_squares_is_pearsons_divergence():
+    """Eq. 5 and 6: D* = (b p + a q) / (p + q); with a, b, c = -1, 1, 0, twice the loss is chi^2 of p + q and 2 q."""
+    random = np.random.default_rng(0)
+    p, q = random.dirichlet(np.ones(6), 2)
+    best = (p - q) / (p + q)
+    game = least_squares(-1.0, 1.0, 0.0)
+
+    def loss(answers):  # for every outcome, weighed by how likely it is real and fake
+        zero = column(np.zeros(6))
+        real = game.discriminator(column(answers), zero) - game.discriminator(column(np.ones(6)), zero)
+        fake = game.discriminator(column(np.ones(6)), column(answers))
+        return float(np.sum(p * np.asarray(real) + q * np.asarray(fake)))
+
+    for _ in range(5):
+        assert loss(best) < loss(best + random.normal(0, 0.1, 6))
+    both = np.asarray(game.generator(column(best))) * (p + q)  # C(G) has the term of the pictures as well
+    assert 2 * both.sum() == pytest.approx(np.sum((2 * q - (p + q)) ** 2 / (p + q)), rel=1e-5)
 
 
 def test_minimax_is_the_value_function_of_equation_1():

@@ -209,11 +209,23 @@ def test_the_width_is_the_architectures_own_unless_given():
     own = GAN((8, 8, 1), latent_dim=4, architecture="mlp", average_decay=None)
     assert own.generator.get_layer("hidden_1").units == 1200
     assert GAN(**TINY, architecture="mlp").discriminator.get_layer("maxout_1").units == 2
+    wider = GAN(**TINY, architecture="mlp", discriminator_width=3)
+    assert (wider.generator.get_layer("hidden_1").units, wider.discriminator.get_layer("maxout_1").units) == (2, 3)
+
+
+def test_least_squares_takes_its_codes():
+    model = GAN(**TINY, loss="least_squares", codes=(-1.0, 1.0, 0.0))
+    images = np.random.default_rng(0).uniform(-1, 1, (3, *TINY["image_shape"])).astype(np.float32)
+    logits = np.asarray(model.discriminator(images, training=True))
+    rows, _ = model.discriminator_loss(images, images)
+    np.testing.assert_allclose(rows, 0.5 * ((logits - 1) ** 2 + (logits + 1) ** 2)[:, 0], rtol=1e-4)
+    np.testing.assert_allclose(model.generator_loss(images), 0.5 * logits[:, 0] ** 2, rtol=1e-4)
 
 
 BAD_ARGUMENTS = {
     "architecture": ("vgg", r"architecture='vgg': choose from \['dcgan', 'mlp'\]"),
     "loss": ("wgan", r"loss='wgan': choose from \['hinge', 'least_squares'"),
+    "codes": ((-1.0, 1.0, 0.0), r"codes=\(-1.0, 1.0, 0.0\), loss='non_saturating': least_squares takes three"),
     "schedule": ("random", r"schedule='random': choose from \['alternating', 'shared', 'simultaneous'\]"),
     "prior": ("cauchy", r"prior='cauchy': choose from \['normal', 'uniform'\]"),
     "discriminator_steps": (0, "discriminator_steps=0: choose at least 1"),

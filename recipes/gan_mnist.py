@@ -1,0 +1,23 @@
+"""The first GAN on MNIST: the preset `gan-mnist`.
+
+Goodfellow et al. (arXiv:1406.2661): dense networks, maxout and dropout in D, uniform latents. Paper: gradient descent
+with momentum. Adam here, which needs no schedule of rates.
+
+    python recipes/gan_mnist.py
+    zoo train gan-mnist --devices 2
+"""
+
+from recipes.recipe import Adam, Recipe
+
+recipe = Recipe(
+    preset="gan-mnist",
+    data="mnist",
+    steps=40_000,
+    score_every=2_000,
+    export="best",
+    batch_size=64,
+    optimizers={"generator": Adam(2e-4, beta_1=0.5), "discriminator": Adam(2e-4, beta_1=0.5)},
+)
+
+if __name__ == "__main__":
+    recipe.main()

@@ -1,0 +1,24 @@
+"""LSGAN on Fashion-MNIST: the preset `lsgan-fashion-mnist`.
+
+Mao et al. (arXiv:1611.04076): D answers 1 for pictures and 0 for samples, G wants 1, squared errors all (their eq. 9).
+Everything else is that of `dcgan-fashion-mnist`, padded pictures included, so that the loss is the only difference.
+
+    python recipes/lsgan_fashion_mnist.py
+    zoo train lsgan-fashion-mnist --devices 2
+"""
+
+from recipes.recipe import Adam, Recipe
+
+recipe = Recipe(
+    preset="lsgan-fashion-mnist",
+    data="fashion_mnist",
+    fit="pad",
+    steps=20_000,
+    score_every=1_000,
+    export="best",
+    batch_size=64,
+    optimizers={"generator": Adam(2e-4, beta_1=0.5), "discriminator": Adam(2e-4, beta_1=0.5)},
+)
+
+if __name__ == "__main__":
+    recipe.main()
