@@ -33,13 +33,22 @@ class Checkpoints:
         directory: of the checkpoints alone; made at the first save.
         keep: how many are kept, at least 1.
         writes: False for a worker that reads what another one writes: `restore` then removes nothing.
+        resumable: the checkpoints that the run goes on from, where these serve another end; None for these.
     """
 
-    def __init__(self, model: GenerativeModel, directory: Path, keep: int, writes: bool = True):
+    def __init__(
+        self,
+        model: GenerativeModel,
+        directory: Path,
+        keep: int,
+        writes: bool = True,
+        resumable: "Checkpoints | None" = None,
+    ):
         self.model = model
         self.directory = directory
         self.keep = keep
         self.writes = writes
+        self.resumable = resumable or self
         self.last: Path | None = None
         """The newest checkpoint that was saved or restored here, without its endings."""
         self.state = model.state()
@@ -197,7 +206,8 @@ class Checkpoints:
         """What stopped a write, what is left, and what to do."""
         found = [reason for reason in NO_ROOM if reason in str(error)]
         reason = found[0] if found else str(error)
-        kept = f"the last good checkpoint is {self.last}" if self.last else "there is no checkpoint yet"
+        last = self.resumable.last
+        kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
         mend = "Make room on its disk (or raise the quota)" if found else "Mend that"
         return f"{reason}; {kept}. {mend} and go on with --resume --run-dir {self.directory.parent}"
 

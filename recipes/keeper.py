@@ -94,7 +94,7 @@ class RunKeeper(keras.callbacks.Callback):
         self.training, self.held_out = (batch_of(side) for side in sides)
         self.samples = "generate" in model.abilities()
         self.spread = nearest_neighbour_distance(self.training["image"][:SHOWN])
-        self.best = Checkpoints(model, directory / "best", 1)
+        self.best = Checkpoints(model, directory / "best", 1, resumable=checkpoints)
         self.scorer = scorer_of(sides[0], padded=recipe.fit == "pad") if self.samples and recipe.score_every else None
         self.lowest = float("inf")
         if self.scorer:
@@ -161,8 +161,7 @@ class RunKeeper(keras.callbacks.Callback):
 
     def log(self, logs: Mapping[str, Any], scores: Mapping[str, float]) -> None:
         """One row: means since the last row, and how model and samples stand at this step."""
-        unscored = {self.scorer.name: float("nan")} if self.scorer else {}
-        row = {name: float(value) for name, value in {**logs, **self.diagnosis(), **unscored, **scores}.items()}
+        row = {name: float(value) for name, value in {**logs, **self.diagnosis(), **scores}.items()}
         self.rows.append({"step": self.done, **row})
         seconds = f"{time.monotonic() - self.began:.1f}"
         self.append({"step": str(self.done), "seconds": seconds, **{name: f"{v:.6g}" for name, v in row.items()}})

@@ -37,6 +37,7 @@ TINY = dataclasses.replace(
     sample_every=6,
     checkpoint_every=2,
     keep=3,
+    score_every=None,
 )
 
 

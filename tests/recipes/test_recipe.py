@@ -263,7 +263,7 @@ def test_an_unknown_preset_is_refused() -> None:
 
 def test_a_smoke_run_is_the_same_run_with_a_few_steps_of_the_tiny_twin() -> None:
     small = recipe.small()
-    assert small == dataclasses.replace(recipe, smoke=True, steps=4, batch_size=16)
+    assert small == dataclasses.replace(recipe, smoke=True, steps=4, batch_size=16, score_every=4)
     assert small.to_preset() == find_preset(recipe.preset).twin() != recipe.to_preset()
     smaller = dataclasses.replace(recipe, steps=2, batch_size=8).small()
     assert (smaller.steps, smaller.batch_size) == (2, 8)

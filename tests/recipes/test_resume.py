@@ -62,6 +62,7 @@ def base(pictures: Path) -> Recipe:
         log_every=3,
         sample_every=3,
         checkpoint_every=3,
+        score_every=3,
         optimizers={"generator": ADAM, "discriminator": ADAM},
     )
 
@@ -240,9 +241,9 @@ def test_a_signal_ends_the_step_under_way_and_saves(
     """The signal comes during the save of step 3, so step 4 is the one under way."""
     directory, save = copied.parent / "stopped", Checkpoints.save
 
-    def save_and_signal(self: Checkpoints, step: int) -> None:
-        save(self, step)
-        if step == STOPPED:
+    def save_and_signal(self: Checkpoints, step: int, **facts: float) -> None:
+        save(self, step, **facts)
+        if step == STOPPED and self.directory.name == "checkpoints":
             os.kill(os.getpid(), number)
 
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
@@ -372,7 +373,7 @@ def test_only_whole_rows_up_to_the_checkpoint_are_kept(
     (tmp_path / "log.csv").write_text(log)
     keeper = keeper_of(tmp_path)
     assert (tmp_path / "log.csv").read_text() == kept
-    keeper.log({"loss": 0.25})
+    keeper.log({"loss": 0.25}, {})
     header, *found = (tmp_path / "log.csv").read_bytes().decode().splitlines()
     assert header.startswith("step,seconds,loss,")
     columns = header.count(",")
@@ -381,7 +382,7 @@ def test_only_whole_rows_up_to_the_checkpoint_are_kept(
     assert found[:-1] == [line + "," * (columns - 2) for line in before]  # older rows lack the newer columns
     assert found[-1].startswith("12,")
     assert found[-1].split(",")[2] == "0.25"
-    keeper.log({"loss": 0.125})
+    keeper.log({"loss": 0.125}, {})
     header_now, *found_now = (tmp_path / "log.csv").read_bytes().decode().splitlines()
     assert (header_now, found_now[:-1]) == (header, found)
     assert found_now[-1].split(",")[2] == "0.125"

@@ -76,6 +76,7 @@ def base(pictures: Path) -> Recipe:
         sample_every=2,
         checkpoint_every=2,
         keep=2,
+        score_every=None,
         optimizers={"generator": SMOOTH, "discriminator": SMOOTH},
     )
 
