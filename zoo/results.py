@@ -2,19 +2,20 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from serving.card import Card, Score, read_card
 from zoo.evaluate import Record, as_json, evaluate
-from zoo.evaluation.scores import CEILINGS
+from zoo.evaluation.scores import CEILINGS, Better
 from zoo.model_card import write_card
 from zoo.pretrained import PACKAGE, SHIPPED, list_models, shipped_directory
 
@@ -28,6 +29,7 @@ COLUMNS = (
 BEGIN, END = "<!-- scores: written by zoo evaluate --all -->", "<!-- end of scores -->"
 IN_README = ("frechet_distance", "precision", "recall", "coverage", "smallest_class_share", "copies", "ms_ssim")
 ORDERED_BY = "frechet_distance"
+SIGNS: Mapping[Better, str] = {"lower": "low", "higher": "high", "like the floor": "floor"}
 
 
 @contextmanager
@@ -41,19 +43,22 @@ def show(records: Sequence[Record], console: Console) -> None:
     """A table for each model, with the protocol below."""
     for model, found in groupby(records, key=lambda record: record.model):
         rows = list(found)
-        table = Table("score", "value", "floor", *CEILINGS, "better", title=model)
-        table.columns[-1].no_wrap = True
+        table = Table(
+            "score", "value", "floor", *CEILINGS, "good", title=model, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
+        for column in table.columns:
+            column.no_wrap = column.header in ("score", "value")
+            column.overflow = "fold"  # rather than hide digits
         for record in rows:
-            spread = "" if record.std is None else f" ± {record.std:.2g}"
             sides = [record.floor, *(record.ceilings.get(side) for side in CEILINGS)]
-            table.add_row(title(record), f"{record.value:.4g}{spread}", *map(number, sides), record.better)
+            table.add_row(title(record), cell(record), *map(number, sides), SIGNS[record.better])
         console.print(table)
         for record in {record.preprocessing: record for record in rows}.values():
-            seeds = f", seeds {', '.join(map(str, record.seeds))}" if record.seeds else ""
+            seeds, real = ", ".join(map(str, record.seeds)), f"{record.real_count} real ones of {record.data}"
+            generated = f"{record.generated_count} generated pictures a seed, seeds {seeds}; " if record.seeds else ""
+            floor = ". Floor: training pictures in the place of generated ones" if record.seeds else ""
             console.print(
-                f"{record.generated_count} generated pictures{seeds}; {record.real_count} real ones of {record.data}, "
-                f"{record.split}; {record.preprocessing}. Floor: training pictures in the place of generated ones.",
-                highlight=False,
+                f"{generated}{real}, {record.split}; {record.preprocessing}{floor}.", highlight=False, soft_wrap=True
             )
         for extractor in sorted({record.extractor for record in rows if record.extractor}):
             console.print(f"Features: {extractor}", highlight=False, soft_wrap=True)
@@ -65,8 +70,8 @@ def title(record: Record) -> str:
 
 
 def number(value: float | None) -> str:
-    """Four digits, or nothing."""
-    return "" if value is None else f"{value:.4g}"
+    """Three digits, all of them where there are more before the point; or nothing."""
+    return "" if value is None else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def evaluate_all(
@@ -200,4 +205,5 @@ def cell(record: Record | None) -> str:
     """Value and spread."""
     if record is None:
         return ""
-    return f"{record.value:.3g}" + ("" if record.std is None else f" ± {record.std:.1g}")
+    spread = "" if record.std is None else f" ± {record.std:.0f}" if record.std >= 10 else f" ± {record.std:.1g}"
+    return f"{number(record.value)}{spread}"
