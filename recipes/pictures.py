@@ -410,13 +410,13 @@ def pictures_of_files(source: Path, split: str, policy: Policy, *, skip_broken: 
 
 
 def native_channels(source: Path) -> int:
-    """1 where the first picture of a folder or zip is grey, 3 where it has colours.
+    """1 where the first picture of a folder or zip, by name, is grey, 3 where it has colours.
 
     Raises:
         ValueError: there is no picture, or the first can't be read.
     """
     files = open_files(source)
-    name = next((name for name in files.sizes if _is_picture(name)), None)
+    name = min(filter(_is_picture, files.sizes), default=None)
     if name is None:
         raise ValueError(f"{source} holds no pictures: looked at {len(files.sizes)} files.")
     try:

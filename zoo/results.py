@@ -44,7 +44,15 @@ def show(records: Sequence[Record], console: Console) -> None:
     for model, found in groupby(records, key=lambda record: record.model):
         rows = list(found)
         table = Table(
-            "score", "value", "floor", *CEILINGS, "good", title=model, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+            "score",
+            "value",
+            "floor",
+            *CEILINGS,
+            "good",
+            title=model,
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            padding=(0, 0),
         )
         for column in table.columns:
             column.no_wrap = column.header in ("score", "value")
