@@ -27,7 +27,7 @@ from recipes.devices import (
     several_workers,
 )
 from recipes.keeper import RunKeeper, Stop
-from recipes.recipe import FREE_TO_CHANGE, Recipe, check_arguments
+from recipes.recipe import FREE_TO_CHANGE, Recipe, check_arguments, model_arguments
 from recipes.report import write_report
 from recipes.run_directory import RunError
 from serving.card import Data
@@ -108,6 +108,7 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     options = {"image_size": size, "channels": channels, "fit": recipe.fit, "skip_broken": recipe.skip_broken}
     pictures = load_pictures(recipe.data, split="train", **options)
     held_out = load_pictures(recipe.data, split="test", **options)
+    preset = with_classes(recipe, preset, pictures)
     directory = workers.together(lambda: choose_directory(recipe, workers))
     on = f"{replicas} device(s)" + (f" of {workers.count} workers" if workers.count > 1 else "")
     console.print(
@@ -130,6 +131,26 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     if workers.chief:
         export_run(model, recipe, preset, pictures, directory, console)
     return directory
+
+
+def with_classes(recipe: Recipe, preset: Preset, pictures: Pictures) -> Preset:
+    """The preset with the data's classes, if its model knows classes and `--model classes=...` does not name them.
+
+    Raises:
+        RunError: it knows classes, and the data have none, or another number of them than was named.
+    """
+    if "classes" not in preset.arguments:
+        return preset
+    if pictures.labels is None:
+        raise RunError(
+            f"{preset.name} learns from labels: give a data set with classes, or a folder a class."
+        )
+    found = pictures.class_names
+    if "classes" not in model_arguments(recipe.model):
+        return dataclasses.replace(preset, arguments={**preset.arguments, "classes": found})
+    if len(preset.arguments["classes"]) != len(found):
+        raise RunError(f"classes={list(preset.arguments['classes'])}: the pictures have {len(found)}, {list(found)}.")
+    return preset
 
 
 def choose_directory(recipe: Recipe, workers: Workers) -> Path:
@@ -218,8 +239,8 @@ def advice(directory: Path) -> str:
 
 
 def per_row(model: GenerativeModel) -> int:
-    """Pictures in a row of the data: one for each update of the discriminator."""
-    return getattr(model, "discriminator_steps", 1)
+    """Pictures in a row of the data."""
+    return model.pictures_per_row
 
 
 def begin(

@@ -32,7 +32,7 @@ def compiled(preset, optimizer=Adam, rate=LEARNING_RATE, weights_seed=1):
 
 def batches(preset, model, first, count):
     """The global batches of steps `first` and later, each its own: as many pictures a row as the algorithm takes."""
-    per_row = getattr(model, "discriminator_steps", 1)
+    per_row = model.pictures_per_row
     lead = (ROWS,) if per_row == 1 else (ROWS, per_row)
     shape = preset.twin().arguments["image_shape"]
 

@@ -42,7 +42,7 @@ def first_step(preset, strategy, fit, rows):
                 variable.assign(5.0 * variable)
         optimizers = {player: SGD(0.1, momentum=0.5) for player in model.players}
         model.compile(seed=7, **optimizers)
-    per_row = getattr(model, "discriminator_steps", 1)
+    per_row = model.pictures_per_row
     shape = (rows, *([per_row] if per_row > 1 else []), *preset.arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     history = fit(model, images, label=np.arange(rows) % 3)

@@ -36,7 +36,7 @@ def trained(preset, fit, jit_compile, steps=1):
             variable.assign(5.0 * variable)  # away from D = 1/2, where gradients cancel to mere rounding
     optimizers = {player: SGD(0.1, momentum=0.5) for player in model.players}
     model.compile(seed=7, jit_compile=jit_compile, **optimizers)
-    per_row = getattr(model, "discriminator_steps", 1)
+    per_row = model.pictures_per_row
     shape = (ROWS, *([per_row] if per_row > 1 else []), *preset.arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     history = fit(model, images, steps=steps, label=np.arange(ROWS) % 3)

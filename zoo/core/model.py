@@ -34,17 +34,26 @@ class Ability:
         feeds: what feeds each input, by name (`serving.card.Input.feed`).
         kinds: what each output is, by name (`serving.card.Output.kind`).
         ranges: value range of an input or output, by name, where it is bounded.
+        classes: names of the classes, by number, of each input that is a label.
     """
 
     network: keras.Model
     feeds: Mapping[str, Feed]
     kinds: Mapping[str, Kind]
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def card(self, file: str | None = None) -> AbilityCard:
         """The same as plain data, for card.json."""
         inputs = tuple(
-            Input(tensor.name, tensor.dtype, free(tensor.shape), self.feeds[tensor.name], self.ranges.get(tensor.name))
+            Input(
+                tensor.name,
+                tensor.dtype,
+                free(tensor.shape),
+                self.feeds[tensor.name],
+                self.ranges.get(tensor.name),
+                tuple(self.classes.get(tensor.name, ())),
+            )
             for tensor in self.network.inputs
         )
         outputs = tuple(
@@ -87,6 +96,9 @@ class GenerativeModel(keras.Model, ABC):
 
     A constructor takes plain data only, builds functional networks, and ends with `self.finish(...)`.
     """
+
+    pictures_per_row: int = 1
+    """Pictures in a row of the training data: one for each update of the player that moves most often in a step."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep the constructor's arguments, so that `get_config` cannot drift from it."""
@@ -396,6 +408,28 @@ def images_of(data: Any) -> Tensor:
     if isinstance(data, Mapping):
         return data["image"]
     return data[0] if isinstance(data, (tuple, list)) else data
+
+
+def turns_of(data: Any, k: int, argument: str) -> list[Tensor]:
+    """One batch of pictures for each of k updates in a step.
+
+    Args:
+        data: holds images, (batch, k, height, width, channels), or without the second axis where k = 1.
+        k: the constructor's `argument`.
+        argument: its name.
+
+    Raises:
+        ValueError: the data do not hold k pictures a row.
+    """
+    images = images_of(data)
+    if k == 1 and len(images.shape) == 4:
+        return [images]
+    if len(images.shape) != 5 or images.shape[1] != k:
+        raise ValueError(
+            f"{argument}={k} takes images of shape (batch, {k}, height, width, channels), got {tuple(images.shape)}; "
+            f"recipes.data.batches(..., pictures_per_row={k}) gives them."
+        )
+    return tf.unstack(images, k, axis=1)
 
 
 def labels_of(data: Any) -> Tensor:

@@ -72,6 +72,10 @@ class Draws:
         return tf.ensure_shape(tf.reshape(values[:, :size], [rows, *shape]), [self._rows.shape[0], *shape])
 
 
+# What latents are drawn from, (draws, size) -> (batch, size); the keys are feeds of a card (`serving.card.Feed`).
+PRIORS = {"normal": Draws.normal, "uniform": lambda draws, size: draws.uniform(size, low=-1.0, high=1.0)}
+
+
 def current_graph() -> Any:
     """The graph that is being traced; None when nothing is."""
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()

@@ -9,16 +9,17 @@ from keras import ops
 
 from serving.card import Feed
 from zoo.core.losses import ADVERSARIAL_LOSSES, choose, least_squares, per_row
-from zoo.core.model import Ability, GenerativeModel, images_of
-from zoo.core.noise import Draws
+from zoo.core.model import Ability, GenerativeModel, images_of, turns_of
+from zoo.core.noise import PRIORS, Draws
 from zoo.core.step import Held, Rows
-from zoo.networks import convolutional, mlp
+from zoo.networks import convolutional, mlp, residual
 
 Tensor = Any
 
-ARCHITECTURES = {"dcgan": convolutional, "mlp": mlp}
+ARCHITECTURES = {"dcgan": convolutional, "mlp": mlp, "resnet": residual}
+# What each discriminator is asked for under spectral_norm=True. SN-GAN's have no other normalization.
+SPECTRAL_NORM: dict[str, dict[str, Any]] = {"dcgan": {"normalization": None, "spectral_norm": True}, "resnet": {}}
 LSGAN_CODES = (0.0, 1.0, 1.0)
-PRIORS = {"normal": Draws.normal, "uniform": lambda draws, size: draws.uniform(size, low=-1.0, high=1.0)}
 
 
 @final
@@ -28,9 +29,11 @@ class GAN(GenerativeModel):
     Args:
         image_shape: (height, width, channels); pictures are float32 in [-1, 1].
         latent_dim: length of z.
-        architecture: "dcgan" (arXiv:1511.06434) or "mlp" (the first paper's).
+        architecture: "dcgan" (arXiv:1511.06434), "mlp" (the first paper's) or "resnet" (SN-GAN's, arXiv:1802.05957).
         width: width of both networks; None for the architecture's own.
         discriminator_width: of the discriminator, where it differs.
+        spectral_norm: every kernel of D is divided by its largest singular value, in place of batch norm. "resnet" has
+            it in any case; "dcgan" takes it; the maxout layers of "mlp" do not.
         loss: a pair of `ADVERSARIAL_LOSSES`.
         codes: a, b, c of least squares: what D is to answer for G(z), for pictures, and what G wants it to answer.
         discriminator_steps: k, updates of D before one of G, each with pictures and latents of its own.
@@ -48,6 +51,7 @@ class GAN(GenerativeModel):
         architecture: str = "dcgan",
         width: int | None = None,
         discriminator_width: int | None = None,
+        spectral_norm: bool = False,
         loss: str = "non_saturating",
         codes: Sequence[float] = LSGAN_CODES,
         discriminator_steps: int = 1,
@@ -68,12 +72,14 @@ class GAN(GenerativeModel):
             raise ValueError(f"discriminator_steps={discriminator_steps}: choose at least 1.")
         self.schedule = schedule
         self.prior: Feed = prior
-        self.discriminator_steps = discriminator_steps
+        self.discriminator_steps = self.pictures_per_row = discriminator_steps
         self.latent_dim = latent_dim
         if len(image_shape) != 3:
             raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
         shape, size = tuple(image_shape), {} if width is None else {"width": width}
         judged = size if discriminator_width is None else {"width": discriminator_width}
+        if spectral_norm:
+            judged = {**judged, **choose("spectral_norm=True, architecture", architecture, SPECTRAL_NORM)}
         self.generator = build.generator(shape, latent_dim, **size)
         self.discriminator = build.discriminator(shape, **judged)
         self.generator_average = self.generator
@@ -112,7 +118,7 @@ class GAN(GenerativeModel):
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Algorithm 1: D moves k times, then G; the schedule says on which fakes G moves."""
         draws = self.draws(data)
-        *earlier, last = self.turns(images_of(data))
+        *earlier, last = turns_of(data, self.discriminator_steps, "discriminator_steps")
         for real in earlier:
             self.improve("discriminator", partial(self.discriminator_loss, real, self.fakes(draws)))
         fakes = self.hold("generator", partial(self.fakes, draws))
@@ -139,22 +145,6 @@ class GAN(GenerativeModel):
     def fakes(self, draws: Draws) -> Tensor:
         """G(z) for a fresh z, (batch, height, width, channels) in [-1, 1]."""
         return self.generator(PRIORS[self.prior](draws, self.latent_dim), training=True)
-
-    def turns(self, images: Tensor) -> list[Tensor]:
-        """One batch of pictures for each of the k updates of D.
-
-        Raises:
-            ValueError: k > 1 and the data do not hold k pictures a row.
-        """
-        k = self.discriminator_steps
-        if k == 1 and len(images.shape) == 4:
-            return [images]
-        if len(images.shape) != 5 or images.shape[1] != k:
-            raise ValueError(
-                f"discriminator_steps={k} takes images of shape (batch, {k}, height, width, channels), got "
-                f"{tuple(images.shape)}; recipes.data.batches(..., pictures_per_row={k}) gives them."
-            )
-        return ops.unstack(images, k, axis=1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """D(x), one value a row: a probability where the loss makes it one, otherwise the bare logit."""

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from keras.optimizers import SGD
 
+from zoo.core.layers import SpectralNorm
 from zoo.core.losses import ADVERSARIAL_LOSSES
 from zoo.core.noise import Draws
 from zoo.models.gan import GAN
@@ -223,7 +224,7 @@ def test_least_squares_takes_its_codes():
 
 
 BAD_ARGUMENTS = {
-    "architecture": ("vgg", r"architecture='vgg': choose from \['dcgan', 'mlp'\]"),
+    "architecture": ("vgg", r"architecture='vgg': choose from \['dcgan', 'mlp', 'resnet'\]"),
     "loss": ("wgan", r"loss='wgan': choose from \['hinge', 'least_squares'"),
     "codes": ((-1.0, 1.0, 0.0), r"codes=\(-1.0, 1.0, 0.0\), loss='non_saturating': least_squares takes three"),
     "schedule": ("random", r"schedule='random': choose from \['alternating', 'shared', 'simultaneous'\]"),
@@ -239,3 +240,52 @@ def test_a_bad_argument_is_named_with_the_good_ones(argument):
     value, message = BAD_ARGUMENTS[argument]
     with pytest.raises(ValueError, match=message):
         GAN(**{**TINY, argument: value})
+
+
+def kinds(network):
+    return {type(layer).__name__ for layer in network.layers}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "spectral_norm", "wrapped"), [("dcgan", True, 2), ("dcgan", False, 0), ("resnet", False, 8)]
+)
+def test_spectral_norm_takes_batch_norms_place_in_the_discriminator_alone(architecture, spectral_norm, wrapped):
+    shape = (16, 16, 1) if architecture == "resnet" else (8, 8, 1)
+    model = GAN(shape, latent_dim=4, architecture=architecture, width=2, spectral_norm=spectral_norm)
+    layers = [layer for layer in model.discriminator.layers if isinstance(layer, SpectralNorm)]
+    assert len(layers) == wrapped
+    assert "SpectralNorm" not in kinds(model.generator)
+    assert "BatchNormalization" in kinds(model.generator)
+
+
+def test_a_discriminator_has_one_normalization_or_the_other():
+    shapes = {"image_shape": (16, 16, 1), "latent_dim": 4, "width": 2}
+    with_norm, without = (kinds(GAN(**shapes, spectral_norm=choice).discriminator) for choice in (True, False))
+    assert ("SpectralNorm" in with_norm, "BatchNormalization" in with_norm) == (True, False)
+    assert ("SpectralNorm" in without, "BatchNormalization" in without) == (False, True)
+
+
+def test_the_resnets_spectral_norm_is_no_choice():
+    shapes = {"image_shape": (16, 16, 1), "latent_dim": 4, "width": 2, "architecture": "resnet"}
+    asked, unasked = (GAN(**shapes, spectral_norm=choice) for choice in (True, False))
+    assert [v.path for v in asked.discriminator.variables] == [v.path for v in unasked.discriminator.variables]
+
+
+def test_maxout_takes_no_spectral_norm():
+    message = r"spectral_norm=True, architecture='mlp': choose from \['dcgan', 'resnet'\]"
+    with pytest.raises(ValueError, match=message):
+        GAN(**TINY, architecture="mlp", spectral_norm=True)
+
+
+def test_each_call_of_a_discriminator_in_a_step_is_one_power_iteration(fit, difference):
+    model = compiled(spectral_norm=True, schedule="alternating")
+    copy = twin(model)
+    layers = [layer for layer in copy.discriminator.layers if isinstance(layer, SpectralNorm)]
+    before = {layer.name: layer.u.numpy() for layer in layers if layer.name != "logit"}  # one output: its u is 1 or -1
+    alternating_by_hand(copy, [IMAGES], first_draws())  # D calls itself on two batches, G calls it on one
+    fit(model, IMAGES)
+    assert difference(model.discriminator.get_weights(), copy.discriminator.get_weights()) < 1e-4  # every u too
+    assert difference(trainable(model), trainable(copy)) < 1e-4
+    assert len(before) > 0
+    for name, u in before.items():
+        assert np.abs(copy.discriminator.get_layer(name).u - u / np.linalg.norm(u)).max() > 1e-3, name

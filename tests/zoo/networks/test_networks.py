@@ -76,6 +76,45 @@ def test_dcgan_normalises_everywhere_but_at_image_ends_and_without_a_bias(size):
     assert [layer.name for layer in weighted if layer.use_bias] == [f"down_{size // 2}", "logit"]
 
 
+@pytest.mark.parametrize("logit_bias", [True, False])
+@pytest.mark.parametrize(
+    ("normalization", "norm", "biased"),
+    [
+        ("batch", layers.BatchNormalization, ["down_16"]),
+        ("layer", layers.GroupNormalization, ["down_16"]),
+        (None, (), ["down_16", "down_8", "down_4"]),
+    ],
+)
+def test_a_discriminator_keeps_a_bias_where_no_norm_follows(normalization, norm, biased, logit_bias):
+    network = convolutional.discriminator((32, 32, 3), 2, normalization=normalization, logit_bias=logit_bias)
+    weighted = of_type(network, layers.Dense, layers.Conv2D)
+    assert [layer.name for layer in weighted if layer.use_bias] == biased + ["logit"] * logit_bias
+    assert [layer.name for layer in network.layers if "norm" in layer.name] == ["norm_8", "norm_4"] * bool(norm)
+    assert [layer_before(layer).name for layer in of_type(network, norm)] == ["down_8", "down_4"] * bool(norm)
+
+
+def test_layer_norm_takes_one_mean_and_variance_a_row_and_a_scale_and_shift_a_channel():
+    norm, random = convolutional.layer_norm("norm"), np.random.default_rng(0)
+    maps = random.normal(3.0, 2.0, (4, 5, 5, 3)).astype(np.float32) * np.array([1, 2, 3], np.float32)
+    norm.build(maps.shape)
+    scale, shift = random.normal(size=(2, 3)).astype(np.float32)
+    assert {variable.name: tuple(variable.shape) for variable in norm.weights} == {"gamma": (3,), "beta": (3,)}
+    norm.set_weights([scale, shift])
+    means, variances = maps.mean((1, 2, 3), keepdims=True), maps.var((1, 2, 3), keepdims=True)
+    expected = scale * (maps - means) / np.sqrt(variances + 1e-5) + shift
+    for training in (True, False):
+        np.testing.assert_allclose(norm(maps, training=training), expected, rtol=1e-4, atol=1e-4)
+    # A map of size 1e-3 shows epsilon: its variance of 1e-6 is a tenth of it.
+    small = 1e-3 * (maps - means) / np.sqrt(variances)
+    expected = scale * small / np.sqrt(1e-6 + 1e-5) + shift
+    np.testing.assert_allclose(norm(small), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_unknown_normalization_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"normalization='instance': choose from \['batch', 'layer'\]"):
+        convolutional.discriminator((8, 8, 1), normalization="instance")
+
+
 def test_dcgan_activations_and_weights_are_the_papers():
     generator, discriminator = convolutional.generator((32, 32, 3), 100), convolutional.discriminator((32, 32, 3))
     assert len(of_type(generator, layers.ReLU)) == 3

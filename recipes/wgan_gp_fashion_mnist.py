@@ -1,0 +1,28 @@
+"""WGAN-GP on Fashion-MNIST: the preset `wgan-gp-fashion-mnist`.
+
+Gulrajani et al. (arXiv:1704.00028, Algorithm 1): the critic moves five times for each move of G, and pays for every
+slope that is not 1. Penalty weight 10, Adam at 1e-4 with the decays 0 and 0.9, batches of 64, as published. The
+networks are those of `dcgan-fashion-mnist`, with layer norm in the critic. A step shows 320 pictures.
+
+    python recipes/wgan_gp_fashion_mnist.py
+    zoo train wgan-gp-fashion-mnist --devices 2
+"""
+
+from recipes.recipe import Adam, Recipe
+
+recipe = Recipe(
+    preset="wgan-gp-fashion-mnist",
+    data="fashion_mnist",
+    fit="pad",
+    steps=10_000,
+    score_every=1_000,
+    export="best",
+    batch_size=64,
+    optimizers={
+        "generator": Adam(1e-4, beta_1=0.0, beta_2=0.9),
+        "critic": Adam(1e-4, beta_1=0.0, beta_2=0.9),
+    },
+)
+
+if __name__ == "__main__":
+    recipe.main()

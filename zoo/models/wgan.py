@@ -1,0 +1,158 @@
+"""WGAN (arXiv:1701.07875) and WGAN-GP (arXiv:1704.00028).
+
+critic = f_w or D, generator = g_theta or G, latents = z, critic_steps = n_critic, clip = c, penalty_weight = lambda.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, final
+
+import keras
+from keras import ops
+
+from serving.card import Feed
+from zoo.core.losses import ADVERSARIAL_LOSSES, choose, per_row
+from zoo.core.model import Ability, GenerativeModel, images_of, turns_of
+from zoo.core.noise import PRIORS, Draws
+from zoo.core.penalties import gradient_penalty
+from zoo.networks import convolutional
+
+Tensor = Any
+
+# Constraint -> the critic's normalization. The penalty is per example: no batch norm (WGAN-GP, section 4).
+CONSTRAINTS = {"gradient_penalty": "layer", "weight_clipping": "batch"}
+GAME = ADVERSARIAL_LOSSES["wasserstein"]
+
+
+@final
+class WGAN(GenerativeModel):
+    """The critic measures how far G(z) is from the pictures, by the Wasserstein distance; G makes that shorter.
+
+    The measure holds up to a factor, and only while the critic's slope is bounded: `constraint` says by what.
+
+    Args:
+        image_shape: (size, size, channels), size a power of two >= 8; pictures are float32 in [-1, 1].
+        latent_dim: length of z.
+        width: channels of the largest map of both networks, which are DCGAN's.
+        constraint: "gradient_penalty" (WGAN-GP) or "weight_clipping" (WGAN). The critic has layer norm under the first,
+            DCGAN's batch norm under the second.
+        penalty_weight: lambda, of the gradient penalty.
+        clip: c, the largest size of a weight of the critic under weight clipping, norms' scales included.
+        critic_steps: n_critic, updates of the critic before one of G, each with pictures and latents of its own.
+        prior: of z: "normal", N(0, 1), or "uniform", U(-1, 1).
+        average_decay: of the moving average of G that is sampled and exported; None for G itself.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent_dim: int = 100,
+        width: int = 64,
+        constraint: Literal["gradient_penalty", "weight_clipping"] = "gradient_penalty",
+        penalty_weight: float = 10.0,
+        clip: float = 0.01,
+        critic_steps: int = 5,
+        prior: Literal["normal", "uniform"] = "normal",
+        average_decay: float | None = 0.999,
+    ):
+        super().__init__()
+        normalization = choose("constraint", constraint, CONSTRAINTS)
+        choose("prior", prior, PRIORS)
+        if critic_steps < 1:
+            raise ValueError(f"critic_steps={critic_steps}: choose at least 1.")
+        for name, value in {"penalty_weight": penalty_weight, "clip": clip}.items():
+            if not value > 0.0:
+                raise ValueError(f"{name}={value}: choose a number > 0.")
+        if len(image_shape) != 3:
+            raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
+        height, across, channels = image_shape
+        self.constraint = constraint
+        self.penalty_weight = penalty_weight
+        self.clip = clip
+        self.critic_steps = self.pictures_per_row = critic_steps
+        self.prior: Feed = prior
+        self.latent_dim = latent_dim
+        shape = (height, across, channels)
+        self.generator = convolutional.generator(shape, latent_dim, width)
+        # Without a bias at the end: D(x) - D(G(z)) does not see a constant, and nothing would train it.
+        self.critic = convolutional.discriminator(
+            shape, width, normalization=normalization, logit_bias=False, name="critic"
+        )
+        self.generator_average = self.generator
+        averages = {}
+        if average_decay is not None:
+            self.generator_average = convolutional.generator(shape, latent_dim, width, name="generator_average")
+            averages = {"generator": (self.generator, self.generator_average)}
+        trackers = ["critic_loss", "generator_loss", "wasserstein_estimate", "real_score", "fake_score"]
+        trackers += ["discriminator_accuracy"] + ["gradient_penalty"] * (constraint == "gradient_penalty")
+        self.finish(*trackers, averages=averages)
+
+    @property
+    def players(self) -> Mapping[str, Sequence[keras.Model]]:
+        """The critic and G."""
+        return {"critic": (self.critic,), "generator": (self.generator,)}
+
+    def abilities(self) -> Mapping[str, Ability]:
+        """generate: latent -> image, by the averaged G."""
+        ranges = {"image": (-1.0, 1.0)} | ({"latent": (-1.0, 1.0)} if self.prior == "uniform" else {})
+        return {"generate": Ability(self.generator_average, {"latent": self.prior}, {"image": "image"}, ranges)}
+
+    def critic_loss(self, real: Tensor, fake: Tensor, mix: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """D(G(z)) - D(x), plus lambda times the penalty at x_hat if that is the constraint, one value a row.
+
+        Args:
+            real: x, (batch, height, width, channels) in [-1, 1].
+            fake: G(z), likewise.
+            mix: (batch,) in [0, 1), where x_hat lies between them; for the penalty alone.
+
+        Returns:
+            The loss and what is recorded besides: the estimate D(x) - D(G(z)), its two sides, how often a picture has
+            the higher score, named as by GAN so that the same rules read it, and the penalty, without lambda.
+        """
+        real_scores, fake_scores = self.critic(real, training=True), self.critic(fake, training=True)
+        loss = GAME.discriminator(real_scores, fake_scores)
+        recorded = {
+            "wasserstein_estimate": -loss,
+            "real_score": per_row(real_scores),
+            "fake_score": per_row(fake_scores),
+            "discriminator_accuracy": GAME.accuracy(real_scores, fake_scores),
+        }
+        if self.constraint == "weight_clipping":
+            return loss, recorded
+        penalty = gradient_penalty(partial(self.critic, training=True), real, fake, mix)
+        return loss + self.penalty_weight * penalty, {**recorded, "gradient_penalty": penalty}
+
+    def generator_loss(self, fake: Tensor) -> Tensor:
+        """-D(G(z)), one value a row."""
+        return GAME.generator(self.critic(fake, training=True))
+
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        """Algorithm 1 of either paper: the critic moves n_critic times, then G on latents of its own."""
+        draws = self.draws(data)
+        for real in turns_of(data, self.critic_steps, "critic_steps"):
+            loss = partial(self.critic_loss, real, self.fakes(draws), draws.uniform())
+            critic_loss, recorded = self.improve("critic", loss)
+            if self.constraint == "weight_clipping":
+                self.clip_critic()
+        fakes = self.hold("generator", partial(self.fakes, draws))
+        generator_loss = self.improve("generator", partial(self.generator_loss, fakes.output), through=fakes)
+        return self.record(critic_loss=critic_loss, generator_loss=generator_loss, **recorded)
+
+    def clip_critic(self) -> None:
+        """w <- clip(w, -c, c)  (WGAN, Algorithm 1, line 7); every replica its own copy, and all alike."""
+        for variable in self.variables_of("critic"):
+            variable.assign(ops.clip(variable, -self.clip, self.clip))
+
+    def fakes(self, draws: Draws) -> Tensor:
+        """G(z) for a fresh z, (batch, height, width, channels) in [-1, 1]."""
+        return self.generator(PRIORS[self.prior](draws, self.latent_dim), training=True)
+
+    def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
+        """The critic in inference mode on training pictures and on held-out ones: a gap says that it memorises.
+
+        Args:
+            training: pictures, (count, height, width, channels) in [-1, 1], or a batch that holds them.
+            held_out: pictures that training never shows, likewise.
+        """
+        sides = {"train_score": images_of(training), "held_out_score": images_of(held_out)}
+        return {name: ops.mean(self.critic(images, training=False)) for name, images in sides.items()}
