@@ -8,7 +8,10 @@ Minimise all of them. D(x) = sigmoid(logits).
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
+
+from zoo.core.step import global_mean
 
 Tensor = Any
 
@@ -18,9 +21,19 @@ def per_row(values: Tensor) -> Tensor:
     return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1)), axis=1)
 
 
-def minimax_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-log D(x) - log(1 - D(G(z)))  (GAN, eq. 1, negated)."""
-    return per_row(ops.softplus(-real_logits)) + per_row(ops.softplus(fake_logits))
+def minimax_discriminator_loss(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
+    """-log D(x) - log(1 - D(G(z)))  (GAN, eq. 1, negated); or with pictures' labels at 1 - smoothing.
+
+    Then -(1 - smoothing) log D(x) - smoothing log(1 - D(x)) stands for the first term: one-sided label smoothing
+    (arXiv:1606.03498, section 3.4). The label of G(z) stays 0.
+
+    Args:
+        real_logits: of pictures.
+        fake_logits: of G(z).
+        smoothing: 0 <= smoothing < 1.
+    """
+    real = ops.softplus(-real_logits) + smoothing * real_logits  # log D(x) - log(1 - D(x)) is the logit
+    return per_row(real) + per_row(ops.softplus(fake_logits))
 
 
 def minimax_generator_loss(fake_logits: Tensor) -> Tensor:
@@ -46,6 +59,39 @@ def wasserstein_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> 
 def wasserstein_generator_loss(fake_logits: Tensor) -> Tensor:
     """-D(G(z)), D the bare output  (WGAN, Algorithm 1; the hinge game's too: SN-GAN, eq. 17)."""
     return -per_row(fake_logits)
+
+
+def relativistic_loss(ahead: Tensor, behind: Tensor) -> Tensor:
+    """-log sigmoid(C(ahead) - C(behind)), C the bare logit  (RSGAN, arXiv:1807.00734, section 4).
+
+    Both sides of the game: D wants each picture ahead of the sample in its row, G each sample ahead of the picture.
+    """
+    return per_row(ops.softplus(behind - ahead))
+
+
+def relativistic_average_loss(ahead: Tensor, behind: Tensor) -> Tensor:
+    """-log sigmoid(C(ahead) - E C(behind)) - log sigmoid(E C(ahead) - C(behind))  (RaSGAN, arXiv:1807.00734).
+
+    As `relativistic_loss`, each row against the other side's mean over the global batch.
+    """
+    ahead_mean, behind_mean = global_mean([ops.sum(per_row(side)) for side in (ahead, behind)], ahead)
+    return per_row(ops.softplus(behind_mean - ahead)) + per_row(ops.softplus(behind - ahead_mean))
+
+
+def feature_matching(real_features: Tensor, fake_features: Tensor) -> Tensor:
+    """||E f(x) - E f(G(z))||^2, means over the global batch  (arXiv:1606.03498, section 3.1).
+
+    Args:
+        real_features: f(x), what a layer of D gives for pictures, (batch, ...); half precision is summed in float32.
+        fake_features: f(G(z)), likewise, as many rows.
+
+    Returns:
+        The same number for every row, (batch,): the mean over rows, and its gradient, is that of the batch.
+    """
+    dtype = keras.backend.result_type(real_features.dtype, "float32")
+    difference = ops.sum(ops.cast(real_features, dtype) - ops.cast(fake_features, dtype), axis=0)
+    (mean,) = global_mean([difference], real_features)
+    return ops.broadcast_to(ops.sum(ops.square(mean)), (ops.shape(fake_features)[0],))
 
 
 def probability(logits: Tensor) -> Tensor:
@@ -88,13 +134,17 @@ class AdversarialLoss(NamedTuple):
     """The two sides of one game, what its D(x) is, and the logit that parts real from fake.
 
     A Wasserstein critic is determined up to a constant only: it has no such logit, and tells the two sides of a pair
-    apart instead.
+    apart instead. So is a relativistic one.
+
+    discriminator takes the logits of pictures and of G(z); generator those of G(z) and, if the game is paired, those
+    of pictures as well, in this order.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+    generator: Callable[..., Tensor]
     score: Callable[[Tensor], Tensor]
     threshold: float | None
+    paired: bool = False
 
     def accuracy(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """The share of right answers, one value a row; guessing gives 1/2 on average.
@@ -141,6 +191,14 @@ ADVERSARIAL_LOSSES = {
     "least_squares": least_squares(),
     "hinge": AdversarialLoss(hinge_discriminator_loss, wasserstein_generator_loss, bare, 0.0),
     "wasserstein": AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss, bare, None),
+}
+
+# Paired: G's side needs the pictures' logits too.
+RELATIVISTIC_LOSSES = {
+    "relativistic": AdversarialLoss(relativistic_loss, relativistic_loss, bare, None, paired=True),
+    "relativistic_average": AdversarialLoss(
+        relativistic_average_loss, relativistic_average_loss, bare, None, paired=True
+    ),
 }
 
 

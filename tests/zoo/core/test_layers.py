@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from serving.session import Session
 from zoo.core import noise, step
-from zoo.core.layers import Dropout, Maxout, MinibatchStddev, Quantizer, SpectralNorm
+from zoo.core.layers import Dropout, Maxout, MinibatchDiscrimination, MinibatchStddev, Quantizer, SpectralNorm
 from zoo.core.losses import per_row
 from zoo.core.model import Ability
 from zoo.export import write_onnx
@@ -446,6 +446,135 @@ def test_minibatch_stddev_takes_whole_groups():
         MinibatchStddev(1)
 
 
+# Minibatch discrimination
+
+FEATURES = np.random.default_rng(11).normal(size=(8, 5))
+
+
+def discrimination(group_size=None, dtype="float64", features=5):
+    layer = MinibatchDiscrimination(3, 2, group_size, dtype=dtype)
+    layer.build((None, features))
+    layer.set_weights([np.random.default_rng(12).normal(0.0, 0.4, (features, 6))])
+    return layer
+
+
+def numpy_discrimination(x, kernel, group_size=None):
+    """Loops over the definition: kernel b owns the columns 2b and 2b + 1 of T."""
+    closeness = np.zeros((len(x), 3))
+    for i in range(len(x)):
+        for j in range(len(x)):
+            for b in range(3 if group_size is None or i // group_size == j // group_size else 0):
+                columns = slice(2 * b, 2 * b + 2)
+                closeness[i, b] += np.exp(-np.abs(x[i] @ kernel[:, columns] - x[j] @ kernel[:, columns]).sum())
+    return np.concatenate([x, closeness], axis=1)
+
+
+def test_minibatch_discrimination_by_hand():
+    # One kernel of two dimensions, T the identity: M = f. Rows 0 and 1 are |1 - 0| + |2 - 0| = 3 apart, row 2 is row 0.
+    layer = MinibatchDiscrimination(1, 2)
+    layer.build((None, 2))
+    layer.set_weights([np.eye(2)])
+    x = np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0]], np.float32)
+    expected = [[1, 2, 2 + np.exp(-3)], [0, 0, 1 + 2 * np.exp(-3)], [1, 2, 2 + np.exp(-3)]]
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("group_size", "rows"), [(None, 8), (2, 8), (4, 8), (3, 8), (4, 1), (None, 1)])
+def test_minibatch_discrimination_against_loops(group_size, rows):
+    layer, x = discrimination(group_size), FEATURES[:rows]
+    expected = numpy_discrimination(x, layer.kernel.numpy(), group_size)
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-12)
+    if rows == 1:  # as an exported D sees a picture
+        np.testing.assert_allclose(layer(x)[:, 5:], np.ones((1, 3)))
+
+
+def test_equal_rows_are_as_close_as_can_be_and_distant_ones_count_themselves_alone():
+    layer = discrimination()
+    np.testing.assert_allclose(layer(np.tile(FEATURES[:1], (6, 1)))[:, 5:], np.full((6, 3), 6.0))
+    np.testing.assert_allclose(layer(1e4 * FEATURES)[:, 5:], np.ones((8, 3)), rtol=1e-6)
+    slope = step.input_gradient(lambda x: layer(x)[:, 5:], tf.constant(np.tile(FEATURES[:1], (6, 1))))
+    np.testing.assert_array_equal(slope, np.zeros((6, 5)))  # |.| has no slope at 0: none is taken
+
+
+def discrimination_on(strategy, group_size, x, weights):
+    """The output; the gradients by inputs and T of its weighted sum over the global batch."""
+    with strategy.scope():
+        layer = discrimination(group_size)
+
+    def replica(rows, weights):
+        slope = step.input_gradient(lambda inputs: weights * tf.sin(layer(inputs)), rows)
+        move = step.direction("player", layer.trainable_variables, lambda: per_row(weights * tf.sin(layer(rows))))
+        return [layer(rows), slope, *step.global_mean(move.gradients, move.rows)]
+
+    output, slope, gradient = per_replica(strategy, replica, x, weights)
+    return [np.concatenate(output), np.concatenate(slope), all_alike(gradient)]
+
+
+@pytest.mark.parametrize(("replicas", "rows", "group_size"), [(2, 8, 2), (2, 8, 4), (4, 8, 2), (2, 7, 4)])
+def test_minibatch_discrimination_of_whole_groups_is_the_same_on_replicas(
+    replicas, rows, group_size, strategy_of, difference
+):
+    # 7 rows on 2 replicas are 4 and 3: the last group is smaller, there as here.
+    weights = np.random.default_rng(13).normal(size=(rows, 8))
+    expected = discrimination_on(strategy_of(1), group_size, FEATURES[:rows], weights)
+    assert difference(discrimination_on(strategy_of(replicas), group_size, FEATURES[:rows], weights), expected) < 1e-12
+
+
+def test_the_gradient_of_minibatch_discrimination_is_that_of_differences(strategy_of):
+    layer = discrimination(4)
+    kernel, weights = layer.kernel.numpy(), np.random.default_rng(13).normal(size=(8, 8))
+    _, by_inputs, by_kernel = discrimination_on(strategy_of(1), 4, FEATURES, weights)
+
+    def total(x, kernel):
+        return np.sum(weights * np.sin(numpy_discrimination(x, kernel, 4)))
+
+    way, turn = np.random.default_rng(14).normal(size=FEATURES.shape), np.random.default_rng(15).normal(size=(5, 6))
+    slope = (total(FEATURES + 1e-6 * way, kernel) - total(FEATURES - 1e-6 * way, kernel)) / 2e-6
+    assert np.sum(by_inputs * way) == pytest.approx(slope, rel=1e-7)
+    slope = (total(FEATURES, kernel + 1e-6 * turn) - total(FEATURES, kernel - 1e-6 * turn)) / 2e-6
+    assert 8 * 8 * np.sum(by_kernel * turn) == pytest.approx(slope, rel=1e-7)  # of means over 8 values and 8 rows
+
+
+def test_a_batch_without_groups_is_refused_on_several_replicas(strategy_of):
+    with strategy_of(2).scope(), pytest.raises(ValueError, match="compares the rows of one replica, and here are 2"):
+        discrimination()(keras.Input((5,), dtype="float64"))
+
+
+def test_a_discriminator_that_compares_rows_is_exported_and_trains_as_it_infers(tmp_path):
+    x = keras.Input((5,), name="x")
+    features = MinibatchDiscrimination(3, 2, group_size=4)(keras.layers.Dense(5, name="features")(x))
+    network = keras.Model(x, keras.layers.Dense(1, name="y")(features))
+    values = FEATURES.astype(np.float32)
+    np.testing.assert_array_equal(network(values, training=True), network(values, training=False))
+    write_onnx(Ability(network, {"x": "normal"}, {"y": "code"}), tmp_path / "network.onnx", rounded=False)
+    session = Session(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    for rows in (1, 8):
+        np.testing.assert_allclose(session.run({"x": values[:rows]})["y"], network(values[:rows]), rtol=1e-5, atol=1e-5)
+
+
+def test_minibatch_discrimination_sums_in_float32():
+    # 300 equal rows; in bfloat16 256 + 1 is 256.
+    layer = discrimination(dtype="mixed_bfloat16")
+    layer.set_weights([np.full((5, 6), 0.1)])
+    found = layer(np.zeros((300, 5), np.float32))
+    assert found.dtype == tf.bfloat16
+    np.testing.assert_allclose(tf.cast(found[:, 5:], tf.float32), np.full((300, 3), 300.0), rtol=2**-8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape", "message"),
+    [
+        ({"kernels": 0, "dimensions": 2}, (4, 5), "kernels=0, dimensions=2: choose at least 1 of each"),
+        ({"kernels": 2, "dimensions": 0}, (4, 5), "kernels=2, dimensions=0: choose at least 1 of each"),
+        ({"kernels": 2, "dimensions": 2, "group_size": 1}, (4, 5), "group_size=1: choose at least 2 rows, or None"),
+        ({"kernels": 2, "dimensions": 2}, (4, 3, 3, 1), r"inputs of shape \(4, 3, 3, 1\): give \(batch, features\)"),
+    ],
+)
+def test_minibatch_discrimination_refuses_what_cannot_work(arguments, shape, message):
+    with pytest.raises(ValueError, match=message):
+        MinibatchDiscrimination(**arguments)(np.zeros(shape, np.float32))
+
+
 # The quantizer
 
 
@@ -576,6 +705,7 @@ def test_a_quantizer_refuses_what_cannot_work(arguments, message):
         SpectralNorm(keras.layers.Conv2D(4, 3, 2, "same", activation="relu", name="convolution")),
         SpectralNorm(keras.layers.Dense(4, use_bias=False, name="inner", dtype="float64"), name="outer"),
         MinibatchStddev(4, 1e-6, name="stddev"),
+        MinibatchDiscrimination(3, 2, 4, "he_normal", name="discrimination"),
         Quantizer(5, 0.9, 1e-7, name="quantizer"),
     ],
     ids=lambda x: x.name,

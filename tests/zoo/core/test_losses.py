@@ -1,10 +1,21 @@
-"""The adversarial pairs: numbers by hand, the published value function, and logits far out; the commitment."""
+"""The adversarial pairs: numbers by hand, the published value function, and logits far out; smoothed labels, pairs that
+are compared, matched features; the commitment.
+"""
 
 import numpy as np
 import pytest
 from keras import ops
 
-from zoo.core.losses import ADVERSARIAL_LOSSES, choose, commitment_loss, least_squares, per_row
+from zoo.core.losses import (
+    ADVERSARIAL_LOSSES,
+    RELATIVISTIC_LOSSES,
+    choose,
+    commitment_loss,
+    feature_matching,
+    least_squares,
+    minimax_discriminator_loss,
+    per_row,
+)
 from zoo.core.step import input_gradient
 
 LOG_2, LOG_3, LOG_4 = np.log([2.0, 3.0, 4.0])
@@ -158,3 +169,154 @@ def test_an_unknown_loss_names_the_good_ones():
 def test_accuracy_counts_right_answers(loss, real, fake, expected):
     found = ADVERSARIAL_LOSSES[loss].accuracy(column(real), column(fake))
     np.testing.assert_array_equal(ops.convert_to_numpy(found), np.array(expected, np.float32))
+
+
+# One-sided label smoothing
+
+
+def test_smoothed_labels_by_hand():
+    # 0.9 of the picture's label: row 0, D = 1/2: 0.9 log 2 + 0.1 log 2 = log 2.
+    # Row 1, D = 3/4: 0.9 log 4/3 + 0.1 log 4 = log 4 - 0.9 log 3. The samples' terms stay log 2 and log 4/3.
+    found = minimax_discriminator_loss(column(REAL), column(FAKE), smoothing=0.1)
+    np.testing.assert_allclose(found, [2 * LOG_2, 2 * LOG_4 - 1.9 * LOG_3], rtol=1e-6)
+    plain = minimax_discriminator_loss(column(REAL), column(FAKE), smoothing=0.0)
+    np.testing.assert_array_equal(plain, minimax_discriminator_loss(column(REAL), column(FAKE)))
+
+
+def test_smoothing_moves_the_best_answer_for_pictures_alone():
+    # -(1 - s) log D - s log(1 - D) is least at D = 1 - s, with s = 1/4 the logit log 3; that for samples is -infinity.
+    def slopes(logits, side):
+        def loss(values):
+            sides = (values, column([0.0])) if side == "real" else (column([0.0]), values)
+            return minimax_discriminator_loss(*sides, smoothing=0.25)
+
+        return float(input_gradient(loss, column(logits))[0, 0])
+
+    assert slopes([LOG_3], "real") == pytest.approx(0.0, abs=1e-6)
+    assert slopes([LOG_3 + 0.1], "real") > 0.01 > -0.01 > slopes([LOG_3 - 0.1], "real")
+    assert slopes([-5.0], "fake") == pytest.approx(1 / (1 + np.exp(5)), rel=1e-5)
+
+
+# Relativistic pairs
+
+RELATIVISTIC_GOLDEN = {
+    # C(x) - C(G(z)) = 0 and 2 log 3 = log 9: sigmoid = 1/2 and 9/10.   D: log 2; log 10/9.   G: log 2; log 10.
+    "relativistic": (REAL, FAKE, [LOG_2, np.log(10 / 9)], [LOG_2, np.log(10)]),
+    # E C(x) = log 3 = -E C(G(z)). Against the other side's mean, x: log 3 and 3 log 3 = log 27, sigmoid 3/4 and 27/28;
+    # G(z): -log 3 and -log 27, sigmoid = 1/4 and 1/28.
+    # D: -log 3/4 - log(1 - 1/4) = 2 log 4/3; 2 log 28/27.   G: -log 1/4 - log(1 - 3/4) = 2 log 4; 2 log 28.
+    "relativistic_average": (
+        2 * REAL,
+        2 * FAKE,
+        [2 * np.log(4 / 3), 2 * np.log(28 / 27)],
+        [2 * LOG_4, 2 * np.log(28)],
+    ),
+}
+
+
+def test_a_paired_game_has_golden_numbers_and_a_table_of_its_own():
+    assert set(RELATIVISTIC_GOLDEN) == set(RELATIVISTIC_LOSSES)
+    assert all(game.paired for game in RELATIVISTIC_LOSSES.values())
+    assert not any(game.paired for game in ADVERSARIAL_LOSSES.values())
+
+
+@pytest.mark.parametrize("name", RELATIVISTIC_GOLDEN)
+def test_golden_numbers_of_a_paired_game(name):
+    real, fake, discriminator, generator = RELATIVISTIC_GOLDEN[name]
+    game = RELATIVISTIC_LOSSES[name]
+    np.testing.assert_allclose(game.discriminator(column(real), column(fake)), discriminator, rtol=1e-5)
+    np.testing.assert_allclose(game.generator(column(fake), column(real)), generator, rtol=1e-5)
+    np.testing.assert_array_equal(game.accuracy(column([2.0, 1.0]), column([1.0, 2.0])), [1.0, 0.0])
+
+
+@pytest.mark.parametrize("name", RELATIVISTIC_GOLDEN)
+def test_a_paired_game_depends_on_differences_only(name):
+    game = RELATIVISTIC_LOSSES[name]
+    real, fake = np.random.default_rng(0).normal(0, 2, (2, 6))
+    for side in (game.discriminator, game.generator):
+        found = side(column(real), column(fake))
+        np.testing.assert_allclose(side(column(real + 7.0), column(fake + 7.0)), found, rtol=1e-4, atol=1e-6)
+        assert np.abs(np.subtract(side(column(real + 7.0), column(fake)), found)).min() > 1e-4
+    equal = column(np.full(4, 3.0))
+    np.testing.assert_allclose(game.discriminator(equal, equal), 4 * [LOG_2 * (2 if "average" in name else 1)])
+
+
+def test_maps_of_a_paired_game_are_compared_place_by_place_and_averages_taken_over_all():
+    real, fake = np.random.default_rng(1).normal(0, 2, (2, 3, 2, 2, 1))
+    sides = [ops.convert_to_tensor(side) for side in (real, fake)]
+    softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731
+    paired = softplus(fake - real).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(RELATIVISTIC_LOSSES["relativistic"].discriminator(*sides), paired)
+    average = (softplus(fake.mean() - real) + softplus(fake - real.mean())).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(RELATIVISTIC_LOSSES["relativistic_average"].discriminator(*sides), average)
+
+
+@pytest.mark.parametrize("name", RELATIVISTIC_GOLDEN)
+def test_logits_far_apart_keep_the_gradient_of_the_losing_side(name):
+    generator = RELATIVISTIC_LOSSES[name].generator
+    fake, real = column([-100.0]), column([100.0])
+    assert np.isfinite(generator(fake, real)).all()
+    # Two equal terms in the averaged game, both of slope -1: the one row is its side's mean.
+    slope = input_gradient(lambda fake: generator(fake, real), fake)
+    np.testing.assert_allclose(slope, [[-2.0 if "average" in name else -1.0]], atol=1e-6)
+
+
+# What is taken over the global batch
+
+WEIGHT = np.array([[0.8], [-1.1]])
+X = np.random.default_rng(2).normal(0.3, 1.0, (7, 2))
+OTHER = np.random.default_rng(3).normal(-0.5, 1.0, (7, 2))
+GAMES = {
+    "relativistic_average, discriminator": RELATIVISTIC_LOSSES["relativistic_average"].discriminator,
+    "relativistic_average, generator": RELATIVISTIC_LOSSES["relativistic_average"].generator,
+    "feature_matching": lambda real, fake: feature_matching(ops.concatenate([real, real**2], 1), fake**3),
+}
+
+
+def slope_by_differences(rows, weight, step=1e-6):
+    """Of the mean over the rows, in float64 on one replica."""
+
+    def total(way):
+        return float(np.mean(rows(ops.convert_to_tensor(weight + step * way.reshape(weight.shape)))))
+
+    slopes = [(total(one) - total(-one)) / (2 * step) for one in np.eye(weight.size)]
+    return np.reshape(slopes, weight.shape)
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+@pytest.mark.parametrize("name", GAMES)
+def test_an_update_against_means_of_the_global_batch(probe, fit, name, replicas):
+    """C(x) = w x on both sides; SGD at rate 1 moves w by the gradient of what the whole batch gives."""
+    loss = GAMES[name]
+
+    def on_one(weight):
+        return loss(*(ops.matmul(ops.convert_to_tensor(side), weight) for side in (X, OTHER)))
+
+    def algorithm(model, x, target):
+        return model.improve("inner", lambda: loss(model.inner(x), model.inner(target)))
+
+    model = probe(algorithm, replicas, inner=WEIGHT.tolist())
+    history = fit(model, X.astype(np.float32), target=OTHER.astype(np.float32))
+    expected = slope_by_differences(on_one, WEIGHT)
+    assert np.abs(expected).min() > 0.1
+    np.testing.assert_allclose(WEIGHT - model.inner.weights[0].numpy(), expected, rtol=2e-5, atol=1e-6)
+    assert history["loss"] == [pytest.approx(float(np.mean(on_one(ops.convert_to_tensor(WEIGHT)))), rel=1e-5)]
+
+
+def test_feature_matching_by_hand():
+    real = ops.convert_to_tensor(np.array([[1.0, 0.0], [3.0, 4.0]]))  # mean (2, 2)
+    fake = ops.convert_to_tensor(np.array([[0.0, 5.0], [2.0, 3.0]]))  # mean (1, 4)
+    np.testing.assert_allclose(feature_matching(real, fake), [5.0, 5.0])  # 1^2 + 2^2, on both rows
+    # Of the rows' mean, by each of two samples: 2 (mean - mean) / 2 = (-1, 2).
+    slope = input_gradient(lambda fake: feature_matching(real, fake) / 2, fake)
+    np.testing.assert_allclose(slope, [[-1.0, 2.0], [-1.0, 2.0]])
+    # Maps of features are vectors of all of their values.
+    maps = [ops.reshape(side, (2, 1, 2, 1)) for side in (real, fake)]
+    np.testing.assert_allclose(feature_matching(*maps), [5.0, 5.0])
+
+
+def test_features_in_half_precision_are_summed_in_float32():
+    # 300 * 400 and its square overflow float16, whose largest number is 65504.
+    real, fake = (np.full((400, 1), value, np.float16) for value in (300.0, 0.0))
+    found = feature_matching(ops.convert_to_tensor(real), ops.convert_to_tensor(fake))
+    np.testing.assert_allclose(found, np.full(400, 90000.0, np.float32), rtol=1e-6)
