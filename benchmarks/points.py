@@ -1,0 +1,83 @@
+"""Players that are small enough to be understood: points in place of pictures, (1, dimensions, 1) to the models.
+
+`playing()` lets `zoo.models.gan.GAN` build them; everything else is the model that trains pictures.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+from zoo.models import gan
+from zoo.models.gan import GAN
+
+
+def dirac_generator(
+    image_shape: tuple[int, int, int], latent_dim: int, width: int = 1, name: str = "generator"
+) -> keras.Model:
+    """latent -> theta, whatever the latent: one weight."""
+    latent = keras.Input((latent_dim,), name="latent")
+    theta = layers.Dense(1, use_bias=False, kernel_initializer="ones", name="theta")(ops.ones_like(latent[:, :1]))
+    return keras.Model(latent, layers.Reshape(image_shape, name="image")(theta), name=name)
+
+
+def dirac_discriminator(image_shape: tuple[int, int, int], width: int = 1, name: str = "discriminator") -> keras.Model:
+    """x -> psi x: one weight."""
+    image = keras.Input(image_shape, name="image")
+    logit = layers.Dense(1, use_bias=False, kernel_initializer="ones", name="logit")(layers.Flatten()(image))
+    return keras.Model(image, logit, name=name)
+
+
+def mlp_generator(
+    image_shape: tuple[int, int, int], latent_dim: int, width: int = 128, name: str = "generator"
+) -> keras.Model:
+    """latent -> point, unbounded, by two hidden ReLU layers."""
+    latent = keras.Input((latent_dim,), name="latent")
+    x = hidden(latent, width)
+    point = layers.Dense(int(np.prod(image_shape)), name="point")(x)
+    return keras.Model(latent, layers.Reshape(image_shape, name="image")(point), name=name)
+
+
+def mlp_discriminator(image_shape: tuple[int, int, int], width: int = 128, name: str = "discriminator") -> keras.Model:
+    """point -> logit, by two hidden ReLU layers."""
+    image = keras.Input(image_shape, name="image")
+    x = hidden(layers.Flatten(name="flatten")(image), width)
+    return keras.Model(image, layers.Dense(1, name="logit")(x), name=name)
+
+
+def hidden(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
+    """Two ReLU layers."""
+    for number in (1, 2):
+        x = layers.Dense(width, "relu", kernel_initializer="he_normal", name=f"hidden_{number}")(x)
+    return x
+
+
+PLAYERS = {
+    "dirac": SimpleNamespace(generator=dirac_generator, discriminator=dirac_discriminator),
+    "points": SimpleNamespace(generator=mlp_generator, discriminator=mlp_discriminator),
+}
+
+
+@contextmanager
+def playing() -> Iterator[None]:
+    """Within it `GAN(architecture=...)` takes the names of `PLAYERS`, too."""
+    gan.ARCHITECTURES.update(PLAYERS)
+    try:
+        yield
+    finally:
+        for name in PLAYERS:
+            del gan.ARCHITECTURES[name]
+
+
+def batches(points: np.ndarray, model: GAN, batch_size: int) -> tf.data.Dataset:
+    """The rows of `points`, (count, dimensions), as the model's batches, in their order, from the first one again."""
+    each = () if model.pictures_per_row == 1 else (model.pictures_per_row,)
+    shape = (-1, batch_size, *each, 1, points.shape[1], 1)
+    whole = len(points) // int(np.prod(shape[1:-3])) * int(np.prod(shape[1:-3]))
+    images = tf.data.Dataset.from_tensor_slices(points[:whole].reshape(shape).astype(np.float32))
+    rows = tf.range(batch_size, dtype=tf.int64)
+    return images.repeat().map(lambda batch: {"image": batch, "row": rows})
