@@ -142,9 +142,7 @@ def with_classes(recipe: Recipe, preset: Preset, pictures: Pictures) -> Preset:
     if "classes" not in preset.arguments:
         return preset
     if pictures.labels is None:
-        raise RunError(
-            f"{preset.name} learns from labels: give a data set with classes, or a folder a class."
-        )
+        raise RunError(f"{preset.name} learns from labels: give a data set with classes, or a folder a class.")
     found = pictures.class_names
     if "classes" not in model_arguments(recipe.model):
         return dataclasses.replace(preset, arguments={**preset.arguments, "classes": found})

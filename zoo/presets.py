@@ -111,6 +111,15 @@ PRESETS: Mapping[str, Preset] = {
             tiny={"image_shape": (16, 16, 1), "width": 4, "latent_dim": 8, "discriminator_steps": 2},
         ),
         Preset(
+            name="cgan-fashion-mnist",
+            model="zoo.models.conditional_gan.ConditionalGAN",
+            family="conditional GAN",
+            paper="arXiv:1802.05637",
+            summary="Draws the class it is asked for: DCGAN with projection, on Fashion-MNIST, 32x32 grey.",
+            arguments={"image_shape": (32, 32, 1), "classes": FASHION_CLASSES},
+            tiny={"image_shape": (16, 16, 1), "width": 8, "latent_dim": 8},
+        ),
+        Preset(
             name="dcgan-pictures",
             model="zoo.models.gan.GAN",
             family="DCGAN",

@@ -151,7 +151,7 @@ def differentiable_augment(
 
 
 def next_probability(
-    p: Tensor, sign_mean: Tensor, target: float = 0.6, *, images: int, horizon: int = 500_000
+    p: Tensor, sign_mean: Tensor, target: float = 0.6, *, images: Tensor | int, horizon: int = 500_000
 ) -> Tensor:
     """The next probability of augmentation, from how far D overfits: r_t = E[sign(D(x))]  (ADA, arXiv:2006.06676).
 

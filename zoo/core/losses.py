@@ -130,6 +130,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
     return -ops.sum(((1.0 - smoothing) * chosen + smoothing / logits.shape[-1]) * log_probabilities, axis=-1)
 
 
+def right(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 where the likeliest class is the right one, else 0: (batch, K) and (batch,) integers -> (batch,) float."""
+    return ops.cast(ops.equal(ops.argmax(logits, axis=1), ops.cast(labels, "int32")), logits.dtype)
+
+
 class AdversarialLoss(NamedTuple):
     """The two sides of one game, what its D(x) is, and the logit that parts real from fake.
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from serving.card import Kind
 from zoo.core import augment
-from zoo.core.losses import cross_entropy
+from zoo.core.losses import cross_entropy, right
 from zoo.core.model import Ability, GenerativeModel, images_of, labels_of
 from zoo.core.noise import Draws
 from zoo.networks import vgg
@@ -97,8 +97,3 @@ class Classifier(GenerativeModel):
             name: ops.mean(right(self.classifier_average(images_of(side), training=False)[1], labels_of(side)))
             for name, side in sides.items()
         }
-
-
-def right(logits: Tensor, labels: Tensor) -> Tensor:
-    """1 where the likeliest class is the right one, else 0: (batch,) float."""
-    return ops.cast(ops.equal(ops.argmax(logits, axis=1), ops.cast(labels, "int32")), logits.dtype)

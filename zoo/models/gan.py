@@ -1,6 +1,7 @@
 """GAN (arXiv:1406.2661).  generator = G, discriminator = D, latents = z, discriminator_steps = k of Algorithm 1."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, final
 
@@ -8,17 +9,25 @@ import keras
 from keras import ops
 
 from serving.card import Feed
-from zoo.core.losses import ADVERSARIAL_LOSSES, choose, least_squares, per_row
+from zoo.core.losses import (
+    ADVERSARIAL_LOSSES,
+    RELATIVISTIC_LOSSES,
+    choose,
+    feature_matching,
+    least_squares,
+    per_row,
+)
 from zoo.core.model import Ability, GenerativeModel, images_of, turns_of
 from zoo.core.noise import PRIORS, Draws
+from zoo.core.stabilisers import Stabilisers
 from zoo.core.step import Held, Rows
 from zoo.networks import convolutional, mlp, residual
+from zoo.networks.convolutional import Minibatch, Norm
 
 Tensor = Any
 
 ARCHITECTURES = {"dcgan": convolutional, "mlp": mlp, "resnet": residual}
-# What each discriminator is asked for under spectral_norm=True. SN-GAN's have no other normalization.
-SPECTRAL_NORM: dict[str, dict[str, Any]] = {"dcgan": {"normalization": None, "spectral_norm": True}, "resnet": {}}
+LOSSES = {**ADVERSARIAL_LOSSES, **RELATIVISTIC_LOSSES}
 LSGAN_CODES = (0.0, 1.0, 1.0)
 
 
@@ -32,15 +41,18 @@ class GAN(GenerativeModel):
         architecture: "dcgan" (arXiv:1511.06434), "mlp" (the first paper's) or "resnet" (SN-GAN's, arXiv:1802.05957).
         width: width of both networks; None for the architecture's own.
         discriminator_width: of the discriminator, where it differs.
-        spectral_norm: every kernel of D is divided by its largest singular value, in place of batch norm. "resnet" has
-            it in any case; "dcgan" takes it; the maxout layers of "mlp" do not.
-        loss: a pair of `ADVERSARIAL_LOSSES`.
+        discriminator_norm: "batch", "layer", "spectral" or "none", of "dcgan"; None for the architecture's own: batch
+            norm, none for "mlp", spectral norm for "resnet".
+        dropout: rate after every activation of D, of "dcgan".
+        minibatch: "stddev" or "discrimination": D's last layers see how the rows of a batch differ, of "dcgan".
+        loss: a pair of `ADVERSARIAL_LOSSES` or of `RELATIVISTIC_LOSSES`.
         codes: a, b, c of least squares: what D is to answer for G(z), for pictures, and what G wants it to answer.
         discriminator_steps: k, updates of D before one of G, each with pictures and latents of its own.
         schedule: "alternating" is Algorithm 1, with fresh latents for G's update; "shared" lets G's update reuse the
             last fakes, scored again by the updated D, and saves a forward pass; "simultaneous" takes both gradients
             before either player moves.
         prior: of z: "normal", N(0, 1), or "uniform", U(-1, 1).
+        stabilisers: remedies by name, the arguments of `zoo.core.stabilisers.Stabilisers`.
         average_decay: of the moving average of G that is sampled and exported; None for G itself.
     """
 
@@ -51,21 +63,26 @@ class GAN(GenerativeModel):
         architecture: str = "dcgan",
         width: int | None = None,
         discriminator_width: int | None = None,
-        spectral_norm: bool = False,
+        discriminator_norm: Norm | None = None,
+        dropout: float = 0.0,
+        minibatch: Minibatch = "none",
         loss: str = "non_saturating",
         codes: Sequence[float] = LSGAN_CODES,
         discriminator_steps: int = 1,
         schedule: str = "shared",
         prior: Literal["normal", "uniform"] = "normal",
+        stabilisers: Mapping[str, Any] | None = None,
         average_decay: float | None = 0.999,
     ):
         super().__init__()
         build = choose("architecture", architecture, ARCHITECTURES)
-        self.game = choose("loss", loss, ADVERSARIAL_LOSSES)
+        self.game = choose("loss", loss, LOSSES)
         if tuple(codes) != LSGAN_CODES:
             if loss != "least_squares" or len(codes) != 3:
                 raise ValueError(f"codes={tuple(codes)}, loss={loss!r}: least_squares takes three, a, b, c.")
             self.game = least_squares(*codes)
+        self.stabilisers = Stabilisers.chosen(stabilisers or {})
+        self.game = self.stabilisers.smoothed(self.game)
         choose("schedule", schedule, SCHEDULES)
         choose("prior", prior, PRIORS)
         if discriminator_steps < 1:
@@ -78,8 +95,12 @@ class GAN(GenerativeModel):
             raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
         shape, size = tuple(image_shape), {} if width is None else {"width": width}
         judged = size if discriminator_width is None else {"width": discriminator_width}
-        if spectral_norm:
-            judged = {**judged, **choose("spectral_norm=True, architecture", architecture, SPECTRAL_NORM)}
+        options = {
+            "norm": discriminator_norm,
+            "dropout": dropout or None,
+            "minibatch": None if minibatch == "none" else minibatch,
+        }
+        judged = {**judged, **taken(architecture, build.discriminator, options)}
         self.generator = build.generator(shape, latent_dim, **size)
         self.discriminator = build.discriminator(shape, **judged)
         self.generator_average = self.generator
@@ -87,8 +108,10 @@ class GAN(GenerativeModel):
         if average_decay is not None:
             self.generator_average = build.generator(shape, latent_dim, **size, name="generator_average")
             averages = {"generator": (self.generator, self.generator_average)}
+        self.stabilisers.look_at_slopes_of(self.discriminator)
         trackers = ("discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy")
-        self.finish(*trackers, averages=averages)
+        self.finish(*trackers, *self.stabilisers.names, averages=averages)
+        self.stabilisers.attach({player: self.variables_of(player) for player in self.players}, "discriminator")
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -102,18 +125,48 @@ class GAN(GenerativeModel):
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """D's side of the game, one value a row; and the scores of both sides and how often D is right."""
-        real_logits = self.discriminator(real, training=True)
-        fake_logits = self.discriminator(fake, training=True)
+        real, fake = self.seen(real), self.seen(fake)
+        judge = partial(self.discriminator, training=True)
+        real_logits, fake_logits = judge(real), judge(fake)
+        penalty, penalties = self.stabilisers.penalty(judge, real, fake)
+        held_back = self.stabilisers.history("discriminator", self.variables_of("discriminator"))
         recorded = {
             "real_score": self.scores(real_logits),
             "fake_score": self.scores(fake_logits),
             "discriminator_accuracy": self.game.accuracy(real_logits, fake_logits),
+            **penalties,
+            **self.stabilisers.overfitting(real_logits),
         }
-        return self.game.discriminator(real_logits, fake_logits), recorded
+        return self.game.discriminator(real_logits, fake_logits) + penalty + held_back, recorded
 
-    def generator_loss(self, fake: Tensor) -> Tensor:
-        """G's side of the game, one value a row."""
-        return self.game.generator(self.discriminator(fake, training=True))
+    def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """G's side of the game, one value a row.
+
+        Args:
+            fake: G(z), (batch, height, width, channels) in [-1, 1].
+            real: pictures, likewise; for a relativistic loss and for feature matching.
+        """
+        fake = self.seen(fake)
+        loss = self.stabilisers.history("generator", self.variables_of("generator"))
+        weight = self.stabilisers.weights_of["feature_matching"]
+        if not self.game.paired and not weight:
+            return self.game.generator(self.discriminator(fake, training=True)) + loss
+        real = self.seen(real)
+        real_features, real_logits = self.features(real)
+        fake_features, fake_logits = self.features(fake)
+        if weight:
+            loss = loss + weight * feature_matching(real_features, fake_features)
+        sides = (fake_logits, real_logits) if self.game.paired else (fake_logits,)
+        return self.game.generator(*sides) + loss
+
+    def seen(self, images: Tensor) -> Tensor:
+        """What D is shown of pictures or samples."""
+        return self.stabilisers.see(images, self.step.read_value())
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What D's last layer is given, (batch, size), and its logits, in training mode."""
+        ends = [self.discriminator.get_layer("logit").input, self.discriminator.output]
+        return keras.Model(self.discriminator.inputs, ends)(images, training=True)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Algorithm 1: D moves k times, then G; the schedule says on which fakes G moves."""
@@ -123,23 +176,25 @@ class GAN(GenerativeModel):
             self.improve("discriminator", partial(self.discriminator_loss, real, self.fakes(draws)))
         fakes = self.hold("generator", partial(self.fakes, draws))
         (discriminator_loss, recorded), generator_loss = SCHEDULES[self.schedule](self, draws, last, fakes)
+        recorded = self.stabilisers.adapt(recorded, self.discriminator_steps)
+        self.stabilisers.remember({player: self.variables_of(player) for player in self.players}, self.step)
         return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)
 
     def shared(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
         """D moves; G moves on the same fakes, scored again by the updated D."""
         discriminator = self.improve("discriminator", partial(self.discriminator_loss, real, fakes.output))
-        return discriminator, self.improve("generator", partial(self.generator_loss, fakes.output), through=fakes)
+        return discriminator, self.improve("generator", partial(self.generator_loss, fakes.output, real), through=fakes)
 
     def alternating(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
         """D moves; G moves on fresh fakes, as published."""
         discriminator = self.improve("discriminator", partial(self.discriminator_loss, real, fakes.output))
         fresh = self.hold("generator", partial(self.fakes, draws))
-        return discriminator, self.improve("generator", partial(self.generator_loss, fresh.output), through=fresh)
+        return discriminator, self.improve("generator", partial(self.generator_loss, fresh.output, real), through=fresh)
 
     def simultaneous(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
         """Both directions are taken before either player moves."""
         discriminator = self.direction("discriminator", partial(self.discriminator_loss, real, fakes.output))
-        generator = self.direction("generator", partial(self.generator_loss, fakes.output), through=fakes)
+        generator = self.direction("generator", partial(self.generator_loss, fakes.output, real), through=fakes)
         return self.follow(discriminator), self.follow(generator)
 
     def fakes(self, draws: Draws) -> Tensor:
@@ -161,6 +216,19 @@ class GAN(GenerativeModel):
         return {
             name: ops.mean(self.scores(self.discriminator(images, training=False))) for name, images in sides.items()
         }
+
+
+def taken(architecture: str, build: Callable[..., keras.Model], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a discriminator that were chosen.
+
+    Raises:
+        ValueError: it does not take one of them.
+    """
+    chosen = {name: value for name, value in options.items() if value is not None}
+    strange = sorted(set(chosen) - set(inspect.signature(build).parameters))
+    if strange:
+        raise ValueError(f"architecture={architecture!r}: its discriminator takes no {', '.join(strange)}.")
+    return chosen
 
 
 SCHEDULES = {"shared": GAN.shared, "alternating": GAN.alternating, "simultaneous": GAN.simultaneous}

@@ -20,7 +20,7 @@ from zoo.networks import convolutional
 Tensor = Any
 
 # Constraint -> the critic's normalization. The penalty is per example: no batch norm (WGAN-GP, section 4).
-CONSTRAINTS = {"gradient_penalty": "layer", "weight_clipping": "batch"}
+CONSTRAINTS: dict[str, convolutional.Norm] = {"gradient_penalty": "layer", "weight_clipping": "batch"}
 GAME = ADVERSARIAL_LOSSES["wasserstein"]
 
 
@@ -56,7 +56,7 @@ class WGAN(GenerativeModel):
         average_decay: float | None = 0.999,
     ):
         super().__init__()
-        normalization = choose("constraint", constraint, CONSTRAINTS)
+        norm = choose("constraint", constraint, CONSTRAINTS)
         choose("prior", prior, PRIORS)
         if critic_steps < 1:
             raise ValueError(f"critic_steps={critic_steps}: choose at least 1.")
@@ -75,9 +75,7 @@ class WGAN(GenerativeModel):
         shape = (height, across, channels)
         self.generator = convolutional.generator(shape, latent_dim, width)
         # Without a bias at the end: D(x) - D(G(z)) does not see a constant, and nothing would train it.
-        self.critic = convolutional.discriminator(
-            shape, width, normalization=normalization, logit_bias=False, name="critic"
-        )
+        self.critic = convolutional.discriminator(shape, width, norm=norm, logit_bias=False, name="critic")
         self.generator_average = self.generator
         averages = {}
         if average_decay is not None:

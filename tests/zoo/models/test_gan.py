@@ -247,38 +247,34 @@ def kinds(network):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "spectral_norm", "wrapped"), [("dcgan", True, 2), ("dcgan", False, 0), ("resnet", False, 8)]
+    ("architecture", "norm", "kind", "count"),
+    [
+        ("dcgan", None, "BatchNormalization", 1),
+        ("dcgan", "batch", "BatchNormalization", 1),
+        ("dcgan", "layer", "GroupNormalization", 1),
+        ("dcgan", "spectral", "SpectralNorm", 3),
+        ("dcgan", "none", None, 0),
+        ("resnet", None, "SpectralNorm", 8),
+        ("mlp", None, None, 0),
+    ],
 )
-def test_spectral_norm_takes_batch_norms_place_in_the_discriminator_alone(architecture, spectral_norm, wrapped):
-    shape = (16, 16, 1) if architecture == "resnet" else (8, 8, 1)
-    model = GAN(shape, latent_dim=4, architecture=architecture, width=2, spectral_norm=spectral_norm)
-    layers = [layer for layer in model.discriminator.layers if isinstance(layer, SpectralNorm)]
-    assert len(layers) == wrapped
-    assert "SpectralNorm" not in kinds(model.generator)
-    assert "BatchNormalization" in kinds(model.generator)
+def test_a_discriminator_has_the_norm_that_was_asked_for_and_no_other(architecture, norm, kind, count):
+    model = GAN((16, 16, 1), latent_dim=4, architecture=architecture, width=2, discriminator_norm=norm)
+    found = [type(layer).__name__ for layer in model.discriminator.layers]
+    assert [name for name in found if "Norm" in name] == [kind] * count
+    assert ("BatchNormalization" in kinds(model.generator)) == (architecture != "mlp")
 
 
-def test_a_discriminator_has_one_normalization_or_the_other():
-    shapes = {"image_shape": (16, 16, 1), "latent_dim": 4, "width": 2}
-    with_norm, without = (kinds(GAN(**shapes, spectral_norm=choice).discriminator) for choice in (True, False))
-    assert ("SpectralNorm" in with_norm, "BatchNormalization" in with_norm) == (True, False)
-    assert ("SpectralNorm" in without, "BatchNormalization" in without) == (False, True)
-
-
-def test_the_resnets_spectral_norm_is_no_choice():
-    shapes = {"image_shape": (16, 16, 1), "latent_dim": 4, "width": 2, "architecture": "resnet"}
-    asked, unasked = (GAN(**shapes, spectral_norm=choice) for choice in (True, False))
-    assert [v.path for v in asked.discriminator.variables] == [v.path for v in unasked.discriminator.variables]
-
-
-def test_maxout_takes_no_spectral_norm():
-    message = r"spectral_norm=True, architecture='mlp': choose from \['dcgan', 'resnet'\]"
+@pytest.mark.parametrize("architecture", ["mlp", "resnet"])
+@pytest.mark.parametrize("option", [{"discriminator_norm": "spectral"}, {"dropout": 0.5}, {"minibatch": "stddev"}])
+def test_other_discriminators_take_no_options(architecture, option):
+    message = f"architecture='{architecture}': its discriminator takes no (norm|dropout|minibatch)"
     with pytest.raises(ValueError, match=message):
-        GAN(**TINY, architecture="mlp", spectral_norm=True)
+        GAN((16, 16, 1), 4, architecture=architecture, width=2, **option)
 
 
 def test_each_call_of_a_discriminator_in_a_step_is_one_power_iteration(fit, difference):
-    model = compiled(spectral_norm=True, schedule="alternating")
+    model = compiled(discriminator_norm="spectral", schedule="alternating")
     copy = twin(model)
     layers = [layer for layer in copy.discriminator.layers if isinstance(layer, SpectralNorm)]
     before = {layer.name: layer.u.numpy() for layer in layers if layer.name != "logit"}  # one output: its u is 1 or -1

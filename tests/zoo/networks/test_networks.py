@@ -78,19 +78,19 @@ def test_dcgan_normalises_everywhere_but_at_image_ends_and_without_a_bias(size):
 
 @pytest.mark.parametrize("logit_bias", [True, False])
 @pytest.mark.parametrize(
-    ("normalization", "norm", "biased"),
+    ("norm", "kind", "biased"),
     [
         ("batch", layers.BatchNormalization, ["down_16"]),
         ("layer", layers.GroupNormalization, ["down_16"]),
-        (None, (), ["down_16", "down_8", "down_4"]),
+        ("none", (), ["down_16", "down_8", "down_4"]),
     ],
 )
-def test_a_discriminator_keeps_a_bias_where_no_norm_follows(normalization, norm, biased, logit_bias):
-    network = convolutional.discriminator((32, 32, 3), 2, normalization=normalization, logit_bias=logit_bias)
+def test_a_discriminator_keeps_a_bias_where_no_norm_follows(norm, kind, biased, logit_bias):
+    network = convolutional.discriminator((32, 32, 3), 2, norm=norm, logit_bias=logit_bias)
     weighted = of_type(network, layers.Dense, layers.Conv2D)
     assert [layer.name for layer in weighted if layer.use_bias] == biased + ["logit"] * logit_bias
-    assert [layer.name for layer in network.layers if "norm" in layer.name] == ["norm_8", "norm_4"] * bool(norm)
-    assert [layer_before(layer).name for layer in of_type(network, norm)] == ["down_8", "down_4"] * bool(norm)
+    assert [layer.name for layer in network.layers if "norm" in layer.name] == ["norm_8", "norm_4"] * bool(kind)
+    assert [layer_before(layer).name for layer in of_type(network, kind)] == ["down_8", "down_4"] * bool(kind)
 
 
 def test_layer_norm_takes_one_mean_and_variance_a_row_and_a_scale_and_shift_a_channel():
@@ -111,8 +111,8 @@ def test_layer_norm_takes_one_mean_and_variance_a_row_and_a_scale_and_shift_a_ch
 
 
 def test_an_unknown_normalization_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"normalization='instance': choose from \['batch', 'layer'\]"):
-        convolutional.discriminator((8, 8, 1), normalization="instance")
+    with pytest.raises(ValueError, match=r"norm='instance': choose from \['batch', 'layer', 'none', 'spectral'\]"):
+        convolutional.discriminator((8, 8, 1), norm="instance")
 
 
 def test_dcgan_activations_and_weights_are_the_papers():

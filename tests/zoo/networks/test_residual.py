@@ -15,7 +15,7 @@ from zoo.networks import convolutional, residual
 WEIGHTED = (layers.Dense, layers.Conv2D)
 SPECTRAL = [
     lambda: residual.discriminator((16, 16, 1), 4),
-    lambda: convolutional.discriminator((16, 16, 1), 4, normalization=None, spectral_norm=True),
+    lambda: convolutional.discriminator((16, 16, 1), 4, norm="spectral"),
 ]
 SHAPES = [(16, 16, 1), (32, 32, 3), (64, 64, 1)]
 

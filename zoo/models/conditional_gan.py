@@ -1,0 +1,178 @@
+"""Conditional GANs: arXiv:1411.1784, with an auxiliary classifier arXiv:1610.09585, with projection arXiv:1802.05637.
+
+generator = G, discriminator = D, latents = z, labels = y (AC-GAN: c), logits = D before its sigmoid, class_weight of
+AC-GAN = 1.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, final
+
+import keras
+from keras import ops
+
+from zoo.core.losses import ADVERSARIAL_LOSSES, choose, cross_entropy, per_row, right
+from zoo.core.model import Ability, GenerativeModel, images_of, labels_of
+from zoo.core.noise import Draws
+from zoo.core.stabilisers import Stabilisers
+from zoo.networks import conditional
+from zoo.networks.convolutional import Norm
+
+Tensor = Any
+
+GENERATOR_CONDITIONS = {"batch_norm": True, "concatenation": False}
+
+
+@final
+class ConditionalGAN(GenerativeModel):
+    """G draws a picture of the class it is asked for; D judges pictures beside their class, or names it.
+
+    Args:
+        image_shape: (size, size, channels), size a power of two >= 8; pictures are float32 in [-1, 1].
+        classes: their names, by number.
+        latent_dim: length of z.
+        width: channels of the largest map of both networks, which are DCGAN's.
+        generator_condition: "batch_norm": each class has its own scales and shifts; "concatenation": the class stands
+            beside z.
+        discriminator_condition: "projection", "concatenation" (beside the picture) or "auxiliary_classifier".
+        discriminator_norm: "spectral" as published with projection, "batch", "layer" or "none".
+        loss: a pair of `ADVERSARIAL_LOSSES`.
+        class_weight: of the auxiliary classifier's cross-entropy, in both players' losses.
+        stabilisers: remedies by name, the arguments of `zoo.core.stabilisers.Stabilisers`; not feature matching.
+        average_decay: of the moving average of G that is sampled and exported; None for G itself.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        classes: Sequence[str],
+        latent_dim: int = 100,
+        width: int = 64,
+        generator_condition: Literal["batch_norm", "concatenation"] = "batch_norm",
+        discriminator_condition: Literal["projection", "concatenation", "auxiliary_classifier"] = "projection",
+        discriminator_norm: Norm = "spectral",
+        loss: str = "hinge",
+        class_weight: float = 1.0,
+        stabilisers: Mapping[str, Any] | None = None,
+        average_decay: float | None = 0.999,
+    ):
+        super().__init__()
+        if len(classes) < 2 or len(set(classes)) < len(classes):
+            raise ValueError(f"classes={list(classes)}: name at least two, each once.")
+        if len(image_shape) != 3:
+            raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
+        if not class_weight > 0.0:
+            raise ValueError(f"class_weight={class_weight}: choose a number > 0.")
+        choose("discriminator_condition", discriminator_condition, conditional.CONDITIONS)
+        conditional_norm = choose("generator_condition", generator_condition, GENERATOR_CONDITIONS)
+        self.stabilisers = Stabilisers.chosen(stabilisers or {})
+        if self.stabilisers.weights_of["feature_matching"]:
+            raise ValueError("stabilisers: feature_matching: a conditional GAN does without, choose another.")
+        self.game = self.stabilisers.smoothed(choose("loss", loss, ADVERSARIAL_LOSSES))
+        self.names_classes = discriminator_condition == "auxiliary_classifier"
+        self.class_weight = class_weight
+        self.classes = tuple(classes)
+        self.latent_dim = latent_dim
+        height, across, channels = image_shape
+        shape, count = (height, across, channels), len(classes)
+        build = partial(conditional.generator, shape, latent_dim, count, width, conditional_norm)
+        self.generator = self.generator_average = build()
+        self.discriminator = conditional.discriminator(shape, count, width, discriminator_condition, discriminator_norm)
+        averages = {}
+        if average_decay is not None:
+            self.generator_average = build(name="generator_average")
+            averages = {"generator": (self.generator, self.generator_average)}
+        trackers = ["discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy"]
+        trackers += ["real_class_accuracy", "fake_class_accuracy"] * self.names_classes
+        self.stabilisers.look_at_slopes_of(self.discriminator)
+        self.finish(*trackers, *self.stabilisers.names, averages=averages)
+        self.stabilisers.attach({player: self.variables_of(player) for player in self.players}, "discriminator")
+
+    @property
+    def players(self) -> Mapping[str, Sequence[keras.Model]]:
+        """D and G."""
+        return {"discriminator": (self.discriminator,), "generator": (self.generator,)}
+
+    def abilities(self) -> Mapping[str, Ability]:
+        """generate: latent and label -> image, by the averaged G."""
+        return {
+            "generate": Ability(
+                self.generator_average,
+                {"latent": "normal", "label": "label"},
+                {"image": "image"},
+                {"image": (-1.0, 1.0)},
+                {"label": self.classes},
+            )
+        }
+
+    def judged(self, images: Tensor, labels: Tensor, training: bool = True) -> tuple[Tensor, Tensor | None]:
+        """D's logits, (batch, 1), and those of the classes, (batch, classes), or None where D is told the class."""
+        if not self.names_classes:
+            return self.discriminator([images, labels], training=training), None
+        logits, class_logits = self.discriminator(images, training=training)
+        return logits, class_logits
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """D's side of the game, one value a row; AC-GAN adds the cross-entropy of both sides (its L_C)."""
+        real, fake = self.seen(real), self.seen(fake)
+        real_logits, real_classes = self.judged(real, labels)
+        fake_logits, fake_classes = self.judged(fake, labels)
+        penalty, penalties = self.stabilisers.penalty(lambda images: self.judged(images, labels)[0], real, fake)
+        loss = self.game.discriminator(real_logits, fake_logits) + penalty
+        loss = loss + self.stabilisers.history("discriminator", self.variables_of("discriminator"))
+        recorded = {
+            "real_score": self.scores(real_logits),
+            "fake_score": self.scores(fake_logits),
+            "discriminator_accuracy": self.game.accuracy(real_logits, fake_logits),
+            **penalties,
+            **self.stabilisers.overfitting(real_logits),
+        }
+        if real_classes is None or fake_classes is None:
+            return loss, recorded
+        named = cross_entropy(real_classes, labels) + cross_entropy(fake_classes, labels)
+        recorded["real_class_accuracy"] = right(real_classes, labels)
+        recorded["fake_class_accuracy"] = right(fake_classes, labels)
+        return loss + self.class_weight * named, recorded
+
+    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
+        """G's side of the game, one value a row; AC-GAN adds the cross-entropy of what was asked for."""
+        logits, class_logits = self.judged(self.seen(fake), labels)
+        loss = self.game.generator(logits) + self.stabilisers.history("generator", self.variables_of("generator"))
+        return loss if class_logits is None else loss + self.class_weight * cross_entropy(class_logits, labels)
+
+    def seen(self, images: Tensor) -> Tensor:
+        """What D is shown of pictures or samples."""
+        return self.stabilisers.see(images, self.step.read_value())
+
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        """D moves, then G on the same fakes, scored again; fakes are of the classes of the batch's pictures."""
+        draws = self.draws(data)
+        real, labels = images_of(data), ops.cast(labels_of(data), "int32")
+        fakes = self.hold("generator", partial(self.fakes, draws, labels))
+        loss = partial(self.discriminator_loss, real, fakes.output, labels)
+        discriminator_loss, recorded = self.improve("discriminator", loss)
+        generator_loss = self.improve("generator", partial(self.generator_loss, fakes.output, labels), through=fakes)
+        recorded = self.stabilisers.adapt(recorded, 1)
+        self.stabilisers.remember({player: self.variables_of(player) for player in self.players}, self.step)
+        return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)
+
+    def fakes(self, draws: Draws, labels: Tensor) -> Tensor:
+        """G(z, y) for a fresh z, (batch, height, width, channels) in [-1, 1]."""
+        return self.generator([draws.normal(self.latent_dim), labels], training=True)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """D(x), one value a row: a probability where the loss makes it one, otherwise the bare logit."""
+        return per_row(self.game.score(logits))
+
+    def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
+        """D in inference mode on training pictures and on held-out ones: a gap says that D memorises.
+
+        Args:
+            training: {"image": (count, height, width, channels) in [-1, 1], "label": (count,)}.
+            held_out: pictures that training never shows, likewise.
+        """
+        sides = {"train_score": training, "held_out_score": held_out}
+        return {
+            name: ops.mean(self.scores(self.judged(images_of(side), labels_of(side), training=False)[0]))
+            for name, side in sides.items()
+        }
