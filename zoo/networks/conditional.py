@@ -86,7 +86,10 @@ def concatenation(image: KerasTensor, label: KerasTensor, classes: int, downward
 
 
 def projection(image: KerasTensor, label: KerasTensor, classes: int, downward: Downward, wrap: Wrap) -> Ends:
-    """psi(phi(x)) + y^T V phi(x)  (arXiv:1802.05637, eq. 3); phi(x) are the last maps, psi is linear, as in SN-GAN's code for 32x32."""
+    """psi(phi(x)) + y^T V phi(x)  (arXiv:1802.05637, eq. 3); phi(x) are the last maps.
+
+    psi has no bias, as in the code of SN-GAN's authors for 32x32.
+    """
     features = downward(image)
     embedding = layers.Dense(
         features.shape[-1], use_bias=False, kernel_initializer=normal(), dtype=full_precision(), name="embedding"
