@@ -12,8 +12,10 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
+from zoo.core.layers import Dropout, MinibatchDiscrimination, MinibatchStddev
 from zoo.models import gan
 from zoo.models.gan import GAN
+from zoo.networks.convolutional import DISCRIMINATION, Minibatch, Norm, wrapper
 
 
 def dirac_generator(
@@ -42,17 +44,31 @@ def mlp_generator(
     return keras.Model(latent, layers.Reshape(image_shape, name="image")(point), name=name)
 
 
-def mlp_discriminator(image_shape: tuple[int, int, int], width: int = 128, name: str = "discriminator") -> keras.Model:
-    """point -> logit, by two hidden ReLU layers."""
+def mlp_discriminator(
+    image_shape: tuple[int, int, int],
+    width: int = 128,
+    norm: Norm = "none",
+    dropout: float = 0.0,
+    minibatch: Minibatch = "none",
+    name: str = "discriminator",
+) -> keras.Model:
+    """point -> logit, by two hidden ReLU layers; options as of `zoo.networks.convolutional.discriminator`."""
+    wrap = wrapper(norm)
     image = keras.Input(image_shape, name="image")
-    x = hidden(layers.Flatten(name="flatten")(image), width)
-    return keras.Model(image, layers.Dense(1, name="logit")(x), name=name)
+    x = hidden(layers.Flatten(name="flatten")(image), width, norm, dropout)
+    if minibatch == "stddev":
+        x = layers.Flatten()(MinibatchStddev(name="stddev")(layers.Reshape((1, 1, width))(x)))
+    if minibatch == "discrimination":
+        x = MinibatchDiscrimination(*DISCRIMINATION, name="others")(x)
+    return keras.Model(image, wrap(layers.Dense(1, name="logit"))(x), name=name)
 
 
-def hidden(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
+def hidden(x: keras.KerasTensor, width: int, norm: Norm = "none", dropout: float = 0.0) -> keras.KerasTensor:
     """Two ReLU layers."""
+    wrap = wrapper(norm)
     for number in (1, 2):
-        x = layers.Dense(width, "relu", kernel_initializer="he_normal", name=f"hidden_{number}")(x)
+        x = wrap(layers.Dense(width, "relu", kernel_initializer="he_normal", name=f"hidden_{number}"))(x)
+        x = Dropout(dropout, name=f"dropout_{number}")(x) if dropout else x
     return x
 
 
