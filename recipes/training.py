@@ -108,7 +108,7 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     options = {"image_size": size, "channels": channels, "fit": recipe.fit, "skip_broken": recipe.skip_broken}
     pictures = load_pictures(recipe.data, split="train", **options)
     held_out = load_pictures(recipe.data, split="test", **options)
-    preset = with_classes(recipe, preset, pictures)
+    preset = with_classes(recipe, preset, pictures, held_out)
     directory = workers.together(lambda: choose_directory(recipe, workers))
     on = f"{replicas} device(s)" + (f" of {workers.count} workers" if workers.count > 1 else "")
     console.print(
@@ -133,21 +133,26 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     return directory
 
 
-def with_classes(recipe: Recipe, preset: Preset, pictures: Pictures) -> Preset:
+def with_classes(recipe: Recipe, preset: Preset, pictures: Pictures, held_out: Pictures) -> Preset:
     """The preset with the data's classes, if its model knows classes and `--model classes=...` does not name them.
 
     Raises:
-        RunError: it knows classes, and the data have none, or another number of them than was named.
+        RunError: it knows classes, and either side has pictures without, or there are not as many as were named.
     """
     if "classes" not in preset.arguments:
         return preset
-    if pictures.labels is None:
-        raise RunError(f"{preset.name} learns from labels: give a data set with classes, or a folder a class.")
+    for side in (pictures, held_out):
+        if side.labels is None:
+            raise RunError(
+                f"{preset.name} learns from labels, and {side.name} {side.split} has none: give a data set with "
+                "classes, or a folder with two sub-folders or more, one a class, and no picture beside them."
+            )
     found = pictures.class_names
     if "classes" not in model_arguments(recipe.model):
         return dataclasses.replace(preset, arguments={**preset.arguments, "classes": found})
-    if len(preset.arguments["classes"]) != len(found):
-        raise RunError(f"classes={list(preset.arguments['classes'])}: the pictures have {len(found)}, {list(found)}.")
+    named = preset.arguments["classes"]
+    if not isinstance(named, (list, tuple)) or len(named) != len(found) or not all(isinstance(n, str) for n in named):
+        raise RunError(f"classes={named!r}: the pictures have {len(found)}: name them, as in classes={list(found)}.")
     return preset
 
 

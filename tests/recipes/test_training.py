@@ -14,9 +14,10 @@ import tensorflow as tf
 from PIL import Image
 from rich.console import Console
 
-from recipes import dcgan_fashion_mnist, dcgan_pictures
+from recipes import cgan_fashion_mnist, dcgan_fashion_mnist, dcgan_pictures
 from recipes.recipe import Adam, Recipe
 from recipes.training import DivergedError, run, train
+from serving.card import read_card
 from serving.sampler import grid
 from zoo.pretrained import load_pretrained
 
@@ -345,3 +346,79 @@ def test_divergence_before_the_first_checkpoint_says_so(base: Recipe, tmp_path: 
     optimizers = {"generator": SMOOTH, "discriminator": EXPLOSIVE}
     with pytest.raises(DivergedError, match=r"player 'generator' .* there is no checkpoint yet"):
         train(dataclasses.replace(base, optimizers=optimizers, run_dir=tmp_path / "run"), Console(file=io.StringIO()))
+
+
+# Classes
+
+
+def save_classes(folder: Path, **counts: int) -> Path:
+    """A sub-folder of pictures for each class."""
+    folder.mkdir(parents=True)
+    for name, count in counts.items():
+        save_pictures(folder / name, count)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_classes(tmp_path_factory.mktemp("classes") / "pets", dogs=12, cats=14, birds=12)
+
+
+@pytest.fixture(scope="module")
+def conditional() -> Recipe:
+    return dataclasses.replace(cgan_fashion_mnist.recipe, smoke=True, deterministic=False)
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [((), ("birds", "cats", "dogs")), (("classes=['a bird', 'a cat', 'a dog']",), ("a bird", "a cat", "a dog"))],
+    ids=["the folder's", "named"],
+)
+def test_a_model_with_classes_takes_those_of_the_data(
+    named: tuple[str, ...], expected: tuple[str, ...], conditional: Recipe, classes: Path, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(conditional, data=str(classes), run_dir=tmp_path / "run", model=named)
+    assert run(recipe) == 0
+    card = read_card(tmp_path / "run" / "export")
+    assert card.abilities["generate"].inputs[1].classes == expected
+    assert tuple(card.model["arguments"]["classes"]) == expected
+    assert card.model["arguments"]["image_shape"] == [16, 16, 1]
+    model = load_pretrained(str(tmp_path / "run" / "export"))
+    np.testing.assert_array_equal(model.sample(2, labels=expected[1]), model.sample(2, labels=1))
+
+
+@pytest.mark.parametrize(
+    "named", ["['a', 'b']", "['a', 'b', 'c', 'd']", "3", "cat", "[1, 2, 3]"], ids=["two", "four", "3", "cat", "numbers"]
+)
+def test_other_classes_than_the_datas_are_refused(
+    named: str, conditional: Recipe, classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"data": str(classes), "run_dir": tmp_path / "run", "model": (f"classes={named}",)}
+    said = refusal(capsys, dataclasses.replace(conditional, **options))
+    shown = "'cat'" if named == "cat" else named
+    assert f"classes={shown}: the pictures have 3: name them, as in classes=['birds', 'cats', 'dogs']." in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("side", "what"),
+    [("train", "no sub-folder"), ("train", "one sub-folder"), ("train", "one picture beside"), ("test", "test/ alone")],
+)
+def test_a_model_with_classes_refuses_pictures_without(
+    side: str, what: str, conditional: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    if what == "no sub-folder":
+        save_pictures(folder, 20)
+    elif what == "one sub-folder":
+        save_classes(folder, dogs=20)
+    elif what == "one picture beside":
+        save_classes(folder, dogs=20, cats=20)
+        for name in ("dogs/00.png", "dogs/01.png", "dogs/02.png"):
+            (folder / name).rename(folder / f"beside-{Path(name).name}")
+    else:
+        save_classes(folder / "train", dogs=20, cats=20)
+        save_pictures(folder / "test", 4)
+    said = refusal(capsys, dataclasses.replace(conditional, data=str(folder), run_dir=tmp_path / "run"))
+    assert f"cgan-fashion-mnist learns from labels, and mine {side} has none: give a data set with classes, or" in said
+    assert not (tmp_path / "run").exists()

@@ -1,9 +1,9 @@
 """DCGAN's pair (arXiv:1511.06434) told which class to draw, and which class it is shown.
 
 The generator learns of the class beside z (conditional GAN, arXiv:1411.1784) or in the scales and shifts of its batch
-norms (conditional batch norm, arXiv:1610.07629). The discriminator learns of it beside the picture (arXiv:1411.1784),
-in an inner product with its features (projection, arXiv:1802.05637), or is not told and has to name it (auxiliary
-classifier, arXiv:1610.09585).
+norms (conditional batch norm, arXiv:1802.05637; of instance norms first, arXiv:1610.07629). The discriminator learns of
+it beside the picture (arXiv:1411.1784), in an inner product with its features (projection, arXiv:1802.05637), or is not
+told and has to name it (auxiliary classifier, arXiv:1610.09585).
 """
 
 from collections.abc import Callable
@@ -74,7 +74,7 @@ def discriminator(
 
 Wrap = Callable[[keras.layers.Layer], keras.layers.Layer]
 Downward = Callable[[KerasTensor], KerasTensor]
-Ends = tuple[list[KerasTensor], list[KerasTensor]]
+Ends = tuple[KerasTensor | list[KerasTensor], list[KerasTensor]]
 
 
 def concatenation(image: KerasTensor, label: KerasTensor, classes: int, downward: Downward, wrap: Wrap) -> Ends:
@@ -86,9 +86,9 @@ def concatenation(image: KerasTensor, label: KerasTensor, classes: int, downward
 
 
 def projection(image: KerasTensor, label: KerasTensor, classes: int, downward: Downward, wrap: Wrap) -> Ends:
-    """psi(phi(x)) + y^T V phi(x)  (arXiv:1802.05637, eq. 3); phi(x) are the last maps.
+    """psi(phi(x)) + y^T V phi(x)  (arXiv:1802.05637, eq. 3); phi(x) are the last maps, not summed over pixels.
 
-    psi has no bias, as in the code of SN-GAN's authors for 32x32.
+    psi is linear without a bias, as in the authors' code for 32x32; there each map is summed first.
     """
     features = downward(image)
     embedding = layers.Dense(
@@ -105,7 +105,7 @@ def projection(image: KerasTensor, label: KerasTensor, classes: int, downward: D
 def auxiliary_classifier(image: KerasTensor, label: KerasTensor, classes: int, downward: Downward, wrap: Wrap) -> Ends:
     """One head more, which names the class."""
     features = downward(image)
-    return [image], [wrap(head(1, "logit"))(features), wrap(head(classes, "class_logits"))(features)]
+    return image, [wrap(head(1, "logit"))(features), wrap(head(classes, "class_logits"))(features)]
 
 
 CONDITIONS = {
