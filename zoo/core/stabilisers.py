@@ -1,6 +1,7 @@
 """Remedies for games that do not settle, chosen by name and put together: any two-player model takes them."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, final
@@ -38,7 +39,7 @@ class Stabilisers(keras.layers.Layer):
         augment: what D sees is augmented, pictures and samples alike: "color", "translation", "cutout", with commas
             between them (DiffAugment, arXiv:2006.10738).
         augment_target: r_t that an adaptive probability of augmentation keeps, 0.6 as published (ADA,
-            arXiv:2006.06676); None to augment always.
+            arXiv:2006.06676); None to augment always. Not of a game that sees differences of logits alone.
         r1: gamma, of the squared slope at pictures (arXiv:1801.04406).
         r2: gamma, of the squared slope at samples.
         gradient_penalty: lambda, of WGAN-GP's penalty between pictures and samples (arXiv:1704.00028).
@@ -76,18 +77,22 @@ class Stabilisers(keras.layers.Layer):
             "historical_averaging": historical_averaging,
         }
         for name, value in weights.items():
-            if not value >= 0.0:
+            if not 0.0 <= value < math.inf:
                 raise ValueError(f"stabilisers: {name}={value}: choose a number >= 0; 0 leaves it out.")
         if not 0.0 <= label_smoothing < 0.5:
             raise ValueError(f"stabilisers: label_smoothing={label_smoothing}: choose from [0, 0.5), such as 0.1.")
-        if instance_noise_steps is not None and instance_noise_steps < 1:
-            raise ValueError(f"stabilisers: instance_noise_steps={instance_noise_steps}: choose at least 1.")
+        if instance_noise_steps is not None and (instance_noise_steps < 1 or not instance_noise):
+            raise ValueError(
+                f"stabilisers: instance_noise_steps={instance_noise_steps}: choose at least 1, with instance_noise > 0."
+            )
         if weight_clipping is not None and not weight_clipping > 0.0:
             raise ValueError(f"stabilisers: weight_clipping={weight_clipping}: choose a number > 0.")
         if augment:
             changes_of(augment)
         elif augment_target is not None:
             raise ValueError(f"stabilisers: augment_target={augment_target}: it takes augment, such as 'translation'.")
+        if augment_target is not None and not -1.0 < augment_target < 1.0:
+            raise ValueError(f"stabilisers: augment_target={augment_target}: choose from (-1, 1), such as 0.6.")
         self.weights_of = weights
         self.label_smoothing = label_smoothing
         self.instance_noise = instance_noise
@@ -111,6 +116,8 @@ class Stabilisers(keras.layers.Layer):
         Raises:
             ValueError: there is no such remedy, or its value is out of range.
         """
+        if not isinstance(remedies, Mapping):
+            raise ValueError(f"stabilisers={remedies!r}: give each with its value, such as {{'r1': 10.0}}.")
         known = list(inspect.signature(cls.__init__).parameters)[1:]
         unknown = sorted(set(remedies) - set(known))
         if unknown:
@@ -126,8 +133,10 @@ class Stabilisers(keras.layers.Layer):
         """The game with D's targets for pictures smoothed.
 
         Raises:
-            ValueError: D's answers in this game are no probabilities.
+            ValueError: D's answers in this game are no probabilities, or have no sign for `adapt` to go by.
         """
+        if self.probability is not None and game.threshold is None:
+            raise ValueError("stabilisers: augment_target takes a loss whose D judges a picture by itself, as 'hinge'.")
         if not self.label_smoothing:
             return game
         if game.discriminator is not minimax_discriminator_loss:
@@ -168,6 +177,8 @@ class Stabilisers(keras.layers.Layer):
                     )
                     for number, variable in enumerate(variables)
                 ]
+                for average in self.histories[player]:
+                    setattr(self, average.name, average)  # a checkpoint holds a layer's attributes, not its lists
 
     def see(self, images: Tensor, step: Tensor) -> Tensor:
         """What D sees of pictures or samples, (batch, height, width, channels).
@@ -208,10 +219,13 @@ class Stabilisers(keras.layers.Layer):
         total = sum(weight * terms[name]() for name, weight in self.slopes.items())
         return total, {"slope_penalty": total}
 
-    def history(self, player: str, variables: Sequence[keras.Variable]) -> Tensor | float:
-        """Historical averaging's term of a player's loss, a scalar; 0 where it is not chosen."""
+    def history(self, player: str, variables: Sequence[keras.Variable]) -> Tensor:
+        """Historical averaging's term of a player's loss, a scalar; 0 where it is not chosen.
+
+        Take it inside the held pass where a loss is carried back through one: the loss then sees no weights but so.
+        """
         if player not in self.histories:
-            return 0.0
+            return ops.zeros(())
         weight = self.weights_of["historical_averaging"]
         return weight * distance_to_average([ops.convert_to_tensor(v) for v in variables], self.histories[player])
 
@@ -223,9 +237,14 @@ class Stabilisers(keras.layers.Layer):
                 share = 1.0 / ops.cast(step + 1, average.dtype)
                 average.assign(average + share * (now - average))
 
-    def overfitting(self, real_logits: Tensor) -> dict[str, Tensor]:
-        """What `adapt` goes by: the sign of D's logits on pictures, one value a row; nothing where nothing adapts."""
-        return {} if self.probability is None else {"augment_probability": ops.sign(per_row(real_logits))}
+    def overfitting(self, game: AdversarialLoss, real_logits: Tensor) -> dict[str, Tensor]:
+        """What `adapt` goes by: on which side of the game's threshold D puts pictures, 1 or -1, one value a row.
+
+        The threshold is 0 in most games, as published. Nothing where nothing adapts.
+        """
+        if self.probability is None:
+            return {}
+        return {"augment_probability": ops.sign(per_row(real_logits) - game.threshold)}
 
     def adapt(self, recorded: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
         """After a step: move the probability of augmentation by how sure D is of pictures.

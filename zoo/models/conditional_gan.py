@@ -125,7 +125,7 @@ class ConditionalGAN(GenerativeModel):
             "fake_score": self.scores(fake_logits),
             "discriminator_accuracy": self.game.accuracy(real_logits, fake_logits),
             **penalties,
-            **self.stabilisers.overfitting(real_logits),
+            **self.stabilisers.overfitting(self.game, real_logits),
         }
         if real_classes is None or fake_classes is None:
             return loss, recorded
@@ -134,10 +134,16 @@ class ConditionalGAN(GenerativeModel):
         recorded["fake_class_accuracy"] = right(fake_classes, labels)
         return loss + self.class_weight * named, recorded
 
-    def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
-        """G's side of the game, one value a row; AC-GAN adds the cross-entropy of what was asked for."""
+    def generator_loss(self, fake: Tensor, held_back: Tensor, labels: Tensor) -> Tensor:
+        """G's side of the game, one value a row; AC-GAN adds the cross-entropy of what was asked for.
+
+        Args:
+            fake: G(z, y), (batch, height, width, channels) in [-1, 1].
+            held_back: historical averaging's term, a scalar.
+            labels: y, (batch,) integers.
+        """
         logits, class_logits = self.judged(self.seen(fake), labels)
-        loss = self.game.generator(logits) + self.stabilisers.history("generator", self.variables_of("generator"))
+        loss = self.game.generator(logits) + held_back
         return loss if class_logits is None else loss + self.class_weight * cross_entropy(class_logits, labels)
 
     def seen(self, images: Tensor) -> Tensor:
@@ -148,10 +154,15 @@ class ConditionalGAN(GenerativeModel):
         """D moves, then G on the same fakes, scored again; fakes are of the classes of the batch's pictures."""
         draws = self.draws(data)
         real, labels = images_of(data), ops.cast(labels_of(data), "int32")
-        fakes = self.hold("generator", partial(self.fakes, draws, labels))
-        loss = partial(self.discriminator_loss, real, fakes.output, labels)
+        fakes = self.hold(
+            "generator",
+            lambda: (self.fakes(draws, labels), self.stabilisers.history("generator", self.variables_of("generator"))),
+        )
+        fake, held_back = fakes.output
+        loss = partial(self.discriminator_loss, real, fake, labels)
         discriminator_loss, recorded = self.improve("discriminator", loss)
-        generator_loss = self.improve("generator", partial(self.generator_loss, fakes.output, labels), through=fakes)
+        loss = partial(self.generator_loss, fake, held_back, labels)
+        generator_loss = self.improve("generator", loss, through=fakes)
         recorded = self.stabilisers.adapt(recorded, 1)
         self.stabilisers.remember({player: self.variables_of(player) for player in self.players}, self.step)
         return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)

@@ -135,29 +135,28 @@ class GAN(GenerativeModel):
             "fake_score": self.scores(fake_logits),
             "discriminator_accuracy": self.game.accuracy(real_logits, fake_logits),
             **penalties,
-            **self.stabilisers.overfitting(real_logits),
+            **self.stabilisers.overfitting(self.game, real_logits),
         }
         return self.game.discriminator(real_logits, fake_logits) + penalty + held_back, recorded
 
-    def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+    def generator_loss(self, fake: Tensor, held_back: Tensor | float = 0.0, real: Tensor | None = None) -> Tensor:
         """G's side of the game, one value a row.
 
         Args:
             fake: G(z), (batch, height, width, channels) in [-1, 1].
+            held_back: historical averaging's term, a scalar.
             real: pictures, likewise; for a relativistic loss and for feature matching.
         """
         fake = self.seen(fake)
-        loss = self.stabilisers.history("generator", self.variables_of("generator"))
         weight = self.stabilisers.weights_of["feature_matching"]
         if not self.game.paired and not weight:
-            return self.game.generator(self.discriminator(fake, training=True)) + loss
+            return self.game.generator(self.discriminator(fake, training=True)) + held_back
         real = self.seen(real)
         real_features, real_logits = self.features(real)
         fake_features, fake_logits = self.features(fake)
-        if weight:
-            loss = loss + weight * feature_matching(real_features, fake_features)
         sides = (fake_logits, real_logits) if self.game.paired else (fake_logits,)
-        return self.game.generator(*sides) + loss
+        loss = self.game.generator(*sides) + held_back
+        return loss + weight * feature_matching(real_features, fake_features) if weight else loss
 
     def seen(self, images: Tensor) -> Tensor:
         """What D is shown of pictures or samples."""
@@ -174,7 +173,7 @@ class GAN(GenerativeModel):
         *earlier, last = turns_of(data, self.discriminator_steps, "discriminator_steps")
         for real in earlier:
             self.improve("discriminator", partial(self.discriminator_loss, real, self.fakes(draws)))
-        fakes = self.hold("generator", partial(self.fakes, draws))
+        fakes = self.held(draws)
         (discriminator_loss, recorded), generator_loss = SCHEDULES[self.schedule](self, draws, last, fakes)
         recorded = self.stabilisers.adapt(recorded, self.discriminator_steps)
         self.stabilisers.remember({player: self.variables_of(player) for player in self.players}, self.step)
@@ -182,20 +181,33 @@ class GAN(GenerativeModel):
 
     def shared(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
         """D moves; G moves on the same fakes, scored again by the updated D."""
-        discriminator = self.improve("discriminator", partial(self.discriminator_loss, real, fakes.output))
-        return discriminator, self.improve("generator", partial(self.generator_loss, fakes.output, real), through=fakes)
+        fake, held_back = fakes.output
+        discriminator = self.improve("discriminator", partial(self.discriminator_loss, real, fake))
+        loss = partial(self.generator_loss, fake, held_back, real)
+        return discriminator, self.improve("generator", loss, through=fakes)
 
     def alternating(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
         """D moves; G moves on fresh fakes, as published."""
-        discriminator = self.improve("discriminator", partial(self.discriminator_loss, real, fakes.output))
-        fresh = self.hold("generator", partial(self.fakes, draws))
-        return discriminator, self.improve("generator", partial(self.generator_loss, fresh.output, real), through=fresh)
+        discriminator = self.improve("discriminator", partial(self.discriminator_loss, real, fakes.output[0]))
+        fresh = self.held(draws)
+        fake, held_back = fresh.output
+        loss = partial(self.generator_loss, fake, held_back, real)
+        return discriminator, self.improve("generator", loss, through=fresh)
 
     def simultaneous(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
         """Both directions are taken before either player moves."""
-        discriminator = self.direction("discriminator", partial(self.discriminator_loss, real, fakes.output))
-        generator = self.direction("generator", partial(self.generator_loss, fakes.output, real), through=fakes)
+        fake, held_back = fakes.output
+        discriminator = self.direction("discriminator", partial(self.discriminator_loss, real, fake))
+        loss = partial(self.generator_loss, fake, held_back, real)
+        generator = self.direction("generator", loss, through=fakes)
         return self.follow(discriminator), self.follow(generator)
+
+    def held(self, draws: Draws) -> Held:
+        """G(z), and historical averaging's term, both kept open for G's update."""
+        return self.hold(
+            "generator",
+            lambda: (self.fakes(draws), self.stabilisers.history("generator", self.variables_of("generator"))),
+        )
 
     def fakes(self, draws: Draws) -> Tensor:
         """G(z) for a fresh z, (batch, height, width, channels) in [-1, 1]."""

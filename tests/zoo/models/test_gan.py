@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from keras.optimizers import SGD
 
-from zoo.core.layers import SpectralNorm
+from zoo.core import noise
+from zoo.core.layers import Dropout, MinibatchDiscrimination, MinibatchStddev, SpectralNorm
 from zoo.core.losses import ADVERSARIAL_LOSSES
 from zoo.core.noise import Draws
 from zoo.models.gan import GAN
@@ -285,3 +286,75 @@ def test_each_call_of_a_discriminator_in_a_step_is_one_power_iteration(fit, diff
     assert len(before) > 0
     for name, u in before.items():
         assert np.abs(copy.discriminator.get_layer(name).u - u / np.linalg.norm(u)).max() > 1e-3, name
+
+
+# Options of the discriminator and paired losses, in a step
+
+OPTIONS = {
+    "dropout": ({"dropout": 0.5}, Dropout),
+    "stddev": ({"minibatch": "stddev"}, MinibatchStddev),
+    "discrimination": ({"minibatch": "discrimination"}, MinibatchDiscrimination),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_step_plays_against_the_discriminator_with_its_option(fit, difference, name):
+    option, kind = OPTIONS[name]
+    model = compiled(**option)
+    assert sum(isinstance(layer, kind) for layer in model.discriminator.layers) == 1
+    copy, draws = twin(model), first_draws()
+    noise.activate(draws)  # every call of D draws a mask of its own, in the order of the calls
+    shared_by_hand(copy, [IMAGES], draws)
+    noise.activate(None)
+    fit(model, IMAGES)
+    assert difference(trainable(model), trainable(copy)) < 1e-4
+
+
+@pytest.mark.parametrize("minibatch", ["none", "stddev", "discrimination"])
+def test_only_minibatch_layers_let_a_logit_depend_on_other_rows(minibatch):
+    model = compiled(discriminator_norm="none", minibatch=minibatch)
+    others = np.concatenate([IMAGES[:1], IMAGES[1:] / 2])
+    logits = [model.discriminator(images, training=True).numpy()[0, 0] for images in (IMAGES, others)]
+    assert (abs(logits[0] - logits[1]) > 1e-3) == (minibatch != "none")
+
+
+def relativistic(ahead, behind):
+    return -tf.reduce_mean(log_sigmoid(ahead - behind))
+
+
+def relativistic_average(ahead, behind):
+    return -tf.reduce_mean(
+        log_sigmoid(ahead - tf.reduce_mean(behind)) + log_sigmoid(tf.reduce_mean(ahead) - behind)
+    )  # 1 - sigmoid(x) = sigmoid(-x)
+
+
+PAIRED = {"relativistic": relativistic, "relativistic_average": relativistic_average}
+
+
+def paired_by_hand(model, loss, real, latents):
+    """D wants pictures ahead of samples, then G samples ahead of pictures: whose turn it is moves."""
+    for network, ahead in ((model.discriminator, "real"), (model.generator, "fake")):
+        variables = network.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = {
+                "real": model.discriminator(real, training=True),
+                "fake": model.discriminator(model.generator(latents, training=True), training=True),
+            }
+            total = loss(logits.pop(ahead), *logits.values())
+        descend(tape.gradient(total, [variable.value for variable in variables]), variables)
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_a_relativistic_step_compares_samples_with_pictures_on_both_sides(fit, difference, name):
+    model = compiled(loss=name)
+    ends = {}
+    for loss in PAIRED:
+        ends[loss] = twin(model)
+        paired_by_hand(ends[loss], PAIRED[loss], IMAGES, first_draws().normal(4))
+    fakes = model.generator(first_draws().normal(4), training=True)
+    real, fake = (model.discriminator(side, training=True).numpy() for side in (IMAGES, fakes))
+    history = fit(model, IMAGES)
+    assert difference(trainable(model), trainable(ends.pop(name))) < 1e-4
+    (other,) = ends.values()
+    assert difference(trainable(model), trainable(other)) > 1e-3
+    assert history["discriminator_accuracy"] == [pytest.approx(np.mean(real > fake))]
