@@ -120,6 +120,19 @@ PRESETS: Mapping[str, Preset] = {
             tiny={"image_shape": (16, 16, 1), "width": 8, "latent_dim": 8},
         ),
         Preset(
+            name="dcgan-sign-digits",
+            model="zoo.models.gan.GAN",
+            family="DCGAN",
+            paper="arXiv:1511.06434",
+            summary="DCGAN on 1,861 photographs of signed digits, 64x64 colour, with differentiable augmentation.",
+            arguments={
+                "image_shape": (64, 64, 3),
+                "width": 32,
+                "stabilisers": {"augment": "color,translation,cutout"},
+            },
+            tiny={"image_shape": (16, 16, 3), "width": 8, "latent_dim": 8},
+        ),
+        Preset(
             name="dcgan-pictures",
             model="zoo.models.gan.GAN",
             family="DCGAN",
