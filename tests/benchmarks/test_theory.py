@@ -1,0 +1,56 @@
+"""What the figures rest on: the divergence by quadrature, the counts of modes, the mean latents."""
+
+import numpy as np
+import pytest
+
+from benchmarks.arithmetic import mean_of
+from benchmarks.modes import ROWS, SETS
+from benchmarks.theory import Options, game, jensen_shannon, learn, move, value
+from zoo.models.gan import LOSSES
+
+
+def test_the_divergence_is_0_for_equals_and_log_2_far_apart() -> None:
+    assert jensen_shannon(0.0) == pytest.approx(0.0, abs=1e-9)
+    assert jensen_shannon(14.0) == pytest.approx(np.log(2), abs=1e-9)
+    # Small shifts: JSD = theta^2 I / 8 with Fisher information I = 1.
+    assert jensen_shannon(0.02) == pytest.approx(0.02**2 / 8, rel=1e-3)
+
+
+def test_a_discriminators_value_is_below_the_bound_and_near_it_once_trained() -> None:
+    options = Options(batch_size=256)
+    model = game(2.0, options)
+    bound = 2 * jensen_shannon(2.0) - np.log(4)
+    before = value(model, 2.0)
+    learn(model, 200, options)
+    assert before < value(model, 2.0) < bound + 0.01
+    assert value(model, 2.0) > bound - 0.05
+    assert float(model.generator(np.zeros((1, 1), np.float32))[0, 0, 0, 0]) == 2.0  # only D learns
+    move(model, 0.5)
+    assert float(model.generator(np.zeros((1, 1), np.float32))[0, 0, 0, 0]) == 0.5
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_mixture_judges_its_own_draws_as_good_and_complete(name: str) -> None:
+    points = SETS[name].draw(2_500, seed=0)
+    modes, good = SETS[name].judge(points)
+    assert modes == len(SETS[name].means)
+    assert good == pytest.approx(1 - np.exp(-(3.0**2) / 2), abs=0.01)  # within 3 deviations in the plane
+    one = SETS[name].means[:1] + np.zeros((2_500, 2))
+    assert SETS[name].judge(one) == (1, 1.0)
+    assert SETS[name].judge(one + 0.9) == (0, 0.0)
+    strays = np.concatenate([one, SETS[name].means[1:2]])  # one sample finds no mode
+    assert SETS[name].judge(strays)[0] == 1
+
+
+def test_every_loss_and_stabiliser_has_a_row() -> None:
+    assert {row.get("loss", "non_saturating") for row in ROWS.values()} == set(LOSSES)
+
+
+def test_a_mean_latent_is_that_of_the_plainest_of_its_class() -> None:
+    latents = np.array([[1.0], [2.0], [4.0], [8.0], [16.0]])
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.2, 0.8], [0.7, 0.3]])
+    assert mean_of(latents, probabilities, 0, share=0.5) == [2.5]  # of 0.9 and 0.8
+    assert mean_of(latents, probabilities, 0, share=1.0) == [5.75]
+    assert mean_of(latents, probabilities, 1, share=0.1) == [8.0]
+    with pytest.raises(ValueError, match="none of 5 pictures shows class 2"):
+        mean_of(latents, np.pad(probabilities, ((0, 0), (0, 1))), 2, share=1.0)
