@@ -176,7 +176,7 @@ class UnknownPresetError(LookupError):
     """No preset has that name."""
 
     def __init__(self, name: str, known: Mapping[str, Any] = PRESETS):
-        near = get_close_matches(name, known, n=3, cutoff=0.4)
+        near = get_close_matches(name.lower(), known, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(known))}."
         super().__init__(f"unknown preset {name!r}: {hint}")
 
