@@ -57,7 +57,7 @@ def mlp_discriminator(
     image = keras.Input(image_shape, name="image")
     x = hidden(layers.Flatten(name="flatten")(image), width, norm, dropout)
     if minibatch == "stddev":
-        x = layers.Flatten()(MinibatchStddev(name="stddev")(layers.Reshape((1, 1, width))(x)))
+        x = layers.Flatten(name="features")(MinibatchStddev(name="stddev")(layers.Reshape((1, 1, width))(x)))
     if minibatch == "discrimination":
         x = MinibatchDiscrimination(*DISCRIMINATION, name="others")(x)
     return keras.Model(image, wrap(layers.Dense(1, name="logit"))(x), name=name)

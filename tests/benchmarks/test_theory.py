@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.arithmetic import mean_of
-from benchmarks.modes import ROWS, SETS
+from benchmarks.modes import ROWS, SETS, play
+from benchmarks.modes import Options as Modes
 from benchmarks.theory import Options, game, jensen_shannon, learn, move, value
 from zoo.models.gan import LOSSES
 
@@ -44,6 +45,13 @@ def test_a_mixture_judges_its_own_draws_as_good_and_complete(name: str) -> None:
 
 def test_every_loss_and_stabiliser_has_a_row() -> None:
     assert {row.get("loss", "non_saturating") for row in ROWS.values()} == set(LOSSES)
+
+
+@pytest.mark.parametrize("row", ["minibatch stddev", "minibatch discrimination", "spectral norm", "gradient clipping"])
+def test_a_row_plays_from_start_to_samples(row: str) -> None:
+    points = play(SETS["ring"], row, 0, Modes(steps=100, batch_size=8))
+    assert points.shape == (2_500, 2)
+    assert np.isfinite(points).all()
 
 
 def test_a_mean_latent_is_that_of_the_plainest_of_its_class() -> None:
