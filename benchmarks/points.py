@@ -15,7 +15,9 @@ from keras import layers, ops
 from zoo.core.layers import Dropout, MinibatchDiscrimination, MinibatchStddev
 from zoo.models import gan
 from zoo.models.gan import GAN
-from zoo.networks.convolutional import DISCRIMINATION, Minibatch, Norm, wrapper
+from zoo.networks.convolutional import Minibatch, Norm, wrapper
+
+DISCRIMINATION = (5, 3)  # kernels and dimensions: every pair of a batch is compared in so many numbers
 
 
 def dirac_generator(
