@@ -11,7 +11,6 @@ mean_b - mean_a, and by as much in a random direction. Everything runs on ONNX R
 Writes results/arithmetic.csv: a row a pair, `moved` and `random` the shares whose picture then shows a b.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,10 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from recipes.scorer import centre
+from benchmarks.figures import write_table
 from serving.pipeline import Pipeline
 from serving.sampler import draw
-from zoo.evaluation.extractors import BATCH_SIZE, ClassifierExtractor, chunks
+from zoo.evaluation.extractors import BATCH_SIZE, ClassifierExtractor, centre, chunks
 from zoo.pretrained import find_directory
 
 COLUMNS = ("preset", "classifier", "from", "to", "latents", "moved", "random")
@@ -98,11 +97,7 @@ def main(options: Options) -> None:
             shares = [float((seen(start + move).argmax(axis=1) == b).mean()) for move in (step, directions)]
             row = (options.preset, options.classifier, a, b, len(start), *(f"{share:.4f}" for share in shares))
             rows.append(dict(zip(COLUMNS, row, strict=True)))
-    options.table.parent.mkdir(exist_ok=True)
-    with options.table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(options.table, COLUMNS, rows)
     means_of = {name: np.mean([float(str(row[name])) for row in rows]) for name in ("moved", "random")}
     least = min(rows, key=lambda row: float(str(row["moved"])))
     Console().print(

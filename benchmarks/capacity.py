@@ -25,6 +25,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from benchmarks.figures import pyplot, write_table
 from recipes.data import load_pictures
 from serving.sampler import to_pil
 from zoo.evaluate import evaluate
@@ -71,11 +72,7 @@ def main(options: Options) -> None:
             train(directory, data, width, options)
             rows.append(measure(directory, width, count, options))
             console.print(rows[-1])
-    options.table.parent.mkdir(exist_ok=True)
-    with options.table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(options.table, COLUMNS, rows)
     draw(rows, options)
 
 
@@ -137,17 +134,12 @@ def measure(directory: Path, width: int, count: int, options: Options) -> dict[s
 
 def draw(rows: Sequence[Mapping[str, object]], options: Options) -> None:
     """Three panels over the number of pictures, a line for each width."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     panels = {
         "frechet_distance": "Frechet distance to held-out pictures\n(FCD, lower is better)",
         "recall": "Recall: real pictures\nthat the model reaches",
         "memorised": "Memorised: D on training pictures\nminus D on held-out ones",
     }
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(12, 3.8), layout="constrained")
+    figure, axes = pyplot().subplots(1, len(panels), figsize=(12, 3.8), layout="constrained")
     for axis, (column, title) in zip(axes, panels.items(), strict=True):
         for width in options.widths:
             chosen = [row for row in rows if row["discriminator_width"] == width]

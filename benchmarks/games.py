@@ -9,7 +9,6 @@ descend with rate h; `zoo.models.gan.GAN` plays, with its schedules and losses.
 Writes results/games.csv (how far from the equilibrium play is in the end, against the start) and docs/games.png.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import pyplot, write_table
 from benchmarks.points import batches, playing
 from zoo.models.gan import GAN
 
@@ -82,11 +82,7 @@ def main(options: Options) -> None:
         for play, arguments in PLAYS.items()
     }
     rows = [row_of(loss, play, places, options) for (loss, play), places in games.items()]
-    options.table.parent.mkdir(exist_ok=True)
-    with options.table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(options.table, COLUMNS, rows)
     table = Table(*COLUMNS)
     for row in rows:
         table.add_row(*map(str, row.values()))
@@ -96,12 +92,7 @@ def main(options: Options) -> None:
 
 def draw(games: dict[tuple[str, str], np.ndarray], options: Options) -> None:
     """A panel for each game: a row for each loss, a column for each way to play."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(len(LOSSES), len(PLAYS), figsize=(9, 12), layout="constrained")
+    figure, axes = pyplot().subplots(len(LOSSES), len(PLAYS), figsize=(9, 12), layout="constrained")
     for (loss, play), places in games.items():
         axis = axes[list(LOSSES).index(loss)][list(PLAYS).index(play)]
         axis.plot(*places.T, linewidth=0.6)

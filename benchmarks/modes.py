@@ -22,6 +22,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import pyplot, write_table
 from benchmarks.points import batches, playing
 from zoo.models.gan import GAN
 
@@ -151,7 +152,7 @@ def main(options: Options) -> None:
                 values = (name, row, seed, options.steps, modes, len(SETS[name].means), f"{good:.4f}")
                 found.append(dict(zip(COLUMNS, map(str, values), strict=True)))
                 console.print(" ".join(found[-1].values()), highlight=False)
-                write(options.table, found)
+                write_table(options.table, COLUMNS, found)
                 if seed == options.seeds[0]:
                     shown[f"{name} {row}"] = points.astype(np.float16)
                     np.savez_compressed(samples, **shown)
@@ -165,14 +166,6 @@ def read(table: Path) -> list[dict[str, str]]:
         return []
     with table.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def write(table: Path, found: list[dict[str, str]]) -> None:
-    """All rows."""
-    with table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
 
 
 def summary(found: list[dict[str, str]]) -> Table:
@@ -190,14 +183,9 @@ def summary(found: list[dict[str, str]]) -> Table:
 
 def draw(shown: dict[str, np.ndarray], options: Options) -> None:
     """The ring's samples, a panel a row."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     names = [name for name in ROWS if f"ring {name}" in shown]
     across = 7
-    figure, axes = pyplot.subplots(
+    figure, axes = pyplot().subplots(
         -(-len(names) // across), across, figsize=(14, 8.5), layout="constrained", squeeze=False
     )
     for axis in axes.flat:

@@ -81,21 +81,23 @@ PLAYERS = {
 
 
 @contextmanager
-def playing() -> Iterator[None]:
-    """Within it `GAN(architecture=...)` takes the names of `PLAYERS`, too."""
-    gan.ARCHITECTURES.update(PLAYERS)
+def playing(**more: SimpleNamespace) -> Iterator[None]:
+    """Within it `GAN(architecture=...)` takes the names of `PLAYERS` and of `more`, too."""
+    players = {**PLAYERS, **more}
+    gan.ARCHITECTURES.update(players)
     try:
         yield
     finally:
-        for name in PLAYERS:
+        for name in players:
             del gan.ARCHITECTURES[name]
 
 
 def batches(points: np.ndarray, model: GAN, batch_size: int) -> tf.data.Dataset:
     """The rows of `points`, (count, dimensions), as the model's batches, in their order, from the first one again."""
-    each = () if model.pictures_per_row == 1 else (model.pictures_per_row,)
-    shape = (-1, batch_size, *each, 1, points.shape[1], 1)
-    whole = len(points) // int(np.prod(shape[1:-3])) * int(np.prod(shape[1:-3]))
-    images = tf.data.Dataset.from_tensor_slices(points[:whole].reshape(shape).astype(np.float32))
+    k, dimensions = model.pictures_per_row, points.shape[1]
+    each = () if k == 1 else (k,)
+    count = len(points) // (batch_size * k)
+    shape = (count, batch_size, *each, 1, dimensions, 1)
+    images = tf.data.Dataset.from_tensor_slices(points[: count * batch_size * k].reshape(shape).astype(np.float32))
     rows = tf.range(batch_size, dtype=tf.int64)
     return images.repeat().map(lambda batch: {"image": batch, "row": rows})

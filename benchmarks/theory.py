@@ -9,7 +9,6 @@ Writes results/theory.csv and docs/theory.png: the value of the game against the
 when the generator becomes exact; the gradient that reaches theta as D gets better.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +19,8 @@ import tensorflow as tf
 import tyro
 from keras import layers
 
-from benchmarks.points import batches, mlp_discriminator
-from zoo.models import gan
+from benchmarks.figures import pyplot, write_table
+from benchmarks.points import batches, mlp_discriminator, playing
 from zoo.models.gan import GAN
 
 COLUMNS = ("figure", "curve", "x", "y", "expected")
@@ -65,11 +64,8 @@ def shifting(deviation: float) -> SimpleNamespace:
 def game(theta: float, options: Options, loss: str = "minimax", deviation: float = 1.0) -> GAN:
     """D before its first step, G at `theta`."""
     keras.utils.set_random_seed(0)
-    gan.ARCHITECTURES["shifting"] = shifting(deviation)
-    try:
+    with playing(shifting=shifting(deviation)):
         model = GAN((1, 1, 1), 1, architecture="shifting", loss=loss, average_decay=None, **LOSSES[loss])
-    finally:
-        del gan.ARCHITECTURES["shifting"]
     model.compile(
         discriminator=keras.optimizers.Adam(options.rate), generator=keras.optimizers.SGD(0.0), steps_per_execution=10
     )
@@ -152,27 +148,19 @@ def gradients(options: Options, theta: float = 2.0, deviation: float = 0.3) -> l
 def main(options: Options) -> None:
     """Measure, write the table, draw."""
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in values(options) + outputs(options) + gradients(options)]
-    options.table.parent.mkdir(exist_ok=True)
-    with options.table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()})
+    texts = [{name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows]
+    write_table(options.table, COLUMNS, texts)
     draw(rows, options)
 
 
 def draw(rows: list[dict[str, object]], options: Options) -> None:
     """Three panels."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
     def curve(figure: str, name: str, column: str = "y") -> tuple[list[float], list[float]]:
         chosen = [row for row in rows if (row["figure"], row["curve"]) == (figure, name)]
         return [float(str(row["x"])) for row in chosen], [float(str(row[column])) for row in chosen]
 
-    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure, (left, middle, right) = pyplot().subplots(1, 3, figsize=(13, 4), layout="constrained")
     left.plot(*curve("value", "V(D)", "expected"), color="black", label="2 JSD - log 4")
     left.plot(*curve("value", "V(D)"), "o", label="V(D), D trained")
     left.set(xlabel=r"$\theta$", title="The game's value")

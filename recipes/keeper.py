@@ -29,6 +29,7 @@ from recipes.stability import Watch, probabilities_of, read_log
 from serving.sampler import save_grid
 from zoo.core.model import GenerativeModel
 from zoo.evaluation.distances import nearest_neighbour_distance
+from zoo.evaluation.extractors import scaled
 
 SHOWN = 64  # pictures of a sample grid, always the same latents
 SHOWN_SEED = 0
@@ -232,5 +233,5 @@ def norm(arrays: list[np.ndarray]) -> float:
 
 def batch_of(pictures: Pictures) -> dict[str, np.ndarray]:
     """The first pictures of a set as a batch of training data."""
-    batch = {"image": np.asarray(pictures.images[:DIAGNOSED], np.float32) / 127.5 - 1.0}
+    batch = {"image": scaled(np.asarray(pictures.images[:DIAGNOSED]))}
     return batch if pictures.labels is None else batch | {"label": pictures.labels[:DIAGNOSED]}

@@ -204,7 +204,7 @@ def collect(
             )
         if images is None:
             raise ValueError(f"none of {count} pictures can be decoded, the first is {next(iter(broken), '')}")
-        notes = {"labels": labels, "broken": list(broken), "fingerprint": _fingerprint(images[: len(labels)])}
+        notes = {"labels": labels, "broken": list(broken), "fingerprint": fingerprint(images[: len(labels)])}
         if isinstance(images, np.memmap):
             images.flush()
             _write_then_rename(notes_file, json.dumps(notes))
@@ -235,7 +235,8 @@ def _write_then_rename(file: Path, text: str) -> None:
     temporary.replace(file)
 
 
-def _fingerprint(images: np.ndarray) -> str:
+def fingerprint(images: np.ndarray) -> str:
+    """sha256 over shape and bytes."""
     digest = hashlib.sha256(str(images.shape).encode())
     for start in range(0, len(images), 256):
         digest.update(np.ascontiguousarray(images[start : start + 256]).data)
@@ -444,7 +445,7 @@ def embedded_pictures(split: str, policy: Policy) -> Pictures:
     labels = _idx("t10k-labels-idx1-ubyte.gz", header=8)[parts[split]].astype(np.int64)
     images = np.stack([policy.apply(Image.fromarray(image)) for image in images])
     name = "fashion_mnist_t10k"
-    return Pictures(images, labels, FASHION_CLASSES, name, split, _fingerprint(images), 0, (), "MIT")
+    return Pictures(images, labels, FASHION_CLASSES, name, split, fingerprint(images), 0, (), "MIT")
 
 
 def _idx(name: str, header: int) -> np.ndarray:

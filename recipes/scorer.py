@@ -11,7 +11,7 @@ import numpy as np
 
 from recipes.data import Pictures
 from zoo.evaluation.distances import sliced_wasserstein_distance
-from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, features_of, scaled, versioned
+from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, centre, features_of, scaled, versioned
 from zoo.evaluation.frechet import frechet_distance
 from zoo.evaluation.moments import Moments
 from zoo.pretrained import local_directory
@@ -70,9 +70,3 @@ def extractor_of(training: Pictures, padded: bool) -> ClassifierExtractor | None
     side, across, depth = training.images.shape[1:]
     fits = (height, width) == (side, across) or (padded and height <= side and width <= across)
     return extractor if fits and channels == depth else None
-
-
-def centre(pictures: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle (count, height, width, channels) of larger pictures."""
-    top, left = (pictures.shape[1] - height) // 2, (pictures.shape[2] - width) // 2
-    return pictures[:, top : top + height, left : left + width]

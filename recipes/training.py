@@ -123,7 +123,8 @@ def train(recipe: Recipe, console: Console) -> Path | None:
         return None
 
     model = compiled(recipe, preset, strategy)
-    steps_per_epoch(pictures, recipe.batch_size, per_row(model))  # refuses too few pictures before anything is written
+    # Refuses too few pictures before anything is written.
+    steps_per_epoch(pictures, recipe.batch_size, model.pictures_per_row)
     checkpoints = Checkpoints(model, directory / "checkpoints", recipe.keep, writes=workers.chief)
     begin(recipe, model, pictures, directory, checkpoints, workers, console)
     if int(model.step.numpy()) < recipe.steps:
@@ -215,7 +216,7 @@ def fit(
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         start_step=done,
-        pictures_per_row=per_row(model),
+        pictures_per_row=model.pictures_per_row,
     )
     options: dict[str, Any] = {"shuffle": False, "verbose": verbosity() if workers.chief else 0}
     try:
@@ -239,11 +240,6 @@ def fit(
 def advice(directory: Path) -> str:
     """What to do when a worker is gone."""
     return f"start all workers again with --resume --run-dir {directory}: they go on from the newest checkpoint."
-
-
-def per_row(model: GenerativeModel) -> int:
-    """Pictures in a row of the data."""
-    return model.pictures_per_row
 
 
 def begin(

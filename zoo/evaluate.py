@@ -17,14 +17,14 @@ from PIL import Image, ImageFilter
 
 import zoo.evaluation
 from recipes.data import load_pictures
-from recipes.pictures import Pictures
+from recipes.pictures import Pictures, fingerprint
 from serving.card import Card, CardError, read_card
 from serving.sampler import draw
-from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, Extractor, features_of
+from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, Extractor, centre, features_of
 from zoo.evaluation.paths import lerp, perceptual_path_length, slerp
 from zoo.evaluation.scores import KEPT, METRICS, Better, Metric, Side, Yardstick, compare
 from zoo.pretrained import cache_root, find_directory
-from zoo.sources import IMAGE_RANGE, Source, open_source
+from zoo.sources import IMAGE_RANGE, Source, open_source, shuffled
 
 COUNT = 10_000  # generated pictures of a seed
 SEEDS = (0, 1, 2)
@@ -212,7 +212,7 @@ class Evaluation:
             std=rounded(float(np.std(values, ddof=1))) if len(values) > 1 else None,
             floor=rounded(floors[name]) if name in floors else None,
             ceilings={
-                side: rounded(found[name]) for side, found in anchors.items() if side != "floor" if name in found
+                side: rounded(found[name]) for side, found in anchors.items() if side != "floor" and name in found
             },
             better=metric.better,
             extractor=f"{extractor.name}@{extractor.sha256}" if extractor and metric.title else None,
@@ -411,8 +411,7 @@ def load_held(source: Source, against: str | None, split: str, trained_on: str |
         train = cut(load(trained_on, split="train"), crop)
     left_out = np.zeros(len(real.images), bool)
     if train is not None:
-        known = set(hashes(train.images))
-        left_out = np.array([value in known for value in hashes(real.images)])
+        left_out = among(real.images, train.images)
         if left_out.mean() > SHARED_AT_MOST:
             raise ValueError(
                 f"{left_out.sum()} of {len(left_out)} pictures of {real.name}, {real.split}, are among those that "
@@ -457,25 +456,20 @@ def names(extractors: Sequence[str], held: Held) -> Sequence[str]:
     return (known,) if known else ()
 
 
+def among(pictures: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(count,): whether the very same picture is one of `others`."""
+    known = set(hashes(others))
+    return np.array([value in known for value in hashes(pictures)])
+
+
 def hashes(pictures: np.ndarray) -> Iterator[bytes]:
     """One a picture, over its bytes."""
     return (hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest() for picture in pictures)
 
 
-def fingerprint(pictures: np.ndarray) -> str:
-    """sha256 over shape and bytes, as that of `Pictures` is."""
-    digest = hashlib.sha256(str(pictures.shape).encode())
-    for start in range(0, len(pictures), 1000):
-        digest.update(np.ascontiguousarray(pictures[start : start + 1000]).data)
-    return digest.hexdigest()
-
-
 def cropped(pictures: np.ndarray, crop: int | None) -> np.ndarray:
     """The centre of (count, side, side, channels)."""
-    if crop is None:
-        return pictures
-    margin = (pictures.shape[1] - crop) // 2
-    return pictures[:, margin : margin + crop, margin : margin + crop]
+    return pictures if crop is None else centre(pictures, crop, crop)
 
 
 def blurred(pictures: np.ndarray) -> np.ndarray:
@@ -483,11 +477,6 @@ def blurred(pictures: np.ndarray) -> np.ndarray:
     blur = ImageFilter.GaussianBlur(BLUR * pictures.shape[1])
     images = (Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture) for picture in pictures)
     return np.stack([np.asarray(image.filter(blur)) for image in images]).reshape(pictures.shape)
-
-
-def shuffled(rows: int) -> np.ndarray:
-    """The numbers of the rows in an order that has nothing to do with classes, the same whenever asked."""
-    return np.random.Generator(np.random.Philox(0)).permutation(rows)
 
 
 # Classifiers
@@ -517,8 +506,7 @@ def accuracy(directory: Path, against: str | None, split: str, tell: Callable[[s
             f"{real.name} has the classes {', '.join(real.class_names)}, and {card.name} names {', '.join(classes)}: "
             "give pictures of the same classes, in the same order."
         )
-    known = set(hashes(train.images))
-    shared = np.array([value in known for value in hashes(real.images)])
+    shared = among(real.images, train.images)
     if shared.mean() > SHARED_AT_MOST:
         raise ValueError(
             f"{shared.sum()} of {len(shared)} pictures of {real.name}, {real.split}, are among those that {card.name} "

@@ -498,13 +498,13 @@ def task_not_finite(count: int) -> Finding:
     import tensorflow as tf
 
     from recipes.devices import choose_strategy
-    from recipes.training import compiled, per_row
+    from recipes.training import compiled
     from zoo.core.step import NOT_FINITE
 
     recipe = tiny(devices=count, steps=1, batch_size=ROWS * count)
     strategy = choose_strategy(recipe)
     model = compiled(recipe, recipe.to_preset(), strategy)
-    pictures = (per_row(model),) if per_row(model) > 1 else ()
+    pictures = (model.pictures_per_row,) if model.pictures_per_row > 1 else ()
     shape = (recipe.batch_size, *pictures, *recipe.to_preset().arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     images[-1].flat[0] = np.nan
@@ -628,7 +628,6 @@ def noise_pictures(shape: Sequence[int]) -> Pictures:
 def fit(model: Any, recipe: Recipe, strategy: Any, *callbacks: Any) -> dict[str, float]:
     """Train from the model's step to the recipe's last; returns the metrics of all these steps."""
     from recipes.data import distributed_batches
-    from recipes.training import per_row
 
     done = int(model.step.numpy())
     data = distributed_batches(
@@ -637,7 +636,7 @@ def fit(model: Any, recipe: Recipe, strategy: Any, *callbacks: Any) -> dict[str,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         start_step=done,
-        pictures_per_row=per_row(model),
+        pictures_per_row=model.pictures_per_row,
     )
     options: dict[str, Any] = {"shuffle": False, "verbose": 0, "callbacks": list(callbacks)}
     history = model.fit(data, steps_per_epoch=recipe.steps - done, **options).history

@@ -59,8 +59,7 @@ class Source:
             ValueError: a generator's values are out of range or NaN.
         """
         if self.pictures is not None:
-            order = np.random.Generator(np.random.Philox(0)).permutation(len(self.pictures))
-            chosen = order[number :: len(seeds)][:count]
+            chosen = shuffled(len(self.pictures))[number :: len(seeds)][:count]
             yield from (
                 self.pictures[chosen[start : start + BATCH_SIZE]] for start in range(0, len(chosen), BATCH_SIZE)
             )
@@ -187,6 +186,11 @@ def folder_of_pictures(path: Path) -> Source:
     load = partial(load_pictures, str(path), split="all", image_size=None)
     pictures = load(channels=native_channels(path))
     return Source(pictures.name, pictures.fingerprint, pictures.images.shape[1:], pictures=pictures.images)
+
+
+def shuffled(rows: int) -> np.ndarray:
+    """The numbers of the rows in an order that has nothing to do with classes, the same whenever asked."""
+    return np.random.Generator(np.random.Philox(0)).permutation(rows)
 
 
 def digest(*files: Path) -> str:

@@ -403,6 +403,22 @@ class GenerativeModel(keras.Model, ABC):
         }
 
 
+def averaged(
+    live: keras.Model, build: Callable[..., keras.Model], average_decay: float | None
+) -> tuple[keras.Model, dict[str, tuple[keras.Model, keras.Model]]]:
+    """The network that is sampled and exported, and the averages that `finish` takes.
+
+    Args:
+        live: the network that learns.
+        build: what built it; called with the name of another.
+        average_decay: None where `live` itself is exported.
+    """
+    if average_decay is None:
+        return live, {}
+    average = build(name=f"{live.name}_average")
+    return average, {live.name: (live, average)}
+
+
 def images_of(data: Any) -> Tensor:
     """The pictures of a batch: a tensor, the first of a tuple, or the entry "image" of a dictionary."""
     if isinstance(data, Mapping):

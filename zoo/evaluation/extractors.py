@@ -108,6 +108,12 @@ def scaled(pictures: np.ndarray) -> np.ndarray:
     return pictures.astype(np.float32) / np.float32(127.5) - np.float32(1.0)
 
 
+def centre(pictures: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle (count, height, width, channels) of larger pictures; an odd margin is larger below and right."""
+    top, left = (pictures.shape[1] - height) // 2, (pictures.shape[2] - width) // 2
+    return pictures[:, top : top + height, left : left + width]
+
+
 def features_of(extractor: Extractor, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features and probabilities of uint8 pictures, at least one, as `Extractor` gives them."""
     parts = [extractor(scaled(part)) for part in chunks(pictures, 1000)] or [extractor(scaled(pictures))]

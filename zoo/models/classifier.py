@@ -10,7 +10,7 @@ from keras import ops
 from serving.card import Kind
 from zoo.core import augment
 from zoo.core.losses import cross_entropy, right
-from zoo.core.model import Ability, GenerativeModel, images_of, labels_of
+from zoo.core.model import Ability, GenerativeModel, averaged, images_of, labels_of
 from zoo.core.noise import Draws
 from zoo.networks import vgg
 
@@ -52,11 +52,8 @@ class Classifier(GenerativeModel):
         self.flip = flip
         self.label_smoothing = label_smoothing
         build = partial(vgg.classifier, image_shape, len(classes), width, dropout)
-        self.classifier = self.classifier_average = build()
-        averages = {}
-        if average_decay is not None:
-            self.classifier_average = build(name="classifier_average")
-            averages = {"classifier": (self.classifier, self.classifier_average)}
+        self.classifier = build()
+        self.classifier_average, averages = averaged(self.classifier, build, average_decay)
         self.finish("loss", "accuracy", averages=averages)
 
     @property

@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from zoo.core.losses import ADVERSARIAL_LOSSES, choose, cross_entropy, per_row, right
-from zoo.core.model import Ability, GenerativeModel, images_of, labels_of
+from zoo.core.model import Ability, GenerativeModel, averaged, images_of, labels_of
 from zoo.core.noise import Draws
 from zoo.core.stabilisers import Stabilisers
 from zoo.networks import conditional
@@ -76,12 +76,9 @@ class ConditionalGAN(GenerativeModel):
         height, across, channels = image_shape
         shape, count = (height, across, channels), len(classes)
         build = partial(conditional.generator, shape, latent_dim, count, width, conditional_norm)
-        self.generator = self.generator_average = build()
+        self.generator = build()
         self.discriminator = conditional.discriminator(shape, count, width, discriminator_condition, discriminator_norm)
-        averages = {}
-        if average_decay is not None:
-            self.generator_average = build(name="generator_average")
-            averages = {"generator": (self.generator, self.generator_average)}
+        self.generator_average, averages = averaged(self.generator, build, average_decay)
         trackers = ["discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy"]
         trackers += ["real_class_accuracy", "fake_class_accuracy"] * self.names_classes
         self.stabilisers.look_at_slopes_of(self.discriminator)

@@ -17,7 +17,7 @@ from zoo.core.losses import (
     least_squares,
     per_row,
 )
-from zoo.core.model import Ability, GenerativeModel, images_of, turns_of
+from zoo.core.model import Ability, GenerativeModel, averaged, images_of, turns_of
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.stabilisers import Stabilisers
 from zoo.core.step import Held, Rows
@@ -101,13 +101,10 @@ class GAN(GenerativeModel):
             "minibatch": None if minibatch == "none" else minibatch,
         }
         judged = {**judged, **taken(architecture, build.discriminator, options)}
-        self.generator = build.generator(shape, latent_dim, **size)
+        build_generator = partial(build.generator, shape, latent_dim, **size)
+        self.generator = build_generator()
         self.discriminator = build.discriminator(shape, **judged)
-        self.generator_average = self.generator
-        averages = {}
-        if average_decay is not None:
-            self.generator_average = build.generator(shape, latent_dim, **size, name="generator_average")
-            averages = {"generator": (self.generator, self.generator_average)}
+        self.generator_average, averages = averaged(self.generator, build_generator, average_decay)
         self.stabilisers.look_at_slopes_of(self.discriminator)
         trackers = ("discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy")
         self.finish(*trackers, *self.stabilisers.names, averages=averages)

@@ -12,7 +12,7 @@ from keras import ops
 
 from serving.card import Feed
 from zoo.core.losses import ADVERSARIAL_LOSSES, choose, per_row
-from zoo.core.model import Ability, GenerativeModel, images_of, turns_of
+from zoo.core.model import Ability, GenerativeModel, averaged, images_of, turns_of
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.penalties import gradient_penalty
 from zoo.networks import convolutional
@@ -73,14 +73,11 @@ class WGAN(GenerativeModel):
         self.prior: Feed = prior
         self.latent_dim = latent_dim
         shape = (height, across, channels)
-        self.generator = convolutional.generator(shape, latent_dim, width)
+        build = partial(convolutional.generator, shape, latent_dim, width)
+        self.generator = build()
         # Without a bias at the end: D(x) - D(G(z)) does not see a constant, and nothing would train it.
         self.critic = convolutional.discriminator(shape, width, norm=norm, logit_bias=False, name="critic")
-        self.generator_average = self.generator
-        averages = {}
-        if average_decay is not None:
-            self.generator_average = convolutional.generator(shape, latent_dim, width, name="generator_average")
-            averages = {"generator": (self.generator, self.generator_average)}
+        self.generator_average, averages = averaged(self.generator, build, average_decay)
         trackers = ["critic_loss", "generator_loss", "wasserstein_estimate", "real_score", "fake_score"]
         trackers += ["discriminator_accuracy"] + ["gradient_penalty"] * (constraint == "gradient_penalty")
         self.finish(*trackers, averages=averages)
