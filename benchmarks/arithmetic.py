@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from benchmarks.figures import write_table
+from recipes.figures import write_table
 from serving.pipeline import Pipeline
 from serving.sampler import draw
 from zoo.evaluation.extractors import BATCH_SIZE, ClassifierExtractor, centre, chunks

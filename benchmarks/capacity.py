@@ -25,8 +25,8 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from benchmarks.figures import pyplot, write_table
 from recipes.data import load_pictures
+from recipes.figures import pyplot, write_table
 from serving.sampler import to_pil
 from zoo.evaluate import evaluate
 

@@ -18,8 +18,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import pyplot, write_table
 from benchmarks.points import batches, playing
+from recipes.figures import pyplot, write_table
 from zoo.models.gan import GAN
 
 COLUMNS = ("loss", "play", "rate", "steps", "start", "end", "farthest", "turns")

@@ -19,8 +19,8 @@ import tensorflow as tf
 import tyro
 from keras import layers
 
-from benchmarks.figures import pyplot, write_table
 from benchmarks.points import batches, mlp_discriminator, playing
+from recipes.figures import pyplot, write_table
 from zoo.models.gan import GAN
 
 COLUMNS = ("figure", "curve", "x", "y", "expected")

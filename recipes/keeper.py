@@ -26,13 +26,14 @@ from recipes.recipe import Recipe
 from recipes.report import write_report
 from recipes.scorer import Scorer, scorer_of
 from recipes.stability import Watch, probabilities_of, read_log
-from serving.sampler import save_grid
+from serving.sampler import save_grid, to_uint8
 from zoo.core.model import GenerativeModel
 from zoo.evaluation.distances import nearest_neighbour_distance
 from zoo.evaluation.extractors import scaled
 
 SHOWN = 64  # pictures of a sample grid, always the same latents
 SHOWN_SEED = 0
+COLUMNS = 8  # of a grid of reconstructions: an even number keeps each beside its picture
 DIAGNOSED = 256  # pictures of each side when training and held-out pictures are compared
 SCORED_SEED = 1  # another than the grid's
 STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -94,6 +95,7 @@ class RunKeeper(keras.callbacks.Callback):
             return
         self.training, self.held_out = (batch_of(side) for side in sides)
         self.samples = "generate" in model.abilities()
+        self.pictured = self.samples or "reconstruct" in model.abilities()
         self.spread = nearest_neighbour_distance(self.training["image"][:SHOWN])
         self.best = Checkpoints(model, directory / "best", 1, resumable=checkpoints)
         self.scorer = scorer_of(sides[0], padded=recipe.fit == "pad") if self.samples and recipe.score_every else None
@@ -102,12 +104,12 @@ class RunKeeper(keras.callbacks.Callback):
             self.lowest = self.best.facts(self.done).get(self.scorer.name, self.lowest)
         self.weights_before: dict[str, list[np.ndarray]] = {}
         self.writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
-        if self.samples:
+        if self.pictured:
             (directory / "samples").mkdir(exist_ok=True)
         self.forget_later_rows()
         self.rows = read_log(directory / "log.csv")
         self.watch = Watch(probabilities_of({"model": model.get_config()}), self.rows)
-        if self.done == 0 and self.samples:
+        if self.done == 0 and self.pictured:
             self.draw(model)
 
     def due(self, interval: int | None) -> bool:
@@ -132,7 +134,7 @@ class RunKeeper(keras.callbacks.Callback):
                 scores = self.keep_the_best(self.scorer)
             if row_due or asked:
                 self.log(logs or {}, scores)
-            if self.samples and self.due(self.recipe.sample_every):
+            if self.pictured and self.due(self.recipe.sample_every):
                 self.draw(self.model)
             if asked or self.due(self.recipe.checkpoint_every):
                 self.checkpoints.save(self.done)
@@ -207,9 +209,28 @@ class RunKeeper(keras.callbacks.Callback):
         return found
 
     def draw(self, model: GenerativeModel) -> None:
-        """The grid of the fixed latents."""
-        samples = model.sample(SHOWN, seed=SHOWN_SEED)
-        save_grid(samples, self.directory / "samples" / f"step-{self.done:07d}.png")
+        """The grid of the fixed latents; of a model that draws none, held-out pictures beside what it gives back."""
+        path = self.directory / "samples" / f"step-{self.done:07d}.png"
+        if self.samples:
+            save_grid(model.sample(SHOWN, seed=SHOWN_SEED), path)
+        else:
+            save_grid(reconstructions(model, self.held_out), path, columns=COLUMNS)
+
+
+def reconstructions(model: GenerativeModel, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Pictures, each followed by what the model gives back of it.
+
+    Args:
+        model: with the ability "reconstruct".
+        batch: of training data, as of `batch_of`; its first pictures are taken.
+
+    Returns:
+        uint8 (at most `SHOWN`, height, width, channels).
+    """
+    feeds = {spec.name: batch[spec.name][: SHOWN // 2] for spec in model.abilities()["reconstruct"].signature()}
+    images = feeds.pop("image")
+    pairs = np.stack([images, model.reconstruct(images, **feeds)], axis=1)
+    return to_uint8(pairs.reshape(-1, *images.shape[1:]), (-1.0, 1.0))
 
 
 def weights_of(model: GenerativeModel) -> dict[str, list[np.ndarray]]:

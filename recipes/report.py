@@ -59,6 +59,31 @@ class Group:
 
 GROUPS = (
     Group("Losses", r"(.+_)?loss", "Means since the row before. In a game they need not fall."),
+    Group("Penalties", r"sparsity|contraction", "Parts of the loss, not yet weighed: means since the row before."),
+    Group(
+        "Likelihood bounds",
+        r"((train|held_out)_)?elbo|importance_weighted",
+        "Nats; log p(x) is higher. elbo and importance_weighted: means since the row before. train_elbo and "
+        "held_out_elbo: of fixed pictures, by the model as it was at the row; a gap says that it knows them by heart.",
+    ),
+    Group("Log-likelihood", r"log_likelihood", "log p(x|z) of z drawn from q(z|x), the first term of elbo; nats."),
+    Group(
+        "Divergence",
+        r"divergence",
+        "KL(q(z|x) || p(z)), what elbo takes off log_likelihood; nats. Near 0, latents say nothing of the picture.",
+    ),
+    Group(
+        "Latents in use",
+        r"active_unit_share",
+        "Share of the latents whose mean varies over held-out pictures by more than 0.01.",
+        limits=(0.0, 1.02),
+    ),
+    Group(
+        "Squared error",
+        r"(train|held_out)_squared_error",
+        "Of reconstructions of fixed pictures, not corrupted: the mean a pixel, of brightness from 0 to 1. A gap "
+        "between the two says that the training pictures are known by heart.",
+    ),
     Group(
         "Scores",
         r"(real|fake|train|held_out)_score",

@@ -1,9 +1,10 @@
-"""Names what is wrong with an adversarial training run, from the rows of its log.csv.
+"""Names what is wrong with a training run, from the rows of its log.csv.
 
-Four illnesses (GAN, arXiv:1406.2661, sections 3 and 6, names the first two): the generator gets no gradient; it draws
-one picture whatever the latent; the two players chase each other; the discriminator knows its pictures by heart. A
-rule looks at the last rows, never at a single one, and does not apply to a log without its columns. The thresholds
-were set on short runs of small GANs, healthy and spoilt on purpose; the tests keep one of each.
+Four illnesses of adversarial training (GAN, arXiv:1406.2661, sections 3 and 6, names the first two): the generator gets
+no gradient; it draws one picture whatever the latent; the two players chase each other; the discriminator knows its
+pictures by heart. And one of variational autoencoders: no latent says anything of the picture (arXiv:1511.06349,
+section 3.1). A rule looks at the last rows, never at a single one, and does not apply to a log without its columns. The
+thresholds were set on short runs of small models, healthy and spoilt on purpose; the tests keep one of each.
 """
 
 import csv
@@ -40,6 +41,10 @@ MEMORISED = 0.2  # of probability, training pictures ahead of held-out ones; at 
 MEMORISED_SHARE = 0.4  # of the way from training to generated pictures, for scores without a scale; 0.1 when healthy
 DISCERNING = 0.6  # accuracy below which that way is too short to measure by: D tells nothing apart
 
+IDLE = 0.105  # share of latents in use, a tenth however it is rounded; healthy runs ended above 0.4, ill ones at 0.1
+LITTLE = 3.0  # nats: what two latents say in a healthy run; of very many latents, a tenth may say enough
+LATENT_GRACE_STEPS = 1000  # with beta = 4 all of 128 latents lay idle from step 80 to 520, and came back
+
 
 @dataclass(frozen=True)
 class Illness:
@@ -64,12 +69,14 @@ class Rule:
         evidence: (log, whether D(x) is a probability) -> the evidence at the last row; None where there is none. Every
             value of `columns` is finite.
         remedy: what to try.
+        unless: columns of log.csv that tell another kind of model, whose logs the rule passes over.
     """
 
     name: str
     columns: tuple[str, ...]
     evidence: Callable[[Log, bool], str | None]
     remedy: str
+    unless: tuple[str, ...] = ()
 
 
 def vanishing_gradients(log: Log, probabilities: bool) -> str | None:
@@ -141,6 +148,20 @@ def memorising_discriminator(log: Log, probabilities: bool) -> str | None:
     return f"{shown} has been at least {share:.0%} of the distance from training pictures to generated ones."
 
 
+def posterior_collapse(log: Log, probabilities: bool) -> str | None:
+    """Hardly a latent's mean depends on the picture, and together they say next to nothing."""
+    step, share, divergence = log["step"], log["active_unit_share"], log["divergence"]
+    if len(step) < GRACE_ROWS or step[-WINDOW] < LATENT_GRACE_STEPS:
+        return None
+    used, said = share[-WINDOW:].max(), divergence[-WINDOW:].max()
+    if used > IDLE or said > LITTLE:
+        return None
+    return (
+        f"For {WINDOW} rows at most {used:.2g} of the latents have had a mean that depends on the picture, and all of "
+        f"them together have said at most {said:.2g} nats of it."
+    )
+
+
 def swings(values: np.ndarray, least: float) -> int:
     """How often `values` go up or down by at least `least` in turn; smaller movements between do not count."""
     count, direction = 0, 0
@@ -169,6 +190,7 @@ RULES = (
         mode_collapse,
         "Lower `--optimizers.generator.learning-rate`, or let D keep up (`--model discriminator_steps=2`, a larger "
         "`--batch-size`). A D of your own can see that a batch is all alike: `MinibatchStddev` in `zoo.core.layers`.",
+        unless=("divergence",),  # a VAE's means are smooth, and nearer to each other than pictures are
     ),
     Rule(
         "oscillation",
@@ -184,6 +206,14 @@ RULES = (
         memorising_discriminator,
         "Train on more pictures or for fewer steps: an earlier checkpoint may be the better one. A weaker D memorises "
         "less: dropout (`--model architecture=mlp`), or `SpectralNorm` of `zoo.core.layers` in a D of your own.",
+    ),
+    Rule(
+        "posterior collapse",
+        ("step", "active_unit_share", "divergence"),
+        posterior_collapse,
+        "Weigh the divergence less (a smaller `--model beta=...`), let its weight grow from 0 "
+        "(`--model warmup_steps=...`, a tenth of the steps or more), or let each latent say so many nats for nothing "
+        "(`--model free_bits=...`, such as 0.1).",
     ),
 )
 
@@ -208,7 +238,7 @@ def examine_columns(log: Log, probabilities: bool) -> list[Illness]:
     """`examine`, the log given by its columns."""
     found = []
     for rule in RULES:
-        if not set(rule.columns) <= set(log):
+        if not set(rule.columns) <= set(log) or set(rule.unless) & set(log):
             continue
         whole: np.ndarray = np.isfinite(np.stack([log[name] for name in rule.columns])).all(axis=0)
         if not len(whole) or not whole[-1]:

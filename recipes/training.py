@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ from recipes.devices import (
     lost,
     several_workers,
 )
-from recipes.keeper import RunKeeper, Stop
+from recipes.keeper import COLUMNS, RunKeeper, Stop, batch_of, reconstructions
 from recipes.recipe import FREE_TO_CHANGE, Recipe, check_arguments, model_arguments
 from recipes.report import write_report
 from recipes.run_directory import RunError
 from serving.card import Data
+from serving.sampler import save_grid
 from zoo.core.model import GenerativeModel
 from zoo.core.precision import computing_in
 from zoo.core.step import NOT_FINITE
@@ -130,7 +132,7 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     if int(model.step.numpy()) < recipe.steps:
         fit(recipe, model, (pictures, held_out), directory, checkpoints, workers, console)
     if workers.chief:
-        export_run(model, recipe, preset, pictures, directory, console)
+        export_run(model, recipe, preset, (pictures, held_out), directory, console)
     return directory
 
 
@@ -306,7 +308,12 @@ def diverged(message: str, checkpoint: Path | None) -> str:
 
 
 def export_run(
-    model: GenerativeModel, recipe: Recipe, preset: Preset, pictures: Pictures, directory: Path, console: Console
+    model: GenerativeModel,
+    recipe: Recipe,
+    preset: Preset,
+    sides: tuple[Pictures, Pictures],
+    directory: Path,
+    console: Console,
 ) -> None:
     """Write export/: weights, ONNX, SavedModel and card, checked against each other.
 
@@ -322,6 +329,7 @@ def export_run(
             best.restore(lambda line: None)
             ((score, value),) = facts.items()
             chosen = f"the best of {recipe.steps} steps by {score}, {value:.4g} at one of every {recipe.score_every}"
+    pictures, held_out = sides
     data = Data(pictures.name, pictures.split, len(pictures.images), pictures.licence, recipe.data)
     about = {
         "name": recipe.preset,
@@ -336,6 +344,11 @@ def export_run(
             for name, choice in recipe.optimizers.items()
         },
     }
-    export(model, directory / "export", preset=preset, data=data, recipe=about)
+    sheet = {}
+    if "reconstruct" in model.abilities():
+        file = BytesIO()
+        save_grid(reconstructions(model, batch_of(held_out)), file, columns=COLUMNS)
+        sheet["reconstructions.png"] = file.getvalue()
+    export(model, directory / "export", preset=preset, data=data, recipe=about, pictures=sheet)
     write_report(directory)
     console.print(f"exported: {escape(str(directory / 'export'))}", highlight=False, soft_wrap=True)

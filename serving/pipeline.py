@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from serving.card import Ability, Card, CardError, TensorSpec, read_card, verify_files
+from serving.likelihood import Bound, log_prob
 from serving.sampler import Sampler
 from serving.session import InputError, Session, check_feeds
 
@@ -68,6 +70,10 @@ class Pipeline:
             if spec.classes and not np.isin(feeds[spec.name], range(len(spec.classes))).all():
                 raise InputError(f"input {spec.name!r}: a label is 0 to {len(spec.classes) - 1}: {list(spec.classes)}")
         return self.session.run(feeds)
+
+    def log_prob(self, images: np.ndarray, **options: Any) -> Bound:
+        """A lower bound of each picture's log p(x), by the ability log_prob: see `serving.likelihood.log_prob`."""
+        return log_prob(self.ability, self.run, images, **options)
 
 
 def _compare(what: str, said: Sequence[TensorSpec], found: Sequence[TensorSpec]) -> None:

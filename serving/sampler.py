@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -156,9 +156,10 @@ def to_uint8(images: np.ndarray, range: Range) -> np.ndarray:
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
-def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None) -> None:
-    """Write uint8 (batch, height, width, channels) as one picture file, laid out by `grid`."""
-    to_pil(grid(images, columns)[None])[0].save(path, optimize=True)
+def save_grid(images: np.ndarray, file: str | Path | IO[bytes], columns: int | None = None) -> None:
+    """Write uint8 (batch, height, width, channels) as one picture file, laid out by `grid`; PNG into an open file."""
+    format = None if isinstance(file, (str, Path)) else "png"
+    to_pil(grid(images, columns)[None])[0].save(file, format, optimize=True)
 
 
 def to_pil(images: np.ndarray) -> list[Image.Image]:

@@ -19,7 +19,7 @@ FLOORS = (
     ("zoo.networks",),
     ("zoo.models",),
     ("zoo.presets", "zoo.evaluation", "zoo.quiet"),
-    ("zoo.model_card",),
+    ("zoo.applications", "zoo.model_card"),
     ("zoo.export",),
     ("zoo.pretrained",),
     ("recipes",),
@@ -40,6 +40,7 @@ BANNED = {
     "zoo": LEARNING | {"numpy", "onnxruntime", "onnx"},
     "zoo.presets": LEARNING | {"numpy", "serving", "zoo", "recipes"},
     "zoo.model_card": LEARNING,
+    "zoo.applications": LEARNING,
     "zoo.cli": LEARNING,
 }
 # Not when the module is imported; inside a function, yes.

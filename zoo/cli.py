@@ -131,8 +131,8 @@ def export(
         raise ValueError(f"--out {out} exists already: choose another name.")
     from serving.card import read_card
 
-    model = load_pretrained(name)
-    card = read_card(find_directory(name))
+    model, directory = load_pretrained(name), find_directory(name)
+    card = read_card(directory)
     try:
         from zoo.export import export as export_model
     except ImportError as error:
@@ -140,8 +140,9 @@ def export(
     from zoo.presets import find_preset
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    preset = find_preset(card.name)
-    export_model(model, out, preset=preset, data=card.data, recipe=card.recipe, formats=format, scores=card.scores)
+    kept = {file: (directory / file).read_bytes() for file in card.files if file == "reconstructions.png"}
+    about: dict[str, Any] = {"preset": find_preset(card.name), "data": card.data, "recipe": card.recipe}
+    export_model(model, out, **about, formats=format, scores=card.scores, pictures=kept)
     print(out)
 
 
@@ -159,9 +160,10 @@ def evaluate(
     count: int = 10_000,
     seeds: tuple[int, ...] = (0, 1, 2),
     crop: int | None = None,
+    bound_samples: int | None = None,
     json: bool = False,
 ) -> None:
-    """Score generated pictures against held-out ones, with protocol, floor, ceilings and error bar.
+    """Score generated pictures against held-out ones, and what a model makes of those, with protocol and error bar.
 
     Args:
         name: a preset; the path of an exported directory, an .onnx file, a SavedModel, or a folder or zip of pictures.
@@ -176,6 +178,7 @@ def evaluate(
         count: generated pictures a seed.
         seeds: of the sampling.
         crop: the centre of so many pixels of generated pictures; by default what their card says.
+        bound_samples: of z for each picture's importance-weighted bound; by default as many as the graph takes at once.
         json: print JSON, one record a score.
     """
     from rich.console import Console
@@ -205,6 +208,7 @@ def evaluate(
                 count=count,
                 seeds=seeds,
                 crop=crop,
+                bound_samples=bound_samples,
                 tell=tell,
             )
         )

@@ -1,4 +1,7 @@
-"""`zoo evaluate`: pictures of any source against held-out ones, with protocol, floor, ceilings and error bar."""
+"""`zoo evaluate`: pictures of any source against held-out ones, and what a model makes of held-out ones themselves.
+
+Each score comes with its protocol, error bar and, where it has them, floor and ceilings.
+"""
 
 import hashlib
 import json
@@ -19,8 +22,11 @@ import zoo.evaluation
 from recipes.data import load_pictures
 from recipes.pictures import Pictures, fingerprint
 from serving.card import Card, CardError, read_card
+from serving.likelihood import bounds
+from serving.pipeline import Pipeline
 from serving.sampler import draw
-from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, Extractor, centre, features_of
+from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, Extractor, centre, features_of, scaled
+from zoo.evaluation.latents import latent_statistics
 from zoo.evaluation.paths import lerp, perceptual_path_length, slerp
 from zoo.evaluation.scores import KEPT, METRICS, Better, Metric, Side, Yardstick, compare
 from zoo.pretrained import cache_root, find_directory
@@ -33,6 +39,7 @@ SHARED_AT_MOST = 0.01  # of the held-out pictures, among the training pictures: 
 BLUR = 1 / 28  # of a picture's side: the radius of the blurred ceiling
 DIGITS = 6  # of a value: those that a second run on the same machine gives again
 PATHS = 2_000  # pairs of a path length
+SHOWN = 500  # held-out pictures that a model is shown at once
 
 OTHER_METRICS: dict[str, Metric] = {
     "perceptual_path_length": Metric("paths", "lower", "features: how fast pictures change with the latent", "PPL"),
@@ -42,11 +49,28 @@ OTHER_METRICS: dict[str, Metric] = {
     ),
     "augmentation": Metric("judge", "higher", "what samples beside real pictures add to that accuracy", "augmentation"),
     "jensen_shannon_divergence": Metric("discriminator", "lower", "a fresh discriminator's bound, nats"),
+    "elbo": Metric("bounds", "higher", "of log p(x), nats"),
+    "importance_weighted_bound": Metric("bounds", "higher", "of log p(x), by K samples of z, nats"),
+    "bits_per_dimension": Metric("bounds", "lower", "that bound in bits a pixel and channel"),
+    "active_units": Metric("latents", "higher", "latents whose mean depends on the picture"),
+    "aggregate_divergence": Metric("latents", "lower", "KL(q(z) || p(z)), nats"),
+    "squared_error": Metric("reconstruction", "lower", "of a reconstruction, a pixel and channel, brightness 0 to 1"),
 }
 ALL_METRICS = {**METRICS, **OTHER_METRICS}
 TRAINED = ("classification_accuracy", "augmentation", "jensen_shannon_divergence")
 """Scores that train a network each: minutes, so only when named."""
-DEFAULT_METRICS = tuple(name for name in ALL_METRICS if name not in TRAINED)
+ABILITIES = {
+    "bounds": ("log_prob", {"elbo", "importance_weighted"}),
+    "latents": ("encode", {"mean", "scale"}),
+    "reconstruction": ("reconstruct", {"reconstruction"}),
+}
+"""Group of scores -> the ability that they take, and the outputs that it must have."""
+OF_HELD_OUT = tuple(name for name, metric in OTHER_METRICS.items() if metric.group in ABILITIES)
+"""Scores of what a model makes of held-out pictures: it needs no pictures of its own."""
+DEFAULT_METRICS = tuple(name for name in ALL_METRICS if name not in (*TRAINED, *OF_HELD_OUT))
+"""Of the pictures that a source makes."""
+OF_GREY = {"bernoulli": "cross-entropy", "gaussian": "density"}
+"""Likelihood -> what its bound is one of, where it gives grey pictures no probability."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +78,8 @@ class Record:
     """One score with everything it rests on.
 
     value and std are over the seeds; floor is what real training pictures get, ceilings what noise and blurred pictures
-    do. extractor is "name@sha256", None for scores of the pixels.
+    do. extractor is "name@sha256", None for scores of the pixels. Where generated_count is 0, the score is one of the
+    held-out pictures: value is a mean over them, std its standard error, and seeds that of the latents, if any.
     """
 
     metric: str
@@ -100,9 +125,10 @@ def evaluate(
     count: int = COUNT,
     seeds: tuple[int, ...] = SEEDS,
     crop: int | None = None,
+    bound_samples: int | None = None,
     tell: Callable[[str], None] = lambda message: None,
 ) -> list[Record]:
-    """Score pictures of `name`.
+    """Score pictures of `name`, and what it makes of held-out ones.
 
     Args:
         name: see `zoo.sources.open_source`; or a classifier of the zoo, which gets its accuracy.
@@ -112,18 +138,20 @@ def evaluate(
         extractors: presets or exported directories of classifiers; the data set's own when not given.
         inception: path or URL of the 2015 Inception's weights; adds FID, KID and IS.
         inception_sha256: what these must have.
-        metrics: names of `ALL_METRICS`; when empty, those of `DEFAULT_METRICS` that can be made.
+        metrics: names of `ALL_METRICS`; when empty, those of `DEFAULT_METRICS` and `OF_HELD_OUT` that can be made.
         count: generated pictures a seed.
         seeds: of the sampling.
         crop: take the centre of this many pixels of generated pictures, and of real ones that are brought to their
-            size as for training; known where the card says padding.
+            size as for training; known where the card says padding. What a model is shown is never cut.
+        bound_samples: of z, for each picture's importance-weighted bound: a multiple of what the graph takes at once,
+            which it is when not given.
         tell: is given a line now and then.
 
     Raises:
         ValueError: real pictures that the model was trained on; sizes, ranges or numbers that do not fit; a metric
             that is unknown or can't be made.
     """
-    chosen_metrics = tuple(metrics) or DEFAULT_METRICS
+    chosen_metrics = tuple(metrics) or (*DEFAULT_METRICS, *OF_HELD_OUT)
     if unknown := sorted(set(chosen_metrics) - set(ALL_METRICS)):
         raise ValueError(f"metrics={unknown}: choose from {', '.join(ALL_METRICS)}.")
     if count < 2 or not seeds or len(set(seeds)) < len(seeds):
@@ -135,26 +163,43 @@ def evaluate(
     source = open_source(name)
     if source.count(count, len(seeds)) < 2:
         raise ValueError(f"{source.name}: too few pictures for {len(seeds)} seeds: give at least {2 * len(seeds)}.")
+    of_pictures = [one for one in chosen_metrics if one not in OF_HELD_OUT] if source.makes_pictures else []
+    if metrics and not source.makes_pictures and (wrong := sorted(set(metrics) - set(OF_HELD_OUT))):
+        raise ValueError(
+            f"{source.name} makes no pictures of its own, so it has no {', '.join(wrong)}: choose from "
+            f"{', '.join(OF_HELD_OUT)}."
+        )
+    if bound_samples is not None and not able(source, "bounds"):
+        raise ValueError(f"bound_samples={bound_samples}: {source.name} gives no bound of log p(x).")
     tell(f"{source.name}: real pictures")
     held = load_held(source, against, split, trained_on, crop)
     judges: list[Extractor | None] = []
-    if any(ALL_METRICS[one].title for one in chosen_metrics):
+    if any(ALL_METRICS[one].title for one in of_pictures):
         judges += [ClassifierExtractor(find_directory(each)) for each in dict.fromkeys(names(extractors, held))]
         if inception is not None:
             from zoo.evaluation.inception import read_inception
 
             judges.append(read_inception(inception, inception_sha256, cache_root() / "inception"))
-    of_each = [one for one in chosen_metrics if ALL_METRICS[one].title and one not in TRAINED]
+    of_each = [one for one in of_pictures if ALL_METRICS[one].title and one not in TRAINED]
+    of_held_out = [one for one in OF_HELD_OUT if one in chosen_metrics and able(source, ALL_METRICS[one].group)]
+    shown: list[Record] = []  # made first: they refuse a bad number of samples
+    if of_held_out:
+        # A model is shown what it was trained on: pictures with their padding.
+        whole = held if held.crop is None else load_held(source, against, split, trained_on, source.size[0])
+        shown = HeldOutEvaluation(source, whole, of_held_out, bound_samples, seeds[0], tell).records()
     records: list[Record] = []
-    for number, judge in enumerate(judges or [None]):
-        wanted = of_each if number else chosen_metrics  # what needs no features is made once
+    for number, judge in enumerate((judges or [None]) if of_pictures else []):
+        wanted = of_each if number else of_pictures  # what needs no features is made once
         records += Evaluation(source, held, judge, wanted, count, seeds, tell).records()
+    records += shown
     missing = sorted(set(chosen_metrics) - {record.name for record in records})
     if missing and (metrics or not records):
         raise ValueError(
             f"{', '.join(missing)} can't be made of {source.name} against {held.real.name}: give --extractor or "
             "--inception for what needs features, --trained-on and 100 held-out pictures for copies, more pictures "
-            "for a distance at infinity; a path length needs a generator of latents alone, an accuracy a classifier."
+            "for a distance at infinity; a path length needs a generator of latents alone, an accuracy a classifier; "
+            "bounds, latents and reconstructions need a model with the abilities log_prob, encode and reconstruct, and "
+            "pictures of the classes that it knows where it is told the class; bits a likelihood of grey levels."
         )
     return records
 
@@ -380,6 +425,161 @@ class Evaluation:
         return {"perceptual_path_length": found}
 
 
+class HeldOutEvaluation:
+    """What one model makes of held-out pictures: bounds of their probability, their latents, reconstructions.
+
+    Args:
+        source: what is scored.
+        held: the pictures, not cut.
+        metrics: of `OF_HELD_OUT`, those that it has the abilities for.
+        bound_samples: see `evaluate`.
+        seed: of the latents.
+        tell: see `evaluate`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        held: Held,
+        metrics: Collection[str],
+        bound_samples: int | None,
+        seed: int,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.source, self.held, self.metrics = source, held, metrics
+        self.bound_samples, self.seed, self.tell = bound_samples, seed, tell
+
+    def records(self) -> list[Record]:
+        """A record for each metric that can be made."""
+        make = {"bounds": self.bounds, "latents": self.latents, "reconstruction": self.reconstructions}
+        assert self.source.directory is not None  # it has abilities
+        records: dict[str, Record] = {}
+        for group in {OTHER_METRICS[name].group: None for name in self.metrics}:
+            pipeline = Pipeline.from_directory(self.source.directory, ability=ABILITIES[group][0])
+            if self.labelled(pipeline):
+                records |= {record.name: record for record in make[group](pipeline)}
+        return [records[name] for name in self.metrics if name in records]
+
+    def labelled(self, pipeline: Pipeline) -> bool:
+        """Whether the pictures have the classes that an ability is told, if it is told any."""
+        real = self.held.real
+        told = [spec for spec in pipeline.ability.inputs if spec.feed == "label"]
+        return not told or (real.labels is not None and all(spec.classes == real.class_names for spec in told))
+
+    def shown(self, pipeline: Pipeline) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Number of the first picture, and what the graph takes of the pictures themselves, some at a time."""
+        images, labels, count = self.held.real.images, self.held.real.labels, len(self.held.real.images)
+        for start in range(0, count, SHOWN):
+            self.tell(f"{self.source.name}: {pipeline.ability.file}, {start} of {count} held-out pictures")
+            rows = slice(start, start + SHOWN)
+            feeds = {}
+            for spec in pipeline.ability.inputs:
+                if spec.feed == "image":
+                    feeds[spec.name] = scaled(images[rows])
+                elif spec.feed == "label" and labels is not None:
+                    feeds[spec.name] = labels[rows].astype(spec.dtype)
+            yield start, feeds
+
+    def bounds(self, pipeline: Pipeline) -> Iterator[Record]:
+        """Two lower bounds of log p(x), of the same samples; in bits too where pictures have a probability."""
+        options: dict[str, Any] = {"samples": self.bound_samples, "seed": self.seed}
+        parts = [
+            bounds(pipeline.ability, pipeline.run, feeds.pop("image"), start=start, **options, **feeds)
+            for start, feeds in self.shown(pipeline)
+        ]
+        found = {name: np.concatenate([part[name].values for part in parts]) for name in parts[0]}
+        title = parts[0]["importance_weighted"].name
+        images, likelihood = self.held.real.images, pipeline.card.model["arguments"].get("likelihood")
+        grey = likelihood != "bernoulli" or not np.isin(images, (0, 255)).all()
+        of = [OF_GREY[likelihood]] if grey and likelihood in OF_GREY else []
+        of += ["given the class"] * any(spec.feed == "label" for spec in pipeline.ability.inputs)
+        values = found["importance_weighted"]
+        label = qualified(title, *of)
+        yield self.record(pipeline, "importance_weighted_bound", label, *mean_and_error(values), self.seed)
+        if likelihood == "discretised_logistic":
+            bits, label = values / (-np.log(2) * images[0].size), qualified("bits_per_dimension", title, *of)
+            yield self.record(pipeline, "bits_per_dimension", label, *mean_and_error(bits), self.seed)
+        yield self.record(pipeline, "elbo", qualified("elbo", *of), *mean_and_error(found["elbo"]), self.seed)
+
+    def latents(self, pipeline: Pipeline) -> Iterator[Record]:
+        """How many are in use, and how far their aggregate is from the prior."""
+        parts = [pipeline.run(feeds) for _, feeds in self.shown(pipeline)]
+        mean, scale = (np.concatenate([part[name] for part in parts]) for name in ("mean", "scale"))
+        found = latent_statistics(mean, scale, seed=self.seed)
+        label = qualified("active_units", f"of {mean.shape[1]}")
+        yield self.record(pipeline, "active_units", label, found.active_units, None)
+        name = "aggregate_divergence"
+        yield self.record(pipeline, name, name, found.aggregate_divergence, found.error, self.seed)
+
+    def reconstructions(self, pipeline: Pipeline) -> Iterator[Record]:
+        """Their squared error, of brightness from 0 to 1."""
+        errors = []
+        for _, feeds in self.shown(pipeline):
+            found = pipeline.run(feeds)["reconstruction"].astype(np.float64)
+            errors.append(np.square((found - feeds["image"]) / 2).mean(axis=(1, 2, 3)))
+        yield self.record(pipeline, "squared_error", "squared_error", *mean_and_error(np.concatenate(errors)))
+
+    def record(
+        self, pipeline: Pipeline, name: str, label: str, value: float, error: float | None, seed: int | None = None
+    ) -> Record:
+        """One score, made with an ability's graph."""
+        card, file, held = pipeline.card, pipeline.ability.file, self.held
+        assert file is not None  # a pipeline runs one
+        sha256, seeds = card.files[file].sha256, () if seed is None else (seed,)
+        return of_real_pictures(name, label, card.name, value, error, held.real, held.preprocessing, sha256, seeds)
+
+
+def able(source: Source, group: str) -> bool:
+    """Whether a source has the ability that a group of scores takes."""
+    name, outputs = ABILITIES[group]
+    known = source.card.abilities if source.card else {}
+    return name in known and outputs <= {output.name for output in known[name].outputs}
+
+
+def qualified(title: str, *remarks: str) -> str:
+    """Such as "IWAE-50 (cross-entropy)"."""
+    return f"{title} ({', '.join(remarks)})" if remarks else title
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float | None]:
+    """Of one value a picture: the mean, and its standard error where there are two."""
+    return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+
+
+def of_real_pictures(
+    name: str,
+    label: str,
+    model: str,
+    value: float,
+    error: float | None,
+    real: Pictures,
+    preprocessing: str,
+    sha256: str,
+    seeds: tuple[int, ...] = (),
+) -> Record:
+    """A score of held-out pictures themselves, which has neither floor nor ceilings."""
+    return Record(
+        metric=label,
+        name=name,
+        model=model,
+        value=rounded(value),
+        std=None if error is None else rounded(error),
+        floor=None,
+        ceilings={},
+        better=ALL_METRICS[name].better,
+        extractor=None,
+        data=real.name,
+        split=real.split,
+        seeds=seeds,
+        real_count=len(real.images),
+        generated_count=0,
+        preprocessing=preprocessing,
+        source_sha256=sha256,
+        data_sha256=real.fingerprint,
+        versions=versions(),
+    )
+
+
 # Real pictures
 
 
@@ -515,26 +715,9 @@ def accuracy(directory: Path, against: str | None, split: str, tell: Callable[[s
     tell(f"{card.name}: {len(real.images)} pictures")
     right = features_of(extractor, real.images)[1].argmax(axis=1) == real.labels
     share = float(right.mean())
-    return Record(
-        metric="accuracy",
-        name="accuracy",
-        model=card.name,
-        value=rounded(share),
-        std=rounded((share * (1 - share) / len(right)) ** 0.5),
-        floor=None,
-        ceilings={},
-        better="higher",
-        extractor=None,
-        data=real.name,
-        split=real.split,
-        seeds=(),
-        real_count=len(right),
-        generated_count=0,
-        preprocessing=f"8 bits a channel; {fit} to {height} x {height}, Lanczos",
-        source_sha256=extractor.sha256,
-        data_sha256=real.fingerprint,
-        versions=versions(),
-    )
+    error = (share * (1 - share) / len(right)) ** 0.5
+    preprocessing = f"8 bits a channel; {fit} to {height} x {height}, Lanczos"
+    return of_real_pictures("accuracy", "accuracy", card.name, share, error, real, preprocessing, extractor.sha256)
 
 
 # Records and cache

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import onnx
 import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.card import DRAWN_FEEDS, Card, Data, File, Input, Score
+from serving.card import DRAWN_FEEDS, Card, Data, File, Input, Output, Score
 from serving.sampler import draw, save_grid
 from serving.session import Session
 from zoo.core.model import Ability, GenerativeModel
@@ -45,6 +45,7 @@ def export(
     recipe: Mapping[str, Any],
     formats: Sequence[str] = FORMATS,
     scores: Sequence[Score] = (),
+    pictures: Mapping[str, bytes] | None = None,
 ) -> Card:
     """Write `directory`: model.weights.h5, <ability>.onnx, saved_model/1/, samples.png, README.md, card.json.
 
@@ -58,6 +59,7 @@ def export(
         recipe: how: plain data for the card.
         formats: of `FORMATS`; the weights are always written.
         scores: what was measured of these very weights.
+        pictures: more files to put there, by name: "reconstructions.png" is shown on the card.
 
     Raises:
         ExportError: the formats differ by more than 1e-4 of an output's range.
@@ -72,7 +74,7 @@ def export(
     try:
         # ONNX Runtime checks against the CPU: a GPU's TF32 alone would differ by more than the tolerance.
         with tf.device("CPU:0"):
-            card = _write(model, partial, preset, data, recipe, formats, scores)
+            card = _write(model, partial, preset, data, recipe, formats, scores, pictures or {})
         replace_directory(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -87,6 +89,7 @@ def _write(
     recipe: Mapping[str, Any],
     formats: Sequence[str],
     scores: Sequence[Score],
+    pictures: Mapping[str, bytes],
 ) -> Card:
     twin = rounded_twin(model, directory / "model.weights.h5")
     abilities = dict(twin.abilities())
@@ -100,6 +103,8 @@ def _write(
         check_agreement(name, ability, directory, formats)
     if "generate" in abilities:
         save_grid(twin.sample(SHOWN, seed=0), directory / "samples.png")
+    for name, content in pictures.items():
+        (directory / name).write_bytes(content)
     card = Card(
         name=preset.name,
         family=preset.family,
@@ -156,7 +161,9 @@ def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     function = tf.function(flat_function(ability), input_signature=ability.signature())
-    graph, _ = tf2onnx.convert.from_function(function, input_signature=ability.signature(), opset=OPSET)
+    graph, _ = tf2onnx.convert.from_function(
+        function, input_signature=ability.signature(), opset=OPSET, custom_op_handlers=MISSING
+    )
     for value in (*graph.graph.input, *graph.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     if rounded:
@@ -164,6 +171,59 @@ def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
     graph.producer_name = "generative-zoo"
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, str(path))
+
+
+def expm1(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """e^x - 1 = (e^x + 1) tanh(x / 2), which keeps its digits near 0."""
+    (x,), (half, one) = node.input, constants(context, name, 0.5, 1.0)
+    tanh = made(context, "Tanh", made(context, "Mul", x, half))
+    replaced(context, node, "Mul", tanh, made(context, "Add", made(context, "Exp", x), one))
+
+
+def log1p(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """log(1 + x) = 2 artanh(x / (2 + x)), which keeps its digits near 0; as it stands from 1 on."""
+    (x,), (one, two) = node.input, constants(context, name, 1.0, 2.0)
+    artanh = made(context, "Atanh", made(context, "Div", x, made(context, "Add", x, two)))
+    large = made(context, "Log", made(context, "Add", x, one))
+    replaced(context, node, "Where", made(context, "Less", x, one), made(context, "Mul", artanh, two), large)
+
+
+def multiply_no_nan(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """x y, and 0 where y is, whatever x is."""
+    (x, y), (zero,) = node.input, constants(context, name, 0.0)
+    replaced(context, node, "Where", made(context, "Equal", y, zero), zero, made(context, "Mul", x, y))
+
+
+def select(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """As it stands: tf2onnx multiplies both sides by 0 or 1 and adds, which makes NaN of an infinity not chosen."""
+    replaced(context, node, "Where", *node.input)
+
+
+def constants(context: Any, name: str, *values: float) -> list[str]:
+    """Names of these numbers in a graph of tf2onnx."""
+    return [context.make_const(f"{name}_{value}", np.float32(value)).output[0] for value in values]
+
+
+def made(context: Any, operation: str, *inputs: str) -> str:
+    """The name of a new node's output."""
+    return context.make_node(operation, list(inputs)).output[0]
+
+
+def replaced(context: Any, node: Any, operation: str, *inputs: str) -> None:
+    """A node under the old one's name, in its place."""
+    (output,) = node.output
+    dtypes, shapes = [context.get_dtype(output)], [context.get_shape(output)]
+    context.remove_node(node.name)
+    context.make_node(operation, list(inputs), name=node.name, outputs=[output], dtypes=dtypes, shapes=shapes)
+
+
+MISSING: dict[str, tuple[Callable[..., None], list[Any]]] = {
+    "Expm1": (expm1, []),
+    "Log1p": (log1p, []),
+    "MulNoNan": (multiply_no_nan, []),
+    "SelectV2": (select, []),
+}
+"""Operations of TensorFlow that tf2onnx has no handler for, or one that fails at infinities."""
 
 
 def flat_function(ability: Ability) -> Any:
@@ -219,8 +279,7 @@ def check_agreement(name: str, ability: Ability, directory: Path, formats: Seque
         for format_name, run in runs.items():
             found = run(feeds)
             for spec in card.outputs:
-                low, high = spec.range or (expected[spec.name].min(), expected[spec.name].max())
-                difference = float(np.abs(found[spec.name] - expected[spec.name]).max()) / max(high - low, 1e-12)
+                difference = float(np.abs(found[spec.name] - expected[spec.name]).max()) / span(spec, expected)
                 if not difference <= TOLERANCE:
                     raise ExportError(
                         f"{format_name} differs from Keras by {difference:.1e} of the range of {name}'s output "
@@ -230,13 +289,23 @@ def check_agreement(name: str, ability: Ability, directory: Path, formats: Seque
     return worst
 
 
+def span(spec: Output, values: Mapping[str, np.ndarray]) -> float:
+    """The range of an output: the card's, else that of its values; of one value a row, which may be one, from 0 on."""
+    if spec.range is not None:
+        return spec.range[1] - spec.range[0]
+    found = values[spec.name]
+    return max(float(np.ptp(np.append(found, 0.0) if found.ndim == 1 else found)), 1e-12)
+
+
 def example(spec: Input, batch: int) -> np.ndarray:
-    """An input to compare formats on: as sampling draws it, or pictures of uniform noise."""
+    """An input to compare formats on: as sampling draws it, or noise, a third of it at the ends of the range."""
     if spec.feed in DRAWN_FEEDS:
         return draw(spec, range(batch), seed=0)
     low, high = spec.range or (-1.0, 1.0)
     shape = [batch if size == "batch" else 64 if isinstance(size, str) else size for size in spec.shape]
-    return np.random.default_rng(0).uniform(low, high, shape).astype(spec.dtype)
+    beyond = 0.25 * (high - low)
+    noise = np.random.default_rng(0).uniform(low - beyond, high + beyond, shape)
+    return np.clip(noise, low, high).astype(spec.dtype)
 
 
 def described(directory: Path) -> dict[str, File]:

@@ -27,12 +27,14 @@ def model_card(card: Card) -> str:
         f"- `{name}`: {', '.join(map(tensor, ability.inputs))} -> {', '.join(map(tensor, ability.outputs))}"
         for name, ability in card.abilities.items()
     ]
+    shown = "reconstructions.png" in card.files
     lines = [
         f"# {card.name}",
         "",
         card.summary,
         "",
         *(["![64 samples of seed 0](samples.png)", ""] if "samples.png" in card.files else []),
+        *(["![Held-out pictures, each left of its reconstruction](reconstructions.png)", ""] * shown),
         "```python",
         *usage(card),
         "```",
@@ -93,9 +95,10 @@ def sentence(protocol: Mapping[str, Any]) -> str:
     real = f"{protocol.get('real_count')} pictures of {protocol.get('data')}, {protocol.get('split')}"
     versions = ", ".join(f"{name} {number}" for name, number in protocol.get("versions", {}).items())
     how = f"{protocol.get('preprocessing')}; {versions}."
-    if not protocol.get("generated_count"):
-        return f"On {real}; ± is the standard error. {how}"
     seeds = ", ".join(map(str, protocol.get("seeds", ())))
+    if not protocol.get("generated_count"):
+        drawn = f", latents of seed {seeds}" if seeds else ""
+        return f"On {real}{drawn}; ± is the standard error. {how}"
     return (
         f"Mean ± standard deviation over the sampling seeds {seeds}, {protocol['generated_count']} pictures each, "
         f"against {real}; floor: training pictures in their place. {how}"

@@ -71,6 +71,7 @@ def load_pretrained(
     *,
     source: str | None = None,
     providers: Sequence[str] | None = None,
+    ability: str | None = None,
 ) -> Any:
     """A pretrained model, ready to `sample`.
 
@@ -81,6 +82,7 @@ def load_pretrained(
         source: where to fetch a preset that is not here: a base URL that holds <name>/card.json, or
             "hf://owner/repository"; by default the environment variable ZOO_SOURCE.
         providers: of ONNX Runtime, in order of preference; CUDA where it works, else the CPU.
+        ability: with "onnx", which of the model's graphs to open, such as "encode"; its default when not given.
 
     Raises:
         UnknownPresetError: no such preset; the message has the nearest names.
@@ -89,9 +91,11 @@ def load_pretrained(
     """
     if format not in LOADERS:
         raise ValueError(f"format={format!r}: choose from {sorted(LOADERS)}.")
+    if ability is not None and format != "onnx":
+        raise ValueError(f'ability={ability!r}: one is chosen with format="onnx"; a Keras model has them all.')
     directory = find_directory(name, source)
     try:
-        return LOADERS[format](directory, read_card(directory), providers)
+        return LOADERS[format](directory, read_card(directory), providers, ability)
     except CardError as error:
         if directory.parent == cache_root():
             forget(directory, error)
@@ -240,7 +244,7 @@ SOURCES: dict[str, Callable[[str, str, str, Path, str | None], None]] = {
 # Loading
 
 
-def load_keras(directory: Path, card: Card, providers: Sequence[str] | None = None) -> Any:
+def load_keras(directory: Path, card: Card, providers: Sequence[str] | None = None, ability: str | None = None) -> Any:
     """The Keras model; its class comes from the card by name and must be a preset's: no code is deserialized."""
     verify_files(directory, card, ["model.weights.h5"])
     try:
@@ -269,14 +273,16 @@ def model_of(directory: Path, card: Card) -> Any:
         raise CardError(f"{directory}: {card.model['class']} does not take the card's arguments: {error}") from error
 
 
-def load_onnx(directory: Path, card: Card, providers: Sequence[str] | None = None) -> Any:
+def load_onnx(directory: Path, card: Card, providers: Sequence[str] | None = None, ability: str | None = None) -> Any:
     """A `serving.Pipeline` on ONNX Runtime."""
     from serving.pipeline import Pipeline
 
-    return Pipeline.from_directory(directory, providers=providers)
+    return Pipeline.from_directory(directory, providers=providers, ability=ability)
 
 
-def load_saved_model(directory: Path, card: Card, providers: Sequence[str] | None = None) -> Any:
+def load_saved_model(
+    directory: Path, card: Card, providers: Sequence[str] | None = None, ability: str | None = None
+) -> Any:
     """A `serving.Sampler` over the SavedModel's default signature; a missing SavedModel is rebuilt from the weights."""
     from serving.sampler import Sampler
 
@@ -303,7 +309,7 @@ def load_saved_model(directory: Path, card: Card, providers: Sequence[str] | Non
     return Sampler(card.abilities[card.default_ability], run)
 
 
-LOADERS: dict[str, Callable[[Path, Card, Sequence[str] | None], Any]] = {
+LOADERS: dict[str, Callable[[Path, Card, Sequence[str] | None, str | None], Any]] = {
     "keras": load_keras,
     "onnx": load_onnx,
     "saved_model": load_saved_model,

@@ -61,12 +61,14 @@ def show(records: Sequence[Record], console: Console) -> None:
             sides = [record.floor, *(record.ceilings.get(side) for side in CEILINGS)]
             table.add_row(title(record), cell(record), *map(number, sides), SIGNS[record.better])
         console.print(table)
-        for record in {record.preprocessing: record for record in rows}.values():
+        for record in {(row.preprocessing, row.seeds, row.generated_count): row for row in rows}.values():
             seeds, real = ", ".join(map(str, record.seeds)), f"{record.real_count} real ones of {record.data}"
-            generated = f"{record.generated_count} generated pictures a seed, seeds {seeds}; " if record.seeds else ""
-            floor = ". Floor: training pictures in the place of generated ones" if record.seeds else ""
+            drawn, made = "", f"{record.generated_count} generated pictures a seed"
+            if record.seeds:
+                drawn = f"{made if record.generated_count else 'Latents drawn'}, seeds {seeds}; "
+            floor = ". Floor: training pictures in the place of generated ones" if record.generated_count else ""
             console.print(
-                f"{generated}{real}, {record.split}; {record.preprocessing}{floor}.", highlight=False, soft_wrap=True
+                f"{drawn}{real}, {record.split}; {record.preprocessing}{floor}.", highlight=False, soft_wrap=True
             )
         for extractor in sorted({record.extractor for record in rows if record.extractor}):
             console.print(f"Features: {extractor}", highlight=False, soft_wrap=True)
@@ -74,7 +76,7 @@ def show(records: Sequence[Record], console: Console) -> None:
 
 def title(record: Record) -> str:
     """The score without its extractor's version, which is named once."""
-    return record.metric.partition("(")[0]
+    return record.metric.partition("(")[0] if record.extractor else record.metric
 
 
 def number(value: float | None) -> str:
@@ -174,7 +176,10 @@ def with_table(readme: str, records: Sequence[Record]) -> str:
 
 
 def readme_table(records: Sequence[Record]) -> str:
-    """Markdown: a table for each data set, its models from the best to the worst Frechet distance; then classifiers."""
+    """Markdown: a table for each data set, its models from the best to the worst Frechet distance; then the others.
+
+    Those are one of models with a bound of log p(x), one of autoencoders without, and one of classifiers.
+    """
     by_model = {
         model: {record.name: record for record in found}
         for model, found in groupby(records, key=lambda record: record.model)
@@ -198,15 +203,34 @@ def readme_table(records: Sequence[Record]) -> str:
         version = first[ORDERED_BY].metric.partition("(")[2].rstrip(")")
         lines += ["", f"Features: `{version}`." if version else "Features: the 2015 Inception's."]
         blocks.append("\n".join(lines))
+    bounded = [found for found in by_model.values() if "importance_weighted_bound" in found]
+    if bounded:
+        lines = ["| model | bound (IWAE-K), nats | ELBO | active units | squared error | on |", "|---" * 6 + "|"]
+        for found in bounded:
+            bound, rest = found["importance_weighted_bound"], ("elbo", "active_units", "squared_error")
+            cells = [f"`{bound.model}`", f"{cell(bound)}, {bound.metric}", *(cell(found.get(name)) for name in rest)]
+            lines.append(f"| {' | '.join(cells)} | {where(bound)} |")
+        blocks.append("\n".join(lines))
+    given_back = [
+        found["squared_error"]
+        for found in by_model.values()
+        if "squared_error" in found and "importance_weighted_bound" not in found
+    ]
+    if given_back:
+        lines = ["| autoencoder | squared error | on |", "|---|---|---|"]
+        lines += [f"| `{one.model}` | {cell(one)} | {where(one)} |" for one in given_back]
+        blocks.append("\n".join(lines))
     judged = [found["accuracy"] for found in by_model.values() if "accuracy" in found]
     if judged:
         lines = ["| classifier | accuracy | on |", "|---|---|---|"]
-        lines += [
-            f"| `{one.model}` | {one.value:.2%} | {one.real_count} pictures of {one.data}, {one.split} |"
-            for one in judged
-        ]
+        lines += [f"| `{one.model}` | {one.value:.2%} | {where(one)} |" for one in judged]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def where(record: Record) -> str:
+    """The pictures that a score was made on."""
+    return f"{record.real_count} pictures of {record.data}, {record.split}"
 
 
 def cell(record: Record | None) -> str:

@@ -1,4 +1,4 @@
-"""Where pictures to be scored come from: a preset, an exported directory, a bare ONNX file or SavedModel, a folder."""
+"""What is to be scored: a preset, an exported directory, a bare ONNX file or SavedModel, a folder of pictures."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ IMAGE_RANGE = (-1.0, 1.0)  # of a bare graph's pictures: it has no card to say s
 
 @dataclass(frozen=True)
 class Source:
-    """Pictures by seed.
+    """Pictures by seed; or an autoencoder, which makes none of its own.
 
     Args:
         name: what to call it.
@@ -34,8 +34,8 @@ class Source:
         size: (height, width, channels).
         card: of the exported model; None for anything else.
         directory: of the exported model.
-        sampler: of a generator; None for a folder.
-        pictures: of a folder, uint8; None for a generator.
+        sampler: of a generator; None for anything else.
+        pictures: of a folder, uint8; None for anything else.
     """
 
     name: str
@@ -45,6 +45,11 @@ class Source:
     directory: Path | None = None
     sampler: Sampler | None = None
     pictures: np.ndarray | None = None
+
+    @property
+    def makes_pictures(self) -> bool:
+        """Whether there are any to draw."""
+        return self.sampler is not None or self.pictures is not None
 
     def count(self, wanted: int, seeds: int) -> int:
         """Pictures of one seed: as many as wanted of a generator; a folder is divided among the seeds."""
@@ -56,7 +61,7 @@ class Source:
         A folder is shuffled first, always alike: its order is often that of its classes.
 
         Raises:
-            ValueError: a generator's values are out of range or NaN.
+            ValueError: a generator's values are out of range or NaN; an autoencoder.
         """
         if self.pictures is not None:
             chosen = shuffled(len(self.pictures))[number :: len(seeds)][:count]
@@ -64,7 +69,8 @@ class Source:
                 self.pictures[chosen[start : start + BATCH_SIZE]] for start in range(0, len(chosen), BATCH_SIZE)
             )
             return
-        assert self.sampler is not None  # a source is one of the two
+        if self.sampler is None:
+            raise ValueError(f"{self.name} makes no pictures of its own: it gives back those that it is shown.")
         for start in range(0, count, BATCH_SIZE):
             yield self.checked(self.sampler, min(BATCH_SIZE, count - start), seeds[number], start)
 
@@ -114,14 +120,17 @@ def open_source(name: str) -> Source:
 
 
 def exported(directory: Path) -> Source:
-    """A directory with a card; its default ability must make pictures."""
+    """A directory with a card; its default ability must make pictures, or give them back."""
     card = read_card(directory)
-    ability = card.abilities[card.default_ability]
-    if not any(output.kind == "image" for output in ability.outputs):
+    outputs = {output.kind: output for output in card.abilities[card.default_ability].outputs}
+    if "image" not in outputs and "reconstruction" not in outputs:
         raise ValueError(f"{card.name} makes no pictures: its ability is {card.default_ability!r}.")
     pipeline = Pipeline.from_directory(directory, batch_size=BATCH_SIZE)
     assert pipeline.ability.file is not None  # a pipeline runs one
-    return generator(card.name, card.files[pipeline.ability.file].sha256, pipeline.sampler, card, directory)
+    sha256 = card.files[pipeline.ability.file].sha256
+    if "image" in outputs:
+        return generator(card.name, sha256, pipeline.sampler, card, directory)
+    return Source(card.name, sha256, outputs["reconstruction"].row, card, directory)
 
 
 def bare(

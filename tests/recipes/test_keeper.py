@@ -10,20 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from rich.console import Console
 
-from recipes import dcgan_fashion_mnist
+from recipes import autoencoder_fashion_mnist, dcgan_fashion_mnist
 from recipes.checkpoints import Checkpoints
 from recipes.data import load_pictures
 from recipes.devices import choose_strategy
-from recipes.keeper import update_ratios
+from recipes.keeper import COLUMNS, batch_of, reconstructions, update_ratios
 from recipes.optimizers import SGD, Adam
 from recipes.recipe import Recipe
 from recipes.scorer import Scorer, scorer_of
 from recipes.training import compiled, train
 from serving.card import read_card
 from serving.pipeline import Pipeline
+from serving.sampler import grid, to_uint8
 from zoo.evaluation.distances import nearest_neighbour_distance, sliced_wasserstein_distance
+from zoo.models.vae import VAE
 
 SCORE = "sliced_wasserstein_distance"  # of twins, whose pictures no extractor takes
 TINY = dataclasses.replace(
@@ -41,10 +44,17 @@ TINY = dataclasses.replace(
 )
 
 
-def trained(directory: Path, **changes: Any) -> tuple[Path, str]:
+TINY_AUTOENCODER = dataclasses.replace(
+    TINY,
+    preset=autoencoder_fashion_mnist.recipe.preset,
+    optimizers={"autoencoder": Adam(0.01)},
+)
+
+
+def trained(directory: Path, recipe: Recipe = TINY, **changes: Any) -> tuple[Path, str]:
     """The run directory, and what the console said."""
     said = io.StringIO()
-    train(dataclasses.replace(TINY, run_dir=directory, **changes), Console(file=said, width=10_000))
+    train(dataclasses.replace(recipe, run_dir=directory, **changes), Console(file=said, width=10_000))
     return directory, said.getvalue()
 
 
@@ -218,3 +228,89 @@ def test_a_healthy_run_is_not_warned_of(tmp_path: Path) -> None:
     _, said = trained(tmp_path / "run", steps=80, log_every=4, sample_every=80, checkpoint_every=80, batch_size=16)
     assert "step 80/80" in said
     assert "warning" not in said
+
+
+# Models that give pictures back
+
+
+@pytest.mark.parametrize("classes", [(), ("a", "b", "c")])
+def test_reconstructions_stand_beside_their_pictures(classes: tuple[str, ...]) -> None:
+    model = VAE((8, 8, 1), latent_dim=3, hidden=(6,), bound_samples=1, classes=classes)
+    random = np.random.default_rng(0)
+    for network in (model.encoder, model.decoder):
+        network.set_weights([random.normal(0.0, 1.0, weight.shape) for weight in network.get_weights()])
+    images = random.integers(0, 256, (40, 8, 8, 1)).astype(np.float32) / 127.5 - 1.0
+    labels = np.arange(40) % 3  # int64, as the data's
+    found = reconstructions(model, {"image": images, "label": labels})
+    assert (found.shape, found.dtype) == ((64, 8, 8, 1), np.uint8)
+    np.testing.assert_array_equal(found[0::2], to_uint8(images[:32], (-1.0, 1.0)))
+    told = {"label": labels[:32]} if classes else {}
+    given_back = to_uint8(model.reconstruct(images[:32], **told), (-1.0, 1.0))
+    np.testing.assert_array_equal(found[1::2], given_back)
+    if classes:
+        other = reconstructions(model, {"image": images, "label": (labels + 1) % 3})
+        np.testing.assert_array_equal(other[0::2], found[0::2])
+        assert (other[1::2] != found[1::2]).any(axis=(1, 2, 3)).all()
+
+
+@pytest.fixture(scope="module")
+def given_back(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of an autoencoder."""
+    return trained(tmp_path_factory.mktemp("runs") / "run", TINY_AUTOENCODER)[0]
+
+
+def test_a_model_that_draws_nothing_shows_held_out_pictures_beside_what_it_gives_back(given_back: Path) -> None:
+    assert sorted(path.name for path in given_back.glob("samples/*")) == ["step-0000000.png", "step-0000006.png"]
+    held_out = load_pictures("embedded", split="test", image_size=8, channels=1, fit="crop")
+    model = model_at(given_back / "checkpoints", 6, TINY_AUTOENCODER)
+    pairs = reconstructions(model, batch_of(held_out))
+    np.testing.assert_array_equal(pairs[0::2], held_out.images[:32])
+    shown = np.asarray(Image.open(given_back / "samples" / "step-0000006.png")).astype(int)
+    # A grey level: the last digit of a float may round the other way.
+    assert np.abs(shown - grid(pairs, COLUMNS)[:, :, 0]).max() <= 1
+    before = np.asarray(Image.open(given_back / "samples" / "step-0000000.png")).astype(int)
+    assert np.abs(shown - before).max() > 10
+    last = rows(given_back)[-1]
+    assert {"loss", "reconstruction_loss", "train_squared_error", "held_out_squared_error"} <= set(last)
+    assert "diversity" not in last
+
+
+def test_its_export_has_the_picture_and_shows_it(given_back: Path) -> None:
+    export = given_back / "export"
+    card = read_card(export)
+    assert "reconstructions.png" in card.files
+    assert "samples.png" not in card.files
+    readme = (export / "README.md").read_text()
+    assert "](reconstructions.png)" in readme
+    assert "samples.png" not in readme
+    exported = np.asarray(Image.open(export / "reconstructions.png")).astype(int)
+    shown = np.asarray(Image.open(given_back / "samples" / "step-0000006.png"))
+    assert np.abs(exported - shown).max() <= 1
+
+
+def test_no_pair_is_torn_however_few_held_out_pictures_there_are(tmp_path: Path) -> None:
+    """Nine pairs: a sheet as square as can be would have five columns."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 9)):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(random.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / "data" / split / f"{number}.png")
+    recipe = dataclasses.replace(TINY_AUTOENCODER, data=str(tmp_path / "data"), steps=2, sample_every=2)
+    directory, _ = trained(tmp_path / "run", recipe)
+    pictures = load_pictures(str(tmp_path / "data"), split="test", image_size=8, channels=1).images
+    for path in (directory / "samples" / "step-0000002.png", directory / "export" / "reconstructions.png"):
+        cells = np.asarray(Image.open(path))
+        # 2 pixels of padding: columns are 10 apart, and each even one is a picture.
+        found = [cells[2 + 10 * row : 10 + 10 * row, 2 + 20 * pair :][:, :8] for row in range(3) for pair in range(4)]
+        np.testing.assert_array_equal(np.stack(found[:9]), pictures[..., 0])
+
+
+def test_a_model_that_draws_and_gives_back_is_shown_by_samples_and_exported_with_both(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY_AUTOENCODER, preset="vae-mnist")
+    directory, _ = trained(tmp_path / "run", recipe, steps=2, sample_every=2)
+    card = read_card(directory / "export")
+    assert {"samples.png", "reconstructions.png"} <= set(card.files)
+    model = model_at(directory / "checkpoints", 2, recipe)
+    shown = np.asarray(Image.open(directory / "samples" / "step-0000002.png")).astype(int)
+    assert np.abs(shown - grid(model.sample(64, seed=0))[:, :, 0]).max() <= 1
+    assert "diversity" in rows(directory)[-1]

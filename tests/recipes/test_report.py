@@ -154,6 +154,39 @@ def test_columns_of_other_models_get_charts_of_their_own() -> None:
     assert [(chart.title, chart.names) for chart in charts(rows, [])] == [("Losses", ("loss",)), ("kl", ("kl",))]
 
 
+def test_columns_of_a_vae_have_charts_that_say_what_they_are(tmp_path: Path) -> None:
+    directory = make_run(tmp_path / "run", "vae_collapsed", model={"image_shape": [16, 16, 1], "beta": 100.0})
+    page = Page(write_report(directory))
+    charted = [attributes["aria-label"] for attributes in page.all("svg") if "aria-label" in attributes]
+    titles = ["Losses", "Likelihood bounds", "Log-likelihood", "Divergence", "Latents in use"]
+    assert charted == [f"{title} by step" for title in [*titles, "Gradient norms", "Update ratios", "Diversity"]]
+    columns = (LOGS / "vae_collapsed.csv").read_text().splitlines()[0].split(",")
+    for column in columns[2:]:
+        assert re.search(rf"\b{column}\b", page.text)
+    assert "KL(q(z|x) || p(z)), what elbo takes off log_likelihood" in page.text
+    assert "Posterior collapse, from step 1,160 For 5 rows at most 0 of the latents" in page.text
+    assert "What to try: Weigh the divergence less (a smaller --model beta=... )" in page.text
+    assert "Mode collapse" not in page.text
+
+
+def test_columns_of_an_autoencoder_and_of_iwae_are_in_charts_with_a_caption() -> None:
+    expected = {
+        "Losses": ("loss", "reconstruction_loss"),
+        "Penalties": ("sparsity", "contraction"),
+        "Likelihood bounds": ("elbo", "importance_weighted", "train_elbo", "held_out_elbo"),
+        "Log-likelihood": ("log_likelihood",),
+        "Divergence": ("divergence",),
+        "Latents in use": ("active_unit_share",),
+        "Squared error": ("train_squared_error", "held_out_squared_error"),
+    }
+    names = [name for columns in expected.values() for name in columns]
+    rows = [{"step": float(step), **dict.fromkeys(names, 0.5)} for step in range(3)]
+    found = charts(rows, [])
+    assert {chart.title: chart.names for chart in found} == expected
+    assert len(found) == len(expected)
+    assert all(chart.caption for chart in found)
+
+
 def test_more_columns_than_colours_are_several_charts() -> None:
     names = [f"{letter}_loss" for letter in "abcdef"]
     rows = [{"step": float(step), **dict.fromkeys(names, float(step))} for step in range(3)]

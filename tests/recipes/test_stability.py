@@ -14,6 +14,16 @@ one_picture        architecture="mlp", width 64, both learning rates 2e-3, beta_
 oscillating        G's learning rate 5e-3, D's 5e-4, beta_1 0.9, "simultaneous", no average, a row every 10 steps
 memorising         64 training pictures, batches of 32, a row every 40 steps
 memorising_hinge   the same, loss="hinge"
+
+and of VAEs: the preset vae-fashion-mnist on the embedded pictures at 16x16, architecture="dense", hidden=(128,), Adam
+1e-3, batches of 64, 1,200 steps, a row every 40, except for
+
+vae                nothing
+vae_collapsed      beta=100: every latent is idle from step 600 on
+vae_free_bits      beta=100, free_bits=1: all are in use
+vae_pressed        likelihood="bernoulli", beta=10, 1,760 steps: from step 1360 on 2 of 20 are in use
+vae_late           latent_dim=128, likelihood="bernoulli", beta=4: all are idle from step 80 to 520, and 2 of 5 are in
+                   use at the end
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,6 +78,11 @@ def rows_of(**columns: Sequence[float]) -> Rows:
         ("oscillating", [("oscillation", 90)]),
         ("memorising", [("memorising discriminator", 760)]),
         ("memorising_hinge", [("memorising discriminator", 720)]),
+        ("vae", []),
+        ("vae_collapsed", [("posterior collapse", 1160)]),
+        ("vae_pressed", [("posterior collapse", 1520)]),
+        ("vae_free_bits", []),
+        ("vae_late", []),
     ],
 )
 def test_each_illness_is_told_from_its_log_and_from_no_other(name: str, illnesses: list[tuple[str, int]]) -> None:
@@ -101,6 +116,13 @@ def test_evidence_has_the_numbers_and_remedies_name_options() -> None:
         "Within 9 rows the share of pictures D is right about went up or down by at least 15% 4 times in turn, "
         "between 43% and 100%."
     )
+    (collapse,) = examine(log("vae_collapsed"))
+    assert collapse.evidence == (
+        "For 5 rows at most 0 of the latents have had a mean that depends on the picture, and all of them together "
+        "have said at most 0.04 nats of it."
+    )
+    for option in ("`--model beta=...`", "`--model warmup_steps=...`", "`--model free_bits=...`"):
+        assert option in collapse.remedy
 
 
 # The thresholds' edges
@@ -202,13 +224,48 @@ def test_memorising_in_logits_is_measured_by_the_way_to_generated_pictures(
     assert (names(scored(train, held_out, fake, accuracy), probabilities=False) == ["memorising discriminator"]) is ill
 
 
+def idle(share: float, divergence: float, count: int = 5, first: float = 1000.0) -> Rows:
+    """15 rows of a run in which every latent is in use, then `count` rows 10 steps apart, the first at step `first`."""
+    late = [{"step": first + 10 * row, "active_unit_share": share, "divergence": divergence} for row in range(count)]
+    return [{"step": 1.0 + row, "active_unit_share": 1.0, "divergence": 20.0} for row in range(15)] + late
+
+
+@pytest.mark.parametrize(
+    ("share", "divergence", "ill"),
+    [(0.105, 3.0, True), (0.106, 0.5, False), (0.1, 3.01, False), (0.0, 0.0, True)],
+)
+def test_posterior_collapse_is_few_latents_that_say_little(share: float, divergence: float, ill: bool) -> None:
+    """A tenth of very many latents may say enough: their share alone is no illness."""
+    rows = idle(share, divergence)
+    assert (names(rows) == ["posterior collapse"]) is ill
+    assert names(rows[:-1]) == []
+    assert names([*rows[:-1], rows[-1] | {"active_unit_share": 0.2}]) == []
+    assert names([*rows[:-1], rows[-1] | {"divergence": 9.0}]) == []
+
+
+def test_idle_latents_are_given_20_rows_and_1000_steps() -> None:
+    assert names(idle(0.0, 0.1)[1:]) == []
+    assert names(idle(0.0, 0.1, first=999.0)) == []
+    assert names(idle(0.0, 0.1, count=6, first=999.0)) == ["posterior collapse"]
+    waking = log("vae_late")
+    assert max(row["active_unit_share"] for row in waking[1:13]) == 0.0  # 12 rows: only the grace keeps it silent
+
+
+def test_samples_of_a_vae_are_smooth_and_no_mode_collapse() -> None:
+    """The diversity of both is that of a collapsed G, whose remedies a VAE has no options for."""
+    for name in ("vae_late", "vae_collapsed"):
+        bare = [{key: value for key, value in row.items() if key in ("step", "diversity")} for row in log(name)]
+        assert [found for found, _ in begun(bare)] == ["mode collapse"]
+        assert "mode collapse" not in [found for found, _ in begun(log(name))]
+
+
 # What a log may lack
 
 
 def test_a_rule_does_not_apply_without_its_columns() -> None:
     for rule in stability.RULES:
         for column in set(rule.columns) - {"step"}:
-            for name in ("saturated", "collapsed", "oscillating", "memorising"):
+            for name in ("saturated", "collapsed", "oscillating", "memorising", "vae_collapsed"):
                 bare = [{key: value for key, value in row.items() if key != column} for row in log(name)]
                 assert rule.name not in [found for found, _ in begun(bare)]
 
@@ -217,7 +274,7 @@ def test_other_models_and_no_rows_and_one_row_are_silent() -> None:
     assert examine([]) == []
     assert history([]) == []
     assert names(rows_of(loss=[3.0, 2.0, 1.0] * 10, kl=[0.1])) == []
-    for name in ("saturated", "collapsed", "one_picture", "oscillating", "memorising"):
+    for name in ("saturated", "collapsed", "one_picture", "oscillating", "memorising", "vae_collapsed"):
         assert names(log(name)[:1]) == []
         assert names(log(name)[-1:]) == []
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from recipes.training import build
 from serving.card import Ability, Card, Data, File, Input, Output, encode_card, read_card, verify_files
-from serving.sampler import grid
+from serving.sampler import grid, save_grid
 from zoo import doctor, load_pretrained, pretrained, selftest
 from zoo.cli import main, recipes
 from zoo.export import export
@@ -324,6 +324,19 @@ def test_export_of_one_format(exported: Path) -> None:
     }
 
 
+def test_export_keeps_reconstructions(tmp_path: Path) -> None:
+    preset, directory = PRESETS["sparse-autoencoder-mnist"].twin(), tmp_path / "sparse"
+    save_grid(np.arange(128, dtype=np.uint8).reshape(2, 8, 8, 1), sheet := tmp_path / "sheet.png")
+    pictures = {"reconstructions.png": sheet.read_bytes()}
+    export(build(preset), directory, preset=preset, data=DATA, recipe={}, formats=(), pictures=pictures)
+    main(["export", str(directory), "--out", "again", "--format", "onnx"])
+    assert Path("again/reconstructions.png").read_bytes() == sheet.read_bytes()
+    card = read_card("again")
+    verify_files("again", card)
+    assert {"reconstructions.png", "reconstruct.onnx"} <= set(card.files)
+    assert "](reconstructions.png)" in Path("again/README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "out", "reason"),
     [
@@ -357,7 +370,8 @@ def assert_finished(run: Path, name: str) -> None:
     assert tf.train.load_variable(checkpoint, "model/step/.ATTRIBUTES/VARIABLE_VALUE") == 4
     card = read_card(run / "export")
     verify_files(run / "export", card)
-    grids = {"step-0000000.png", "step-0000004.png"} if "generate" in card.abilities else set()
+    pictured = {"generate", "reconstruct"} & set(card.abilities)
+    grids = {"step-0000000.png", "step-0000004.png"} if pictured else set()
     assert {path.name for path in run.glob("samples/*")} == grids
     assert (card.name, card.recipe["steps"], card.data.source) == (name, 4, "embedded")
     assert {"model.weights.h5", "saved_model/1/saved_model.pb"} <= set(card.files)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,14 +20,16 @@ from recipes.data import load_pictures
 from recipes.pictures import Pictures
 from recipes.training import build
 from serving.card import Data
+from serving.pipeline import Pipeline
 from zoo import evaluate as module
 from zoo import load_pretrained
-from zoo.evaluate import ALL_METRICS, DEFAULT_METRICS, TRAINED, Record, as_json, evaluate, load_held
-from zoo.evaluation import judges, scores
+from zoo.evaluate import ALL_METRICS, DEFAULT_METRICS, OF_HELD_OUT, TRAINED, Record, as_json, evaluate, load_held
+from zoo.evaluation import judges, latents, scores
 from zoo.evaluation.frechet import frechet_distance
 from zoo.evaluation.moments import Moments
 from zoo.evaluation.pictures import multiscale_similarity_of_pairs
 from zoo.export import export
+from zoo.models import vae as vae_module
 from zoo.presets import PRESETS
 from zoo.sources import open_source
 
@@ -38,10 +41,12 @@ Spy = Callable[[], list[int]]
 Edit = Callable[..., Path]
 
 
-def write_twin(directory: Path, name: str, recipe: dict[str, Any], **arguments: Any) -> Path:
-    """An export that says it was trained on the embedded sample's first 9,000 pictures."""
+def write_twin(
+    directory: Path, name: str, recipe: dict[str, Any], *, source: str = "embedded", **arguments: Any
+) -> Path:
+    """An export that says it was trained on the embedded sample's first 9,000 pictures, or on another source's."""
     preset = replace(PRESETS[name], arguments={**PRESETS[name].arguments, **arguments})
-    data = Data("fashion_mnist_t10k", "train", 9_000, "MIT", "embedded")
+    data = Data("fashion_mnist_t10k", "train", 9_000, "MIT", source)
     keras.utils.set_random_seed(0)
     export(build(preset), directory / name, preset=preset, data=data, recipe=recipe, formats=("onnx",))
     return directory / name
@@ -499,6 +504,217 @@ def test_pictures_of_other_classes_or_of_none_have_no_accuracy(classifier: Path,
         evaluate(str(classifier), against=str(plain.parent))
     with pytest.raises(ValueError, match="other has the classes a, b, c, d, and cnn-fashion-mnist names T-shirt/top"):
         evaluate(str(classifier), against=str(other))
+
+
+# What a model makes of held-out pictures
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """40 training and 40 test pictures, 8 x 8, four a class: "grey", whose brightness goes with it, and "binary".
+
+    "plain" has test pictures alone, and no classes.
+    """
+    folder, random = tmp_path_factory.mktemp("digits"), np.random.default_rng(0)
+    names = [f"{split}/{digit}/{number}.png" for split in ("train", "test") for digit in range(10) for number in "abcd"]
+    levels = np.repeat(np.tile(np.arange(10), 2), 4)[:, None, None, None]
+    grey = (random.integers(0, 100, (80, 8, 8, 1)) + 15 * levels).astype(np.uint8)
+    binary = (255 * random.integers(0, 2, (80, 8, 8, 1))).astype(np.uint8)
+    return {
+        "grey": write_folder(folder / "grey", grey, names),
+        "binary": write_folder(folder / "binary", binary, names),
+        "plain": write_folder(folder / "plain", grey[40:], [f"test/{number}.png" for number in range(40)]),
+    }
+
+
+def write_coder(directory: Path, name: str, source: Path, **arguments: Any) -> Path:
+    """A tiny autoencoder or VAE that says it was trained on `source`."""
+    tiny = {**PRESETS[name].tiny, **arguments}
+    return write_twin(directory, name, {"fit": "crop"}, source=str(source), **tiny)
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) -> Path:
+    """A VAE of black and white pictures, 2 samples at once; nothing here changes it."""
+    return write_coder(tmp_path_factory.mktemp("vae"), "vae-mnist", digits["binary"])
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) -> Path:
+    """A VAE that is told the class of grey pictures; nothing here changes it."""
+    return write_coder(tmp_path_factory.mktemp("conditional"), "cvae-mnist", digits["grey"])
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) -> Path:
+    """Of grey pictures; nothing here changes it."""
+    return write_coder(tmp_path_factory.mktemp("autoencoder"), "sparse-autoencoder-mnist", digits["grey"])
+
+
+def held_out(directory: Path, against: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The held-out pictures as a model takes them, in the order in which they are shown, and their classes."""
+    held = load_held(open_source(str(directory)), against and str(against), "test", None, None)
+    assert held.real.labels is not None
+    return (held.real.images / 127.5 - 1).astype(np.float32), held.real.labels.astype(np.int32)
+
+
+def test_bounds_are_means_over_held_out_pictures(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = partial(evaluate, str(vae), seeds=(3, 5))
+    found = by_name(run(metrics=("elbo", "importance_weighted_bound")))
+    pipeline, (images, _) = Pipeline.from_directory(vae, ability="log_prob"), held_out(vae)
+    sha256 = hashlib.sha256((vae / "log_prob.onnx").read_bytes()).hexdigest()
+    for name, bound, label in (
+        ("elbo", "elbo", "elbo"),
+        ("importance_weighted_bound", "importance_weighted", "IWAE-2"),
+    ):
+        values, record = pipeline.log_prob(images, seed=3, bound=bound).values, found[name]
+        assert record.value == pytest.approx(statistics.mean(values), rel=1e-5)
+        assert record.std == pytest.approx(statistics.stdev(values) / 40**0.5, rel=1e-4)
+        assert (record.metric, record.better, record.seeds) == (label, "higher", (3,))
+        assert (record.real_count, record.generated_count, record.floor, record.ceilings) == (40, 0, None, {})
+        assert record.preprocessing == "8 bits a channel; real ones crop to 8 x 8, Lanczos"
+        assert record.source_sha256 == sha256
+    (more,) = run(metrics=["importance_weighted_bound"], bound_samples=6)
+    assert more.metric == "IWAE-6"
+    assert more.value == pytest.approx(pipeline.log_prob(images, seed=3, samples=6).values.mean(), rel=1e-5)
+    monkeypatch.setattr(module, "SHOWN", 7)
+    assert by_name(run(metrics=("elbo", "importance_weighted_bound"))) == found
+
+
+@pytest.fixture
+def said(vae: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """The VAE with another likelihood in its card."""
+
+    def edit(likelihood: str) -> Path:
+        directory = tmp_path / "said" / vae.name
+        shutil.copytree(vae, directory)
+        card = json.loads((directory / "card.json").read_text())
+        card["model"]["arguments"]["likelihood"] = likelihood
+        (directory / "card.json").write_text(json.dumps(card))
+        return directory
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "of_binary", "of_grey"),
+    [
+        ("bernoulli", "", " (cross-entropy)"),
+        ("gaussian", " (density)", " (density)"),
+        ("discretised_logistic", "", ""),
+    ],
+)
+def test_a_bound_says_of_what_it_is_one(
+    likelihood: str, of_binary: str, of_grey: str, said: Callable[[str], Path], digits: dict[str, Path]
+) -> None:
+    directory = str(said(likelihood))
+    for against, remark in (("binary", of_binary), ("grey", of_grey)):
+        found = by_name(evaluate(directory, against=str(digits[against]), seeds=(0,), metrics=["elbo"]))
+        assert found["elbo"].metric == f"elbo{remark}"
+        run = partial(evaluate, directory, against=str(digits[against]), seeds=(0,))
+        if likelihood == "discretised_logistic":
+            found = by_name(run(metrics=["importance_weighted_bound", "bits_per_dimension"]))
+            bits, bound = found["bits_per_dimension"], found["importance_weighted_bound"]
+            assert (bound.metric, bits.metric, bits.better) == ("IWAE-2", "bits_per_dimension (IWAE-2)", "lower")
+            assert bits.value == pytest.approx(-bound.value / np.log(2) / 64, rel=1e-5)
+            assert bound.std is not None
+            assert bits.std == pytest.approx(bound.std / np.log(2) / 64, rel=1e-5)
+        else:
+            with pytest.raises(ValueError, match=r"^bits_per_dimension can't be made .* a likelihood of grey levels"):
+                run(metrics=["bits_per_dimension"])
+
+
+def test_latents_are_those_of_the_encoder(vae: Path) -> None:
+    found = by_name(evaluate(str(vae), seeds=(3, 5), metrics=("active_units", "aggregate_divergence")))
+    mean, log_scale = load_pretrained(vae).encoder(held_out(vae)[0])
+    wanted = latents.latent_statistics(np.array(mean), np.exp(log_scale), seed=3)
+    units, divergence = found["active_units"], found["aggregate_divergence"]
+    assert (units.metric, units.value, units.std) == ("active_units (of 4)", wanted.active_units, None)
+    assert units.value > 0
+    assert divergence.value == pytest.approx(wanted.aggregate_divergence, rel=1e-3)
+    assert divergence.std == pytest.approx(wanted.error, rel=1e-3)
+    assert (divergence.better, units.better, divergence.seeds, units.seeds) == ("lower", "higher", (3,), ())
+
+
+def test_what_counts_as_active_is_the_same_in_training() -> None:
+    assert latents.ACTIVE == vae_module.ACTIVE
+
+
+def test_an_autoencoder_has_the_error_of_its_reconstructions(autoencoder: Path) -> None:
+    (record,) = evaluate(str(autoencoder))
+    errors = np.array(load_pretrained(autoencoder).squared_errors(held_out(autoencoder)[0]), np.float64)
+    assert record.value == pytest.approx(errors.mean(), rel=1e-4)
+    assert record.std == pytest.approx(errors.std(ddof=1) / 40**0.5, rel=1e-3)
+    assert (record.metric, record.better, record.seeds, record.generated_count) == ("squared_error", "lower", (), 0)
+    assert record.source_sha256 == hashlib.sha256((autoencoder / "reconstruct.onnx").read_bytes()).hexdigest()
+    assert evaluate(str(autoencoder), metrics=["squared_error"], seeds=(7,)) == [record]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (["frechet_distance"], "makes no pictures of its own, so it has no frechet_distance: choose from elbo, "),
+        (["squared_error", "copies", "accuracy"], "so it has no accuracy, copies: choose from elbo, "),
+        (["elbo"], "elbo can't be made of sparse-autoencoder-mnist"),
+        (["active_units"], "active_units can't be made of sparse-autoencoder-mnist"),  # its codes are no distribution
+    ],
+)
+def test_an_autoencoder_has_nothing_else(metrics: list[str], message: str, autoencoder: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(str(autoencoder), metrics=metrics)
+
+
+def test_a_model_is_told_the_classes_of_the_pictures(conditional: Path, digits: dict[str, Path]) -> None:
+    metrics = ("elbo", "importance_weighted_bound", "active_units", "squared_error")
+    found = by_name(evaluate(str(conditional), seeds=(3,), metrics=metrics))
+    images, labels = held_out(conditional)
+    bounds = Pipeline.from_directory(conditional, ability="log_prob")
+    told, other = (bounds.log_prob(images, seed=3, bound="elbo", label=each) for each in (labels, (labels + 1) % 10))
+    assert found["elbo"].value == pytest.approx(told.values.mean(), rel=1e-5)
+    assert found["elbo"].value != pytest.approx(other.values.mean(), rel=1e-5)
+    assert found["elbo"].metric == "elbo (cross-entropy, given the class)"
+    assert found["importance_weighted_bound"].metric == "IWAE-2 (cross-entropy, given the class)"
+    given_back = Pipeline.from_directory(conditional, ability="reconstruct").run({"image": images, "label": labels})
+    assert found["squared_error"].value == pytest.approx(
+        np.square(given_back["reconstruction"] - images).mean() / 4, rel=1e-5
+    )
+    for against in (str(digits["plain"]), "embedded"):  # of no classes, of others
+        with pytest.raises(ValueError, match="pictures of the classes that it knows where it is told the class"):
+            evaluate(str(conditional), against=against, metrics=["elbo"])
+        assert evaluate(str(conditional), against=against, metrics=["spectral_distance"], count=20)
+
+
+def test_a_vae_has_the_scores_of_its_pictures_and_those_of_held_out_ones(vae: Path, tmp_path: Path) -> None:
+    judge = write_twin(tmp_path / "judge", "cnn-mnist", {"fit": "crop"}, image_shape=(8, 8, 1), width=2)
+    found = [record.name for record in evaluate(str(vae), extractors=[str(judge)], count=20, seeds=(0, 1))]
+    of_held_out = [name for name in OF_HELD_OUT if name != "bits_per_dimension"]
+    assert found[-len(of_held_out) :] == of_held_out
+    assert {"frechet_distance", "precision", "spectral_distance", "perceptual_path_length"} < set(found)
+    assert len(set(found)) == len(found)
+
+
+def test_a_model_is_shown_pictures_with_the_padding_it_was_trained_with(vae: Path, tmp_path: Path) -> None:
+    images = (255 * np.random.default_rng(1).integers(0, 2, (40, 6, 6, 1))).astype(np.uint8)
+    names = [f"{split}/{number}.png" for split in ("train", "test") for number in range(20)]
+    folder = write_folder(tmp_path / "small", images, names)
+    directory = tmp_path / "padded" / vae.name
+    shutil.copytree(vae, directory)
+    card = json.loads((directory / "card.json").read_text())
+    card["data"]["source"], card["recipe"]["fit"] = str(folder), "pad"
+    (directory / "card.json").write_text(json.dumps(card))
+    found = by_name(evaluate(str(directory), metrics=("squared_error", "spectral_distance"), count=20, seeds=(0,)))
+    assert found["spectral_distance"].preprocessing.endswith("the centre 6 x 6 of both")
+    assert found["squared_error"].preprocessing == "8 bits a channel; real ones pad to 8 x 8, Lanczos"
+    shown = np.pad(images[20:], ((0, 0), (1, 1), (1, 1), (0, 0))).astype(np.float32) / 127.5 - 1
+    given_back = Pipeline.from_directory(vae, ability="reconstruct").run({"image": shown})["reconstruction"]
+    assert found["squared_error"].value == pytest.approx(np.square(given_back - shown).mean() / 4, rel=1e-5)
+
+
+def test_a_number_of_samples_is_a_multiple_and_for_bounds_alone(vae: Path, autoencoder: Path) -> None:
+    with pytest.raises(ValueError, match="samples=5: the graph takes 2 at once, give a multiple of it"):
+        evaluate(str(vae), bound_samples=5)
+    with pytest.raises(ValueError, match="bound_samples=4: sparse-autoencoder-mnist gives no bound of log p"):
+        evaluate(str(autoencoder), bound_samples=4)
 
 
 # What is refused

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,18 @@ RECORDS = [
 ]
 
 
+SHOWN = {"std": 0.25, "floor": None, "ceilings": {}, "extractor": None, "generated_count": 0}
+OF_HELD_OUT = [
+    record("vae-fashion", "elbo", -1654.3, metric="elbo", **SHOWN, seeds=(0,)),
+    record("vae-fashion", "importance_weighted_bound", -1650.9, metric="IWAE-10", **SHOWN, seeds=(0,)),
+    record("vae-fashion", "active_units", 17.0, metric="active_units (of 20)", **SHOWN | {"std": None, "seeds": ()}),
+    record("vae-fashion", "squared_error", 0.0123, **SHOWN | {"std": 0.0001, "seeds": ()}),
+    record("vae-fashion", "frechet_distance", 4.0),
+    record("vae", "importance_weighted_bound", -88.41, metric="IWAE-50 (cross-entropy)", **SHOWN, seeds=(0,)),
+    record("autoencoder", "squared_error", 0.00456, **SHOWN | {"std": 0.00003, "seeds": ()}, data="mnist"),
+]
+
+
 @pytest.fixture
 def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A shipped twin, trained on nothing, in a checkout of its own."""
@@ -81,6 +94,37 @@ def test_a_console_table_names_extractor_and_protocol_once() -> None:
     assert "5000 generated pictures a seed, seeds 0, 1, 2; 10000 real ones of fashion_mnist, test" in text.replace(
         "\n", " "
     )
+
+
+def test_a_console_table_says_which_scores_are_of_held_out_pictures() -> None:
+    shown = io.StringIO()
+    results.show(OF_HELD_OUT, Console(file=shown, width=200))
+    lines = [" ".join(line.split()) for line in shown.getvalue().splitlines()]
+    assert any(line.startswith("IWAE-50 (cross-entropy) -88.4 ± 0.2") for line in lines)
+    assert any(line.startswith("active_units (of 20) 17") for line in lines)
+    whose = "10000 real ones of fashion_mnist, test; 8 bits a channel"
+    made = f"5000 generated pictures a seed, seeds 0, 1, 2; {whose}. Floor: training pictures in the place of generated"
+    start = lines.index(f"Latents drawn, seeds 0; {whose}.")
+    assert lines[start + 1] == f"{whose}."
+    assert lines[start + 2] == f"{made} ones."
+
+
+def test_the_readme_has_models_with_a_bound_and_autoencoders() -> None:
+    rows = [line for line in results.readme_table(RECORDS + OF_HELD_OUT).splitlines() if line.startswith("|")]
+    assert "| `vae-fashion` | 4 ± 0.05 |  |" in rows
+    start = rows.index("| model | bound (IWAE-K), nats | ELBO | active units | squared error | on |")
+    where = "10000 pictures of fashion_mnist, test"
+    assert rows[start + 1 :] == [
+        "|---|---|---|---|---|---|",
+        f"| `vae-fashion` | -1651 ± 0.2, IWAE-10 | -1654 ± 0.2 | 17 | 0.0123 ± 0.0001 | {where} |",
+        f"| `vae` | -88.4 ± 0.2, IWAE-50 (cross-entropy) |  |  |  | {where} |",
+        "| autoencoder | squared error | on |",
+        "|---|---|---|",
+        "| `autoencoder` | 0.00456 ± 3e-05 | 10000 pictures of mnist, test |",
+        "| classifier | accuracy | on |",
+        "|---|---|---|",
+        f"| `judge` | 92.88% | {where} |",
+    ]
 
 
 def test_the_readme_orders_models_within_a_data_set() -> None:
@@ -143,6 +187,18 @@ def test_a_card_keeps_scores_and_their_protocol(exported: Path, tmp_path: Path) 
     assert read_card(again).scores == card.scores  # the weights are the same
 
 
+def test_a_card_says_what_scores_of_held_out_pictures_rest_on(exported: Path) -> None:
+    mine = [replace(one, model=NAME) for one in OF_HELD_OUT[:4]]
+    results.keep_in_card(NAME, mine)
+    assert results.records_of(read_card(exported)) == mine
+    readme = (exported / "README.md").read_text(encoding="utf-8")
+    assert "| IWAE-10 | -1651 ± 0.25 |  |  |  | lower |" in readme
+    assert "| active_units (of 20) | 17 |  |  |  | lower |" in readme
+    on = "On 10000 pictures of fashion_mnist, test"
+    assert f"\n{on}, latents of seed 0; ± is the standard error. 8 bits a channel; numpy 2.0.\n" in readme
+    assert f"\n{on}; ± is the standard error. 8 bits a channel; numpy 2.0.\n" in readme
+
+
 def test_all_scores_every_shipped_preset_and_writes_them_down(
     exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,6 +257,7 @@ def test_the_command_prints_a_table_or_json(exported: Path, capsys: pytest.Captu
         ([NAME, "--metrics", "fid"], "choose from frechet_distance"),
         ([NAME, "--against", "embedded", "--split", "train", "--metrics", "ms_ssim"], "give pictures that were held"),
         ([NAME, "--seeds", "1", "1"], "different seeds"),
+        ([NAME, "--bound-samples", "100"], f"bound_samples=100: {NAME} gives no bound"),
     ],
 )
 def test_what_is_wrong_is_one_line(

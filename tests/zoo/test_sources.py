@@ -198,6 +198,19 @@ def test_a_classifier_makes_no_pictures(tmp_path: Path) -> None:
         open_source(str(directory / "classify.onnx"))
 
 
+def test_an_autoencoder_is_a_source_without_pictures(tmp_path: Path) -> None:
+    preset, directory = PRESETS["sparse-autoencoder-mnist"].twin(), tmp_path / "sparse-autoencoder-mnist"
+    data = Data("none", "train", 1, "MIT", "embedded")
+    export(build(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
+    source = open_source(str(directory))
+    assert (source.name, source.size, source.directory) == (preset.name, (8, 8, 1), directory)
+    assert source.sha256 == hashlib.sha256((directory / "reconstruct.onnx").read_bytes()).hexdigest()
+    assert not source.makes_pictures
+    assert source.latent is None
+    with pytest.raises(ValueError, match="sparse-autoencoder-mnist makes no pictures of its own: it gives back those"):
+        next(source.draw(2, SEEDS, 0))
+
+
 def test_a_saved_model_without_the_default_signature_is_refused(tmp_path: Path) -> None:
     tf.saved_model.save(tf.Module(), str(tmp_path / "saved"))
     with pytest.raises(ValueError, match=r"saved has no signature 'serving_default', only \[\]"):

@@ -1,4 +1,4 @@
-"""Adversarial losses, as pairs of pure functions of the discriminator's logits; commitment and cross-entropy.
+"""Adversarial losses, as pairs of pure functions of the discriminator's logits; what codes and reconstructions cost.
 
 Every adversarial loss takes logits, (batch, ...) float, unbounded, and returns one loss a row, (batch,); a
 discriminator that answers with a map of logits (a patch discriminator) has them averaged within the row first.
@@ -15,10 +15,17 @@ from zoo.core.step import global_mean
 
 Tensor = Any
 
+EPSILON = 1e-6  # a mean activation is kept this far from 0 and 1, where a divergence has no value
+
 
 def per_row(values: Tensor) -> Tensor:
     """Mean over every axis but the first: (batch, ...) -> (batch,)."""
     return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1)), axis=1)
+
+
+def in_all(values: Tensor) -> Tensor:
+    """Sum over every axis but the first: (batch, ...) -> (batch,)."""
+    return ops.sum(ops.reshape(values, (ops.shape(values)[0], -1)), axis=1)
 
 
 def minimax_discriminator_loss(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -117,6 +124,47 @@ def commitment_loss(inputs: Tensor, quantized: Tensor) -> Tensor:
     return per_row(ops.square(inputs - ops.stop_gradient(quantized)))
 
 
+def brightness(images: Tensor) -> Tensor:
+    """[-1, 1] -> [0, 1]."""
+    return 0.5 * (images + 1.0)
+
+
+def squared_error(images: Tensor, logits: Tensor) -> Tensor:
+    """sum over pixels of (x - r)^2, x and r = sigmoid(logits) in [0, 1].
+
+    Args:
+        images: what is to be given back, (batch, height, width, channels) in [-1, 1].
+        logits: of what came back, likewise, unbounded.
+    """
+    return in_all(ops.square(brightness(images) - ops.sigmoid(logits)))
+
+
+def binary_cross_entropy(images: Tensor, logits: Tensor) -> Tensor:
+    """-sum over pixels of x log r + (1 - x) log(1 - r), x and r = sigmoid(logits) in [0, 1]; as `squared_error`."""
+    return in_all(ops.softplus(logits) - brightness(images) * logits)
+
+
+def activity(codes: Tensor) -> Tensor:
+    """sum_j |h_j|: (batch, units) -> (batch,)."""
+    return in_all(ops.abs(codes))
+
+
+def rate_divergence(codes: Tensor, rate: float) -> Tensor:
+    """sum_j KL(rho || mean h_j), means over the global batch  (sparse autoencoder, CS294A lecture notes, section 3).
+
+    Args:
+        codes: h, (batch, units) in [0, 1], as of a sigmoid.
+        rate: rho in (0, 1), the share of its range that a unit is to use on average.
+
+    Returns:
+        The same number for every row, (batch,): the mean over rows, and its gradient, is that of the batch.
+    """
+    (mean,) = global_mean([ops.sum(codes, axis=0)], codes)
+    mean = ops.clip(mean, EPSILON, 1.0 - EPSILON)
+    divergence = rate * ops.log(rate / mean) + (1.0 - rate) * ops.log((1.0 - rate) / (1.0 - mean))
+    return ops.broadcast_to(ops.sum(divergence), (ops.shape(codes)[0],))
+
+
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """-sum_k q_k log p_k, p = softmax(logits), q = (1 - smoothing) [k = label] + smoothing / K: (batch,).
 
@@ -205,6 +253,9 @@ RELATIVISTIC_LOSSES = {
         relativistic_average_loss, relativistic_average_loss, bare, None, paired=True
     ),
 }
+
+
+RECONSTRUCTION_LOSSES = {"squared_error": squared_error, "binary_cross_entropy": binary_cross_entropy}
 
 
 def choose(argument: str, key: str, table: dict[str, Any]) -> Any:

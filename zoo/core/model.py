@@ -18,11 +18,14 @@ import tensorflow as tf
 
 from serving.card import Ability as AbilityCard
 from serving.card import Feed, Input, Kind, Output
+from serving.likelihood import Bound, log_prob
 from serving.sampler import OutputType, Sampler
 from zoo.core import noise, step
 from zoo.core.metrics import GlobalMean
 
 Tensor = Any
+
+ROWS = 250  # of one run of an ability
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,11 @@ class Ability:
     def signature(self) -> list[tf.TensorSpec]:
         """The inputs, with a free batch dimension."""
         return [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in self.network.inputs]
+
+
+def named_network(inputs: Sequence[keras.KerasTensor], outputs: Mapping[str, keras.KerasTensor]) -> keras.Model:
+    """A functional network whose outputs go by these names."""
+    return keras.Model(inputs, [keras.layers.Identity(name=name)(tensor) for name, tensor in outputs.items()])
 
 
 def free(shape: Sequence[int | None]) -> tuple[int | str, ...]:
@@ -394,6 +402,51 @@ class GenerativeModel(keras.Model, ABC):
         ability = self.abilities()["generate"].card()
         sampler = Sampler(ability, lambda feeds: self.run_ability("generate", feeds), batch_size=batch_size)
         return sampler.sample(count, seed, output_type=output_type, **choices)
+
+    def encode(self, images: np.ndarray, **more: np.ndarray) -> np.ndarray:
+        """Codes of pictures, (count, units); of a model with a posterior its mean.
+
+        Args:
+            images: (count, height, width, channels) in [-1, 1].
+            **more: what else the ability takes, such as `label`, (count,).
+
+        Raises:
+            ValueError: the model has no such ability; likewise below.
+        """
+        return self._first_output("encode", image=images, **more)
+
+    def decode(self, codes: np.ndarray, **more: np.ndarray) -> np.ndarray:
+        """Pictures in [-1, 1], (count, height, width, channels), of codes or latents, (count, units)."""
+        name = self._ability("decode").network.inputs[0].name
+        return self._first_output("decode", **{name: codes}, **more)
+
+    def reconstruct(self, images: np.ndarray, **more: np.ndarray) -> np.ndarray:
+        """What decoding gives back of pictures, both (count, height, width, channels) in [-1, 1]."""
+        return self._first_output("reconstruct", image=images, **more)
+
+    def log_prob(self, images: np.ndarray, **options: Any) -> Bound:
+        """A lower bound of each picture's log p(x), nats.
+
+        Args:
+            images: (count, height, width, channels) in [-1, 1].
+            **options: samples, seed, bound and others of `serving.likelihood.log_prob`.
+        """
+        ability = self._ability("log_prob").card()
+        return log_prob(ability, lambda feeds: self.run_ability("log_prob", feeds), images, **options)
+
+    def _ability(self, name: str) -> Ability:
+        if name not in self.abilities():
+            raise ValueError(f"{type(self).__name__} can't {name}: its abilities are {', '.join(self.abilities())}.")
+        return self.abilities()[name]
+
+    def _first_output(self, name: str, **feeds: np.ndarray) -> np.ndarray:
+        """Of an ability, some rows at a time."""
+        output, count = self._ability(name).output_names[0], len(next(iter(feeds.values())))
+        parts = [
+            self.run_ability(name, {key: value[start : start + ROWS] for key, value in feeds.items()})[output]
+            for start in range(0, max(count, 1), ROWS)
+        ]
+        return np.concatenate(parts)
 
     @cached_property
     def _ability_functions(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Tensor]]]:

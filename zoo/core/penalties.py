@@ -1,12 +1,12 @@
-"""Penalties on how steep a critic is: pure functions, one value a row, (batch,). Minimise them."""
+"""Penalties on how steep a critic or an encoder is: pure functions, one value a row, (batch,). Minimise them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
 
-from zoo.core.losses import per_row
-from zoo.core.step import global_mean, input_gradient
+from zoo.core.losses import in_all, per_row
+from zoo.core.step import global_mean, input_gradient, input_jacobian
 
 Tensor = Any
 
@@ -65,6 +65,18 @@ def dragan(discriminator: Callable[[Tensor], Tensor], real: Tensor, noise: Tenso
     delta = strength * ops.sqrt(variance) * ops.cast(noise, real.dtype)
     slope = input_gradient(lambda images: per_row(discriminator(images)), real + delta)
     return ops.square(lengths(slope) - 1.0)
+
+
+def contraction(encoder: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """||J_f(x)||_F^2 = sum_ij (dh_j / dx_i)^2, without lambda  (contractive autoencoder, arXiv:1104.4153, eq. 1-2).
+
+    Exact, for any encoder: one backward pass for every unit of the code, all at once.
+
+    Args:
+        encoder: f, (batch, ...) -> codes h, (batch, units). A row's code must depend on that row alone.
+        images: x, (batch, ...) float.
+    """
+    return in_all(ops.square(input_jacobian(encoder, images)))
 
 
 def distance_to_average(variables: Sequence[Any], averages: Sequence[Any]) -> Tensor:

@@ -221,6 +221,22 @@ def input_gradient(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tens
     return tape.gradient(outputs, inputs)
 
 
+def input_jacobian(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """The derivatives of each row's outputs by that row of `inputs`, themselves differentiable.
+
+    Args:
+        function: (batch, ...) -> (batch, outputs); a row's outputs must depend on that row alone.
+        inputs: (batch, ...).
+
+    Returns:
+        (batch, outputs, ...), the shape of `inputs` after the outputs.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        outputs = function(inputs)
+    return tape.batch_jacobian(outputs, inputs)
+
+
 def minimised(rows: Rows) -> Tensor:
     """The part of a loss that is minimised, (batch,)."""
     return rows[0] if isinstance(rows, tuple) else rows

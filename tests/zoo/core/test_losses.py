@@ -1,7 +1,8 @@
 """The adversarial pairs: numbers by hand, the published value function, and logits far out; smoothed labels, pairs that
-are compared, matched features; the commitment.
+are compared, matched features; the commitment; what reconstructions and codes cost.
 """
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -9,12 +10,18 @@ from keras import ops
 from zoo.core.losses import (
     ADVERSARIAL_LOSSES,
     RELATIVISTIC_LOSSES,
+    activity,
+    binary_cross_entropy,
+    brightness,
     choose,
     commitment_loss,
     feature_matching,
+    in_all,
     least_squares,
     minimax_discriminator_loss,
     per_row,
+    rate_divergence,
+    squared_error,
 )
 from zoo.core.step import input_gradient
 
@@ -133,6 +140,11 @@ def test_the_early_gradient_is_why_one_does_not_saturate():
 def test_per_row_keeps_the_first_axis_alone():
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     np.testing.assert_allclose(per_row(ops.convert_to_tensor(values)), [5.5, 17.5])  # means of 0..11 and 12..23
+
+
+def test_in_all_keeps_the_first_axis_alone():
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    np.testing.assert_allclose(in_all(ops.convert_to_tensor(values)), [66.0, 210.0])  # 12 values of means 5.5 and 17.5
 
 
 def test_the_commitment_loss_by_hand_moves_the_encoder_alone():
@@ -270,6 +282,7 @@ GAMES = {
     "relativistic_average, discriminator": RELATIVISTIC_LOSSES["relativistic_average"].discriminator,
     "relativistic_average, generator": RELATIVISTIC_LOSSES["relativistic_average"].generator,
     "feature_matching": lambda real, fake: feature_matching(ops.concatenate([real, real**2], 1), fake**3),
+    "rate_divergence": lambda real, fake: rate_divergence(ops.sigmoid(ops.concatenate([real, fake**2], 1)), 0.1),
 }
 
 
@@ -320,3 +333,71 @@ def test_features_in_half_precision_are_summed_in_float32():
     real, fake = (np.full((400, 1), value, np.float16) for value in (300.0, 0.0))
     found = feature_matching(ops.convert_to_tensor(real), ops.convert_to_tensor(fake))
     np.testing.assert_allclose(found, np.full(400, 90000.0, np.float32), rtol=1e-6)
+
+
+# What reconstructions cost
+
+# Two rows of two pixels: x = 0, 1 and 3/4, 0;  r = sigmoid(0), sigmoid(log 3) = 1/2, 3/4, then 3/4, 1/2.
+PICTURES = ops.reshape(ops.convert_to_tensor(np.array([-1.0, 1.0, 0.5, -1.0])), (2, 2, 1, 1))
+LOGITS = ops.reshape(ops.convert_to_tensor(np.array([0.0, LOG_3, LOG_3, 0.0])), (2, 2, 1, 1))
+
+
+def test_reconstruction_losses_by_hand():
+    np.testing.assert_allclose(ops.reshape(brightness(PICTURES), (-1,)), [0.0, 1.0, 0.75, 0.0])
+    # (0 - 1/2)^2 + (1 - 3/4)^2 = 5/16;  (3/4 - 3/4)^2 + (0 - 1/2)^2 = 1/4.
+    np.testing.assert_allclose(squared_error(PICTURES, LOGITS), [5 / 16, 1 / 4], rtol=1e-6)
+    # -log 1/2 - log 3/4 = log 8/3;  -3/4 log 3/4 - 1/4 log 1/4 - log 1/2 = log 4 - 3/4 log 3 + log 2.
+    expected = [LOG_2 + LOG_4 - LOG_3, LOG_4 - 0.75 * LOG_3 + LOG_2]
+    np.testing.assert_allclose(binary_cross_entropy(PICTURES, LOGITS), expected, rtol=1e-6)
+
+
+def test_the_cross_entropy_is_that_of_keras_over_all_pixels():
+    random = np.random.default_rng(0)
+    images = random.uniform(-1.0, 1.0, (5, 3, 4, 2)).astype(np.float32)
+    logits = random.normal(0.0, 3.0, images.shape).astype(np.float32)
+    keras_loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction="none")  # the mean over the last axis
+    expected = 24 * keras_loss((images.reshape(5, 24) + 1) / 2, logits.reshape(5, 24)).numpy()
+    found = binary_cross_entropy(*map(ops.convert_to_tensor, (images, logits)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_pixels_that_are_wrong_beyond_doubt_cost_their_logit():
+    # -log(1 - sigmoid(200)) = 200, of slope 1; black and sure of it: 0.
+    black, logits = ops.full((2, 1, 1, 1), -1.0), ops.reshape(column([200.0, -200.0]), (2, 1, 1, 1))
+    np.testing.assert_allclose(binary_cross_entropy(black, logits), [200.0, 0.0], atol=1e-6)
+    slope = input_gradient(lambda logits: binary_cross_entropy(black, logits), logits)
+    np.testing.assert_allclose(ops.reshape(slope, (-1,)), [1.0, 0.0], atol=1e-6)
+
+
+# What codes cost
+
+CODES = ops.convert_to_tensor(np.array([[0.2, 0.1], [0.8, 0.4]]))  # means 1/2 and 1/4
+
+
+def test_activity_by_hand():
+    codes = ops.convert_to_tensor(np.array([[1.0, -2.0], [0.0, 0.5]]))
+    np.testing.assert_allclose(activity(codes), [3.0, 0.5])
+    np.testing.assert_allclose(input_gradient(activity, codes)[:, 1], [-1.0, 1.0])
+
+
+def test_the_rate_divergence_by_hand():
+    # rho = 1/4. Unit 0: 1/4 log(1/4 / 1/2) + 3/4 log(3/4 / 1/2) = 3/4 log 3 - log 2. Unit 1 is at its target: 0.
+    np.testing.assert_allclose(rate_divergence(CODES, 0.25), 2 * [0.75 * LOG_3 - LOG_2], rtol=1e-6)
+    # By h of the rows' mean: (-rho / mean + (1 - rho) / (1 - mean)) / 2 rows = (-1/2 + 3/2) / 2; at the target 0.
+    slope = input_gradient(lambda codes: rate_divergence(codes, 0.25) / 2, CODES)
+    np.testing.assert_allclose(slope, [[0.5, 0.0], [0.5, 0.0]], atol=1e-6)
+
+
+def test_the_rate_divergence_is_zero_at_its_target_alone():
+    for rate in (0.05, 0.5, 0.9):
+        codes = ops.convert_to_tensor(np.array([[rate - 0.04], [rate + 0.04]]))  # each away from it, the mean on it
+        np.testing.assert_allclose(rate_divergence(codes, rate), [0.0, 0.0], atol=1e-12)
+        for other in (rate - 0.02, rate + 0.02):
+            assert float(rate_divergence(codes, other)[0]) > 5e-4
+
+
+def test_units_that_are_all_off_or_all_on_have_a_divergence():
+    # At 1e-6 from the ends, in float32: 1/4 log(1/4 / 1e-6) + 3/4 log 3/4, and 1/4 log 1/4 + 3/4 log(3/4 / 1e-6).
+    found = [rate_divergence(ops.full((3, 1), value), 0.25)[0] for value in (0.0, 1.0)]
+    far, near = 6 * np.log(10), 0.25 * np.log(0.25) + 0.75 * np.log(0.75)
+    np.testing.assert_allclose(found, [0.25 * far + near, 0.75 * far + near], rtol=5e-3)

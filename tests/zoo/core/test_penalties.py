@@ -1,11 +1,17 @@
-"""Penalties on critics whose slope is known, their own gradients by differences, optima in one dimension; averages."""
+"""Penalties on critics whose slope is known, their own gradients by differences, optima in one dimension; averages;
+contraction against Jacobians found otherwise.
+"""
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
-from zoo.core.penalties import distance_to_average, dragan, gradient_penalty, zero_centred
+from zoo.core.penalties import contraction, distance_to_average, dragan, gradient_penalty, zero_centred
+from zoo.core.precision import computing_in
 from zoo.core.step import input_gradient
+from zoo.networks import coders
 
 RANDOM = np.random.default_rng(0)
 REAL, FAKE = RANDOM.normal(0.0, 1.0, (2, 4, 3))
@@ -226,3 +232,80 @@ def test_the_distance_to_an_average_enters_the_mean_over_the_rows_once(probe, fi
     assert fit(model, x, target=x)["loss"] == [pytest.approx(11.0)]
     assert float(model.inner.weights[0][0, 0]) == pytest.approx(3 - 7 / 3 - 4, rel=1e-5)
     assert float(model.outer.weights[0][0, 0]) == 1.0
+
+
+# Contraction
+
+IMAGES = RANDOM.uniform(-1.0, 1.0, (3, 4, 8, 2))
+CODERS = {
+    "one layer": {"hidden": (), "head_activation": "sigmoid"},
+    "dense": {"hidden": (7, 6), "activation": "tanh"},
+    "convolutional": {"architecture": "convolutional", "hidden": (3, 4), "activation": "softplus"},
+}
+
+
+def encoder_of(name):
+    """In float64, its weights large enough that no unit is linear."""
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    try:
+        with computing_in("float64"):
+            network = coders.encoder((4, 8, 2), {"code": 5}, **CODERS[name])
+    finally:
+        keras.config.set_floatx(before)
+    random = np.random.default_rng(7)
+    network.set_weights([random.normal(0.0, 0.4, weight.shape) for weight in network.get_weights()])
+    return network
+
+
+@pytest.mark.parametrize("name", CODERS)
+def test_contraction_is_the_squared_norm_of_the_jacobian_found_unit_by_unit(name):
+    encoder, images = encoder_of(name), tf.constant(IMAGES)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(images)
+        units = tf.unstack(encoder(images), axis=1)
+    expected = sum(tf.reduce_sum(tape.gradient(unit, images) ** 2, axis=(1, 2, 3)) for unit in units)
+    found = contraction(encoder, images)
+    assert found.dtype == tf.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", CODERS)
+def test_contraction_is_the_squared_norm_of_the_jacobian_by_differences(name):
+    encoder, step = encoder_of(name), 1e-5
+    ways = step * np.eye(64).reshape(64, 1, 4, 8, 2)
+    slopes = [(encoder(IMAGES + way) - encoder(IMAGES - way)).numpy() / (2 * step) for way in ways]  # (64, 3, 5)
+    np.testing.assert_allclose(contraction(encoder, tf.constant(IMAGES)), np.sum(np.square(slopes), (0, 2)), rtol=1e-7)
+
+
+def test_contraction_of_one_sigmoid_layer_in_closed_form():
+    """arXiv:1104.4153, section 3: sum_j (h_j (1 - h_j))^2 ||W_j||^2."""
+    encoder = encoder_of("one layer")
+    kernel, bias = encoder.get_weights()
+    codes = 1 / (1 + np.exp(-(IMAGES.reshape(3, 64) @ kernel + bias)))
+    expected = np.sum((codes * (1 - codes)) ** 2 * np.sum(kernel**2, axis=0), axis=1)
+    np.testing.assert_allclose(contraction(encoder, tf.constant(IMAGES)), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", CODERS)
+def test_contractions_gradient_by_the_weights_is_that_of_differences(name):
+    """Along random directions through all of them at once."""
+    encoder, images, step = encoder_of(name), tf.constant(IMAGES), 1e-5
+    weights = encoder.get_weights()
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(contraction(encoder, images))
+    values = [variable.value for variable in encoder.trainable_variables]
+    # The bias of a linear head has no part in it.
+    gradients = tape.gradient(total, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    def total_at(ways, sign):
+        encoder.set_weights([weight + sign * step * way for weight, way in zip(weights, ways, strict=True)])
+        return float(tf.reduce_sum(contraction(encoder, images)))
+
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        ways = [random.normal(size=weight.shape) for weight in weights]
+        expected = (total_at(ways, 1) - total_at(ways, -1)) / (2 * step)
+        found = sum(np.sum(gradient * way) for gradient, way in zip(gradients, ways, strict=True))
+        assert abs(expected) > 1e-2
+        assert found == pytest.approx(expected, rel=1e-6)

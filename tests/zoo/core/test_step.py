@@ -197,3 +197,26 @@ def test_input_gradient_of_a_row_is_that_rows_alone():
     whole = step.input_gradient(network, x)
     single = tf.concat([step.input_gradient(network, x[row : row + 1]) for row in range(4)], axis=0)
     np.testing.assert_allclose(whole, single, atol=1e-6)
+
+
+def test_input_jacobian_in_closed_form_and_its_own_gradient():
+    x = tf.constant([[1.0, 2.0], [-3.0, 0.5]])
+    weight = tf.Variable(2.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        # h = (w x_0^2, x_0 x_1, x_1)
+        found = step.input_jacobian(lambda x: tf.stack([weight * x[:, 0] ** 2, x[:, 0] * x[:, 1], x[:, 1]], 1), x)
+        total = tf.reduce_sum(found**2)
+    expected = [[[4.0 * a, 0.0], [b, a], [0.0, 1.0]] for a, b in x.numpy()]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    # sum (2 w a)^2 + b^2 + a^2 + 1: by w, 8 w a^2; by (a, b), (8 w^2 a + 2 a, 2 b)
+    by_weight, by_inputs = tape.gradient(total, [weight, x])
+    assert float(by_weight) == pytest.approx(8 * 2 * (1 + 9))
+    np.testing.assert_allclose(by_inputs, [[34.0 * a, 2.0 * b] for a, b in x.numpy()], rtol=1e-6)
+
+
+def test_input_jacobian_has_the_inputs_shape_after_the_outputs():
+    network = keras.Sequential([keras.Input((4, 3, 2)), keras.layers.Flatten(), keras.layers.Dense(5, use_bias=False)])
+    found = step.input_jacobian(network, tf.random.stateless_normal((6, 4, 3, 2), (0, 1)))
+    kernel = network.weights[0].numpy()  # (24, 5)
+    np.testing.assert_allclose(found, np.broadcast_to(kernel.T.reshape(5, 4, 3, 2), (6, 5, 4, 3, 2)), rtol=1e-6)

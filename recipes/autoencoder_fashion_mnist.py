@@ -1,0 +1,20 @@
+"""An autoencoder on Fashion-MNIST: the preset `autoencoder-fashion-mnist`.
+
+Two convolutions that halve the picture, a code of 32 numbers, the same in reverse; squared error. Adam at 1e-3.
+
+    python recipes/autoencoder_fashion_mnist.py
+    zoo train autoencoder-fashion-mnist --devices 2
+"""
+
+from recipes.recipe import Adam, Recipe
+
+recipe = Recipe(
+    preset="autoencoder-fashion-mnist",
+    data="fashion_mnist",
+    steps=10_000,
+    batch_size=128,
+    optimizers={"autoencoder": Adam(1e-3)},
+)
+
+if __name__ == "__main__":
+    recipe.main()

@@ -1,0 +1,21 @@
+"""A contractive autoencoder on MNIST: the preset `contractive-autoencoder-mnist`.
+
+Rifai et al. (arXiv:1104.4153 and ICML 2011): sigmoid units, cross-entropy, and the squared norm of the code's Jacobian
+with lambda = 0.1. Their decoder shares the encoder's weights; it has its own here. Adam at 1e-3.
+
+    python recipes/contractive_autoencoder_mnist.py
+    zoo train contractive-autoencoder-mnist --devices 2
+"""
+
+from recipes.recipe import Adam, Recipe
+
+recipe = Recipe(
+    preset="contractive-autoencoder-mnist",
+    data="mnist",
+    steps=10_000,
+    batch_size=128,
+    optimizers={"autoencoder": Adam(1e-3)},
+)
+
+if __name__ == "__main__":
+    recipe.main()

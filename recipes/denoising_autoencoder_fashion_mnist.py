@@ -1,0 +1,21 @@
+"""A denoising autoencoder on Fashion-MNIST: the preset `denoising-autoencoder-fashion-mnist`.
+
+Vincent et al. (ICML 2008): the encoder sees the picture with normal noise, here of a quarter of the brightness range,
+and the reconstruction is compared with the picture itself. Their networks are dense; convolutions here. Adam at 1e-3.
+
+    python recipes/denoising_autoencoder_fashion_mnist.py
+    zoo train denoising-autoencoder-fashion-mnist --devices 2
+"""
+
+from recipes.recipe import Adam, Recipe
+
+recipe = Recipe(
+    preset="denoising-autoencoder-fashion-mnist",
+    data="fashion_mnist",
+    steps=10_000,
+    batch_size=128,
+    optimizers={"autoencoder": Adam(1e-3)},
+)
+
+if __name__ == "__main__":
+    recipe.main()

@@ -1,0 +1,21 @@
+"""A sparse autoencoder on MNIST: the preset `sparse-autoencoder-mnist`.
+
+CS294A's lecture notes (A. Ng, section 3): 196 sigmoid units whose means are drawn to 5 % by a divergence. Their patches
+are of natural pictures and their optimizer is L-BFGS; whole digits and Adam at 1e-3 here.
+
+    python recipes/sparse_autoencoder_mnist.py
+    zoo train sparse-autoencoder-mnist --devices 2
+"""
+
+from recipes.recipe import Adam, Recipe
+
+recipe = Recipe(
+    preset="sparse-autoencoder-mnist",
+    data="mnist",
+    steps=10_000,
+    batch_size=128,
+    optimizers={"autoencoder": Adam(1e-3)},
+)
+
+if __name__ == "__main__":
+    recipe.main()

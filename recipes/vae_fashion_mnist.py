@@ -1,0 +1,21 @@
+"""A VAE on Fashion-MNIST: the preset `vae-fashion-mnist`.
+
+Kingma and Welling (arXiv:1312.6114) with convolutions, 20 latents and a discretised logistic (arXiv:1606.04934) whose
+scale is learned, so the bound is one of a probability of grey levels. Adam at 1e-3.
+
+    python recipes/vae_fashion_mnist.py
+    zoo train vae-fashion-mnist --devices 2
+"""
+
+from recipes.recipe import Adam, Recipe
+
+recipe = Recipe(
+    preset="vae-fashion-mnist",
+    data="fashion_mnist",
+    steps=15_000,
+    batch_size=128,
+    optimizers={"autoencoder": Adam(1e-3)},
+)
+
+if __name__ == "__main__":
+    recipe.main()

@@ -1,0 +1,185 @@
+"""How strange a model finds pictures, and how well that tells them from normal ones.
+
+A score is one number a picture, the higher the stranger. pictures: (count, height, width, channels) float32 in [-1, 1].
+
+    pipeline = load_pretrained("vae-fashion-mnist", format="onnx", ability="log_prob")
+    area_under_curve(complexity_corrected(pipeline, test), complexity_corrected(pipeline, others))
+
+A likelihood alone may call simple pictures likelier than those that the model learned from (arXiv:1810.09136): what an
+area below 1/2 says. `complexity_corrected` and `likelihood_ratio` are the two remedies.
+"""
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from serving.likelihood import Bound
+from serving.pipeline import Pipeline
+from serving.sampler import to_pil, to_uint8
+from zoo.evaluation.checks import pictures_in_range
+from zoo.evaluation.extractors import BATCH_SIZE, chunks
+
+
+class Likelihood(Protocol):
+    """A `Pipeline` with the ability log_prob, or a Keras model that has it."""
+
+    def log_prob(self, images: np.ndarray, **options: Any) -> Bound:
+        """A lower bound of log p(x) of each picture, nats."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """The area under the curve of true against false alarms.
+
+    Args:
+        value: the share of pairs, one normal and one strange picture, of which the strange one has the higher score;
+            a tie counts half. 1/2: the score says nothing; below: it says the opposite.
+        standard_error: DeLong's. 0 where the scores do not overlap: then it says nothing.
+        normal: how many pictures.
+        strange: likewise.
+    """
+
+    value: float
+    standard_error: float
+    normal: int
+    strange: int
+
+
+def area_under_curve(normal: np.ndarray, strange: np.ndarray) -> Area:
+    """AUROC of a score, with the standard error of DeLong, DeLong and Clarke-Pearson (Biometrics 1988).
+
+    Args:
+        normal: scores of normal pictures, (count,), at least 2.
+        strange: of strange ones, likewise.
+
+    Raises:
+        ValueError: of another shape, too few, or not finite.
+    """
+    for name, scores in (("normal", normal), ("strange", strange)):
+        bad = scores.size - np.count_nonzero(np.isfinite(scores))
+        if scores.ndim != 1 or len(scores) < 2 or bad:
+            raise ValueError(f"{name} scores {scores.shape}, {bad} not finite: give (count,), at least 2, all finite.")
+    labels = np.repeat([0, 1], [len(normal), len(strange)])
+    caught = shares_below(normal, strange)  # of each strange picture: normal ones with a lower score
+    missed = shares_below(strange, normal)  # of each normal picture: strange ones with a lower score
+    variance = caught.var(ddof=1) / len(strange) + missed.var(ddof=1) / len(normal)
+    value = float(roc_auc_score(labels, np.concatenate([normal, strange])))
+    return Area(value, math.sqrt(variance), len(normal), len(strange))
+
+
+def shares_below(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(count,): the share of `scores` that is below each of `values`; equal ones count half."""
+    ordered = np.sort(scores)
+    found = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return found / (2 * len(scores))
+
+
+def reconstruct(pipeline: Pipeline, pictures: np.ndarray) -> np.ndarray:
+    """What the ability reconstruct gives back of pictures, of their shape.
+
+    Raises:
+        ValueError: another ability, or one that takes more than a picture; values out of range; NaN.
+    """
+    takes = [spec.name for spec in pipeline.ability.inputs]
+    gives = [output.name for output in pipeline.ability.outputs if output.kind == "reconstruction"]
+    if len(takes) != 1 or not gives:
+        raise ValueError(
+            f"{pipeline.card.name} takes {takes}, and gives {[output.name for output in pipeline.ability.outputs]}: "
+            'load it with ability="reconstruct", of a model that takes a picture and nothing else.'
+        )
+    pictures_in_range(pictures, smallest=1)
+    parts = chunks(pictures.astype(np.float32), BATCH_SIZE)
+    return np.concatenate([pipeline.run({takes[0]: part})[gives[0]] for part in parts])
+
+
+def reconstruction_error(pictures: np.ndarray, reconstructed: np.ndarray) -> np.ndarray:
+    """The mean over pixels and channels of the squared difference, brightness from 0 to 1; (count,) float64.
+
+    Args:
+        pictures: x.
+        reconstructed: what an autoencoder or a VAE gives back of them.
+
+    Raises:
+        ValueError: the shapes differ; values out of range; NaN.
+    """
+    if pictures.shape != reconstructed.shape:
+        raise ValueError(f"pictures {pictures.shape}, reconstructed {reconstructed.shape}: give both of one shape.")
+    one, other = (pictures_in_range(side, smallest=1).astype(np.float64) for side in (pictures, reconstructed))
+    return np.square((one - other) / 2).mean(axis=(1, 2, 3))
+
+
+def surprise(model: Likelihood, pictures: np.ndarray, **options: Any) -> np.ndarray:
+    """-log p(x) as far as a lower bound knows it, nats; (count,) float64.
+
+    Args:
+        model: a VAE.
+        pictures: x.
+        **options: bound ("elbo" or "importance_weighted"), samples, seed: see `serving.likelihood.log_prob`.
+
+    Raises:
+        ValueError: no such ability or bound; values out of range; NaN.
+    """
+    pictures_in_range(pictures, smallest=1)
+    return -model.log_prob(pictures.astype(np.float32), **options).values
+
+
+def likelihood_ratio(model: Likelihood, background: Likelihood, pictures: np.ndarray, **options: Any) -> np.ndarray:
+    """log p_background(x) - log p(x), nats (arXiv:1906.02845, section 3, with the other sign); (count,) float64.
+
+    What both models know, such as that neighbouring pixels are alike, cancels; what is left is what sets the normal
+    pictures apart.
+
+    Args:
+        model: trained on normal pictures.
+        background: of the same kind, trained on the same pictures `perturbed`.
+        pictures: x.
+        **options: of `surprise`.
+    """
+    return surprise(model, pictures, **options) - surprise(background, pictures, **options)
+
+
+def complexity_corrected(model: Likelihood, pictures: np.ndarray, **options: Any) -> np.ndarray:
+    """-log2 p(x) less the picture's `complexity`, bits (arXiv:1909.11480, section 3); (count,) float64.
+
+    A ratio, too: the compressor is a model of pictures of any kind. It needs a probability of grey levels, such as the
+    discretised logistic's: a density's logarithm is shifted against bits, which leaves the area as it is, but a
+    likelihood of black and white says nothing about them.
+    """
+    return surprise(model, pictures, **options) / math.log(2) - complexity(pictures)
+
+
+def complexity(pictures: np.ndarray) -> np.ndarray:
+    """Bits of each picture's PNG file, its header included; (count,) float64.
+
+    Args:
+        pictures: of 1 or 3 channels.
+    """
+    pictures_in_range(pictures, smallest=1)
+    sizes = []
+    for picture in to_pil(to_uint8(pictures, (-1.0, 1.0))):
+        file = io.BytesIO()
+        picture.save(file, "PNG", optimize=True)
+        sizes.append(8 * file.tell())
+    return np.array(sizes, np.float64)
+
+
+def perturbed(pictures: np.ndarray, rate: float, seed: int) -> np.ndarray:
+    """Each value with probability `rate` another, all 256 equally likely (arXiv:1906.02845, section 3).
+
+    Args:
+        pictures: uint8.
+        rate: mu, 0 to 1.
+        seed: of both draws.
+
+    Raises:
+        ValueError: of another type; a rate out of its range.
+    """
+    if pictures.dtype != np.uint8 or not 0.0 <= rate <= 1.0:
+        raise ValueError(f"pictures of {pictures.dtype}, rate={rate}: give uint8, and a rate from 0 to 1.")
+    random = np.random.default_rng(seed)
+    chosen = random.random(pictures.shape, np.float32) < rate
+    return np.where(chosen, random.integers(256, size=pictures.shape, dtype=np.uint8), pictures)

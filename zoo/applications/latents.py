@@ -1,0 +1,304 @@
+"""What lies between and beside codes: paths, single dimensions, maps, and where pictures are.
+
+encode: pictures -> codes; decode: codes -> pictures, both float32, rows first. `encoder_of` and `decoder_of` make them
+of an exported autoencoder or VAE.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from serving.pipeline import Pipeline
+from zoo.evaluation.checks import finite_rows, same_dimension
+from zoo.evaluation.extractors import BATCH_SIZE
+from zoo.evaluation.paths import lerp, slerp
+
+Map = Callable[[np.ndarray], np.ndarray]
+Numbers = Sequence[float] | np.ndarray
+Curve = Literal["linear", "spherical"]
+
+PATHS = {"linear": lerp, "spherical": slerp}
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """q(z|x) of some pictures: mean and scale (standard deviation), each (count, dimension)."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Codes in a plane.
+
+    Args:
+        points: (count, 2).
+        labels: (count,), the class of each.
+        explained: the share of the codes' variance along each of the two axes.
+    """
+
+    points: np.ndarray
+    labels: np.ndarray
+    explained: tuple[float, float]
+
+
+# An exported model's maps
+
+
+def encoder_of(pipeline: Pipeline, labels: np.ndarray | None = None) -> Map:
+    """Pictures (count, height, width, channels) in [-1, 1] -> codes (count, dimension), of a VAE the means of q(z|x).
+
+    Args:
+        pipeline: opened with `ability="encode"`.
+        labels: for an encoder that is told the class, one a picture.
+
+    Raises:
+        ValueError: the pipeline does not map pictures to codes; it takes labels and none are given, or the reverse.
+    """
+    return _first_of(pipeline, "image", "code", labels)
+
+
+def decoder_of(pipeline: Pipeline, labels: np.ndarray | None = None) -> Map:
+    """Codes (count, dimension) -> pictures (count, height, width, channels) in [-1, 1].
+
+    Args:
+        pipeline: opened with `ability="decode"`.
+        labels: for a decoder that is told the class, one a code.
+
+    Raises:
+        ValueError: as in `encoder_of`, pictures and codes exchanged.
+    """
+    return _first_of(pipeline, "code", "image", labels)
+
+
+def gaussians_of(pipeline: Pipeline, pictures: np.ndarray, labels: np.ndarray | None = None) -> Gaussians:
+    """q(z|x) of pictures in [-1, 1] by a VAE's encoder; pipeline and labels as in `encoder_of`.
+
+    Raises:
+        ValueError: as in `encoder_of`; the encoder gives no mean and scale.
+    """
+    names = [output.name for output in pipeline.ability.outputs]
+    if not {"mean", "scale"} <= set(names):
+        raise ValueError(f"{pipeline.card.name} gives {names}: a VAE's encoder gives mean and scale.")
+    found = _outputs_of(pipeline, "image", labels)(pictures)
+    return Gaussians(found["mean"], found["scale"])
+
+
+def _first_of(pipeline: Pipeline, feed: str, kind: str, labels: np.ndarray | None) -> Map:
+    """From the input that takes `feed` to the first output of that kind."""
+    name = next((output.name for output in pipeline.ability.outputs if output.kind == kind), None)
+    if name is None:
+        kinds = [output.kind for output in pipeline.ability.outputs]
+        raise ValueError(f"{pipeline.card.name} gives {kinds}: open the ability that maps {feed} to {kind}.")
+    run = _outputs_of(pipeline, feed, labels)
+    return lambda rows: run(rows)[name]
+
+
+def _outputs_of(
+    pipeline: Pipeline, feed: str, labels: np.ndarray | None
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Numbers of the input that takes `feed` -> every output; in batches."""
+    inputs, model = {spec.feed: spec for spec in pipeline.ability.inputs}, pipeline.card.name
+    if feed not in inputs:
+        raise ValueError(f"{model} takes {sorted(inputs)}: open the ability that takes {feed}.")
+    if ("label" in inputs) != (labels is not None):
+        raise ValueError(f"{model} is told the class: give labels." if labels is None else f"{model} takes no labels.")
+
+    def run(rows: np.ndarray) -> dict[str, np.ndarray]:
+        given = {feed: rows} if labels is None else {feed: rows, "label": labels}
+        if labels is not None and len(labels) != len(rows):
+            raise ValueError(f"{len(labels)} labels for {len(rows)} rows: give one a row.")
+        parts = []
+        for start in range(0, len(rows), BATCH_SIZE):
+            part = slice(start, start + BATCH_SIZE)
+            parts.append(
+                pipeline.run({inputs[key].name: each[part].astype(inputs[key].dtype) for key, each in given.items()})
+            )
+        return {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
+
+    return run
+
+
+# Paths
+
+
+def interpolate(start: np.ndarray, end: np.ndarray, steps: int, kind: Curve = "linear") -> np.ndarray:
+    """Codes from one to another, (steps, dimension), both ends as they are.
+
+    Args:
+        start: (dimension,).
+        end: likewise.
+        steps: how many, at least 2.
+        kind: "linear", at equal distances; "spherical", at equal angles (arXiv:1609.04468), so that between ends of
+            equal norm every norm is that one: where normal latents are, which the straight line leaves.
+
+    Raises:
+        ValueError: another kind, shapes that differ, NaN; an end at 0, which has no angle.
+    """
+    if kind not in PATHS:
+        raise ValueError(f"kind={kind!r}: choose from {sorted(PATHS)}.")
+    if steps < 2:
+        raise ValueError(f"steps={steps}: both ends are in it, give at least 2.")
+    one, other = _code(start, "start"), _code(end, "end")
+    same_dimension(one, other, "codes")
+    if kind == "spherical" and not (one.any() and other.any()):
+        raise ValueError('an end is 0, which has no angle to the other: choose kind="linear".')
+    path = PATHS[kind](np.repeat(one, steps, axis=0), np.repeat(other, steps, axis=0), np.linspace(0.0, 1.0, steps))
+    path[0], path[-1] = start, end  # not start + (end - start)
+    return path
+
+
+def interpolate_pictures(
+    encode: Map, decode: Map, first: np.ndarray, second: np.ndarray, steps: int, kind: Curve = "linear"
+) -> np.ndarray:
+    """The pictures of the codes between two pictures' codes, (steps, height, width, channels).
+
+    Args:
+        encode, decode: see above.
+        first: (height, width, channels).
+        second: likewise.
+        steps, kind: as in `interpolate`. The ends are the two pictures' reconstructions.
+    """
+    if first.shape != second.shape or first.ndim != 3:
+        raise ValueError(f"pictures {first.shape} and {second.shape}: give two of one (height, width, channels).")
+    start, end = encode(np.stack([first, second]))
+    return decode(interpolate(start, end, steps, kind))
+
+
+# Single dimensions
+
+
+def divergences(gaussians: Gaussians) -> np.ndarray:
+    """KL(q(z|x) || N(0, 1)) of each dimension, nats, the mean over the pictures: (dimension,).
+
+    (mean^2 + scale^2 - 1) / 2 - log scale  (arXiv:1312.6114, appendix B). A dimension that says nothing has 0.
+
+    Raises:
+        ValueError: shapes that differ, NaN, scales that are not above 0.
+    """
+    mean, scale = finite_rows(gaussians.mean, "means"), finite_rows(gaussians.scale, "scales")
+    if mean.shape != scale.shape or not (scale > 0).all():
+        raise ValueError(f"means {mean.shape}, scales {scale.shape} from {scale.min()}: give as many, above 0.")
+    mean, scale = mean.astype(np.float64), scale.astype(np.float64)
+    return ((mean**2 + scale**2 - 1) / 2 - np.log(scale)).mean(axis=0)
+
+
+def by_divergence(gaussians: Gaussians) -> np.ndarray:
+    """The dimensions, the one that says most first."""
+    return np.argsort(-divergences(gaussians), kind="stable")
+
+
+def traverse(decode: Map, code: np.ndarray, dimensions: Numbers, values: Numbers) -> np.ndarray:
+    """One row a dimension: the pictures of `code` with that dimension at each of the values, the others as they are.
+
+    Args:
+        decode: see above.
+        code: (dimension,).
+        dimensions: numbers of dimensions, such as the first of `by_divergence`.
+        values: what it is set to, from left to right.
+
+    Returns:
+        (len(dimensions), len(values), height, width, channels).
+
+    Raises:
+        ValueError: a dimension that the code does not have; nothing to draw.
+    """
+    (code,) = _code(code, "code")
+    _check_dimensions(dimensions, len(code))
+    if not len(values) or not len(dimensions):
+        raise ValueError(f"{len(dimensions)} dimensions, {len(values)} values: give at least one of each.")
+    codes = np.tile(code, (len(dimensions), len(values), 1))
+    for row, dimension in enumerate(dimensions):
+        codes[row, :, dimension] = values
+    return _sheet(decode, codes)
+
+
+# Planes
+
+
+def latent_map(decode: Map, quantiles: Numbers, dimension: int = 2, plane: tuple[int, int] = (0, 1)) -> np.ndarray:
+    """The pictures over a plane of latents, at quantiles of N(0, 1) along both axes (arXiv:1312.6114, figure 4).
+
+    Equal steps of quantiles are equal shares of the latents that sampling draws. Dimensions outside the plane are 0.
+
+    Args:
+        decode: see above.
+        quantiles: between 0 and 1, rising.
+        dimension: of the latents.
+        plane: the dimension that rises from left to right, and the one that rises from bottom to top.
+
+    Returns:
+        (len(quantiles), len(quantiles), height, width, channels), rows from the top.
+
+    Raises:
+        ValueError: quantiles that are none, or do not rise; a plane that the latents do not have.
+    """
+    shares = np.asarray(quantiles, np.float64)
+    inside = shares.ndim == 1 and len(shares) and ((shares > 0) & (shares < 1)).all()
+    if not inside or (np.diff(shares) <= 0).any():
+        raise ValueError(f"quantiles={list(quantiles)}: give rising numbers between 0 and 1, both left out.")
+    _check_plane(plane, dimension)
+    values = np.array([NormalDist().inv_cdf(share) for share in shares])
+    codes = np.zeros((len(values), len(values), dimension))
+    codes[..., plane[0]] = values
+    codes[..., plane[1]] = values[::-1, None]
+    return _sheet(decode, codes)
+
+
+def scatter(codes: np.ndarray, labels: np.ndarray, plane: tuple[int, int] | None = None) -> Scatter:
+    """Where pictures' codes lie in a plane of two dimensions, or in that of their first two principal components.
+
+    Args:
+        codes: (count, dimension of at least 2) float, at least two rows.
+        labels: (count,).
+        plane: two dimensions, as in `latent_map`; None for the principal components.
+
+    Raises:
+        ValueError: shapes that do not fit, NaN, a plane that the codes do not have, codes that are all the same.
+    """
+    finite_rows(codes, "codes", least=2)
+    if labels.shape != (len(codes),):
+        raise ValueError(f"labels {labels.shape} for {len(codes)} codes: give one a row.")
+    if codes.shape[1] < 2:
+        raise ValueError("codes of dimension 1: a plane takes 2.")
+    spread = codes.var(axis=0, dtype=np.float64).sum()
+    if not spread:
+        raise ValueError(f"{len(codes)} codes that are all the same: there is nothing to see.")
+    if plane is None:
+        points = PCA(2, svd_solver="full").fit_transform(codes)
+    else:
+        _check_plane(plane, codes.shape[1])
+        points = codes[:, list(plane)]
+    across, up = points.var(axis=0, dtype=np.float64) / spread
+    return Scatter(points, labels, (float(across), float(up)))
+
+
+def _code(code: np.ndarray, what: str) -> np.ndarray:
+    """(dimension,) -> (1, dimension) float64, once it is known to be finite."""
+    if code.ndim != 1:
+        raise ValueError(f"{what} {code.shape}: give one code, (dimension,).")
+    return finite_rows(code[None].astype(np.float64), what)
+
+
+def _check_dimensions(dimensions: Numbers, count: int) -> None:
+    outside = [each for each in dimensions if not 0 <= each < count]
+    if outside:
+        raise ValueError(f"dimensions {outside}: the code has 0 to {count - 1}.")
+
+
+def _check_plane(plane: tuple[int, int], count: int) -> None:
+    _check_dimensions(plane, count)
+    if len(plane) != 2 or plane[0] == plane[1]:
+        raise ValueError(f"plane={plane}: give two different dimensions.")
+
+
+def _sheet(decode: Map, codes: np.ndarray) -> np.ndarray:
+    """(rows, columns, dimension) -> (rows, columns, height, width, channels)."""
+    rows, columns, dimension = codes.shape
+    pictures = decode(codes.reshape(-1, dimension).astype(np.float32))
+    return pictures.reshape(rows, columns, *pictures.shape[1:])
