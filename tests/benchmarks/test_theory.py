@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.arithmetic import mean_of
+from benchmarks.bounds import COVARIANCE, DIVERGENCES, exact, linear_vae, nearest, turns
+from benchmarks.bounds import Options as Bounds
 from benchmarks.modes import ROWS, SETS, play
 from benchmarks.modes import Options as Modes
 from benchmarks.theory import Options, game, jensen_shannon, learn, move, value
@@ -62,3 +64,29 @@ def test_a_mean_latent_is_that_of_the_plainest_of_its_class() -> None:
     assert mean_of(latents, probabilities, 1, share=0.1) == [8.0]
     with pytest.raises(ValueError, match="none of 5 pictures shows class 2"):
         mean_of(latents, np.pad(probabilities, ((0, 0), (0, 1))), 2, share=1.0)
+
+
+def test_the_exact_log_likelihood_is_that_of_a_normal() -> None:
+    from scipy.stats import multivariate_normal
+
+    model = linear_vae(2, scale=0.5)
+    model.decoder.get_layer("values").set_weights([np.array([[0.8, -0.3]]), np.array([0.2, 0.1])])
+    points = np.random.default_rng(0).multivariate_normal([0, 0], COVARIANCE, 50)
+    covariance = np.outer([0.8, -0.3], [0.8, -0.3]) + 0.25 * np.eye(2)
+    expected = multivariate_normal([0.2, 0.1], covariance).logpdf(points).mean()
+    assert exact(model, points) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_nearest_bells_are_the_hills_moments_and_the_higher_hill() -> None:
+    # Mean 0.65 * -2 + 0.35 * 2 = -0.6; variance 0.25 + 4 - 0.36 = 3.89.
+    assert np.allclose(nearest(DIVERGENCES["KL(p || q)"]), [(-0.6, 3.89**0.5)], atol=1e-3)
+    assert np.allclose(nearest(DIVERGENCES["KL(q || p)"]), [(-2.0, 0.5)], atol=1e-2)
+
+
+def test_only_the_decoders_turn_moves_the_likelihood_and_the_bound_stays_below() -> None:
+    rows = turns(Bounds(turns=3, turn=20, batch_size=64))
+    likelihood, bound = ([row[3] for row in rows if row[1] == curve] for curve in ("log p(x)", "ELBO"))
+    assert likelihood[0] == likelihood[1] == likelihood[2] != likelihood[3]
+    assert likelihood[4] == likelihood[5] > likelihood[0]
+    assert np.all(np.array(bound) < np.array(likelihood) + 0.02)  # 400 samples of 64 points
+    assert bound[1] > bound[0]
