@@ -13,7 +13,7 @@ from recipes.recipe import Adam, Recipe
 recipe = Recipe(
     preset="dcgan-sign-digits",
     data="sign-digits-64.zip",
-    steps=20_000,
+    steps=10_000,
     score_every=1_000,
     export="best",
     batch_size=64,
