@@ -12,7 +12,7 @@ from recipes.recipe import Adam, Recipe
 recipe = Recipe(
     preset="iwae-mnist",
     data="binarized_mnist",
-    steps=20_000,
+    steps=10_000,
     batch_size=128,
     optimizers={"autoencoder": Adam(1e-3)},
 )

@@ -42,12 +42,16 @@ def list_(*, json: bool = False, family: str | None = None, pretrained: bool = F
     if json:
         print_json(records)
         return
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("preset", "family", "weights", "what it is")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("preset", no_wrap=True, min_width=max((len(record["name"]) for record in records), default=0))
+    table.add_column("weights")
+    table.add_column("what it is", overflow="fold")
     for record in records:
-        table.add_row(record["name"], record["family"], "yes" if record["pretrained"] else "train", record["summary"])
+        table.add_row(record["name"], "yes" if record["pretrained"] else "train", record["summary"])
     Console().print(table)
 
 

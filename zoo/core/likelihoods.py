@@ -56,12 +56,14 @@ class Likelihood(NamedTuple):
         distribution: (values, scale) -> of each pixel; values (batch, ...) are the decoder's.
         observed: pictures in [-1, 1] -> what the distribution is of.
         image: values -> its middle as pictures in [-1, 1]: the mean, where neither end cuts a tail off.
+        value: brightness in (0, 1) -> the value whose middle it is.
         scaled: whether it has a scale.
     """
 
     distribution: Callable[[Tensor, Tensor], Any]
     observed: Callable[[Tensor], Tensor]
     image: Callable[[Tensor], Tensor]
+    value: Callable[[float], float] = lambda bright: 2.0 * bright - 1.0
     scaled: bool = True
 
 
@@ -94,13 +96,18 @@ def clipped(values: Tensor) -> Tensor:
     return ops.clip(values, -1.0, 1.0)
 
 
+def logit(bright: float) -> float:
+    """log(b / (1 - b))."""
+    return math.log(bright / (1.0 - bright))
+
+
 def of_logits(values: Tensor) -> Tensor:
     """2 sigmoid - 1."""
     return ops.tanh(0.5 * values)
 
 
 LIKELIHOODS = {
-    "bernoulli": Likelihood(bernoulli, brightness, of_logits, scaled=False),
+    "bernoulli": Likelihood(bernoulli, brightness, of_logits, logit, scaled=False),
     "gaussian": Likelihood(gaussian, lambda images: images, clipped),
     "discretised_logistic": Likelihood(discretised_logistic, lambda images: ops.round(levels(images)), clipped),
 }

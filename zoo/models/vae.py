@@ -62,6 +62,8 @@ class VAE(GenerativeModel):
         free_bits: nats of divergence that each dimension, on average over the global batch, has for nothing
             (arXiv:1606.04934, section 4.1, lambda).
         importance_samples: K of the loss; more than 1 makes it IWAE's.
+        first_brightness: of what the decoder gives before it has learned, between 0 and 1. The training pictures' mean
+            spares it the first steps, in which latents that are of no use yet are given up.
         classes: their names, by number, where encoder and decoder are told the class.
         bound_samples: samples of z that the ability log_prob takes at once.
 
@@ -82,6 +84,7 @@ class VAE(GenerativeModel):
         warmup_steps: int = 0,
         free_bits: float = 0.0,
         importance_samples: int = 1,
+        first_brightness: float = 0.5,
         classes: Sequence[str] = (),
         bound_samples: int = 50,
     ):
@@ -100,6 +103,8 @@ class VAE(GenerativeModel):
                 f"importance_samples={importance_samples}: the divergence has no term of its own there; leave beta, "
                 "warmup_steps and free_bits as they are."
             )
+        if not 0.0 < first_brightness < 1.0:
+            raise ValueError(f"first_brightness={first_brightness}: choose a number between 0 and 1.")
         if classes and (len(classes) < 2 or len(set(classes)) < len(classes)):
             raise ValueError(f"classes={list(classes)}: name at least two, each once.")
         self.beta, self.warmup_steps, self.free_bits = beta, warmup_steps, free_bits
@@ -111,9 +116,10 @@ class VAE(GenerativeModel):
         coder: dict[str, Any] = {"architecture": architecture, "hidden": hidden, "activation": activation}
         coder["classes"] = len(classes)
         self.encoder = coders.encoder(shape, {"mean": latent_dim, "log_scale": latent_dim}, **coder)
-        self.decoder = coders.decoder(shape, ("latent", latent_dim), **coder)
         full = full_precision()
         self.log_likelihood = LogLikelihood(likelihood, scale, dtype=full, name="log_likelihood")
+        first = self.log_likelihood.likelihood.value(first_brightness)
+        self.decoder = coders.decoder(shape, ("latent", latent_dim), first=first, **coder)
         pictures = [keras.Input(shape, name=name) for name in ("image", "values")]
         self.likelihood = keras.Model(pictures, self.log_likelihood(*pictures), name="likelihood")
         self.divergence = Divergence(dtype=full, name="divergence")

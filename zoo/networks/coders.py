@@ -69,6 +69,7 @@ def decoder(
     activation: str = "relu",
     dropout: float = 0.0,
     classes: int = 0,
+    first: float = 0.0,
     name: str = "decoder",
 ) -> keras.Model:
     """(batch, size), and label (batch,) int32 if there are classes -> pixels (batch, *image_shape), unbounded.
@@ -77,13 +78,15 @@ def decoder(
         image_shape: (height, width, channels).
         inputs: name and size of the input.
         architecture, hidden, activation, dropout, classes: of the encoder that it reverses.
+        first: what every pixel is, on average, before anything is learned.
         name: of the network.
     """
     _, upward = choose("architecture", architecture, ARCHITECTURES)
     title, size = inputs
     code = keras.Input((size,), name=title)
     label, chosen = told(classes)
-    pixels = upward(beside(code, chosen), image_shape, hidden, activation, dropout)
+    bias = keras.initializers.Constant(first)
+    pixels = upward(beside(code, chosen), image_shape, hidden, activation, dropout, bias)
     return keras.Model(code if label is None else [code, label], pixels, name=name)
 
 
@@ -108,11 +111,16 @@ def dense_downward(
 
 
 def dense_upward(
-    x: KerasTensor, image_shape: Shape, hidden: Sequence[int], activation: str, dropout: float
+    x: KerasTensor,
+    image_shape: Shape,
+    hidden: Sequence[int],
+    activation: str,
+    dropout: float,
+    bias: keras.initializers.Initializer,
 ) -> KerasTensor:
     """Dense layers, then a value a pixel."""
     x = dense_layers(x, list(reversed(hidden)), activation, dropout)
-    x = layers.Dense(math.prod(image_shape), dtype=full_precision(), name="values")(x)
+    x = layers.Dense(math.prod(image_shape), bias_initializer=bias, dtype=full_precision(), name="values")(x)
     return layers.Reshape(image_shape, dtype=full_precision(), name="pixels")(x)
 
 
@@ -141,7 +149,12 @@ def convolutional_downward(
 
 
 def convolutional_upward(
-    x: KerasTensor, image_shape: Shape, hidden: Sequence[int], activation: str, dropout: float
+    x: KerasTensor,
+    image_shape: Shape,
+    hidden: Sequence[int],
+    activation: str,
+    dropout: float,
+    bias: keras.initializers.Initializer,
 ) -> KerasTensor:
     """A dense layer makes the smallest maps, transposed convolutions double both sides."""
     height, width = smallest(image_shape, hidden)
@@ -152,7 +165,9 @@ def convolutional_upward(
     for number, count in enumerate(reversed(channels), start=1):
         x = layers.Conv2DTranspose(count, KERNEL, STRIDE, "same", activation=activation, name=f"up_{number}")(x)
         x = Dropout(dropout, name=f"dropout_{number + 1}")(x) if dropout else x
-    return layers.Conv2DTranspose(image_shape[-1], KERNEL, STRIDE, "same", dtype=full_precision(), name="pixels")(x)
+    return layers.Conv2DTranspose(
+        image_shape[-1], KERNEL, STRIDE, "same", bias_initializer=bias, dtype=full_precision(), name="pixels"
+    )(x)
 
 
 def smallest(image_shape: Sequence[int], hidden: Sequence[int]) -> tuple[int, int]:

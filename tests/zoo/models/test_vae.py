@@ -658,6 +658,16 @@ def test_diagnose_counts_the_dimensions_whose_mean_depends_on_the_picture(double
     assert found["held_out_elbo"] > found["train_elbo"] + 0.5
 
 
+@pytest.mark.parametrize("architecture", ["dense", "convolutional"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "discretised_logistic"])
+def test_the_decoder_begins_at_the_brightness_asked_for(likelihood: str, architecture: str) -> None:
+    """Latents of 0 go through layers without a bias of their own yet: what comes out is the last one's."""
+    model = VAE(
+        (4, 4, 1), latent_dim=2, hidden=(4,), architecture=architecture, likelihood=likelihood, first_brightness=0.2
+    )
+    np.testing.assert_allclose(model.decode(np.zeros((1, 2), np.float32)), -0.6, atol=1e-6)  # 2 * 0.2 - 1
+
+
 # What is refused
 
 BAD_ARGUMENTS = {
@@ -682,6 +692,7 @@ BAD_ARGUMENTS = {
     "warmup_steps": ({"warmup_steps": -1}, "warmup_steps=-1, .*: choose numbers from 0"),
     "free_bits": ({"free_bits": -0.1}, "free_bits=-0.1: choose numbers from 0"),
     "importance_samples": ({"importance_samples": 0}, "importance_samples=0, .*: choose at least 1"),
+    "first_brightness": ({"first_brightness": 1.0}, "first_brightness=1.0: choose a number between 0 and 1"),
     "bound_samples": ({"bound_samples": 0}, "bound_samples=0: choose at least 1"),
     "IWAE with beta": (
         {"importance_samples": 5, "beta": 2.0},
