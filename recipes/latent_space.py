@@ -23,7 +23,6 @@ from zoo.applications.latents import (
     Scatter,
     by_divergence,
     decoder_of,
-    divergences,
     encoder_of,
     gaussians_of,
     interpolate_pictures,
@@ -32,6 +31,7 @@ from zoo.applications.latents import (
     traverse,
 )
 from zoo.evaluation.extractors import scaled
+from zoo.evaluation.latents import divergences
 from zoo.pretrained import find_directory
 
 STEPS = 10  # of a path, and of a traversal
@@ -92,7 +92,7 @@ def draw_dimensions(traversal: Any, area: Any, plane: Any, options: Options) -> 
     """One VAE: its dimensions one by one, the plane of the first two, and where the test pictures lie in it."""
     there, back, pictures = maps_of(options.dimensions)
     decode, gaussians = decoder_of(back), gaussians_of(there, scaled(pictures.images[:POINTS]))
-    order, nats = by_divergence(gaussians), divergences(gaussians)
+    order, nats = by_divergence(gaussians), divergences(gaussians.mean, gaussians.scale)
     across, up, *_ = (int(each) for each in order)
     chosen = order[: options.rows]
     sheet = traverse(decode, gaussians.mean[0], chosen, np.linspace(-REACH, REACH, STEPS))

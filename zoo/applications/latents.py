@@ -15,6 +15,7 @@ from sklearn.decomposition import PCA
 from serving.pipeline import Pipeline
 from zoo.evaluation.checks import finite_rows, same_dimension
 from zoo.evaluation.extractors import BATCH_SIZE
+from zoo.evaluation.latents import divergences
 from zoo.evaluation.paths import lerp, slerp
 
 Map = Callable[[np.ndarray], np.ndarray]
@@ -173,24 +174,9 @@ def interpolate_pictures(
 # Single dimensions
 
 
-def divergences(gaussians: Gaussians) -> np.ndarray:
-    """KL(q(z|x) || N(0, 1)) of each dimension, nats, the mean over the pictures: (dimension,).
-
-    (mean^2 + scale^2 - 1) / 2 - log scale  (arXiv:1312.6114, appendix B). A dimension that says nothing has 0.
-
-    Raises:
-        ValueError: shapes that differ, NaN, scales that are not above 0.
-    """
-    mean, scale = finite_rows(gaussians.mean, "means"), finite_rows(gaussians.scale, "scales")
-    if mean.shape != scale.shape or not (scale > 0).all():
-        raise ValueError(f"means {mean.shape}, scales {scale.shape} from {scale.min()}: give as many, above 0.")
-    mean, scale = mean.astype(np.float64), scale.astype(np.float64)
-    return ((mean**2 + scale**2 - 1) / 2 - np.log(scale)).mean(axis=0)
-
-
 def by_divergence(gaussians: Gaussians) -> np.ndarray:
-    """The dimensions, the one that says most first."""
-    return np.argsort(-divergences(gaussians), kind="stable")
+    """The dimensions, the one of the largest mean KL(q(z|x) || N(0, 1)) over the pictures first."""
+    return np.argsort(-divergences(gaussians.mean, gaussians.scale), kind="stable")
 
 
 def traverse(decode: Map, code: np.ndarray, dimensions: Numbers, values: Numbers) -> np.ndarray:

@@ -52,13 +52,8 @@ def latent_statistics(mean: np.ndarray, scale: np.ndarray, *, seed: int = 0) -> 
         ValueError: shapes that differ, NaN, a scale that is not above 0, fewer than two pictures.
     """
     finite_rows(mean, "posterior means", least=2)
-    finite_rows(scale, "posterior scales", least=2)
-    if mean.shape != scale.shape or not (scale > 0.0).all():
-        raise ValueError(
-            f"means {mean.shape} and scales {scale.shape} from {scale.min():g}: give one shape, and scales above 0."
-        )
+    divergence = divergences(mean, scale)
     mean, scale = mean.astype(np.float64), scale.astype(np.float64)
-    divergence = 0.5 * (np.square(mean) + np.square(scale) - 1.0 - 2.0 * np.log(scale)).mean(axis=0)
     of_means = mean.var(axis=0)
     told = information(mean, scale, seed)
     return LatentStatistics(
@@ -70,6 +65,28 @@ def latent_statistics(mean: np.ndarray, scale: np.ndarray, *, seed: int = 0) -> 
         aggregate_divergence=float(divergence.sum() - told.mean()),
         error=float(told.std(ddof=1) / len(told) ** 0.5),
     )
+
+
+def divergences(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """KL(q(z|x) || N(0, 1)) of each dimension, nats, the mean over the pictures: (latent_dim,) float64.
+
+    (mean^2 + scale^2 - 1) / 2 - log scale  (arXiv:1312.6114, appendix B). A dimension that says nothing has 0.
+
+    Args:
+        mean: (count, latent_dim) float.
+        scale: likewise, above 0.
+
+    Raises:
+        ValueError: shapes that differ, NaN, a scale that is not above 0.
+    """
+    finite_rows(mean, "posterior means")
+    finite_rows(scale, "posterior scales")
+    if mean.shape != scale.shape or not (scale > 0.0).all():
+        raise ValueError(
+            f"means {mean.shape} and scales {scale.shape} from {scale.min():g}: give one shape, and scales above 0."
+        )
+    mean, scale = mean.astype(np.float64), scale.astype(np.float64)
+    return (0.5 * (np.square(mean) + np.square(scale) - 1.0) - np.log(scale)).mean(axis=0)
 
 
 def information(mean: np.ndarray, scale: np.ndarray, seed: int) -> np.ndarray:
