@@ -220,7 +220,8 @@ def draw(rows: list[Row], found: Mapping[str, Scores], options: Options) -> None
         for panel, score in zip(panels, SHOWN, strict=True):
             for name, values in found[score].items():
                 panel.hist(values, bins=40, density=True, histtype="step", log=True, label=name)
-            panel.set(title=score.replace("_", " "), xlabel=UNITS.get(score, ""))
+            panel.set(xlabel=UNITS.get(score, ""))
+            panel.set_title(score.replace("_", " "), fontsize=9)
             panel.tick_params(axis="y", which="both", left=False, labelleft=False)
         panels[0].legend(frameon=False, fontsize=8)
         names = [name for name in next(iter(found.values())) if name != options.data]
@@ -231,7 +232,7 @@ def draw(rows: list[Row], found: Mapping[str, Scores], options: Options) -> None
             errors = [2 * float(row["standard_error"]) for row in chosen]
             axis.bar(places, heights, 0.8 / len(names), yerr=errors, color=f"C{number + 1}")
         axis.set_xticks(range(len(found)), [score.replace("_", "\n") for score in found])
-        title_areas(axis, f"{options.data} against others, colours as in the first panel")
+        title_areas(axis, f"{options.data} against others, in the same colours")
     options.figure.parent.mkdir(exist_ok=True)
     figure.savefig(options.figure, dpi=100)
     plot.close(figure)
@@ -240,7 +241,8 @@ def draw(rows: list[Row], found: Mapping[str, Scores], options: Options) -> None
 def title_areas(axis: Any, title: str) -> None:
     """What both bar charts share."""
     axis.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
-    axis.set(title=title, ylabel="AUROC, 2 standard errors", ylim=(0, 1.02))
+    axis.set(ylabel="AUROC, 2 standard errors", ylim=(0, 1.02))
+    axis.set_title(title, fontsize=9)
     axis.tick_params(axis="x", labelsize=7)
 
 
