@@ -1,7 +1,7 @@
 """An importance-weighted autoencoder on binarized MNIST: the preset `iwae-mnist`.
 
-Burda et al. (arXiv:1509.00519): the networks of `vae-mnist`, and the bound of 50 samples in the loss. Adam at 1e-3; the
-paper's rate falls in eight stages, over 3,280 epochs.
+Burda et al. (arXiv:1509.00519): the networks of `vae-mnist`, and the bound of 50 samples in the loss. Adam at 1e-3
+with beta_1 = 0.5; the paper's rate falls in eight stages, over 3,280 epochs.
 
     python recipes/iwae_mnist.py
     zoo train iwae-mnist --devices 2
