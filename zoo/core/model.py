@@ -399,7 +399,7 @@ class GenerativeModel(keras.Model, ABC):
             batch_size: pictures a call of the network.
             **choices: what else the ability takes, such as `labels`.
         """
-        ability = self.abilities()["generate"].card()
+        ability = self._ability("generate").card()
         sampler = Sampler(ability, lambda feeds: self.run_ability("generate", feeds), batch_size=batch_size)
         return sampler.sample(count, seed, output_type=output_type, **choices)
 
@@ -435,9 +435,9 @@ class GenerativeModel(keras.Model, ABC):
         return log_prob(ability, lambda feeds: self.run_ability("log_prob", feeds), images, **options)
 
     def _ability(self, name: str) -> Ability:
-        if name not in self.abilities():
-            raise ValueError(f"{type(self).__name__} can't {name}: its abilities are {', '.join(self.abilities())}.")
-        return self.abilities()[name]
+        if name not in self._abilities:
+            raise ValueError(f"{type(self).__name__} can't {name}: its abilities are {', '.join(self._abilities)}.")
+        return self._abilities[name]
 
     def _first_output(self, name: str, **feeds: np.ndarray) -> np.ndarray:
         """Of an ability, some rows at a time."""
@@ -449,10 +449,14 @@ class GenerativeModel(keras.Model, ABC):
         return np.concatenate(parts)
 
     @cached_property
+    def _abilities(self) -> Mapping[str, Ability]:
+        return self.abilities()  # each call builds the networks anew
+
+    @cached_property
     def _ability_functions(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Tensor]]]:
         return {
             name: tf.function(ability, input_signature=[{spec.name: spec for spec in ability.signature()}])
-            for name, ability in self.abilities().items()
+            for name, ability in self._abilities.items()
         }
 
 
