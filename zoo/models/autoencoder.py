@@ -13,7 +13,7 @@ from keras import ops
 
 from serving.card import Kind
 from zoo.core.losses import RECONSTRUCTION_LOSSES, activity, brightness, choose, per_row, rate_divergence
-from zoo.core.model import Ability, GenerativeModel, images_of, named_network
+from zoo.core.model import Ability, GenerativeModel, images_of, named_network, picture_shape
 from zoo.core.noise import Draws
 from zoo.core.penalties import contraction
 from zoo.networks import coders
@@ -82,8 +82,7 @@ class Autoencoder(GenerativeModel):
         contraction_weight: float = 0.0,
     ):
         super().__init__()
-        if len(image_shape) != 3:
-            raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
+        shape = picture_shape(image_shape)
         if corruption_level < 0.0 or (corruption == "masking" and corruption_level >= 1.0):
             raise ValueError(f"corruption_level={corruption_level}: choose a deviation >= 0, or a share < 1.")
         if not 0.0 < sparsity_target < 1.0 or sparsity_weight < 0.0 or contraction_weight < 0.0:
@@ -98,8 +97,7 @@ class Autoencoder(GenerativeModel):
         penalties = {"none": None, "l1": activity, "kl": partial(rate_divergence, rate=sparsity_target)}
         self.sparsity = choose("sparsity", sparsity, penalties)
         self.sparsity_weight, self.contraction_weight = sparsity_weight, contraction_weight
-        height, width, channels = image_shape
-        shape, coder = (height, width, channels), (architecture, hidden, activation)
+        coder = (architecture, hidden, activation)
         heads = {"code": code_dim}
         self.encoder = coders.encoder(shape, heads, *coder, head_activation=code_activation, dropout=dropout)
         self.decoder = coders.decoder(shape, ("code", code_dim), *coder, dropout=dropout)

@@ -10,7 +10,7 @@ from keras import ops
 from serving.card import Kind
 from zoo.core import augment
 from zoo.core.losses import cross_entropy, right
-from zoo.core.model import Ability, GenerativeModel, averaged, images_of, labels_of
+from zoo.core.model import Ability, GenerativeModel, averaged, class_names, images_of, labels_of
 from zoo.core.noise import Draws
 from zoo.networks import vgg
 
@@ -44,8 +44,7 @@ class Classifier(GenerativeModel):
         average_decay: float | None = 0.999,
     ):
         super().__init__()
-        if len(classes) < 2 or len(set(classes)) < len(classes):
-            raise ValueError(f"classes={list(classes)}: name at least two, each once.")
+        class_names(classes)  # refuses what is no set of names
         if not 0.0 <= shift < 1.0 or not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"shift={shift}, label_smoothing={label_smoothing}: choose from [0, 1).")
         self.shift = shift

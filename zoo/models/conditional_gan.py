@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from zoo.core.losses import ADVERSARIAL_LOSSES, choose, cross_entropy, per_row, right
-from zoo.core.model import Ability, GenerativeModel, averaged, images_of, labels_of
+from zoo.core.model import Ability, GenerativeModel, averaged, class_names, images_of, labels_of, picture_shape
 from zoo.core.noise import Draws
 from zoo.core.stabilisers import Stabilisers
 from zoo.networks import conditional
@@ -57,10 +57,8 @@ class ConditionalGAN(GenerativeModel):
         average_decay: float | None = 0.999,
     ):
         super().__init__()
-        if len(classes) < 2 or len(set(classes)) < len(classes):
-            raise ValueError(f"classes={list(classes)}: name at least two, each once.")
-        if len(image_shape) != 3:
-            raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
+        self.classes = class_names(classes)
+        shape, count = picture_shape(image_shape), len(classes)
         if not class_weight > 0.0:
             raise ValueError(f"class_weight={class_weight}: choose a number > 0.")
         choose("discriminator_condition", discriminator_condition, conditional.CONDITIONS)
@@ -71,10 +69,7 @@ class ConditionalGAN(GenerativeModel):
         self.game = self.stabilisers.smoothed(choose("loss", loss, ADVERSARIAL_LOSSES))
         self.names_classes = discriminator_condition == "auxiliary_classifier"
         self.class_weight = class_weight
-        self.classes = tuple(classes)
         self.latent_dim = latent_dim
-        height, across, channels = image_shape
-        shape, count = (height, across, channels), len(classes)
         build = partial(conditional.generator, shape, latent_dim, count, width, conditional_norm)
         self.generator = build()
         self.discriminator = conditional.discriminator(shape, count, width, discriminator_condition, discriminator_norm)

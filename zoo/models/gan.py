@@ -17,7 +17,7 @@ from zoo.core.losses import (
     least_squares,
     per_row,
 )
-from zoo.core.model import Ability, GenerativeModel, averaged, images_of, turns_of
+from zoo.core.model import Ability, GenerativeModel, averaged, images_of, picture_shape, turns_of
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.stabilisers import Stabilisers
 from zoo.core.step import Held, Rows
@@ -91,9 +91,7 @@ class GAN(GenerativeModel):
         self.prior: Feed = prior
         self.discriminator_steps = self.pictures_per_row = discriminator_steps
         self.latent_dim = latent_dim
-        if len(image_shape) != 3:
-            raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
-        shape, size = tuple(image_shape), {} if width is None else {"width": width}
+        shape, size = picture_shape(image_shape), {} if width is None else {"width": width}
         judged = size if discriminator_width is None else {"width": discriminator_width}
         options = {
             "norm": discriminator_norm,

@@ -14,7 +14,7 @@ from keras import ops
 
 from serving.card import Feed, Kind
 from zoo.core.likelihoods import Divergence, LogLikelihood, LogRatio
-from zoo.core.model import Ability, GenerativeModel, images_of, labels_of, named_network
+from zoo.core.model import Ability, GenerativeModel, class_names, images_of, labels_of, named_network, picture_shape
 from zoo.core.precision import full_precision
 from zoo.core.step import global_mean
 from zoo.networks import coders
@@ -89,8 +89,7 @@ class VAE(GenerativeModel):
         bound_samples: int = 50,
     ):
         super().__init__()
-        if len(image_shape) != 3:
-            raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
+        self.image_shape = shape = picture_shape(image_shape)
         if beta < 0.0 or warmup_steps < 0 or free_bits < 0.0:
             raise ValueError(f"beta={beta}, warmup_steps={warmup_steps}, free_bits={free_bits}: choose numbers from 0.")
         if latent_dim < 1 or importance_samples < 1 or bound_samples < 1:
@@ -105,14 +104,10 @@ class VAE(GenerativeModel):
             )
         if not 0.0 < first_brightness < 1.0:
             raise ValueError(f"first_brightness={first_brightness}: choose a number between 0 and 1.")
-        if classes and (len(classes) < 2 or len(set(classes)) < len(classes)):
-            raise ValueError(f"classes={list(classes)}: name at least two, each once.")
+        self.classes = class_names(classes) if classes else ()
         self.beta, self.warmup_steps, self.free_bits = beta, warmup_steps, free_bits
         self.importance_samples, self.bound_samples = importance_samples, bound_samples
         self.latent_dim = latent_dim
-        self.classes = tuple(classes)
-        height, width, channels = image_shape
-        self.image_shape = shape = (height, width, channels)
         coder: dict[str, Any] = {"architecture": architecture, "hidden": hidden, "activation": activation}
         coder["classes"] = len(classes)
         self.encoder = coders.encoder(shape, {"mean": latent_dim, "log_scale": latent_dim}, **coder)

@@ -12,7 +12,7 @@ from keras import ops
 
 from serving.card import Feed
 from zoo.core.losses import ADVERSARIAL_LOSSES, choose, per_row
-from zoo.core.model import Ability, GenerativeModel, averaged, images_of, turns_of
+from zoo.core.model import Ability, GenerativeModel, averaged, images_of, picture_shape, turns_of
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.penalties import gradient_penalty
 from zoo.networks import convolutional
@@ -63,16 +63,13 @@ class WGAN(GenerativeModel):
         for name, value in {"penalty_weight": penalty_weight, "clip": clip}.items():
             if not value > 0.0:
                 raise ValueError(f"{name}={value}: choose a number > 0.")
-        if len(image_shape) != 3:
-            raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
-        height, across, channels = image_shape
+        shape = picture_shape(image_shape)
         self.constraint = constraint
         self.penalty_weight = penalty_weight
         self.clip = clip
         self.critic_steps = self.pictures_per_row = critic_steps
         self.prior: Feed = prior
         self.latent_dim = latent_dim
-        shape = (height, across, channels)
         build = partial(convolutional.generator, shape, latent_dim, width)
         self.generator = build()
         # Without a bias at the end: D(x) - D(G(z)) does not see a constant, and nothing would train it.
