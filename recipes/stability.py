@@ -181,15 +181,17 @@ RULES = (
         "vanishing gradients",
         ("step", "discriminator_accuracy", "generator_gradient_norm"),
         vanishing_gradients,
-        "Give G a loss that does not saturate (`--model loss=non_saturating`, `hinge` or `least_squares`), or slow D "
-        "down: a lower `--optimizers.discriminator.learning-rate` than G's, or fewer `discriminator_steps`.",
+        "Give G a loss that does not saturate (`--model loss=non_saturating`, `hinge` or `least_squares`), blur what D "
+        "sees (`--model \"stabilisers={'instance_noise': 0.1}\"`), or slow D down: a lower "
+        "`--optimizers.discriminator.learning-rate` than G's, or fewer `discriminator_steps`.",
     ),
     Rule(
         "mode collapse",
         ("step", "diversity"),
         mode_collapse,
         "Lower `--optimizers.generator.learning-rate`, or let D keep up (`--model discriminator_steps=2`, a larger "
-        "`--batch-size`). A D of your own can see that a batch is all alike: `MinibatchStddev` in `zoo.core.layers`.",
+        "`--batch-size`). Let D see that a batch is all alike (`--model minibatch=stddev`), or hold its slope "
+        "(`--model discriminator_norm=none \"stabilisers={'r1': 10.0}\"`).",
         unless=("divergence",),  # a VAE's means are smooth, and nearer to each other than pictures are
     ),
     Rule(
@@ -204,8 +206,9 @@ RULES = (
         "memorising discriminator",
         ("step", *MEMORISING_COLUMNS),
         memorising_discriminator,
-        "Train on more pictures or for fewer steps: an earlier checkpoint may be the better one. A weaker D memorises "
-        "less: dropout (`--model architecture=mlp`), or `SpectralNorm` of `zoo.core.layers` in a D of your own.",
+        "Train on more pictures or for fewer steps: an earlier checkpoint may be the better one. Show D a picture in "
+        "many ways (`--model \"stabilisers={'augment': 'color,translation,cutout'}\"`), or weaken it "
+        "(`--model dropout=0.3`, `discriminator_norm=spectral`).",
     ),
     Rule(
         "posterior collapse",

@@ -26,6 +26,8 @@ vae_late           latent_dim=128, likelihood="bernoulli", beta=4: all are idle 
                    use at the end
 """
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,8 +35,10 @@ import numpy as np
 import pytest
 
 from recipes import stability
-from recipes.stability import Watch, columns_of, examine, history, probabilities_of, read_log, swings
+from recipes.recipe import model_arguments
+from recipes.stability import RULES, Watch, columns_of, examine, history, probabilities_of, read_log, swings
 from zoo.core.losses import ADVERSARIAL_LOSSES, probability
+from zoo.models.gan import GAN
 
 LOGS = Path(__file__).parent / "logs"
 BARE_LOGITS = ("memorising_hinge",)
@@ -123,6 +127,14 @@ def test_evidence_has_the_numbers_and_remedies_name_options() -> None:
     )
     for option in ("`--model beta=...`", "`--model warmup_steps=...`", "`--model free_bits=...`"):
         assert option in collapse.remedy
+
+
+def test_what_a_remedy_names_can_be_asked_for() -> None:
+    asked = [text for rule in RULES for text in re.findall("`--model ([^`]+)`", rule.remedy) if "..." not in text]
+    assert len(asked) >= 5
+    for text in asked:
+        arguments = model_arguments(tuple(shlex.split(text)))
+        assert GAN((16, 16, 1), width=2, **arguments).get_config().items() >= arguments.items()
 
 
 # The thresholds' edges

@@ -520,6 +520,25 @@ def turns_of(data: Any, k: int, argument: str) -> list[Tensor]:
     return tf.unstack(images, k, axis=1)
 
 
+def labelled_turns_of(data: Any, k: int, argument: str) -> list[tuple[Tensor, Tensor]]:
+    """`turns_of`, each batch of pictures with its classes, (batch,) int32.
+
+    Raises:
+        ValueError: the data do not hold k pictures and k labels a row.
+    """
+    images, labels = turns_of(data, k, argument), tf.cast(labels_of(data), tf.int32)
+    if k == 1 and len(labels.shape) == 1:
+        return [(images[0], labels)]
+    if len(labels.shape) != 2 or labels.shape[1] != k:
+        raise ValueError(f"{argument}={k} takes labels of shape (batch, {k}), got {tuple(labels.shape)}.")
+    return list(zip(images, tf.unstack(labels, k, axis=1), strict=True))
+
+
+def with_features(judge: keras.Model, last: str) -> keras.Model:
+    """The same network, giving first what its layer `last` is given, then all that it gives by itself."""
+    return keras.Model(judge.input, [judge.get_layer(last).input, *judge.outputs])
+
+
 def labels_of(data: Any) -> Tensor:
     """The classes of a batch, (batch,) integers: the second of a tuple, or the entry "label" of a dictionary.
 

@@ -110,11 +110,15 @@ class Stabilisers(keras.layers.Layer):
         self.built = True
 
     @classmethod
-    def chosen(cls, remedies: Mapping[str, Any]) -> "Stabilisers":
+    def chosen(cls, remedies: Mapping[str, Any], **own: Any) -> "Stabilisers":
         """From the constructor's arguments by name.
 
+        Args:
+            remedies: that a user chose.
+            own: what other arguments of the model decide: not to be chosen here.
+
         Raises:
-            ValueError: there is no such remedy, or its value is out of range.
+            ValueError: there is no such remedy, its value is out of range, or another argument decides it.
         """
         if not isinstance(remedies, Mapping):
             raise ValueError(f"stabilisers={remedies!r}: give each with its value, such as {{'r1': 10.0}}.")
@@ -122,7 +126,10 @@ class Stabilisers(keras.layers.Layer):
         unknown = sorted(set(remedies) - set(known))
         if unknown:
             raise ValueError(f"stabilisers: {unknown} are none: choose from {known}.")
-        return cls(**remedies)
+        twice = sorted(set(remedies) & set(own))
+        if twice:
+            raise ValueError(f"stabilisers: {twice} are not chosen here: other arguments of this model decide them.")
+        return cls(**remedies, **own)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -152,7 +159,8 @@ class Stabilisers(keras.layers.Layer):
         if self.slopes and any(isinstance(layer, MIXING) for layer in judge.layers):
             raise ValueError(
                 f"stabilisers: {sorted(self.slopes)} look at one picture's slope, and this discriminator mixes "
-                "the rows of a batch: choose discriminator_norm='layer', 'spectral' or 'none', and no minibatch layer."
+                "the rows of a batch: choose discriminator_norm='layer', 'spectral' or 'none', and no minibatch layer "
+                "(of WGAN, constraint='gradient_penalty')."
             )
 
     def attach(self, players: Mapping[str, Sequence[keras.Variable]], judge: str) -> None:

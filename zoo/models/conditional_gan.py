@@ -1,7 +1,7 @@
 """Conditional GANs: arXiv:1411.1784, with an auxiliary classifier arXiv:1610.09585, with projection arXiv:1802.05637.
 
 generator = G, discriminator = D, latents = z, labels = y (AC-GAN: c), logits = D before its sigmoid, class_weight of
-AC-GAN = 1.
+AC-GAN = 1, discriminator_steps of projection: n_dis = 5.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,18 @@ from typing import Any, Literal, final
 import keras
 from keras import ops
 
-from zoo.core.losses import ADVERSARIAL_LOSSES, choose, cross_entropy, per_row, right
-from zoo.core.model import Ability, GenerativeModel, averaged, class_names, images_of, labels_of, picture_shape
+from zoo.core.losses import ADVERSARIAL_LOSSES, choose, cross_entropy, feature_matching, per_row, right
+from zoo.core.model import (
+    Ability,
+    GenerativeModel,
+    averaged,
+    class_names,
+    images_of,
+    labelled_turns_of,
+    labels_of,
+    picture_shape,
+    with_features,
+)
 from zoo.core.noise import Draws
 from zoo.core.stabilisers import Stabilisers
 from zoo.networks import conditional
@@ -38,7 +48,8 @@ class ConditionalGAN(GenerativeModel):
         discriminator_norm: "spectral" as published with projection, "batch", "layer" or "none".
         loss: a pair of `ADVERSARIAL_LOSSES`.
         class_weight: of the auxiliary classifier's cross-entropy, in both players' losses.
-        stabilisers: remedies by name, the arguments of `zoo.core.stabilisers.Stabilisers`; not feature matching.
+        discriminator_steps: k, updates of D before one of G, each with pictures, classes and latents of its own.
+        stabilisers: remedies by name, the arguments of `zoo.core.stabilisers.Stabilisers`.
         average_decay: of the moving average of G that is sampled and exported; None for G itself.
     """
 
@@ -53,6 +64,7 @@ class ConditionalGAN(GenerativeModel):
         discriminator_norm: Norm = "spectral",
         loss: str = "hinge",
         class_weight: float = 1.0,
+        discriminator_steps: int = 1,
         stabilisers: Mapping[str, Any] | None = None,
         average_decay: float | None = 0.999,
     ):
@@ -61,14 +73,16 @@ class ConditionalGAN(GenerativeModel):
         shape, count = picture_shape(image_shape), len(classes)
         if not class_weight > 0.0:
             raise ValueError(f"class_weight={class_weight}: choose a number > 0.")
+        if discriminator_steps < 1:
+            raise ValueError(f"discriminator_steps={discriminator_steps}: choose at least 1.")
         choose("discriminator_condition", discriminator_condition, conditional.CONDITIONS)
         conditional_norm = choose("generator_condition", generator_condition, GENERATOR_CONDITIONS)
         self.stabilisers = Stabilisers.chosen(stabilisers or {})
-        if self.stabilisers.weights_of["feature_matching"]:
-            raise ValueError("stabilisers: feature_matching: a conditional GAN does without, choose another.")
         self.game = self.stabilisers.smoothed(choose("loss", loss, ADVERSARIAL_LOSSES))
         self.names_classes = discriminator_condition == "auxiliary_classifier"
+        self.last = "psi" if discriminator_condition == "projection" else "logit"
         self.class_weight = class_weight
+        self.discriminator_steps = self.pictures_per_row = discriminator_steps
         self.latent_dim = latent_dim
         build = partial(conditional.generator, shape, latent_dim, count, width, conditional_norm)
         self.generator = build()
@@ -99,10 +113,15 @@ class ConditionalGAN(GenerativeModel):
 
     def judged(self, images: Tensor, labels: Tensor, training: bool = True) -> tuple[Tensor, Tensor | None]:
         """D's logits, (batch, 1), and those of the classes, (batch, classes), or None where D is told the class."""
-        if not self.names_classes:
-            return self.discriminator([images, labels], training=training), None
-        logits, class_logits = self.discriminator(images, training=training)
+        _, logits, class_logits = self.features(images, labels, training)
         return logits, class_logits
+
+    def features(self, images: Tensor, labels: Tensor, training: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What D's last layer is given of a picture, (batch, size), and both of `judged`."""
+        judge = with_features(self.discriminator, self.last)
+        if not self.names_classes:
+            return (*judge([images, labels], training=training), None)
+        return judge(images, training=training)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """D's side of the game, one value a row; AC-GAN adds the cross-entropy of both sides (its L_C)."""
@@ -126,16 +145,21 @@ class ConditionalGAN(GenerativeModel):
         recorded["fake_class_accuracy"] = right(fake_classes, labels)
         return loss + self.class_weight * named, recorded
 
-    def generator_loss(self, fake: Tensor, held_back: Tensor, labels: Tensor) -> Tensor:
+    def generator_loss(self, fake: Tensor, held_back: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
         """G's side of the game, one value a row; AC-GAN adds the cross-entropy of what was asked for.
 
         Args:
             fake: G(z, y), (batch, height, width, channels) in [-1, 1].
             held_back: historical averaging's term, a scalar.
             labels: y, (batch,) integers.
+            real: pictures of these classes, likewise; for feature matching.
         """
-        logits, class_logits = self.judged(self.seen(fake), labels)
+        features, logits, class_logits = self.features(self.seen(fake), labels)
         loss = self.game.generator(logits) + held_back
+        weight = self.stabilisers.weights_of["feature_matching"]
+        if weight:
+            real_features, *_ = self.features(self.seen(real), labels)
+            loss = loss + weight * feature_matching(real_features, features)
         return loss if class_logits is None else loss + self.class_weight * cross_entropy(class_logits, labels)
 
     def seen(self, images: Tensor) -> Tensor:
@@ -143,9 +167,11 @@ class ConditionalGAN(GenerativeModel):
         return self.stabilisers.see(images, self.step.read_value())
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        """D moves, then G on the same fakes, scored again; fakes are of the classes of the batch's pictures."""
+        """D moves k times, then G on D's last fakes, scored again; fakes are of the classes of D's pictures."""
         draws = self.draws(data)
-        real, labels = images_of(data), ops.cast(labels_of(data), "int32")
+        *earlier, (real, labels) = labelled_turns_of(data, self.discriminator_steps, "discriminator_steps")
+        for images, names in earlier:
+            self.improve("discriminator", partial(self.discriminator_loss, images, self.fakes(draws, names), names))
         fakes = self.hold(
             "generator",
             lambda: (self.fakes(draws, labels), self.stabilisers.history("generator", self.variables_of("generator"))),
@@ -153,9 +179,9 @@ class ConditionalGAN(GenerativeModel):
         fake, held_back = fakes.output
         loss = partial(self.discriminator_loss, real, fake, labels)
         discriminator_loss, recorded = self.improve("discriminator", loss)
-        loss = partial(self.generator_loss, fake, held_back, labels)
+        loss = partial(self.generator_loss, fake, held_back, labels, real)
         generator_loss = self.improve("generator", loss, through=fakes)
-        recorded = self.stabilisers.adapt(recorded, 1)
+        recorded = self.stabilisers.adapt(recorded, self.discriminator_steps)
         self.stabilisers.remember({player: self.variables_of(player) for player in self.players}, self.step)
         return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)
 

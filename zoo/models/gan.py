@@ -17,7 +17,7 @@ from zoo.core.losses import (
     least_squares,
     per_row,
 )
-from zoo.core.model import Ability, GenerativeModel, averaged, images_of, picture_shape, turns_of
+from zoo.core.model import Ability, GenerativeModel, averaged, images_of, picture_shape, turns_of, with_features
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.stabilisers import Stabilisers
 from zoo.core.step import Held, Rows
@@ -159,8 +159,7 @@ class GAN(GenerativeModel):
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What D's last layer is given, (batch, size), and its logits, in training mode."""
-        ends = [self.discriminator.get_layer("logit").input, self.discriminator.output]
-        return keras.Model(self.discriminator.inputs, ends)(images, training=True)
+        return with_features(self.discriminator, "logit")(images, training=True)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Algorithm 1: D moves k times, then G; the schedule says on which fakes G moves."""

@@ -11,10 +11,11 @@ import keras
 from keras import ops
 
 from serving.card import Feed
-from zoo.core.losses import ADVERSARIAL_LOSSES, choose, per_row
-from zoo.core.model import Ability, GenerativeModel, averaged, images_of, picture_shape, turns_of
+from zoo.core.losses import ADVERSARIAL_LOSSES, choose, feature_matching, per_row
+from zoo.core.model import Ability, GenerativeModel, averaged, images_of, picture_shape, turns_of, with_features
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.penalties import gradient_penalty
+from zoo.core.stabilisers import Stabilisers
 from zoo.networks import convolutional
 
 Tensor = Any
@@ -40,6 +41,7 @@ class WGAN(GenerativeModel):
         clip: c, the largest size of a weight of the critic under weight clipping, norms' scales included.
         critic_steps: n_critic, updates of the critic before one of G, each with pictures and latents of its own.
         prior: of z: "normal", N(0, 1), or "uniform", U(-1, 1).
+        stabilisers: remedies besides the constraint, by name: the arguments of `zoo.core.stabilisers.Stabilisers`.
         average_decay: of the moving average of G that is sampled and exported; None for G itself.
     """
 
@@ -53,6 +55,7 @@ class WGAN(GenerativeModel):
         clip: float = 0.01,
         critic_steps: int = 5,
         prior: Literal["normal", "uniform"] = "normal",
+        stabilisers: Mapping[str, Any] | None = None,
         average_decay: float | None = 0.999,
     ):
         super().__init__()
@@ -66,7 +69,9 @@ class WGAN(GenerativeModel):
         shape = picture_shape(image_shape)
         self.constraint = constraint
         self.penalty_weight = penalty_weight
-        self.clip = clip
+        own = {"gradient_penalty": 0.0, "weight_clipping": clip if constraint == "weight_clipping" else None}
+        self.stabilisers = Stabilisers.chosen(stabilisers or {}, **own)
+        self.stabilisers.smoothed(GAME)  # or refuses: scores have no targets to be smoothed
         self.critic_steps = self.pictures_per_row = critic_steps
         self.prior: Feed = prior
         self.latent_dim = latent_dim
@@ -75,9 +80,11 @@ class WGAN(GenerativeModel):
         # Without a bias at the end: D(x) - D(G(z)) does not see a constant, and nothing would train it.
         self.critic = convolutional.discriminator(shape, width, norm=norm, logit_bias=False, name="critic")
         self.generator_average, averages = averaged(self.generator, build, average_decay)
+        self.stabilisers.look_at_slopes_of(self.critic)
         trackers = ["critic_loss", "generator_loss", "wasserstein_estimate", "real_score", "fake_score"]
         trackers += ["discriminator_accuracy"] + ["gradient_penalty"] * (constraint == "gradient_penalty")
-        self.finish(*trackers, averages=averages)
+        self.finish(*trackers, *self.stabilisers.names, averages=averages)
+        self.stabilisers.attach({player: self.variables_of(player) for player in self.players}, "critic")
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -92,6 +99,8 @@ class WGAN(GenerativeModel):
     def critic_loss(self, real: Tensor, fake: Tensor, mix: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """D(G(z)) - D(x), plus lambda times the penalty at x_hat if that is the constraint, one value a row.
 
+        Stabilisers add their terms, and come before D on both sides.
+
         Args:
             real: x, (batch, height, width, channels) in [-1, 1].
             fake: G(z), likewise.
@@ -101,39 +110,60 @@ class WGAN(GenerativeModel):
             The loss and what is recorded besides: the estimate D(x) - D(G(z)), its two sides, how often a picture has
             the higher score, named as by GAN so that the same rules read it, and the penalty, without lambda.
         """
-        real_scores, fake_scores = self.critic(real, training=True), self.critic(fake, training=True)
-        loss = GAME.discriminator(real_scores, fake_scores)
+        real, fake = self.seen(real), self.seen(fake)
+        judge = partial(self.critic, training=True)
+        real_scores, fake_scores = judge(real), judge(fake)
+        distance = GAME.discriminator(real_scores, fake_scores)
+        slopes, penalties = self.stabilisers.penalty(judge, real, fake)
+        loss = distance + slopes + self.stabilisers.history("critic", self.variables_of("critic"))
         recorded = {
-            "wasserstein_estimate": -loss,
+            "wasserstein_estimate": -distance,
             "real_score": per_row(real_scores),
             "fake_score": per_row(fake_scores),
             "discriminator_accuracy": GAME.accuracy(real_scores, fake_scores),
+            **penalties,
         }
         if self.constraint == "weight_clipping":
             return loss, recorded
-        penalty = gradient_penalty(partial(self.critic, training=True), real, fake, mix)
+        penalty = gradient_penalty(judge, real, fake, mix)
         return loss + self.penalty_weight * penalty, {**recorded, "gradient_penalty": penalty}
 
-    def generator_loss(self, fake: Tensor) -> Tensor:
-        """-D(G(z)), one value a row."""
-        return GAME.generator(self.critic(fake, training=True))
+    def generator_loss(self, fake: Tensor, held_back: Tensor | float = 0.0, real: Tensor | None = None) -> Tensor:
+        """-D(G(z)), one value a row.
+
+        Args:
+            fake: G(z), (batch, height, width, channels) in [-1, 1].
+            held_back: historical averaging's term, a scalar.
+            real: pictures, likewise; for feature matching.
+        """
+        judge = with_features(self.critic, "logit")
+        fake_features, scores = judge(self.seen(fake), training=True)
+        loss = GAME.generator(scores) + held_back
+        weight = self.stabilisers.weights_of["feature_matching"]
+        if not weight:
+            return loss
+        real_features, _ = judge(self.seen(real), training=True)
+        return loss + weight * feature_matching(real_features, fake_features)
+
+    def seen(self, images: Tensor) -> Tensor:
+        """What the critic is shown of pictures or samples."""
+        return self.stabilisers.see(images, self.step.read_value())
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Algorithm 1 of either paper: the critic moves n_critic times, then G on latents of its own."""
         draws = self.draws(data)
         for real in turns_of(data, self.critic_steps, "critic_steps"):
             loss = partial(self.critic_loss, real, self.fakes(draws), draws.uniform())
-            critic_loss, recorded = self.improve("critic", loss)
-            if self.constraint == "weight_clipping":
-                self.clip_critic()
-        fakes = self.hold("generator", partial(self.fakes, draws))
-        generator_loss = self.improve("generator", partial(self.generator_loss, fakes.output), through=fakes)
+            critic_loss, recorded = self.improve("critic", loss)  # weight clipping comes with the update
+        fakes = self.hold(
+            "generator",
+            lambda: (self.fakes(draws), self.stabilisers.history("generator", self.variables_of("generator"))),
+        )
+        fake, held_back = fakes.output
+        loss = partial(self.generator_loss, fake, held_back, real)
+        generator_loss = self.improve("generator", loss, through=fakes)
+        self.stabilisers.remember({player: self.variables_of(player) for player in self.players}, self.step)
         return self.record(critic_loss=critic_loss, generator_loss=generator_loss, **recorded)
-
-    def clip_critic(self) -> None:
-        """w <- clip(w, -c, c)  (WGAN, Algorithm 1, line 7); every replica its own copy, and all alike."""
-        for variable in self.variables_of("critic"):
-            variable.assign(ops.clip(variable, -self.clip, self.clip))
 
     def fakes(self, draws: Draws) -> Tensor:
         """G(z) for a fresh z, (batch, height, width, channels) in [-1, 1]."""

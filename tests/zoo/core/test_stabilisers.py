@@ -16,6 +16,7 @@ from zoo.core.precision import computing_in
 from zoo.core.stabilisers import Stabilisers
 from zoo.models.conditional_gan import ConditionalGAN
 from zoo.models.gan import GAN
+from zoo.models.wgan import WGAN
 
 TINY = {"image_shape": (8, 8, 1), "latent_dim": 4, "width": 2, "discriminator_norm": "none"}
 ROWS, RATE, SEED = 6, 0.1, 9
@@ -37,7 +38,9 @@ REST = {
 }
 EVERYTHING = {**SLOPES, **REST}
 CLIPPED = {**EVERYTHING, "weight_clipping": 0.05}
-CONDITIONAL = {**REST, "feature_matching": 0.0, "r1": R1, "weight_clipping": 0.05}
+CONDITIONAL = {**REST, "r1": R1, "weight_clipping": 0.05}
+OF_DS_ANSWERS = ("label_smoothing", "augment_target")
+WASSERSTEIN = {name: value for name, value in EVERYTHING.items() if name not in ("gradient_penalty", *OF_DS_ANSWERS)}
 
 
 def louder(model, factor=5.0):
@@ -89,27 +92,37 @@ def seen(images, remedies, draws):
     return images + NOISE * draws.normal(8, 8, 1) if "instance_noise" in remedies else images
 
 
-def squared_slopes(model, images):
+def squared_slopes(judge, images):
     with tf.GradientTape() as tape:
         tape.watch(images)
-        logits = model.discriminator(images, training=True)
+        logits = judge(images, training=True)
     return tf.reduce_sum(tf.reshape(tape.gradient(logits, images), (ROWS, -1)) ** 2, axis=1)
 
 
-def penalties(model, real, fake, remedies, draws):
+def slope_between(judge, real, fake, mix):
+    share = tf.reshape(mix, (ROWS, 1, 1, 1))
+    slopes = tf.sqrt(squared_slopes(judge, (1 - share) * real + share * fake))
+    return PENALTY * tf.reduce_mean((slopes - 1) ** 2)
+
+
+def penalties(judge, real, fake, remedies, draws):
     total = 0.0
     if "r1" in remedies:
-        total += R1 / 2 * tf.reduce_mean(squared_slopes(model, real))
+        total += R1 / 2 * tf.reduce_mean(squared_slopes(judge, real))
     if "r2" in remedies:
-        total += R2 / 2 * tf.reduce_mean(squared_slopes(model, fake))
+        total += R2 / 2 * tf.reduce_mean(squared_slopes(judge, fake))
     if "gradient_penalty" in remedies:
-        share = tf.reshape(draws.uniform(), (ROWS, 1, 1, 1))
-        slopes = tf.sqrt(squared_slopes(model, (1 - share) * real + share * fake))
-        total += PENALTY * tf.reduce_mean((slopes - 1) ** 2)
+        total += slope_between(judge, real, fake, draws.uniform())
     if "dragan" in remedies:
         near = real + 0.5 * np.std(real) * draws.normal(8, 8, 1)
-        total += DRAGAN * tf.reduce_mean((tf.sqrt(squared_slopes(model, near)) - 1) ** 2)
+        total += DRAGAN * tf.reduce_mean((tf.sqrt(squared_slopes(judge, near)) - 1) ** 2)
     return total
+
+
+def matching(judge, real, fake):
+    features = keras.Model(judge.input, judge.get_layer("flatten").output)
+    means = [tf.reduce_mean(features(side), axis=0) for side in (real, fake)]
+    return MATCHING * tf.reduce_sum((means[0] - means[1]) ** 2)
 
 
 def held_back(model, player, remedies):
@@ -132,7 +145,9 @@ def discriminator_gradients(model, real, latents, remedies, draws):
         answers = tf.sigmoid(real_logits)
         loss = -tf.reduce_mean(target * tf.math.log(answers) + (1 - target) * tf.math.log(1 - answers))
         loss -= tf.reduce_mean(tf.math.log_sigmoid(-fake_logits))
-        loss += penalties(model, real, fake, remedies, draws) + held_back(model, "discriminator", remedies)
+        loss += penalties(model.discriminator, real, fake, remedies, draws) + held_back(
+            model, "discriminator", remedies
+        )
     return gradients(tape, loss, model, "discriminator")
 
 
@@ -141,9 +156,7 @@ def generator_gradients(model, real, latents, remedies, draws):
         fake = seen(model.generator(latents, training=True), remedies, draws)
         loss = -tf.reduce_mean(tf.math.log_sigmoid(model.discriminator(fake, training=True)))
         if "feature_matching" in remedies:
-            features = keras.Model(model.discriminator.input, model.discriminator.get_layer("flatten").output)
-            means = [tf.reduce_mean(features(side), axis=0) for side in (seen(real, remedies, draws), fake)]
-            loss += MATCHING * tf.reduce_sum((means[0] - means[1]) ** 2)
+            loss += matching(model.discriminator, seen(real, remedies, draws), fake)
         loss += held_back(model, "generator", remedies)
     return gradients(tape, loss, model, "generator")
 
@@ -209,6 +222,54 @@ def test_all_remedies_together_in_every_schedule(schedule, steps, difference):
     play(copy, turns, EVERYTHING, schedule)
     step(model, images)
     assert difference(trainable(model), trainable(copy)) < 1e-4
+
+
+# The same of a WGAN
+
+
+def wasserstein(**arguments):
+    arguments = {"constraint": "gradient_penalty", "penalty_weight": PENALTY, "critic_steps": 1, **arguments}
+    return WGAN((8, 8, 1), 4, 2, **arguments)
+
+
+def play_wasserstein(model, turns, remedies):
+    draws = draws_of()
+    for real in turns:
+        latents, mix = draws.normal(4), draws.uniform()
+        fake = model.generator(latents, training=True)
+        with tf.GradientTape() as tape:
+            sides = [seen(tf.constant(side), remedies, draws) for side in (real, fake)]
+            loss = tf.reduce_mean(model.critic(sides[1], training=True) - model.critic(sides[0], training=True))
+            loss += penalties(model.critic, *sides, remedies, draws) + held_back(model, "critic", remedies)
+            loss += slope_between(model.critic, *sides, mix)
+        descend(gradients(tape, loss, model, "critic"))
+    latents = draws.normal(4)
+    with tf.GradientTape() as tape:
+        fake = seen(model.generator(latents, training=True), remedies, draws)
+        loss = -tf.reduce_mean(model.critic(fake, training=True)) + held_back(model, "generator", remedies)
+        if "feature_matching" in remedies:
+            loss += matching(model.critic, seen(tf.constant(turns[-1]), remedies, draws), fake)
+    descend(gradients(tape, loss, model, "generator"))
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_critic_takes_the_remedies_of_a_discriminator(steps, difference):
+    images, turns = (IMAGES, [IMAGES]) if steps == 1 else (IMAGE_PAIRS, [IMAGE_PAIRS[:, 0], IMAGE_PAIRS[:, 1]])
+    keras.utils.set_random_seed(1)
+    model = louder(wasserstein(critic_steps=steps, stabilisers=WASSERSTEIN))
+    model.compile(seed=SEED, critic=SGD(RATE), generator=SGD(RATE))
+    ends = {}
+    for left_out in (None, *WASSERSTEIN):
+        remedies = {name: value for name, value in WASSERSTEIN.items() if name != left_out}
+        copy = WGAN(**model.get_config())
+        copy.set_weights(model.get_weights())
+        play_wasserstein(copy, turns, remedies)
+        ends[left_out] = trainable(copy)
+    step(model, images)
+    distances = {left_out: difference(trainable(model), end) for left_out, end in ends.items()}
+    assert distances.pop(None) < 1e-4
+    assert distances.pop("instance_noise_steps") < 1e-4  # the first step has all of the noise
+    assert min(distances.values()) > 1e-3, distances
 
 
 # What changes from step to step
@@ -360,6 +421,7 @@ BUILDERS = {
     "gan": lambda: GAN(**TINY, stabilisers=CLIPPED),
     "without slopes": lambda: GAN(**TINY, stabilisers={**REST, "weight_clipping": 0.05}),
     "conditional": lambda: conditional(stabilisers=CONDITIONAL),
+    "wasserstein": lambda: wasserstein(stabilisers=WASSERSTEIN),
     "relativistic": lambda: GAN(
         **TINY, loss="relativistic_average", stabilisers={"feature_matching": MATCHING, "instance_noise": NOISE}
     ),
@@ -391,7 +453,9 @@ def on_one_replica(strategy_of, fit):
     return get
 
 
-@pytest.mark.parametrize("builder", ["gan", pytest.param("conditional", marks=pytest.mark.slow), "relativistic"])
+@pytest.mark.parametrize(
+    "builder", ["gan", pytest.param("conditional", marks=pytest.mark.slow), "wasserstein", "relativistic"]
+)
 def test_two_replicas_are_one(builder, on_one_replica, strategy_of, fit, difference):
     expected, found = on_one_replica(builder), trained(fit, builder, strategy_of(2), 5)
     assert all(len(part) > 0 for part in expected)
@@ -537,8 +601,23 @@ def test_a_conditional_game_refuses_likewise():
     for stabilisers, more, message in (
         ({"r1": 1.0}, {"discriminator_norm": "batch"}, r"\['r1'\] look at one picture's slope"),
         ({"label_smoothing": 0.1}, {}, "label_smoothing takes loss="),
-        ({"feature_matching": 1.0}, {}, "feature_matching: a conditional GAN does without"),
         ({"r3": 1.0}, {}, r"\['r3'\] are none"),
     ):
         with pytest.raises(ValueError, match=message):
             ConditionalGAN(**arguments, **more, stabilisers=stabilisers)
+
+
+@pytest.mark.parametrize(
+    ("stabilisers", "message"),
+    [
+        ({"gradient_penalty": 1.0}, r"\['gradient_penalty'\] are not chosen here: other arguments of this model"),
+        ({"weight_clipping": 0.1}, r"\['weight_clipping'\] are not chosen here"),
+        ({"r1": 1.0}, r"\['r1'\] look at one picture's slope, .* \(of WGAN, constraint='gradient_penalty'\)"),
+        ({"label_smoothing": 0.1}, "label_smoothing takes loss="),
+        ({"augment": "color", "augment_target": 0.6}, "augment_target takes a loss whose D"),
+        (["r1"], r"stabilisers=\['r1'\]: give each with its value"),
+    ],
+)
+def test_a_wasserstein_game_refuses_likewise(stabilisers, message):
+    with pytest.raises(ValueError, match=message):
+        WGAN((16, 16, 1), 4, 2, constraint="weight_clipping", stabilisers=stabilisers)

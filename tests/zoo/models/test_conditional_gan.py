@@ -120,6 +120,69 @@ def test_one_step_equals_the_papers_written_with_two_plain_tapes(fit, difference
     assert min(distances.values()) > 1e-3, distances  # and another game ends elsewhere
 
 
+def two_moves_of_d(model, turns, matching):
+    """D moves on each turn's pictures, classes and latents of its own, then G on the last ones.
+
+    G's loss has the distance between the mean features of its samples and of the last pictures.
+    """
+    draws = first_draws()
+    for images, labels in turns:
+        inputs = [draws.normal(4), tf.constant(labels)]
+        fake = model.generator(inputs, training=True)
+        with tf.GradientTape() as tape:
+            real_logits, real_classes = answers(model, tf.constant(images), labels)
+            fake_logits, fake_classes = answers(model, fake, labels)
+            score = tf.reduce_mean(tf.nn.relu(1 - real_logits)) + tf.reduce_mean(tf.nn.relu(1 + fake_logits))
+            if model.names_classes:
+                score += CLASS_WEIGHT * (misnamed(real_classes, labels) + misnamed(fake_classes, labels))
+        descend(tape, score, model.discriminator)
+    features = keras.Model(model.discriminator.input, model.discriminator.get_layer("flatten").output)
+    with tf.GradientTape() as tape:
+        fake = model.generator(inputs, training=True)
+        logits, class_logits = answers(model, fake, labels)
+        score = -tf.reduce_mean(logits)
+        sides = [side if model.names_classes else [side, tf.constant(labels)] for side in (tf.constant(images), fake)]
+        real_mean, fake_mean = (tf.reduce_mean(features(side), axis=0) for side in sides)
+        score += matching * tf.reduce_sum((real_mean - fake_mean) ** 2)
+        if model.names_classes:
+            score += CLASS_WEIGHT * misnamed(class_logits, labels)
+    descend(tape, score, model.generator)
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_two_moves_of_d_and_feature_matching_written_with_plain_tapes(fit, difference, condition):
+    arguments = {"discriminator_steps": 2, "stabilisers": {"feature_matching": 0.4}}
+    model = shaken(built(discriminator_condition=condition, loss="hinge", **arguments))
+    model.compile(seed=SEED, discriminator=SGD(RATE), generator=SGD(RATE))
+    first, second = (IMAGES, LABELS), (FAKES, OTHERS)
+    plays = {
+        "asked for": ([first, second], 0.4),
+        "without matching": ([first, second], 0.0),
+        "the other way round": ([second, first], 0.4),
+        "the first's classes again": ([first, (FAKES, LABELS)], 0.4),
+        "one move": ([second], 0.4),
+    }
+    ends = {}
+    for name, play in plays.items():
+        copy = ConditionalGAN(**model.get_config())
+        copy.set_weights(model.get_weights())
+        two_moves_of_d(copy, *play)
+        ends[name] = trainable(copy)
+    fit(model, np.stack([IMAGES, FAKES], axis=1), label=np.stack([LABELS, OTHERS], axis=1))
+    distances = {name: difference(trainable(model), end) for name, end in ends.items()}
+    assert distances.pop("asked for") < 1e-4
+    assert min(distances.values()) > 1e-3, distances
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_k_moves_of_d_take_k_labels_a_row(fit, steps):
+    model = built(discriminator_steps=steps)
+    model.compile(seed=SEED, discriminator=SGD(RATE), generator=SGD(RATE))
+    label = LABELS if steps == 2 else np.stack([LABELS, OTHERS], axis=1)
+    with pytest.raises(ValueError, match=rf"discriminator_steps={steps} takes labels of shape \(batch, {steps}\), got"):
+        fit(model, np.stack([IMAGES] * steps, axis=1), label=label)
+
+
 def softmax(logits):
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
@@ -268,7 +331,7 @@ BAD_ARGUMENTS = {
         {"discriminator_norm": "instance"},
         r"norm='instance': choose from \['batch', 'layer', 'none', 'spectral'\]",
     ),
-    "feature matching": ({"stabilisers": {"feature_matching": 1.0}}, "a conditional GAN does without"),
+    "discriminator_steps": ({"discriminator_steps": 0}, "discriminator_steps=0: choose at least 1"),
     "average_decay": ({"average_decay": 1.0}, "average_decay=1.0: choose 0 <= average_decay < 1, or None"),
 }
 
