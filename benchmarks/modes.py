@@ -12,6 +12,7 @@ A row of results/modes.csv that is there is not made again. Draws docs/modes.png
 """
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,28 +118,29 @@ class Options:
 
 def play(points: Set, row: str, seed: int, options: Options) -> np.ndarray:
     """Train from the start; returns samples, (SAMPLES, 2)."""
-    arguments = dict(ROWS[row])
-    clip = {"global_clipnorm": arguments.pop("clipnorm")} if "clipnorm" in arguments else {}
-    faster = arguments.pop("discriminator_rate", 1.0)
+    arguments, optimizers = parts(ROWS[row], options.rate)
     keras.utils.set_random_seed(seed)
     with playing():
         model = GAN((1, 2, 1), LATENTS, architecture="points", **arguments)
-    model.compile(
-        seed=seed,
-        steps_per_execution=100,
-        generator=keras.optimizers.Adam(options.rate, beta_1=0.5, **clip),
-        discriminator=keras.optimizers.Adam(options.rate * faster, beta_1=0.5, **clip),
-    )
+    model.compile(seed=seed, steps_per_execution=100, **optimizers)
     data = batches(points.draw(500 * options.batch_size, seed), model, options.batch_size)
     model.fit(data, steps_per_epoch=options.steps, shuffle=False, verbose=0)
     latents = np.random.default_rng(seed).standard_normal((SAMPLES, LATENTS)).astype(np.float32)
     return np.asarray(model.generator(latents, training=False)).reshape(-1, 2)
 
 
+def parts(row: Mapping[str, Any], rate: float) -> tuple[dict[str, Any], dict[str, keras.optimizers.Optimizer]]:
+    """A row -> the arguments of GAN, and both players' Adam."""
+    arguments = dict(row)
+    clip = {"global_clipnorm": arguments.pop("clipnorm")} if "clipnorm" in arguments else {}
+    rates = {"generator": rate, "discriminator": rate * arguments.pop("discriminator_rate", 1.0)}
+    return arguments, {player: keras.optimizers.Adam(each, beta_1=0.5, **clip) for player, each in rates.items()}
+
+
 def main(options: Options) -> None:
     """Make the rows that are missing, print the table, draw."""
     options.table.parent.mkdir(exist_ok=True)
-    found = read(options.table)
+    found = read(options.table, options.steps)
     samples = options.table.parent / "modes.npz"
     shown = dict(np.load(samples)) if samples.exists() else {}
     console = Console(width=100)
@@ -160,12 +162,20 @@ def main(options: Options) -> None:
     draw(shown, options)
 
 
-def read(table: Path) -> list[dict[str, str]]:
-    """The rows that were made before."""
+def read(table: Path, steps: int) -> list[dict[str, str]]:
+    """The rows that were made before.
+
+    Raises:
+        SystemExit: some were made with another number of steps: one table holds one budget.
+    """
     if not table.exists():
         return []
     with table.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        found = list(csv.DictReader(file))
+    others = sorted({row["steps"] for row in found} - {str(steps)})
+    if others:
+        raise SystemExit(f"{table} holds runs of {', '.join(others)} steps, not {steps}: choose another --table.")
+    return found
 
 
 def summary(found: list[dict[str, str]]) -> Table:

@@ -20,7 +20,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.modes import read
+from benchmarks.modes import parts, read
 from recipes.data import batches, load_pictures
 from recipes.figures import write_table
 from recipes.pictures import Pictures
@@ -86,16 +86,10 @@ class Options:
 
 def play(row: str, seed: int, pictures: Pictures, options: Options) -> np.ndarray:
     """Train from the start; returns samples, uint8."""
-    arguments = dict(ROWS[row])
-    clip = {"global_clipnorm": arguments.pop("clipnorm")} if "clipnorm" in arguments else {}
-    faster = arguments.pop("discriminator_rate", 1.0)
+    arguments, optimizers = parts(ROWS[row], 2e-4)
     keras.utils.set_random_seed(seed)
     model = GAN((SIDE, SIDE, 1), width=options.width, **arguments)
-    model.compile(
-        seed=seed,
-        generator=keras.optimizers.Adam(2e-4, beta_1=0.5, **clip),
-        discriminator=keras.optimizers.Adam(2e-4 * faster, beta_1=0.5, **clip),
-    )
+    model.compile(seed=seed, **optimizers)
     data = batches(pictures, batch_size=options.batch_size, seed=seed, pictures_per_row=model.pictures_per_row)
     model.fit(data, steps_per_epoch=options.steps, shuffle=False, verbose=0)
     return np.asarray(model.sample(options.samples, seed=seed, batch_size=250))
@@ -104,12 +98,12 @@ def play(row: str, seed: int, pictures: Pictures, options: Options) -> np.ndarra
 def main(options: Options) -> None:
     """Make the rows that are missing, print the table."""
     options.table.parent.mkdir(exist_ok=True)
-    found = read(options.table)
+    found = read(options.table, options.steps)
     wanted = [
         (row, seed)
         for row in options.only
         for seed in options.seeds
-        if not any((each["row"], each["seed"], each["steps"]) == (row, str(seed), str(options.steps)) for each in found)
+        if not any((each["row"], each["seed"]) == (row, str(seed)) for each in found)
     ]
     console = Console(width=100)
     if wanted:

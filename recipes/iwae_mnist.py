@@ -13,9 +13,9 @@ from recipes.recipe import Adam, Recipe
 recipe = Recipe(
     preset="iwae-mnist",
     data="binarized_mnist",
-    steps=10_000,
+    steps=24_000,
     batch_size=128,
-    optimizers={"autoencoder": Adam(1e-3)},
+    optimizers={"autoencoder": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=24_000, final_learning_rate=1e-4)},
 )
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from recipes.recipe import Adam, Recipe
 recipe = Recipe(
     preset="vae-mnist",
     data="binarized_mnist",
-    steps=40_000,
+    steps=120_000,
     batch_size=128,
-    optimizers={"autoencoder": Adam(1e-3)},
+    optimizers={"autoencoder": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=120_000, final_learning_rate=1e-4)},
 )
 
 if __name__ == "__main__":
