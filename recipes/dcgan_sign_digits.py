@@ -1,8 +1,9 @@
 """DCGAN on photographed hands: the preset `dcgan-sign-digits`, from few pictures.
 
-The pictures are the Sign Language Digits (Mavi, arXiv:2011.08927; Apache-2.0; github.com/ardamavi), scaled to 64x64, in
-a zip with one folder a digit. There are so few that a discriminator learns them by heart: it sees them, and samples,
-through differentiable augmentation (Zhao et al., arXiv:2006.10738). Half of DCGAN's width in both networks.
+The pictures are the Sign Language Digits (Mavi, arXiv:2011.08927; Apache-2.0;
+github.com/ardamavi/Sign-Language-Digits-Dataset), scaled to 64x64 by Lanczos' filter, in a zip with one folder a digit.
+There are so few that a discriminator learns them by heart: it sees them, and samples, through differentiable
+augmentation (Zhao et al., arXiv:2006.10738). Half of DCGAN's width in both networks.
 
     python recipes/dcgan_sign_digits.py --data sign-digits-64.zip
     zoo train dcgan-sign-digits --data sign-digits-64.zip --devices 2
