@@ -8,11 +8,11 @@ least a tenth of its even share lies within three standard deviations of it; a s
 any mode (the protocol of VEEGAN, arXiv:1705.07761, where one such sample is enough to find a mode). The same rates,
 batch and number of steps serve every row: no row was tuned.
 
-A row of results/modes.csv that is there is not made again. Draws docs/modes.png: each row's samples of the first seed.
+A row of results/modes.csv that is there is not made again; other options than the default ones take a --table of their
+own. Draws docs/modes.png, or a figure beside that table: each row's samples of the first seed.
 """
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.points import batches, playing
-from recipes.figures import pyplot, write_table
+from recipes.figures import pyplot, read_table, write_table
 from zoo.models.gan import GAN
 
 COLUMNS = ("set", "row", "seed", "steps", "modes", "of", "good")
@@ -112,8 +112,10 @@ class Options:
     """Adam's, of both players, with the decays 0.5 and 0.999."""
     table: Path = Path("results/modes.csv")
     """What is measured."""
-    figure: Path = Path("docs/modes.png")
-    """Samples."""
+
+
+BUDGET = ("steps", "batch_size", "rate")  # of Options: one table holds one
+FIGURE = Path("docs/modes.png")
 
 
 def play(points: Set, row: str, seed: int, options: Options) -> np.ndarray:
@@ -139,9 +141,8 @@ def parts(row: Mapping[str, Any], rate: float) -> tuple[dict[str, Any], dict[str
 
 def main(options: Options) -> None:
     """Make the rows that are missing, print the table, draw."""
-    options.table.parent.mkdir(exist_ok=True)
-    found = read(options.table, options.steps)
-    samples = options.table.parent / "modes.npz"
+    found = read(options, BUDGET, COLUMNS)
+    samples = options.table.with_suffix(".npz")
     shown = dict(np.load(samples)) if samples.exists() else {}
     console = Console(width=100)
     for name in options.sets:
@@ -159,22 +160,31 @@ def main(options: Options) -> None:
                     shown[f"{name} {row}"] = points.astype(np.float16)
                     np.savez_compressed(samples, **shown)
     console.print(summary(found))
-    draw(shown, options)
+    draw(shown, FIGURE if options.table == Options.table else options.table.with_suffix(".png"))
 
 
-def read(table: Path, steps: int) -> list[dict[str, str]]:
+def read(options: Any, budget: Sequence[str], columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows that were made before.
 
+    Args:
+        options: of the benchmark, with a table.
+        budget: names of those that every row of a table must share.
+        columns: of the table.
+
     Raises:
-        SystemExit: some were made with another number of steps: one table holds one budget.
+        SystemExit: the default table is named with another budget than the default one, or a table with rows of other
+            steps.
+        ValueError: the table has other columns.
     """
-    if not table.exists():
-        return []
-    with table.open(newline="", encoding="utf-8") as file:
-        found = list(csv.DictReader(file))
-    others = sorted({row["steps"] for row in found} - {str(steps)})
+    defaults = type(options)()
+    changed = [name for name in budget if getattr(options, name) != getattr(defaults, name)]
+    if changed and options.table == defaults.table:
+        raise SystemExit(f"{options.table} holds the default {', '.join(changed)}: choose another --table.")
+    options.table.parent.mkdir(exist_ok=True)
+    found = read_table(options.table, columns)
+    others = sorted({row["steps"] for row in found} - {str(options.steps)})
     if others:
-        raise SystemExit(f"{table} holds runs of {', '.join(others)} steps, not {steps}: choose another --table.")
+        raise SystemExit(f"{options.table} holds runs of {others[0]} steps: choose another --table.")
     return found
 
 
@@ -191,7 +201,7 @@ def summary(found: list[dict[str, str]]) -> Table:
     return table
 
 
-def draw(shown: dict[str, np.ndarray], options: Options) -> None:
+def draw(shown: dict[str, np.ndarray], path: Path) -> None:
     """The ring's samples, a panel a row."""
     names = [name for name in ROWS if f"ring {name}" in shown]
     across = 7
@@ -205,7 +215,7 @@ def draw(shown: dict[str, np.ndarray], options: Options) -> None:
         axis.scatter(*shown[f"ring {name}"].astype(np.float32).T, s=1, alpha=0.3)
         axis.set(xlim=(-3, 3), ylim=(-3, 3), title=name, aspect="equal")
         axis.title.set_fontsize(9)
-    figure.savefig(options.figure, dpi=80)
+    figure.savefig(path, dpi=80)
 
 
 if __name__ == "__main__":

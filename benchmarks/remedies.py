@@ -7,7 +7,8 @@ A row is DCGAN (half the preset's width) for so many steps with one remedy; rows
 stand below a row with that norm alone. Samples of the averaged G are compared with the 10,000 held-out pictures by the
 features of `cnn-fashion-mnist`: a Frechet distance (FCD), and recall, the share of pictures that samples reach.
 
-Writes results/remedies.csv and prints a table; rows that the file has already are not made again.
+Writes results/remedies.csv and prints a table; rows that the file has already are not made again, and other options
+than the default ones take a --table of their own.
 """
 
 from dataclasses import dataclass
@@ -84,6 +85,9 @@ class Options:
     """What is measured."""
 
 
+BUDGET = ("steps", "batch_size", "width", "samples", "data")  # of Options: one table holds one
+
+
 def play(row: str, seed: int, pictures: Pictures, options: Options) -> np.ndarray:
     """Train from the start; returns samples, uint8."""
     arguments, optimizers = parts(ROWS[row], 2e-4)
@@ -97,8 +101,7 @@ def play(row: str, seed: int, pictures: Pictures, options: Options) -> np.ndarra
 
 def main(options: Options) -> None:
     """Make the rows that are missing, print the table."""
-    options.table.parent.mkdir(exist_ok=True)
-    found = read(options.table, options.steps)
+    found = read(options, BUDGET, COLUMNS)
     wanted = [
         (row, seed)
         for row in options.only

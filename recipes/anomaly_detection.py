@@ -1,7 +1,7 @@
 """Which pictures does a model find strange: one class against the rest, and another data set against its own.
 
     python -m recipes.anomaly_detection
-    python -m recipes.anomaly_detection --parts classes --steps 2000
+    python -m recipes.anomaly_detection --parts classes --classes 0 6
     python -m recipes.anomaly_detection --parts novelty --preset vae-fashion-mnist --strange mnist
 
 classes: for each class an autoencoder is trained on that class's training pictures alone; all test pictures are scored
@@ -9,11 +9,12 @@ by the reconstruction error. novelty: a pretrained VAE scores its own test pictu
 of one grey level and plain noise, by every score of `zoo.applications.anomaly`. "complexity" is the size of the PNG,
 without any model.
 
-Writes results/anomaly.csv, a row a score and pair of sets, and docs/anomaly.png. An area below 1/2 stands as it is:
-such a score takes the strange pictures for the more normal ones (arXiv:1810.09136).
+Writes results/anomaly.csv, a row a score and pair of sets, and docs/anomaly.png. Rows that a call does not measure are
+kept; the figure is drawn of the whole table, but by a call that scores every set whose histograms it shows. An area
+below 1/2 stands as it is: such a score takes the strange pictures for the more normal ones (arXiv:1810.09136).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +24,11 @@ import tyro
 from rich.console import Console
 
 from recipes.data import batches, load_pictures
-from recipes.figures import pyplot, write_table
+from recipes.figures import merged, pyplot, read_table, write_table
 from recipes.optimizers import Adam
 from recipes.pictures import Pictures
 from serving.card import read_card
+from serving.likelihood import Bound, BoundName, bounds
 from serving.pipeline import Pipeline
 from zoo.applications.anomaly import (
     area_under_curve,
@@ -44,11 +46,12 @@ from zoo.pretrained import find_directory, model_of
 from zoo.quiet import start_tensorflow
 
 COLUMNS = ("part", "model", "score", "normal", "strange", "auroc", "standard_error", "normal_count", "strange_count")
+KEYS = COLUMNS[:5]  # what tells a row from others
 SHOWN = ("surprise_importance_weighted", "complexity_corrected", "reconstruction_error")  # as histograms
 UNITS = {"surprise_importance_weighted": "nats", "complexity_corrected": "bits"}
 RATE = 1e-3  # Adam's, as the presets' recipes have it
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 Scores = Mapping[str, np.ndarray]  # set of pictures -> one score each
 
 
@@ -92,6 +95,7 @@ def main(options: Options) -> None:
     """Train, score, write the table, draw."""
     start_tensorflow()
     console, rows = Console(stderr=True), []
+    read_table(options.table, COLUMNS)  # refused before the work
     if "classes" in options.parts:
         for row in one_class(options):
             console.print(row["normal"], row["auroc"], highlight=False)
@@ -103,8 +107,13 @@ def main(options: Options) -> None:
         for name in sets
         if name != options.data
     ]
-    write_table(options.table, COLUMNS, rows)
-    draw(rows, found, options)
+    table = merged(read_table(options.table, COLUMNS), rows, KEYS)
+    write_table(options.table, COLUMNS, table)
+    if any(row["part"] == "novelty" and row["score"] in SHOWN and row not in rows for row in table):
+        why = "the table has sets that were not scored now"
+        console.print(f"{options.figure} is not drawn: {why}", highlight=False, soft_wrap=True)
+    else:
+        draw(table, found, options)
     for row in rows:
         console.print(*(row[column] for column in COLUMNS), highlight=False, soft_wrap=True)
 
@@ -129,7 +138,7 @@ def trained(model: Any, pictures: Pictures, steps: int, options: Options) -> Any
 
 
 def one_class(options: Options) -> list[Row]:
-    """A row a class, and one of their mean, whose error is not known: all share the test pictures."""
+    """A row a class, and one of the mean of all that are known, whose error is not: they share the test pictures."""
     import keras
 
     from recipes.training import build
@@ -138,7 +147,7 @@ def one_class(options: Options) -> list[Row]:
     training, test = (load(options.data, split, preset.arguments["image_shape"]) for split in ("train", "test"))
     if training.labels is None or test.labels is None:
         raise ValueError(f"{options.data} has no labels: give a data set with classes.")
-    images, rows = scaled(test.images), []
+    images, rows = scaled(test.images), list[Row]()
     for number in options.classes or range(len(training.class_names)):
         keras.utils.set_random_seed(options.seed)
         own = replace(training, images=training.images[training.labels == number], labels=None)
@@ -146,31 +155,48 @@ def one_class(options: Options) -> list[Row]:
         scores, mine = reconstruction_error(images, model.reconstruct(images)), test.labels == number
         normal = (training.class_names[number], scores[mine])
         rows.append(row_of("classes", preset.name, "reconstruction_error", normal, ("other classes", scores[~mine])))
-    mean = np.mean([float(row["auroc"]) for row in rows])
+    known = merged(read_table(options.table, COLUMNS), rows, KEYS)
+    alike = [row for row in known if (row["part"], row["model"]) == ("classes", preset.name)]
+    mean = np.mean([float(row["auroc"]) for row in alike if row["normal"] in training.class_names])
     return [*rows, {**rows[0], "normal": "mean", "auroc": f"{mean:.4f}"} | dict.fromkeys(COLUMNS[-3:], "")]
 
 
 # Another data set against its own
 
 
-def novelty_scores(options: Options) -> dict[str, Scores]:
+@dataclass(frozen=True)
+class Known:
+    """The bounds of some pictures: a likelihood that gives them to every score of these pictures."""
+
+    found: Mapping[BoundName, Bound]
+
+    def log_prob(self, images: np.ndarray, *, bound: BoundName = "importance_weighted", **options: Any) -> Bound:
+        """One of them, of the samples and the seed that they were made with."""
+        return self.found[bound]
+
+
+def novelty_scores(options: Options) -> Mapping[str, Scores]:
     """Score -> set of pictures -> one number a picture."""
     directory = find_directory(options.preset)
     shape = read_card(directory).model["arguments"]["image_shape"]
-    bounds, whole = (Pipeline.from_directory(directory, ability=name) for name in ("log_prob", "reconstruct"))
-    more = {"samples": options.samples, "seed": options.seed}
-    scores: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "reconstruction_error": lambda pictures: reconstruction_error(pictures, reconstruct(whole, pictures)),
-        "surprise_elbo": lambda pictures: surprise(bounds, pictures, bound="elbo", **more),
-        "surprise_importance_weighted": lambda pictures: surprise(bounds, pictures, **more),
-        "complexity": complexity,
-        "complexity_corrected": lambda pictures: complexity_corrected(bounds, pictures, **more),
-    }
-    if options.background_steps:
-        background = background_model(directory, shape, options)
-        scores["likelihood_ratio"] = lambda pictures: likelihood_ratio(bounds, background, pictures, **more)
-    sets = picture_sets(shape, options)
-    return {score: {name: scored(pictures) for name, pictures in sets.items()} for score, scored in scores.items()}
+    vae, whole = (Pipeline.from_directory(directory, ability=name) for name in ("log_prob", "reconstruct"))
+    background = background_model(directory, shape, options) if options.background_steps else None
+    more: dict[str, Any] = {"samples": options.samples, "seed": options.seed}
+    scores: dict[str, dict[str, np.ndarray]] = {}
+    for name, pictures in picture_sets(shape, options).items():
+        known = Known(bounds(vae.ability, vae.run, pictures, **more))
+        found = {
+            "reconstruction_error": reconstruction_error(pictures, reconstruct(whole, pictures)),
+            "surprise_elbo": surprise(known, pictures, bound="elbo"),
+            "surprise_importance_weighted": surprise(known, pictures),
+            "complexity": complexity(pictures),
+            "complexity_corrected": complexity_corrected(known, pictures),
+        }
+        if background is not None:
+            found["likelihood_ratio"] = likelihood_ratio(known, background, pictures, **more)
+        for score, values in found.items():
+            scores.setdefault(score, {})[name] = values
+    return scores
 
 
 def background_model(directory: Path, shape: tuple[int, ...], options: Options) -> Any:
@@ -204,17 +230,22 @@ def load(name: str, split: str, shape: tuple[int, ...]) -> Pictures:
 # The figure
 
 
-def draw(rows: list[Row], found: Mapping[str, Scores], options: Options) -> None:
-    """Histograms of the VAE's scores, and a bar for each area."""
+def draw(table: Sequence[Row], found: Mapping[str, Scores], options: Options) -> None:
+    """Histograms of the VAE's scores, and a bar for each area in the table."""
     plot = pyplot()
-    figure = plot.figure(figsize=(13, 3.9 * len(options.parts)), layout="constrained")
-    parts = dict(zip(options.parts, np.atleast_1d(figure.subfigures(len(options.parts), 1)), strict=True))
+    rows = {part: [row for row in table if row["part"] == part] for part in ("classes", "novelty")}
+    names = [part for part, some in rows.items() if some]
+    figure = plot.figure(figsize=(13, 3.9 * len(names)), layout="constrained")
+    parts = dict(zip(names, np.atleast_1d(figure.subfigures(len(names), 1)), strict=True))
     if "classes" in parts:
-        axis, chosen = parts["classes"].subplots(), [row for row in rows if row["part"] == "classes"]
+        axis, chosen = parts["classes"].subplots(), rows["classes"]
         heights = [float(row["auroc"]) for row in chosen]
         errors = [2 * float(row["standard_error"] or 0.0) for row in chosen]
-        axis.bar([row["normal"] for row in chosen], heights, yerr=errors, color="tab:blue")
-        title_areas(axis, "One class against the rest: reconstruction error")
+        models = list(dict.fromkeys(row["model"] for row in chosen))
+        colours = [f"C{models.index(row['model'])}" for row in chosen]
+        axis.bar(range(len(chosen)), heights, yerr=errors, color=colours)
+        axis.set_xticks(range(len(chosen)), [row["normal"] for row in chosen])
+        title_areas(axis, f"One class against the rest: reconstruction error of {', then '.join(models)}")
     if "novelty" in parts:
         *panels, axis = parts["novelty"].subplots(1, len(SHOWN) + 1, width_ratios=[1] * len(SHOWN) + [2])
         for panel, score in zip(panels, SHOWN, strict=True):
@@ -225,13 +256,14 @@ def draw(rows: list[Row], found: Mapping[str, Scores], options: Options) -> None
             panel.tick_params(axis="y", which="both", left=False, labelleft=False)
         panels[0].legend(frameon=False, fontsize=8)
         names = [name for name in next(iter(found.values())) if name != options.data]
+        scores = list(dict.fromkeys(row["score"] for row in rows["novelty"]))
         for number, name in enumerate(names):
-            chosen = [row for row in rows if row["part"] == "novelty" and row["strange"] == name]
-            places = np.arange(len(chosen)) + (number - (len(names) - 1) / 2) * 0.8 / len(names)
+            chosen = [row for row in rows["novelty"] if row["strange"] == name]
+            places = [scores.index(row["score"]) + (number - (len(names) - 1) / 2) * 0.8 / len(names) for row in chosen]
             heights = [float(row["auroc"]) for row in chosen]
             errors = [2 * float(row["standard_error"]) for row in chosen]
             axis.bar(places, heights, 0.8 / len(names), yerr=errors, color=f"C{number + 1}")
-        axis.set_xticks(range(len(found)), [score.replace("_", "\n") for score in found])
+        axis.set_xticks(range(len(scores)), [score.replace("_", "\n") for score in scores])
         title_areas(axis, f"{options.data} against others, in the same colours")
     options.figure.parent.mkdir(exist_ok=True)
     figure.savefig(options.figure, dpi=100)

@@ -1,7 +1,7 @@
 """DCGAN on photographed hands: the preset `dcgan-sign-digits`, from few pictures.
 
 The pictures are the Sign Language Digits (Mavi, arXiv:2011.08927; Apache-2.0;
-github.com/ardamavi/Sign-Language-Digits-Dataset), scaled to 64x64 by Lanczos' filter, in a zip with one folder a digit.
+github.com/ardamavi/Sign-Language-Digits-Dataset), scaled to 64x64 by Lanczos' filter, in a zip, one folder a digit.
 There are so few that a discriminator learns them by heart: it sees them, and samples, through differentiable
 augmentation (Zhao et al., arXiv:2006.10738). Half of DCGAN's width in both networks.
 

@@ -1,7 +1,7 @@
 """Pictures without their noise and without their gaps: autoencoders against filters that need no training.
 
     python -m recipes.denoise
-    python -m recipes.denoise --denoisers denoising-autoencoder-fashion-mnist --deviations 0.1 0.25 --count 200
+    python -m recipes.denoise --denoisers denoising-autoencoder-fashion-mnist --deviations 0.1 0.25
 
 noise: normal noise of some deviations, clipped. The median filter and non-local means are tuned on training pictures
 with the same noise, for each deviation; non-local means are told the true deviation. gaps: a square, or single pixels,
@@ -9,7 +9,8 @@ are missing; filled by `zoo.applications.denoising.fill` from the training pictu
 biharmonic inpainting.
 
 Writes results/denoising.csv, a row a damage and method with the arguments that tuning chose, and docs/denoising.png.
-PSNR of gaps is of the missing pixels alone.
+Rows that a call does not measure are kept; the figure is drawn by a call that made the pictures of all rows in the
+table. PSNR of gaps is of the missing pixels alone.
 """
 
 import math
@@ -25,7 +26,7 @@ import tyro
 from rich.console import Console
 
 from recipes.data import load_pictures
-from recipes.figures import pyplot, write_table
+from recipes.figures import merged, pyplot, read_table, write_table
 from serving.card import read_card
 from serving.pipeline import Pipeline
 from zoo.applications.denoising import (
@@ -47,6 +48,7 @@ from zoo.pretrained import find_directory
 
 MEASURES = ("psnr", "psnr_error", "ssim", "ssim_error")
 COLUMNS = ("part", "damage", "method", "arguments", *MEASURES, "pictures")
+KEYS = COLUMNS[:3]  # what tells a row from others
 COLUMNS_DRAWN = 10  # pictures
 
 Row = dict[str, Any]
@@ -86,6 +88,7 @@ class Options:
 def main(options: Options) -> None:
     """Damage, mend, measure, write the table, draw."""
     console = Console(stderr=True)
+    read_table(options.table, COLUMNS)  # refused before the work
     denoisers, fillers = (
         {Path(name).name: Pipeline.from_directory(find_directory(name), ability="reconstruct") for name in names}
         for names in (options.denoisers, options.fillers)
@@ -109,8 +112,13 @@ def main(options: Options) -> None:
         found = without_gaps(fillers, clean, missing, mean, options.rounds)
         rows += [row_of("gaps", damage, name, {}, clean, mended, missing) for name, mended in found.items()]
         shown[damage] = found
-    write_table(options.table, COLUMNS, rows)
-    draw(clean, shown, options)
+    table = merged(read_table(options.table, COLUMNS), rows, KEYS)
+    write_table(options.table, COLUMNS, table)
+    if any(row not in rows for row in table):
+        why = "the table has rows whose pictures were not made now"
+        console.print(f"{options.figure} is not drawn: {why}", highlight=False, soft_wrap=True)
+    else:
+        draw(clean, shown, options)
     for row in rows:
         console.print(*(row[column] for column in COLUMNS), highlight=False, soft_wrap=True)
 

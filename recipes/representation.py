@@ -1,7 +1,7 @@
 """What the codes of autoencoders and VAEs are good for, against principal components and plain pixels.
 
     python -m recipes.representation
-    python -m recipes.representation --presets vae-fashion-mnist --pictures 2000
+    python -m recipes.representation --presets vae-mnist iwae-mnist --units-of None
     python -m recipes.representation --presets --units-of sparse-autoencoder-mnist
 
 Every code is measured on the labelled data that its model learned from, as are the pixels and the principal components
@@ -9,7 +9,7 @@ of as many numbers, which see all training pictures, as the models did. The scor
 `zoo.applications.representation`.
 
 Writes results/representation.csv, a row a representation and score, and docs/representation.png: what the first units
-of a one-layer encoder respond to.
+of a one-layer encoder respond to. Rows that a call does not measure are kept; the figure needs none.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ import tyro
 from rich.console import Console
 
 from recipes.data import load_pictures
-from recipes.figures import pyplot, write_table
+from recipes.figures import merged, pyplot, read_table, write_table
 from serving.pipeline import Pipeline
 from serving.sampler import grid, to_uint8
 from zoo.applications.latents import decoder_of, encoder_of, traverse
@@ -41,6 +41,7 @@ from zoo.evaluation.extractors import scaled
 from zoo.pretrained import find_directory
 
 COLUMNS = ("data", "representation", "dimension", "pictures", "score", "value", "deviation")
+KEYS = ("data", "representation", "dimension", "score")  # what tells a row from others
 LABELLED = {"binarized_mnist": "mnist"}  # the former has no labels; its pixels are drawn from the latter's grey levels
 KERNEL = "encoder/code/kernel"  # in model.weights.h5, of an encoder without hidden layers
 
@@ -66,7 +67,7 @@ class Options:
         *("sparse-autoencoder-mnist", "contractive-autoencoder-mnist", "vae-mnist", "iwae-mnist"),
     )
     """Whose codes, by name or exported directory; encoders that are told the class are refused."""
-    pictures: int = 10_000
+    pictures: int = 4_000
     """Training pictures with a label, the first ones; all test pictures are used."""
     labels: tuple[int, ...] = (1, 10, 100)
     """Of each class, for the accuracies with few."""
@@ -85,11 +86,12 @@ class Options:
 def main(options: Options) -> None:
     """Measure, write the table, draw."""
     console, rows = Console(), []
+    read_table(options.table, COLUMNS)  # refused before the work
     for row in measured(options):
         console.print(*row.values(), highlight=False, soft_wrap=True)
         rows.append(row)
     if rows:
-        write_table(options.table, COLUMNS, rows)
+        write_table(options.table, COLUMNS, merged(read_table(options.table, COLUMNS), rows, KEYS))
     if options.units_of is not None:
         draw(find_directory(options.units_of), options)
 

@@ -16,6 +16,8 @@ ROUND = 2**32  # image i's noise of round r is that of number r * ROUND + i: the
 class Bound(NamedTuple):
     """A lower bound of log p(x), one value a picture.
 
+    Of grey pictures under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not normalised.
+
     Args:
         name: "ELBO", or "IWAE-K" with the number of samples (arXiv:1509.00519, eq. 8).
         samples: of z, for each picture.
@@ -36,6 +38,8 @@ def log_prob(
     **options: Any,
 ) -> Bound:
     """How likely a model finds pictures, by one of its `bounds`.
+
+    Of grey pictures under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not normalised.
 
     Args:
         ability, run, images: see `bounds`.

@@ -72,7 +72,11 @@ class Pipeline:
         return self.session.run(feeds)
 
     def log_prob(self, images: np.ndarray, **options: Any) -> Bound:
-        """A lower bound of each picture's log p(x), by the ability log_prob: see `serving.likelihood.log_prob`."""
+        """A lower bound of each picture's log p(x), by the ability log_prob: see `serving.likelihood.log_prob`.
+
+        Of grey pictures under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not
+        normalised.
+        """
         return log_prob(self.ability, self.run, images, **options)
 
 

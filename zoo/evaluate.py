@@ -53,6 +53,8 @@ OTHER_METRICS: dict[str, Metric] = {
     "importance_weighted_bound": Metric("bounds", "higher", "of log p(x), by K samples of z, nats"),
     "bits_per_dimension": Metric("bounds", "lower", "that bound in bits a pixel and channel"),
     "active_units": Metric("latents", "higher", "latents whose mean depends on the picture"),
+    "posterior_divergence": Metric("latents", "lower", "KL(q(z|x) || p(z)), nats, in all and of each latent"),
+    "mutual_information": Metric("latents", "higher", "I(x; z), nats, at most the log of the count of pictures"),
     "aggregate_divergence": Metric("latents", "lower", "KL(q(z) || p(z)), nats"),
     "squared_error": Metric("reconstruction", "lower", "of a reconstruction, a pixel and channel, brightness 0 to 1"),
 }
@@ -80,6 +82,7 @@ class Record:
     value and std are over the seeds; floor is what real training pictures get, ceilings what noise and blurred pictures
     do. extractor is "name@sha256", None for scores of the pixels. Where generated_count is 0, the score is one of the
     held-out pictures: value is a mean over them, std its standard error, and seeds that of the latents, if any.
+    parts add up to the value: those of posterior_divergence are the latents', by number; other scores have none.
     """
 
     metric: str
@@ -100,6 +103,7 @@ class Record:
     source_sha256: str
     data_sha256: str
     versions: dict[str, str] = field(default_factory=dict)
+    parts: tuple[float, ...] = ()
 
 
 @dataclass
@@ -502,14 +506,20 @@ class HeldOutEvaluation:
         yield self.record(pipeline, "elbo", qualified("elbo", *of), *mean_and_error(found["elbo"]), self.seed)
 
     def latents(self, pipeline: Pipeline) -> Iterator[Record]:
-        """How many are in use, and how far their aggregate is from the prior."""
+        """How many are in use, what they and each of them cost and tell, how far their aggregate is from the prior."""
         parts = [pipeline.run(feeds) for _, feeds in self.shown(pipeline)]
         mean, scale = (np.concatenate([part[name] for part in parts]) for name in ("mean", "scale"))
         found = latent_statistics(mean, scale, seed=self.seed)
         label = qualified("active_units", f"of {mean.shape[1]}")
         yield self.record(pipeline, "active_units", label, found.active_units, None)
-        name = "aggregate_divergence"
-        yield self.record(pipeline, name, name, found.aggregate_divergence, found.error, self.seed)
+        name = "posterior_divergence"
+        total = self.record(pipeline, name, name, *mean_and_error(found.divergence.sum(axis=1)))
+        yield replace(total, parts=tuple(rounded(float(part)) for part in found.divergence.mean(axis=0)))
+        for name, value in (
+            ("mutual_information", found.mutual_information),
+            ("aggregate_divergence", found.aggregate_divergence),
+        ):
+            yield self.record(pipeline, name, name, value, found.error, self.seed)
 
     def reconstructions(self, pipeline: Pipeline) -> Iterator[Record]:
         """Their squared error, of brightness from 0 to 1."""

@@ -1,6 +1,6 @@
 """The README.md beside an exported model, made from its card."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,13 @@ def scores(found: tuple[Score, ...]) -> list[str]:
         cells = [score.metric, f"{score.value:.4g}{spread}", *numbers, protocol.get("better", "")]
         lines.append(f"| {' | '.join(cells)} |")
         protocols[sentence(protocol)] = None
-    return [*lines, "", *protocols]
+    parts = {score.metric: score.protocol["parts"] for score in found if "parts" in score.protocol}
+    return [*lines, "", *protocols, *(of_latents(metric, each) for metric, each in parts.items())]
+
+
+def of_latents(metric: str, parts: Sequence[float]) -> str:
+    """What each latent has of a score, in one line."""
+    return f"{metric} of each latent, the largest first: {', '.join(f'{each:.3g}' for each in sorted(parts)[::-1])}."
 
 
 def sentence(protocol: Mapping[str, Any]) -> str:

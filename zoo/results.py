@@ -16,7 +16,7 @@ from rich.table import Table
 from serving.card import Card, Score, read_card
 from zoo.evaluate import Record, as_json, evaluate
 from zoo.evaluation.scores import CEILINGS, Better
-from zoo.model_card import write_card
+from zoo.model_card import of_latents, write_card
 from zoo.pretrained import PACKAGE, SHIPPED, list_models, shipped_directory
 
 __all__ = ["as_json", "evaluate", "evaluate_all", "progress", "show"]
@@ -24,7 +24,7 @@ __all__ = ["as_json", "evaluate", "evaluate_all", "progress", "show"]
 CHECKOUT = PACKAGE.parent
 COLUMNS = (
     *("model", "metric", "value", "std", "floor", *CEILINGS, "better", "extractor", "data", "split", "seeds"),
-    *("real_count", "generated_count", "preprocessing", "source_sha256", "data_sha256", "versions"),
+    *("real_count", "generated_count", "preprocessing", "source_sha256", "data_sha256", "versions", "parts"),
 )
 BEGIN, END = "<!-- scores: written by zoo evaluate --all -->", "<!-- end of scores -->"
 IN_README = ("frechet_distance", "precision", "recall", "coverage", "smallest_class_share", "copies", "ms_ssim")
@@ -70,6 +70,9 @@ def show(records: Sequence[Record], console: Console) -> None:
             console.print(
                 f"{drawn}{real}, {record.split}; {record.preprocessing}{floor}.", highlight=False, soft_wrap=True
             )
+        for record in rows:
+            if record.parts:
+                console.print(of_latents(record.metric, record.parts), highlight=False, soft_wrap=True)
         for extractor in sorted({record.extractor for record in rows if record.extractor}):
             console.print(f"Features: {extractor}", highlight=False, soft_wrap=True)
 
@@ -124,6 +127,8 @@ def score_of(record: Record) -> Score:
     (plain,) = as_json([record])
     value, spread = plain.pop("value"), plain.pop("std")
     del plain["model"]
+    if not record.parts:
+        del plain["parts"]
     return Score(plain.pop("metric"), value, spread, plain)
 
 
@@ -156,10 +161,10 @@ def write_tables(records: Sequence[Record], folder: Path) -> None:
 
 
 def row_of(record: Record) -> dict[str, Any]:
-    """One line of a table; seeds and versions as texts."""
+    """One line of a table; seeds, versions and parts as texts."""
     (plain,) = as_json([record])
-    texts = {"seeds": " ".join(map(str, record.seeds)), "versions": json.dumps(record.versions, sort_keys=True)}
-    return {**plain, **record.ceilings, **texts}
+    lists = {name: " ".join(map(str, plain[name])) for name in ("seeds", "parts")}
+    return {**plain, **record.ceilings, **lists, "versions": json.dumps(record.versions, sort_keys=True)}
 
 
 def with_table(readme: str, records: Sequence[Record]) -> str:

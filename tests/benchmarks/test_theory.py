@@ -1,15 +1,22 @@
 """What the figures rest on: the divergence by quadrature, the counts of modes, the mean latents."""
 
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from benchmarks import remedies
 from benchmarks.arithmetic import mean_of
 from benchmarks.bounds import COVARIANCE, DIVERGENCES, exact, linear_vae, nearest, turns
 from benchmarks.bounds import Options as Bounds
-from benchmarks.modes import ROWS, SETS, play
+from benchmarks.modes import BUDGET, COLUMNS, ROWS, SETS, parts, play, read
 from benchmarks.modes import Options as Modes
 from benchmarks.theory import Options, game, jensen_shannon, learn, move, value
-from zoo.models.gan import LOSSES
+from recipes.figures import write_table
+from zoo.core.losses import LOSSES
+from zoo.core.stabilisers import Stabilisers
+from zoo.models.gan import GAN
 
 
 def test_the_divergence_is_0_for_equals_and_log_2_far_apart() -> None:
@@ -45,8 +52,44 @@ def test_a_mixture_judges_its_own_draws_as_good_and_complete(name: str) -> None:
     assert SETS[name].judge(strays)[0] == 1
 
 
+OF_PICTURES = {"augment", "augment_target"}  # no such change of a point
+
+
 def test_every_loss_and_stabiliser_has_a_row() -> None:
+    known = set(inspect.signature(Stabilisers.__init__).parameters) - {"self"}
+    for rows, left_out in ((ROWS, OF_PICTURES), (remedies.ROWS, {"instance_noise_steps"})):
+        assert {name for row in rows.values() for name in row.get("stabilisers", {})} == known - left_out
+        assert {row.get("minibatch") for row in rows.values()} == {None, "stddev", "discrimination"}
+        for other in ("dropout", "clipnorm", "discriminator_rate"):
+            assert any(other in row for row in rows.values())
     assert {row.get("loss", "non_saturating") for row in ROWS.values()} == set(LOSSES)
+
+
+@pytest.mark.parametrize("row", remedies.ROWS)
+def test_a_row_of_the_remedies_is_a_model_that_differs_from_the_first_in_what_it_names(row: str) -> None:
+    arguments, optimizers = parts(remedies.ROWS[row], 2e-4)
+    model = GAN((16, 16, 1), width=2, **arguments)
+    model.compile(seed=0, **optimizers)
+    assert remedies.ROWS[row] == {} if row == "none" else remedies.ROWS[row]
+    assert model.get_config().items() >= arguments.items()
+    discriminator, generator = (optimizers[player] for player in ("discriminator", "generator"))
+    assert float(generator.learning_rate) == pytest.approx(2e-4)
+    assert float(discriminator.learning_rate) == pytest.approx(4e-4 if row == "two time scales" else 2e-4)
+    assert [each.global_clipnorm for each in (discriminator, generator)] == [
+        1.0 if row == "gradient clipping" else None
+    ] * 2
+
+
+def test_a_table_holds_one_budget(tmp_path: Path) -> None:
+    table = tmp_path / "other.csv"
+    assert read(Modes(steps=5, table=table), BUDGET, COLUMNS) == []
+    row = dict.fromkeys(COLUMNS, "1") | {"set": "ring", "row": "r1", "steps": "5"}
+    write_table(table, COLUMNS, [row])
+    assert read(Modes(steps=5, table=table), BUDGET, COLUMNS) == [row]
+    with pytest.raises(SystemExit, match=r"other\.csv holds runs of 5 steps: choose another --table"):
+        read(Modes(steps=6, table=table), BUDGET, COLUMNS)
+    with pytest.raises(SystemExit, match=r"modes\.csv holds the default steps, rate: choose another --table"):
+        read(Modes(steps=5, rate=1.0), BUDGET, COLUMNS)
 
 
 @pytest.mark.parametrize("row", ["minibatch stddev", "minibatch discrimination", "spectral norm", "gradient clipping"])

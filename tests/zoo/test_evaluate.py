@@ -151,7 +151,8 @@ def test_a_record_says_what_it_rests_on(generator: Path, classifier: Path) -> No
         found = record.name != "perceptual_path_length"
         assert (record.floor is not None, set(record.ceilings)) == (found, {"noise", "blurred"} if found else set())
     plain = json.loads(json.dumps(as_json(records)))
-    assert [Record(**{**each, "seeds": tuple(each["seeds"])}) for each in plain] == records
+    tuples = [{name: tuple(each[name]) for name in ("seeds", "parts")} for each in plain]
+    assert [Record(**{**each, **own}) for each, own in zip(plain, tuples, strict=True)] == records
 
 
 def test_value_and_spread_are_those_of_the_seeds(generator: Path, classifier: Path) -> None:
@@ -634,6 +635,24 @@ def test_latents_are_those_of_the_encoder(vae: Path) -> None:
     assert divergence.value == pytest.approx(wanted.aggregate_divergence, rel=1e-3)
     assert divergence.std == pytest.approx(wanted.error, rel=1e-3)
     assert (divergence.better, units.better, divergence.seeds, units.seeds) == ("lower", "higher", (3,), ())
+
+
+def test_divergence_and_information_of_the_latents(vae: Path) -> None:
+    run = partial(evaluate, str(vae), seeds=(3, 5))
+    found = by_name(run(metrics=("posterior_divergence", "mutual_information", "aggregate_divergence")))
+    mean, log_scale = (np.array(each, np.float64) for each in load_pretrained(vae).encoder(held_out(vae)[0]))
+    nats = 0.5 * (mean**2 + np.exp(2 * log_scale) - 1) - log_scale  # KL(N(mean, scale^2) || N(0, 1))
+    divergence, information, rest = found.values()
+    assert divergence.parts == pytest.approx(nats.mean(axis=0), rel=1e-3)
+    assert len(set(divergence.parts)) == 4  # else their order would not show
+    assert divergence.value == pytest.approx(nats.sum(axis=1).mean(), rel=1e-3)
+    assert divergence.std == pytest.approx(nats.sum(axis=1).std(ddof=1) / 40**0.5, rel=1e-3)
+    assert information.value == pytest.approx(divergence.value - rest.value, rel=1e-4)
+    assert 0 < information.value < np.log(40)
+    assert information.std == rest.std
+    assert (divergence.seeds, information.seeds, information.parts) == ((), (3,), ())
+    assert (divergence.better, information.better) == ("lower", "higher")
+    assert run(metrics=["posterior_divergence"]) == [divergence]
 
 
 def test_what_counts_as_active_is_the_same_in_training() -> None:

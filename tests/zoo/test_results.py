@@ -65,6 +65,10 @@ OF_HELD_OUT = [
     record("vae-fashion", "elbo", -1654.3, metric="elbo", **SHOWN, seeds=(0,)),
     record("vae-fashion", "importance_weighted_bound", -1650.9, metric="IWAE-10", **SHOWN, seeds=(0,)),
     record("vae-fashion", "active_units", 17.0, metric="active_units (of 20)", **SHOWN | {"std": None, "seeds": ()}),
+    record(
+        *("vae-fashion", "posterior_divergence", 51.825),
+        **SHOWN | {"seeds": (), "parts": (0.000123456, 49.6789, 0.0, 2.145977)},
+    ),
     record("vae-fashion", "squared_error", 0.0123, **SHOWN | {"std": 0.0001, "seeds": ()}),
     record("vae-fashion", "frechet_distance", 4.0),
     record("vae", "importance_weighted_bound", -88.41, metric="IWAE-50 (cross-entropy)", **SHOWN, seeds=(0,)),
@@ -102,6 +106,8 @@ def test_a_console_table_says_which_scores_are_of_held_out_pictures() -> None:
     lines = [" ".join(line.split()) for line in shown.getvalue().splitlines()]
     assert any(line.startswith("IWAE-50 (cross-entropy) -88.4 ± 0.2") for line in lines)
     assert any(line.startswith("active_units (of 20) 17") for line in lines)
+    assert lines.count("posterior_divergence of each latent, the largest first: 49.7, 2.15, 0.000123, 0.") == 1
+    assert sum("of each latent" in line for line in lines) == 1
     whose = "10000 real ones of fashion_mnist, test; 8 bits a channel"
     made = f"5000 generated pictures a seed, seeds 0, 1, 2; {whose}. Floor: training pictures in the place of generated"
     start = lines.index(f"Latents drawn, seeds 0; {whose}.")
@@ -167,6 +173,14 @@ def test_a_file_for_each_data_set_holds_every_digit(tmp_path: Path) -> None:
     assert rows[4]["noise"] == ""
 
 
+def test_a_file_has_the_parts_of_a_score_by_number(tmp_path: Path) -> None:
+    results.write_tables(OF_HELD_OUT, tmp_path)
+    with (tmp_path / "fashion_mnist.csv").open(encoding="utf-8") as file:
+        parts = {row["metric"]: row["parts"] for row in csv.DictReader(file)}
+    assert parts["posterior_divergence"] == "0.000123456 49.6789 0.0 2.145977"
+    assert parts["elbo"] == ""
+
+
 def test_a_card_keeps_scores_and_their_protocol(exported: Path, tmp_path: Path) -> None:
     before = read_card(exported)
     results.keep_in_card(NAME, [record(NAME, "frechet_distance", 0.5), record(NAME, "ms_ssim", 0.25)])
@@ -188,12 +202,18 @@ def test_a_card_keeps_scores_and_their_protocol(exported: Path, tmp_path: Path) 
 
 
 def test_a_card_says_what_scores_of_held_out_pictures_rest_on(exported: Path) -> None:
-    mine = [replace(one, model=NAME) for one in OF_HELD_OUT[:4]]
+    mine = [replace(one, model=NAME) for one in OF_HELD_OUT[:5]]
     results.keep_in_card(NAME, mine)
     assert results.records_of(read_card(exported)) == mine
+    kept = {score.metric: score.protocol.get("parts") for score in read_card(exported).scores}
+    assert kept["posterior_divergence"] == [0.000123456, 49.6789, 0.0, 2.145977]
+    assert kept["elbo"] is None  # as in the cards that were written before scores had parts
     readme = (exported / "README.md").read_text(encoding="utf-8")
     assert "| IWAE-10 | -1651 ± 0.25 |  |  |  | lower |" in readme
     assert "| active_units (of 20) | 17 |  |  |  | lower |" in readme
+    assert "| posterior_divergence | 51.83 ± 0.25 |  |  |  | lower |" in readme
+    assert "\nposterior_divergence of each latent, the largest first: 49.7, 2.15, 0.000123, 0.\n" in readme
+    assert readme.count("of each latent") == 1
     on = "On 10000 pictures of fashion_mnist, test"
     assert f"\n{on}, latents of seed 0; ± is the standard error. 8 bits a channel; numpy 2.0.\n" in readme
     assert f"\n{on}; ± is the standard error. 8 bits a channel; numpy 2.0.\n" in readme

@@ -80,7 +80,8 @@ def gaussian(values: Tensor, scale: Tensor) -> Any:
 def discretised_logistic(values: Tensor, scale: Tensor) -> Any:
     """Of 256 grey levels, the value where it is centred: level k has the logistic's mass from k - 1/2 to k + 1/2.
 
-    0 and 255 have the tails  (arXiv:1606.04934, section 5.2).
+    0 and 255 have the tails  (PixelCNN++, arXiv:1701.05517, eq. 2, for one component; arXiv:1606.04934, appendix C.5,
+    has the mass from k to k + 1, and no tails).
     """
     # TFP rounds up: its level k has the mass from k - 1 to k.
     return tfd.QuantizedDistribution(tfd.Logistic(levels(values) - 0.5, scale / GREY_LEVEL), low=0.0, high=255.0)

@@ -220,14 +220,14 @@ def least_squares(fake: float = 0.0, real: float = 1.0, wanted: float = 1.0) -> 
 
     Args:
         fake: a, what D is to answer for G(z).
-        real: b, what D is to answer for pictures; not a.
+        real: b, what D is to answer for pictures; above a, as every score of pictures is.
         wanted: c, what G wants D to answer.
 
     Raises:
-        ValueError: a = b.
+        ValueError: b <= a.
     """
-    if fake == real:
-        raise ValueError(f"codes a = b = {fake}: D must answer pictures and samples differently.")
+    if not real > fake:
+        raise ValueError(f"codes a = {fake}, b = {real}: choose b > a, D's answer for pictures above that for samples.")
 
     def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return 0.5 * per_row(ops.square(real_logits - real)) + 0.5 * per_row(ops.square(fake_logits - fake))
@@ -254,6 +254,7 @@ RELATIVISTIC_LOSSES = {
     ),
 }
 
+LOSSES = {**ADVERSARIAL_LOSSES, **RELATIVISTIC_LOSSES}
 
 RECONSTRUCTION_LOSSES = {"squared_error": squared_error, "binary_cross_entropy": binary_cross_entropy}
 

@@ -427,6 +427,9 @@ class GenerativeModel(keras.Model, ABC):
     def log_prob(self, images: np.ndarray, **options: Any) -> Bound:
         """A lower bound of each picture's log p(x), nats.
 
+        Of grey pictures under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not
+        normalised.
+
         Args:
             images: (count, height, width, channels) in [-1, 1].
             **options: samples, seed, bound and others of `serving.likelihood.log_prob`.

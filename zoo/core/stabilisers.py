@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -18,6 +18,7 @@ from zoo.core.step import sum_over_replicas
 
 Tensor = Any
 Judge = Callable[[Tensor], Tensor]
+VariablesOf = Callable[[str], Sequence[keras.Variable]]
 
 SLOPES = ("r1", "r2", "gradient_penalty", "dragan")
 """The remedies that look at one picture's slope: D must not mix the rows of a batch."""
@@ -110,12 +111,13 @@ class Stabilisers(keras.layers.Layer):
         self.built = True
 
     @classmethod
-    def chosen(cls, remedies: Mapping[str, Any], **own: Any) -> "Stabilisers":
+    def chosen(cls, remedies: Mapping[str, Any], by: str = "", **own: Any) -> "Stabilisers":
         """From the constructor's arguments by name.
 
         Args:
             remedies: that a user chose.
-            own: what other arguments of the model decide: not to be chosen here.
+            by: the model's arguments that decide `own`.
+            own: not to be chosen here.
 
         Raises:
             ValueError: there is no such remedy, its value is out of range, or another argument decides it.
@@ -128,7 +130,7 @@ class Stabilisers(keras.layers.Layer):
             raise ValueError(f"stabilisers: {unknown} are none: choose from {known}.")
         twice = sorted(set(remedies) & set(own))
         if twice:
-            raise ValueError(f"stabilisers: {twice} are not chosen here: other arguments of this model decide them.")
+            raise ValueError(f"stabilisers: {twice} are not chosen here: {by} decide them.")
         return cls(**remedies, **own)
 
     @property
@@ -143,38 +145,50 @@ class Stabilisers(keras.layers.Layer):
             ValueError: D's answers in this game are no probabilities, or have no sign for `adapt` to go by.
         """
         if self.probability is not None and game.threshold is None:
-            raise ValueError("stabilisers: augment_target takes a loss whose D judges a picture by itself, as 'hinge'.")
+            raise ValueError(
+                "stabilisers: augment_target takes a loss whose D judges a picture by itself, such as loss='hinge', of "
+                "GAN and ConditionalGAN."
+            )
         if not self.label_smoothing:
             return game
         if game.discriminator is not minimax_discriminator_loss:
-            raise ValueError("stabilisers: label_smoothing takes loss='minimax' or 'non_saturating'.")
+            raise ValueError(
+                "stabilisers: label_smoothing takes loss='minimax' or 'non_saturating', of GAN and ConditionalGAN."
+            )
         return game._replace(discriminator=partial(minimax_discriminator_loss, smoothing=self.label_smoothing))
 
-    def look_at_slopes_of(self, judge: keras.Model) -> None:
+    def look_at_slopes_of(self, judge: keras.Model, *penalties: str) -> None:
         """Refuses a D whose logit of a picture depends on the others, if a penalty is chosen that does not allow it.
+
+        Args:
+            judge: D.
+            penalties: the model's own of that kind.
 
         Raises:
             ValueError: it does.
         """
-        if self.slopes and any(isinstance(layer, MIXING) for layer in judge.layers):
+        looking = sorted({*self.slopes, *penalties})
+        if looking and any(isinstance(layer, MIXING) for layer in judge.layers):
             raise ValueError(
-                f"stabilisers: {sorted(self.slopes)} look at one picture's slope, and this discriminator mixes "
+                f"stabilisers: {looking} look at one picture's slope, and this discriminator mixes "
                 "the rows of a batch: choose discriminator_norm='layer', 'spectral' or 'none', and no minibatch layer "
-                "(of WGAN, constraint='gradient_penalty')."
+                "(of WGAN, these penalties take constraint='gradient_penalty')."
             )
 
-    def attach(self, players: Mapping[str, Sequence[keras.Variable]], judge: str) -> None:
+    def attach(self, players: Iterable[str], variables_of: VariablesOf, judge: str) -> None:
         """Make room for what is remembered of the players' weights, and bound D's.
 
         Args:
-            players: player -> its trainable variables.
-            judge: D's name among them.
+            players: their names.
+            variables_of: player -> its trainable variables.
+            judge: D's name.
         """
+        self.variables_of = variables_of
         if self.weight_clipping is not None:
-            for variable in players[judge]:
+            for variable in variables_of(judge):
                 variable.constraint = Clip(self.weight_clipping)
         if self.weights_of["historical_averaging"]:
-            for player, variables in players.items():
+            for player in players:
                 self.histories[player] = [
                     self.add_weight(
                         shape=variable.shape,
@@ -183,7 +197,7 @@ class Stabilisers(keras.layers.Layer):
                         aggregation=ALIKE,
                         name=f"{player}_history_{number}",
                     )
-                    for number, variable in enumerate(variables)
+                    for number, variable in enumerate(variables_of(player))
                 ]
                 for average in self.histories[player]:
                     setattr(self, average.name, average)  # a checkpoint holds a layer's attributes, not its lists
@@ -227,7 +241,7 @@ class Stabilisers(keras.layers.Layer):
         total = sum(weight * terms[name]() for name, weight in self.slopes.items())
         return total, {"slope_penalty": total}
 
-    def history(self, player: str, variables: Sequence[keras.Variable]) -> Tensor:
+    def history(self, player: str) -> Tensor:
         """Historical averaging's term of a player's loss, a scalar; 0 where it is not chosen.
 
         Take it inside the held pass where a loss is carried back through one: the loss then sees no weights but so.
@@ -235,12 +249,13 @@ class Stabilisers(keras.layers.Layer):
         if player not in self.histories:
             return ops.zeros(())
         weight = self.weights_of["historical_averaging"]
-        return weight * distance_to_average([ops.convert_to_tensor(v) for v in variables], self.histories[player])
+        values = [ops.convert_to_tensor(variable) for variable in self.variables_of(player)]
+        return weight * distance_to_average(values, self.histories[player])
 
-    def remember(self, players: Mapping[str, Sequence[keras.Variable]], step: Tensor) -> None:
+    def remember(self, step: Tensor) -> None:
         """After a step: the averages of the weights so far, (1 / t) sum theta_i, take those of this step in."""
         for player, averages in self.histories.items():
-            for average, variable in zip(averages, players[player], strict=True):
+            for average, variable in zip(averages, self.variables_of(player), strict=True):
                 now = ops.convert_to_tensor(variable)
                 share = 1.0 / ops.cast(step + 1, average.dtype)
                 average.assign(average + share * (now - average))

@@ -19,9 +19,7 @@ class LatentStatistics(NamedTuple):
 
     Args:
         active_units: dimensions whose mean has a variance over pictures above 0.01.
-        divergence: (latent_dim,), KL(q(z|x) || p(z)) of each dimension, the mean over pictures.
-        mean: (latent_dim,), of q(z).
-        variance: (latent_dim,), of q(z): that of the means, and the mean of the squared scales.
+        divergence: (count, latent_dim), KL(q(z|x) || p(z)) of each picture and dimension.
         mutual_information: I(x; z), at most the log of the number of pictures.
         aggregate_divergence: KL(q(z) || p(z)).
         error: standard error of the latter two, which are estimates from one sample of z a picture.
@@ -29,8 +27,6 @@ class LatentStatistics(NamedTuple):
 
     active_units: int
     divergence: np.ndarray
-    mean: np.ndarray
-    variance: np.ndarray
     mutual_information: float
     aggregate_divergence: float
     error: float
@@ -52,17 +48,14 @@ def latent_statistics(mean: np.ndarray, scale: np.ndarray, *, seed: int = 0) -> 
         ValueError: shapes that differ, NaN, a scale that is not above 0, fewer than two pictures.
     """
     finite_rows(mean, "posterior means", least=2)
-    divergence = divergences(mean, scale)
+    divergence = divergences_of_each(mean, scale)
     mean, scale = mean.astype(np.float64), scale.astype(np.float64)
-    of_means = mean.var(axis=0)
     told = information(mean, scale, seed)
     return LatentStatistics(
-        active_units=int(np.count_nonzero(of_means > ACTIVE)),
+        active_units=int(np.count_nonzero(mean.var(axis=0) > ACTIVE)),
         divergence=divergence,
-        mean=mean.mean(axis=0),
-        variance=of_means + np.square(scale).mean(axis=0),
         mutual_information=float(told.mean()),
-        aggregate_divergence=float(divergence.sum() - told.mean()),
+        aggregate_divergence=float(divergence.sum(axis=1).mean() - told.mean()),
         error=float(told.std(ddof=1) / len(told) ** 0.5),
     )
 
@@ -70,7 +63,15 @@ def latent_statistics(mean: np.ndarray, scale: np.ndarray, *, seed: int = 0) -> 
 def divergences(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """KL(q(z|x) || N(0, 1)) of each dimension, nats, the mean over the pictures: (latent_dim,) float64.
 
-    (mean^2 + scale^2 - 1) / 2 - log scale  (arXiv:1312.6114, appendix B). A dimension that says nothing has 0.
+    Arguments and errors are those of `divergences_of_each`. A dimension that says nothing has 0.
+    """
+    return divergences_of_each(mean, scale).mean(axis=0)
+
+
+def divergences_of_each(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """KL(q(z|x) || N(0, 1)) of each picture and dimension, nats: (count, latent_dim) float64.
+
+    (mean^2 + scale^2 - 1) / 2 - log scale  (arXiv:1312.6114, appendix B).
 
     Args:
         mean: (count, latent_dim) float.
@@ -86,7 +87,7 @@ def divergences(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
             f"means {mean.shape} and scales {scale.shape} from {scale.min():g}: give one shape, and scales above 0."
         )
     mean, scale = mean.astype(np.float64), scale.astype(np.float64)
-    return (0.5 * (np.square(mean) + np.square(scale) - 1.0) - np.log(scale)).mean(axis=0)
+    return 0.5 * (np.square(mean) + np.square(scale) - 1.0) - np.log(scale)
 
 
 def information(mean: np.ndarray, scale: np.ndarray, seed: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, Literal, final
 import keras
 from keras import ops
 
-from zoo.core.losses import ADVERSARIAL_LOSSES, choose, cross_entropy, feature_matching, per_row, right
+from zoo.core.losses import LOSSES, choose, cross_entropy, feature_matching, per_row, right
 from zoo.core.model import (
     Ability,
     GenerativeModel,
@@ -26,7 +26,7 @@ from zoo.core.model import (
 from zoo.core.noise import Draws
 from zoo.core.stabilisers import Stabilisers
 from zoo.networks import conditional
-from zoo.networks.convolutional import Norm
+from zoo.networks.convolutional import Minibatch, Norm
 
 Tensor = Any
 
@@ -46,7 +46,10 @@ class ConditionalGAN(GenerativeModel):
             beside z.
         discriminator_condition: "projection", "concatenation" (beside the picture) or "auxiliary_classifier".
         discriminator_norm: "spectral" as published with projection, "batch", "layer" or "none".
-        loss: a pair of `ADVERSARIAL_LOSSES`.
+        dropout: rate after every activation of D.
+        minibatch: "stddev" or "discrimination": D's last layers see how the rows of a batch differ.
+        loss: a pair of `ADVERSARIAL_LOSSES` or of `RELATIVISTIC_LOSSES`: each sample against the picture of its row,
+            which is of its class.
         class_weight: of the auxiliary classifier's cross-entropy, in both players' losses.
         discriminator_steps: k, updates of D before one of G, each with pictures, classes and latents of its own.
         stabilisers: remedies by name, the arguments of `zoo.core.stabilisers.Stabilisers`.
@@ -62,6 +65,8 @@ class ConditionalGAN(GenerativeModel):
         generator_condition: Literal["batch_norm", "concatenation"] = "batch_norm",
         discriminator_condition: Literal["projection", "concatenation", "auxiliary_classifier"] = "projection",
         discriminator_norm: Norm = "spectral",
+        dropout: float = 0.0,
+        minibatch: Minibatch = "none",
         loss: str = "hinge",
         class_weight: float = 1.0,
         discriminator_steps: int = 1,
@@ -78,7 +83,7 @@ class ConditionalGAN(GenerativeModel):
         choose("discriminator_condition", discriminator_condition, conditional.CONDITIONS)
         conditional_norm = choose("generator_condition", generator_condition, GENERATOR_CONDITIONS)
         self.stabilisers = Stabilisers.chosen(stabilisers or {})
-        self.game = self.stabilisers.smoothed(choose("loss", loss, ADVERSARIAL_LOSSES))
+        self.game = self.stabilisers.smoothed(choose("loss", loss, LOSSES))
         self.names_classes = discriminator_condition == "auxiliary_classifier"
         self.last = "psi" if discriminator_condition == "projection" else "logit"
         self.class_weight = class_weight
@@ -86,13 +91,15 @@ class ConditionalGAN(GenerativeModel):
         self.latent_dim = latent_dim
         build = partial(conditional.generator, shape, latent_dim, count, width, conditional_norm)
         self.generator = build()
-        self.discriminator = conditional.discriminator(shape, count, width, discriminator_condition, discriminator_norm)
+        self.discriminator = conditional.discriminator(
+            shape, count, width, discriminator_condition, discriminator_norm, dropout, minibatch
+        )
         self.generator_average, averages = averaged(self.generator, build, average_decay)
         trackers = ["discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy"]
         trackers += ["real_class_accuracy", "fake_class_accuracy"] * self.names_classes
         self.stabilisers.look_at_slopes_of(self.discriminator)
         self.finish(*trackers, *self.stabilisers.names, averages=averages)
-        self.stabilisers.attach({player: self.variables_of(player) for player in self.players}, "discriminator")
+        self.stabilisers.attach(self.players, self.variables_of, "discriminator")
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -130,7 +137,7 @@ class ConditionalGAN(GenerativeModel):
         fake_logits, fake_classes = self.judged(fake, labels)
         penalty, penalties = self.stabilisers.penalty(lambda images: self.judged(images, labels)[0], real, fake)
         loss = self.game.discriminator(real_logits, fake_logits) + penalty
-        loss = loss + self.stabilisers.history("discriminator", self.variables_of("discriminator"))
+        loss = loss + self.stabilisers.history("discriminator")
         recorded = {
             "real_score": self.scores(real_logits),
             "fake_score": self.scores(fake_logits),
@@ -152,13 +159,14 @@ class ConditionalGAN(GenerativeModel):
             fake: G(z, y), (batch, height, width, channels) in [-1, 1].
             held_back: historical averaging's term, a scalar.
             labels: y, (batch,) integers.
-            real: pictures of these classes, likewise; for feature matching.
+            real: pictures of these classes, likewise; for a relativistic loss and for feature matching.
         """
         features, logits, class_logits = self.features(self.seen(fake), labels)
-        loss = self.game.generator(logits) + held_back
         weight = self.stabilisers.weights_of["feature_matching"]
+        if self.game.paired or weight:
+            real_features, real_logits, _ = self.features(self.seen(real), labels)
+        loss = self.game.generator(*((logits, real_logits) if self.game.paired else (logits,))) + held_back
         if weight:
-            real_features, *_ = self.features(self.seen(real), labels)
             loss = loss + weight * feature_matching(real_features, features)
         return loss if class_logits is None else loss + self.class_weight * cross_entropy(class_logits, labels)
 
@@ -172,17 +180,14 @@ class ConditionalGAN(GenerativeModel):
         *earlier, (real, labels) = labelled_turns_of(data, self.discriminator_steps, "discriminator_steps")
         for images, names in earlier:
             self.improve("discriminator", partial(self.discriminator_loss, images, self.fakes(draws, names), names))
-        fakes = self.hold(
-            "generator",
-            lambda: (self.fakes(draws, labels), self.stabilisers.history("generator", self.variables_of("generator"))),
-        )
+        fakes = self.hold("generator", lambda: (self.fakes(draws, labels), self.stabilisers.history("generator")))
         fake, held_back = fakes.output
         loss = partial(self.discriminator_loss, real, fake, labels)
         discriminator_loss, recorded = self.improve("discriminator", loss)
         loss = partial(self.generator_loss, fake, held_back, labels, real)
         generator_loss = self.improve("generator", loss, through=fakes)
         recorded = self.stabilisers.adapt(recorded, self.discriminator_steps)
-        self.stabilisers.remember({player: self.variables_of(player) for player in self.players}, self.step)
+        self.stabilisers.remember(self.step)
         return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)
 
     def fakes(self, draws: Draws, labels: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ from keras import ops
 
 from serving.card import Feed
 from zoo.core.losses import (
-    ADVERSARIAL_LOSSES,
-    RELATIVISTIC_LOSSES,
+    LOSSES,
     choose,
     feature_matching,
     least_squares,
@@ -27,7 +26,6 @@ from zoo.networks.convolutional import Minibatch, Norm
 Tensor = Any
 
 ARCHITECTURES = {"dcgan": convolutional, "mlp": mlp, "resnet": residual}
-LOSSES = {**ADVERSARIAL_LOSSES, **RELATIVISTIC_LOSSES}
 LSGAN_CODES = (0.0, 1.0, 1.0)
 
 
@@ -106,7 +104,7 @@ class GAN(GenerativeModel):
         self.stabilisers.look_at_slopes_of(self.discriminator)
         trackers = ("discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy")
         self.finish(*trackers, *self.stabilisers.names, averages=averages)
-        self.stabilisers.attach({player: self.variables_of(player) for player in self.players}, "discriminator")
+        self.stabilisers.attach(self.players, self.variables_of, "discriminator")
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -124,7 +122,7 @@ class GAN(GenerativeModel):
         judge = partial(self.discriminator, training=True)
         real_logits, fake_logits = judge(real), judge(fake)
         penalty, penalties = self.stabilisers.penalty(judge, real, fake)
-        held_back = self.stabilisers.history("discriminator", self.variables_of("discriminator"))
+        held_back = self.stabilisers.history("discriminator")
         recorded = {
             "real_score": self.scores(real_logits),
             "fake_score": self.scores(fake_logits),
@@ -170,7 +168,7 @@ class GAN(GenerativeModel):
         fakes = self.held(draws)
         (discriminator_loss, recorded), generator_loss = SCHEDULES[self.schedule](self, draws, last, fakes)
         recorded = self.stabilisers.adapt(recorded, self.discriminator_steps)
-        self.stabilisers.remember({player: self.variables_of(player) for player in self.players}, self.step)
+        self.stabilisers.remember(self.step)
         return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)
 
     def shared(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
@@ -198,10 +196,7 @@ class GAN(GenerativeModel):
 
     def held(self, draws: Draws) -> Held:
         """G(z), and historical averaging's term, both kept open for G's update."""
-        return self.hold(
-            "generator",
-            lambda: (self.fakes(draws), self.stabilisers.history("generator", self.variables_of("generator"))),
-        )
+        return self.hold("generator", lambda: (self.fakes(draws), self.stabilisers.history("generator")))
 
     def fakes(self, draws: Draws) -> Tensor:
         """G(z) for a fresh z, (batch, height, width, channels) in [-1, 1]."""

@@ -60,7 +60,7 @@ class VAE(GenerativeModel):
         warmup_steps: the weight grows to beta over so many steps, linearly: the first has beta / warmup_steps
             (arXiv:1602.02282, section 2.3).
         free_bits: nats of divergence that each dimension, on average over the global batch, has for nothing
-            (arXiv:1606.04934, section 4.1, lambda).
+            (arXiv:1606.04934, appendix C.8, lambda).
         importance_samples: K of the loss; more than 1 makes it IWAE's.
         first_brightness: of what the decoder gives before it has learned, between 0 and 1. The training pictures' mean
             spares it the first steps, in which latents that are of no use yet are given up.

@@ -39,6 +39,9 @@ class WGAN(GenerativeModel):
             DCGAN's batch norm under the second.
         penalty_weight: lambda, of the gradient penalty.
         clip: c, the largest size of a weight of the critic under weight clipping, norms' scales included.
+        dropout: rate after every activation of the critic.
+        minibatch: "stddev" or "discrimination", under weight clipping: the critic's last layers see how the rows of a
+            batch differ.
         critic_steps: n_critic, updates of the critic before one of G, each with pictures and latents of its own.
         prior: of z: "normal", N(0, 1), or "uniform", U(-1, 1).
         stabilisers: remedies besides the constraint, by name: the arguments of `zoo.core.stabilisers.Stabilisers`.
@@ -53,6 +56,8 @@ class WGAN(GenerativeModel):
         constraint: Literal["gradient_penalty", "weight_clipping"] = "gradient_penalty",
         penalty_weight: float = 10.0,
         clip: float = 0.01,
+        dropout: float = 0.0,
+        minibatch: convolutional.Minibatch = "none",
         critic_steps: int = 5,
         prior: Literal["normal", "uniform"] = "normal",
         stabilisers: Mapping[str, Any] | None = None,
@@ -70,7 +75,8 @@ class WGAN(GenerativeModel):
         self.constraint = constraint
         self.penalty_weight = penalty_weight
         own = {"gradient_penalty": 0.0, "weight_clipping": clip if constraint == "weight_clipping" else None}
-        self.stabilisers = Stabilisers.chosen(stabilisers or {}, **own)
+        by = "constraint, penalty_weight and clip"
+        self.stabilisers = Stabilisers.chosen(stabilisers or {}, by, **own)
         self.stabilisers.smoothed(GAME)  # or refuses: scores have no targets to be smoothed
         self.critic_steps = self.pictures_per_row = critic_steps
         self.prior: Feed = prior
@@ -78,13 +84,15 @@ class WGAN(GenerativeModel):
         build = partial(convolutional.generator, shape, latent_dim, width)
         self.generator = build()
         # Without a bias at the end: D(x) - D(G(z)) does not see a constant, and nothing would train it.
-        self.critic = convolutional.discriminator(shape, width, norm=norm, logit_bias=False, name="critic")
+        self.critic = convolutional.discriminator(
+            shape, width, norm=norm, dropout=dropout, minibatch=minibatch, logit_bias=False, name="critic"
+        )
         self.generator_average, averages = averaged(self.generator, build, average_decay)
-        self.stabilisers.look_at_slopes_of(self.critic)
+        self.stabilisers.look_at_slopes_of(self.critic, *{constraint} & {"gradient_penalty"})
         trackers = ["critic_loss", "generator_loss", "wasserstein_estimate", "real_score", "fake_score"]
         trackers += ["discriminator_accuracy"] + ["gradient_penalty"] * (constraint == "gradient_penalty")
         self.finish(*trackers, *self.stabilisers.names, averages=averages)
-        self.stabilisers.attach({player: self.variables_of(player) for player in self.players}, "critic")
+        self.stabilisers.attach(self.players, self.variables_of, "critic")
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -115,7 +123,7 @@ class WGAN(GenerativeModel):
         real_scores, fake_scores = judge(real), judge(fake)
         distance = GAME.discriminator(real_scores, fake_scores)
         slopes, penalties = self.stabilisers.penalty(judge, real, fake)
-        loss = distance + slopes + self.stabilisers.history("critic", self.variables_of("critic"))
+        loss = distance + slopes + self.stabilisers.history("critic")
         recorded = {
             "wasserstein_estimate": -distance,
             "real_score": per_row(real_scores),
@@ -155,14 +163,11 @@ class WGAN(GenerativeModel):
         for real in turns_of(data, self.critic_steps, "critic_steps"):
             loss = partial(self.critic_loss, real, self.fakes(draws), draws.uniform())
             critic_loss, recorded = self.improve("critic", loss)  # weight clipping comes with the update
-        fakes = self.hold(
-            "generator",
-            lambda: (self.fakes(draws), self.stabilisers.history("generator", self.variables_of("generator"))),
-        )
+        fakes = self.hold("generator", lambda: (self.fakes(draws), self.stabilisers.history("generator")))
         fake, held_back = fakes.output
         loss = partial(self.generator_loss, fake, held_back, real)
         generator_loss = self.improve("generator", loss, through=fakes)
-        self.stabilisers.remember({player: self.variables_of(player) for player in self.players}, self.step)
+        self.stabilisers.remember(self.step)
         return self.record(critic_loss=critic_loss, generator_loss=generator_loss, **recorded)
 
     def fakes(self, draws: Draws) -> Tensor:

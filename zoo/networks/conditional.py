@@ -14,7 +14,7 @@ from keras import KerasTensor, layers, ops
 
 from zoo.core.precision import full_precision
 from zoo.networks import convolutional
-from zoo.networks.convolutional import Norm, batch_norm, normal, wrapper
+from zoo.networks.convolutional import Minibatch, Norm, batch_norm, normal, wrapper
 
 
 def generator(
@@ -52,6 +52,8 @@ def discriminator(
     width: int = 64,
     condition: str = "projection",
     norm: Norm = "spectral",
+    dropout: float = 0.0,
+    minibatch: Minibatch = "none",
     name: str = "discriminator",
 ) -> keras.Model:
     """image (batch, *image_shape) in [-1, 1], and label (batch,) int32, -> logit (batch, 1), unbounded.
@@ -63,10 +65,12 @@ def discriminator(
         classes: number of classes.
         width: channels of the largest map; they double as the map halves, up to 8 times `width`.
         condition: how it learns of the class, one of `CONDITIONS`.
-        norm: as of `zoo.networks.convolutional.discriminator`.
+        norm, dropout, minibatch: as of `zoo.networks.convolutional.discriminator`.
         name: of the network.
     """
-    downward = partial(convolutional.downward, image_shape=image_shape, width=width, norm=norm)
+    downward = partial(
+        convolutional.downward, image_shape=image_shape, width=width, norm=norm, dropout=dropout, minibatch=minibatch
+    )
     image = keras.Input(image_shape, name="image")
     label = keras.Input((), dtype="int32", name="label")
     return keras.Model(*CONDITIONS[condition](image, label, classes, downward, wrapper(norm)), name=name)

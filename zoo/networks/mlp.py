@@ -1,6 +1,7 @@
 """The networks of the first GAN on MNIST (arXiv:1406.2661, section 5): ReLU and sigmoid against maxout and dropout.
 
-The published text names the layers; the sizes are those of the authors' MNIST configuration.
+The published text names the layers; the sizes are those of the authors' MNIST configuration. There the biases of G's
+last layer begin at the pictures' mean brightness, here at 0.
 """
 
 import math
@@ -11,7 +12,7 @@ from keras import layers
 from zoo.core.layers import Dropout, Maxout
 from zoo.core.precision import full_precision
 
-INITIALIZER_RANGE = 0.05  # the authors' irange for every layer of both networks
+GENERATOR_RANGE, DISCRIMINATOR_RANGE = 0.05, 0.005  # the authors' irange of each one's layers
 PIECES = 5  # maxout pieces a unit
 INPUT_DROPOUT = 0.2
 HIDDEN_DROPOUT = 0.5
@@ -29,9 +30,9 @@ def generator(
         name: of the network.
     """
     latent = keras.Input((latent_dim,), name="latent")
-    x = layers.Dense(width, "relu", kernel_initializer=uniform(), name="hidden_1")(latent)
-    x = layers.Dense(width, "relu", kernel_initializer=uniform(), name="hidden_2")(x)
-    x = layers.Dense(math.prod(image_shape), "sigmoid", kernel_initializer=uniform(), name="pixels")(x)
+    x = layers.Dense(width, "relu", kernel_initializer=uniform(GENERATOR_RANGE), name="hidden_1")(latent)
+    x = layers.Dense(width, "relu", kernel_initializer=uniform(GENERATOR_RANGE), name="hidden_2")(x)
+    x = layers.Dense(math.prod(image_shape), "sigmoid", kernel_initializer=uniform(GENERATOR_RANGE), name="pixels")(x)
     x = layers.Rescaling(2.0, offset=-1.0, dtype=full_precision(), name="range")(
         x
     )  # the paper's pixels lie in [0, 1], ours in [-1, 1]
@@ -51,12 +52,12 @@ def discriminator(image_shape: tuple[int, int, int], width: int = 240, name: str
     x = layers.Flatten(name="flatten")(image)
     x = Dropout(INPUT_DROPOUT, name="dropout_0")(x)
     for number in (1, 2):
-        x = Maxout(width, PIECES, kernel_initializer=uniform(), name=f"maxout_{number}")(x)
+        x = Maxout(width, PIECES, kernel_initializer=uniform(DISCRIMINATOR_RANGE), name=f"maxout_{number}")(x)
         x = Dropout(HIDDEN_DROPOUT, name=f"dropout_{number}")(x)
-    logit = layers.Dense(1, kernel_initializer=uniform(), dtype=full_precision(), name="logit")(x)
+    logit = layers.Dense(1, kernel_initializer=uniform(DISCRIMINATOR_RANGE), dtype=full_precision(), name="logit")(x)
     return keras.Model(image, logit, name=name)
 
 
-def uniform() -> keras.initializers.Initializer:
+def uniform(largest: float) -> keras.initializers.Initializer:
     """A fresh initializer: an instance draws the same numbers each time it is called."""
-    return keras.initializers.RandomUniform(-INITIALIZER_RANGE, INITIALIZER_RANGE)
+    return keras.initializers.RandomUniform(-largest, largest)

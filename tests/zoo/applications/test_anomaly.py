@@ -222,15 +222,21 @@ def test_an_autoencoder_of_trousers_finds_other_clothes_strange(tmp_path: Path) 
     assert 0.0 < float(row["standard_error"]) < 0.05
     assert (mean["normal"], mean["auroc"], mean["standard_error"]) == ("mean", row["auroc"], "")
     assert Image.open(options.figure).width > 500
+    with options.table.open("a", encoding="utf-8") as file:
+        file.write("classes,autoencoder-fashion-mnist,reconstruction_error,Bag,other classes,0.1,0.01,9,9\n")
+    again, mean = anomaly_detection.one_class(replace(options, steps=1))
+    assert float(mean["auroc"]) == pytest.approx((float(again["auroc"]) + 0.1) / 2, abs=1e-4)  # bags are in the table
 
 
-def test_novelty_has_a_row_for_each_score_and_set(vae: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def novelty(vae: Path, tmp_path: Path) -> anomaly_detection.Options:
+    """A small table of one other set, white pictures."""
     white = tmp_path / "white"
     for name in ("train", "test"):
         (white / name).mkdir(parents=True)
         for number in range(12):
             Image.fromarray(np.full((28, 28), 255 - number, np.uint8)).save(white / name / f"{number}.png")
-    options = anomaly_detection.Options(
+    return anomaly_detection.Options(
         parts=("novelty",),
         data="embedded",
         preset=str(vae),
@@ -241,18 +247,78 @@ def test_novelty_has_a_row_for_each_score_and_set(vae: Path, tmp_path: Path) -> 
         table=tmp_path / "anomaly.csv",
         figure=tmp_path / "anomaly.png",
     )
-    anomaly_detection.main(options)
-    rows = table(options.table)
+
+
+def test_novelty_has_a_row_for_each_score_and_set(novelty: anomaly_detection.Options) -> None:
+    anomaly_detection.main(novelty)
+    (white,), rows = novelty.strange, table(novelty.table)
     found = {(row["score"], row["strange"]): float(row["auroc"]) for row in rows}
     scores = {row["score"] for row in rows}
     assert scores == {
         *("reconstruction_error", "surprise_elbo", "surprise_importance_weighted"),
         *("complexity", "complexity_corrected", "likelihood_ratio"),
     }
-    assert set(found) == {(score, strange) for score in scores for strange in (str(white), "constant", "noise")}
+    assert set(found) == {(score, strange) for score in scores for strange in (white, "constant", "noise")}
     # Without any model: pictures of one grey level are smaller than clothes, noise is larger.
-    assert [found["complexity", name] for name in (str(white), "constant", "noise")] == [0.0, 0.0, 1.0]
-    assert options.figure.exists()
+    assert [found["complexity", name] for name in (white, "constant", "noise")] == [0.0, 0.0, 1.0]
+    assert novelty.figure.exists()
+
+
+def test_the_bounds_of_a_set_are_computed_once(
+    novelty: anomaly_detection.Options, vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(novelty, background_steps=0, samples=4, seed=3)
+    pipeline, runs = Pipeline.from_directory(vae, ability="log_prob"), list[int]()
+    sets = anomaly_detection.picture_sets((28, 28, 1), options)
+    expected = {
+        "surprise_elbo": surprise(pipeline, sets["noise"], bound="elbo", samples=4, seed=3),
+        "surprise_importance_weighted": surprise(pipeline, sets["noise"], samples=4, seed=3),
+        "complexity_corrected": complexity_corrected(pipeline, sets["noise"], samples=4, seed=3),
+    }
+    run = Pipeline.run
+
+    def counted(self: Pipeline, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if "noise" in feeds:
+            runs.append(len(feeds["image"]))
+        return run(self, feeds)
+
+    monkeypatch.setattr(Pipeline, "run", counted)
+    found = anomaly_detection.novelty_scores(options)
+    rounds = 4 // next(spec for spec in pipeline.ability.inputs if spec.name == "noise").row[0]
+    assert runs == [12] * (4 * rounds)  # of 4 sets; were each score to ask for itself, 12 * rounds
+    for score, values in expected.items():
+        np.testing.assert_array_equal(found[score]["noise"], values)
+
+
+def test_parts_that_do_not_run_keep_rows_and_panels(
+    novelty: anomaly_detection.Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    novelty = replace(novelty, background_steps=0)
+
+    def measure(number: int, area: str) -> None:
+        """The part classes alone, its training left out."""
+        row = dict(
+            zip(anomaly_detection.COLUMNS, ("classes", "a", "b", str(number), "rest", area, 0.1, 9, 9), strict=True)
+        )
+        monkeypatch.setattr(anomaly_detection, "one_class", lambda options: [row])
+        anomaly_detection.main(replace(novelty, parts=("classes",)))
+
+    measure(1, "0.5")
+    with Image.open(novelty.figure) as picture:  # nothing is lost: the table has no other part
+        alone = picture.height
+    anomaly_detection.main(novelty)
+    with Image.open(novelty.figure) as picture:
+        assert picture.height > 1.8 * alone  # the bars of the part that did not run as well
+    rows, drawn = table(novelty.table), novelty.figure.read_bytes()
+    assert {row["part"] for row in rows} == {"classes", "novelty"}
+    capsys.readouterr()
+    measure(1, "0.75")
+    measure(2, "0.25")
+    after = table(novelty.table)
+    assert after[1:-1] == rows[1:]
+    assert [(row["normal"], row["auroc"]) for row in (after[0], after[-1])] == [("1", "0.75"), ("2", "0.25")]
+    assert novelty.figure.read_bytes() == drawn  # its histograms need scores that these calls did not make
+    assert capsys.readouterr().err.count("is not drawn") == 2
 
 
 def test_a_preset_without_weights_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -313,3 +313,24 @@ def test_the_recipe_writes_a_row_for_each_method(denoiser: Path, tmp_path: Path)
     assert found["pixels 0.5", denoiser.name] > found["pixels 0.5", "mean"] > found["pixels 0.5", "gaps"]
     assert {row["arguments"] for row in rows if row["method"] == "median"} <= {"size=3", "size=5", "size=7"}
     assert Image.open(options.figure).height > 200
+
+
+def test_rows_of_other_calls_are_kept_and_the_figure_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], denoiser: Path
+) -> None:
+    monkeypatch.setattr(recipe, "without_noise", lambda _, clean, *more: ({"noisy": clean / 2}, {}))
+    monkeypatch.setattr(recipe, "without_gaps", lambda _, clean, *more: {"gaps": clean / 2})
+    named = {"denoisers": (str(denoiser),), "fillers": (), "table": tmp_path / "t.csv", "figure": tmp_path / "f.png"}
+    options = recipe.Options(data="embedded", deviations=(0.1, 0.2), count=10, tuning=2, **named)
+    recipe.main(options)
+    before, drawn = options.table.read_text().splitlines(), options.figure.read_bytes()
+    assert len(before) == 1 + 4
+    capsys.readouterr()
+    recipe.main(replace(options, deviations=(0.2, 0.3), count=12))
+    after = options.table.read_text().splitlines()
+    assert after[:2] == before[:2]  # a damage that this call did not do
+    assert [line.rpartition(",")[2] for line in after[1:]] == ["10", "12", "12", "12", "12"]
+    assert options.figure.read_bytes() == drawn
+    assert "f.png is not drawn" in capsys.readouterr().err
+    recipe.main(replace(options, deviations=(0.1, 0.2, 0.3)))
+    assert options.figure.read_bytes() != drawn

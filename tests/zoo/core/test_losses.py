@@ -80,8 +80,13 @@ def test_codes_of_least_squares_by_hand():
     np.testing.assert_allclose(game.discriminator(column(REAL_BARE), column(FAKE_BARE)), [1.0, 4.25], rtol=1e-6)
     np.testing.assert_allclose(game.generator(column(FAKE_BARE)), [3.125, 0.0], rtol=1e-6)
     assert game.threshold == 0.5
-    with pytest.raises(ValueError, match=r"a = b = 1.0"):
-        least_squares(1.0, 1.0)
+    for fake, real in (
+        (1.0, 1.0),
+        (1.0, 0.0),
+        (float("nan"), 1.0),
+    ):  # accuracy and ADA take pictures' answer for higher
+        with pytest.raises(ValueError, match=rf"a = {fake}, b = {real}: choose b > a"):
+            least_squares(fake, real)
 
 
 def test_against_the_best_discriminator_least_squares_is_pearsons_divergence():

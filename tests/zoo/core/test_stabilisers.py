@@ -610,9 +610,9 @@ def test_a_conditional_game_refuses_likewise():
 @pytest.mark.parametrize(
     ("stabilisers", "message"),
     [
-        ({"gradient_penalty": 1.0}, r"\['gradient_penalty'\] are not chosen here: other arguments of this model"),
+        ({"gradient_penalty": 1.0}, r"\['gradient_penalty'\] are not chosen here: constraint, penalty_weight and clip"),
         ({"weight_clipping": 0.1}, r"\['weight_clipping'\] are not chosen here"),
-        ({"r1": 1.0}, r"\['r1'\] look at one picture's slope, .* \(of WGAN, constraint='gradient_penalty'\)"),
+        ({"r1": 1.0}, r"\['r1'\] look at one picture's slope, .* take constraint='gradient_penalty'\)"),
         ({"label_smoothing": 0.1}, "label_smoothing takes loss="),
         ({"augment": "color", "augment_target": 0.6}, "augment_target takes a loss whose D"),
         (["r1"], r"stabilisers=\['r1'\]: give each with its value"),
@@ -621,3 +621,10 @@ def test_a_conditional_game_refuses_likewise():
 def test_a_wasserstein_game_refuses_likewise(stabilisers, message):
     with pytest.raises(ValueError, match=message):
         WGAN((16, 16, 1), 4, 2, constraint="weight_clipping", stabilisers=stabilisers)
+
+
+@pytest.mark.parametrize("minibatch", ["stddev", "discrimination"])
+def test_a_critics_own_penalty_is_of_a_picture_alone_too(minibatch):
+    with pytest.raises(ValueError, match=r"\['gradient_penalty'\] look at one picture's slope"):
+        WGAN((16, 16, 1), 4, 2, minibatch=minibatch)
+    WGAN((16, 16, 1), 4, 2, constraint="weight_clipping", minibatch=minibatch)

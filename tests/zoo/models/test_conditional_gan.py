@@ -25,6 +25,7 @@ LABELS = np.array([0, 1, 2, 2, 1, 1], np.int64)
 OTHERS = (LABELS + 1) % 3
 CONDITIONS = ("concatenation", "projection", "auxiliary_classifier")
 CASES = [*((condition, "none", "non_saturating") for condition in CONDITIONS), ("projection", "spectral", "hinge")]
+CASES += [(condition, "none", "relativistic") for condition in ("concatenation", "auxiliary_classifier")]
 
 
 def built(**arguments):
@@ -85,6 +86,8 @@ def as_published(model, loss, asked=LABELS, shown=LABELS, real_names=1.0, fake_n
         fake_logits, fake_classes = answers(model, fake, shown)
         if loss == "hinge":
             score = tf.reduce_mean(tf.nn.relu(1 - real_logits)) + tf.reduce_mean(tf.nn.relu(1 + fake_logits))
+        elif loss == "relativistic":
+            score = -tf.reduce_mean(tf.math.log_sigmoid(real_logits - fake_logits))
         else:
             score = -tf.reduce_mean(tf.math.log_sigmoid(real_logits) + tf.math.log_sigmoid(-fake_logits))
         if model.names_classes:
@@ -93,7 +96,10 @@ def as_published(model, loss, asked=LABELS, shown=LABELS, real_names=1.0, fake_n
     descend(tape, score, model.discriminator)
     with tf.GradientTape() as tape:
         logits, class_logits = answers(model, model.generator(inputs, training=True), shown)
-        score = -tf.reduce_mean(logits if loss == "hinge" else tf.math.log_sigmoid(logits))
+        if loss == "relativistic":
+            score = -tf.reduce_mean(tf.math.log_sigmoid(logits - answers(model, tf.constant(IMAGES), LABELS)[0]))
+        else:
+            score = -tf.reduce_mean(logits if loss == "hinge" else tf.math.log_sigmoid(logits))
         if model.names_classes:
             score += CLASS_WEIGHT * generator_names * misnamed(class_logits, shown)
     descend(tape, score, model.generator)
@@ -318,7 +324,7 @@ BAD_ARGUMENTS = {
     "image_shape": ({"image_shape": (8, 8)}, r"image_shape=\(8, 8\): give \(height, width, channels\)"),
     "size": ({"image_shape": (28, 28, 1)}, "take square pictures with a power-of-two side >= 8"),
     "class_weight": ({"class_weight": 0.0}, "class_weight=0.0: choose a number > 0"),
-    "loss": ({"loss": "relativistic"}, r"loss='relativistic': choose from \['hinge', 'least_squares'"),
+    "loss": ({"loss": "cross_entropy"}, r"loss='cross_entropy': choose from \['hinge', 'least_squares'"),
     "generator_condition": (
         {"generator_condition": "projection"},
         r"generator_condition='projection': choose from \['batch_norm', 'concatenation'\]",

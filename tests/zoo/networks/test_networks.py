@@ -160,6 +160,10 @@ def test_mlp_has_the_parameters_of_the_first_papers_mnist_networks():
     assert parameters(discriminator) == 785 * 240 * 5 + 241 * 240 * 5 + 241 == 1_231_441
     assert [layer.pieces for layer in of_type(discriminator, Maxout)] == [5, 5]
     assert [layer.rate for layer in of_type(discriminator, Dropout)] == [0.2, 0.5, 0.5]
+    for network, largest in ((generator, 0.05), (discriminator, 0.005)):  # goodfeli/adversarial, mnist.yaml: irange
+        kernels = [variable.numpy() for variable in network.trainable_variables if variable.name == "kernel"]
+        assert [np.abs(kernel).max() <= largest for kernel in kernels] == [True] * 3
+        assert min(kernel.std() for kernel in kernels) == pytest.approx(largest / 3**0.5, rel=0.1)  # uniform
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (12, 12, 1), (4, 4, 1), (32, 16, 1)])
