@@ -12,7 +12,7 @@ import keras
 import tensorflow_probability as tfp
 from keras import ops
 
-from zoo.core.losses import brightness, choose, in_all
+from zoo.core.losses import brightness, choose
 
 tfd = tfp.distributions
 Tensor = Any
@@ -117,6 +117,8 @@ LIKELIHOODS = {
 class LogLikelihood(keras.layers.Layer):
     """log p(x|z), nats, in all: image and values, both (batch, height, width, channels) -> (batch,).
 
+    With K values of each picture, (batch, K, height, width, channels): (batch, K).
+
     Args:
         kind: one of `LIKELIHOODS`.
         scale: one for all pixels, in units of pictures in [-1, 1]: a number > 0, or "learned" (arXiv:2006.13202).
@@ -140,5 +142,7 @@ class LogLikelihood(keras.layers.Layer):
 
     def call(self, image: Tensor, values: Tensor) -> Tensor:
         """The pixels' sum."""
-        distribution = self.likelihood.distribution(values, self.scale)
-        return in_all(distribution.log_prob(self.likelihood.observed(image)))
+        distribution, observed = self.likelihood.distribution(values, self.scale), self.likelihood.observed(image)
+        pixels = tuple(range(1 - len(image.shape), 0))
+        each = distribution.log_prob(observed[:, None] if len(values.shape) > len(image.shape) else observed)
+        return ops.sum(each, axis=pixels)

@@ -115,7 +115,7 @@ class VAE(GenerativeModel):
         self.log_likelihood = LogLikelihood(likelihood, scale, dtype=full, name="log_likelihood")
         first = self.log_likelihood.likelihood.value(first_brightness)
         self.decoder = coders.decoder(shape, ("latent", latent_dim), first=first, **coder)
-        pictures = [keras.Input(shape, name=name) for name in ("image", "values")]
+        pictures = [keras.Input(shape, name="image"), keras.Input((None, *shape), name="values")]
         self.likelihood = keras.Model(pictures, self.log_likelihood(*pictures), name="likelihood")
         self.divergence = Divergence(dtype=full, name="divergence")
         self.log_ratio = LogRatio(dtype=full, name="log_ratio")
@@ -181,8 +181,8 @@ class VAE(GenerativeModel):
         values = self.decoder(
             self.inputs(ops.reshape(latents, (-1, self.latent_dim)), repeated), training=training
         )  # (batch K, height, width, channels)
-        log_likelihood = self.likelihood([ops.repeat(images, samples, axis=0), values], training=training)
-        log_likelihood = ops.reshape(log_likelihood, (-1, samples))
+        values = ops.reshape(values, (-1, samples, *self.image_shape))
+        log_likelihood = self.likelihood([ops.convert_to_tensor(images), values], training=training)
         divergence = self.divergence(mean, log_scale)
         log_weights = log_likelihood + self.log_ratio(mean, log_scale, latents)
         expected = ops.mean(log_likelihood, axis=1)

@@ -83,6 +83,15 @@ def test_bernoulli_is_scipys_summed_over_pixels():
     np.testing.assert_allclose(found, expected.sum(axis=(1, 2, 3)), rtol=1e-10)
 
 
+@pytest.mark.parametrize("kind", ["bernoulli", "gaussian", "discretised_logistic"])
+def test_many_values_of_a_picture_are_each_that_pictures(kind):
+    images = RANDOM.choice([-1.0, -0.2, 1.0], SHAPE)
+    values = RANDOM.normal(0, 0.5, (SHAPE[0], 4, *SHAPE[1:]))
+    layer = LogLikelihood(kind, 0.2, dtype="float64")
+    expected = np.stack([layer(images, values[:, number]) for number in range(4)], axis=1)
+    np.testing.assert_allclose(layer(images, values), expected, rtol=1e-12)
+
+
 def test_bernoulli_of_a_grey_pixel_is_the_expectation_over_black_and_white():
     log_prob = of_one_pixel("bernoulli", "learned")
     mixed = 0.25 * log_prob(1.0, 1.7) + 0.75 * log_prob(-1.0, 1.7)
