@@ -39,7 +39,8 @@ def first_step(preset, strategy, fit, rows):
         for player in model.players:
             for variable in model.variables_of(player):
                 # Away from D = 1/2 at the start, where the two sides' gradients of a bias cancel to mere rounding.
-                variable.assign(5.0 * variable)
+                largest = np.abs(variable.numpy()).max()
+                variable.assign(max(5.0, 0.25 / largest if largest else 0.0) * variable)
         optimizers = {player: SGD(0.1, momentum=0.5) for player in model.players}
         model.compile(seed=7, **optimizers)
     per_row = model.pictures_per_row
