@@ -36,7 +36,7 @@ def first_step(preset, strategy, fit, rows):
     with strategy.scope():
         keras.utils.set_random_seed(3)
         model = class_called(preset.model)(**preset.arguments)
-        for player in model.players:
+        for player in model.players if len(model.players) > 1 else ():
             for variable in model.variables_of(player):
                 # Away from D = 1/2 at the start, where the two sides' gradients of a bias cancel to mere rounding.
                 largest = np.abs(variable.numpy()).max()
