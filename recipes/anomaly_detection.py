@@ -95,9 +95,9 @@ def main(options: Options) -> None:
     """Train, score, write the table, draw."""
     start_tensorflow()
     console, rows = Console(stderr=True), []
-    read_table(options.table, COLUMNS)  # refused before the work
+    earlier = read_table(options.table, COLUMNS)  # refused before the work
     if "classes" in options.parts:
-        for row in one_class(options):
+        for row in one_class(options, earlier):
             console.print(row["normal"], row["auroc"], highlight=False)
             rows.append(row)
     found = novelty_scores(options) if "novelty" in options.parts else {}
@@ -107,7 +107,7 @@ def main(options: Options) -> None:
         for name in sets
         if name != options.data
     ]
-    table = merged(read_table(options.table, COLUMNS), rows, KEYS)
+    table = merged(earlier, rows, KEYS)
     write_table(options.table, COLUMNS, table)
     if any(row["part"] == "novelty" and row["score"] in SHOWN and row not in rows for row in table):
         why = "the table has sets that were not scored now"
@@ -137,7 +137,7 @@ def trained(model: Any, pictures: Pictures, steps: int, options: Options) -> Any
 # One class against the rest
 
 
-def one_class(options: Options) -> list[Row]:
+def one_class(options: Options, earlier: Sequence[Row]) -> list[Row]:
     """A row a class, and one of the mean of all that are known, whose error is not: they share the test pictures."""
     import keras
 
@@ -155,7 +155,7 @@ def one_class(options: Options) -> list[Row]:
         scores, mine = reconstruction_error(images, model.reconstruct(images)), test.labels == number
         normal = (training.class_names[number], scores[mine])
         rows.append(row_of("classes", preset.name, "reconstruction_error", normal, ("other classes", scores[~mine])))
-    known = merged(read_table(options.table, COLUMNS), rows, KEYS)
+    known = merged(earlier, rows, KEYS)
     alike = [row for row in known if (row["part"], row["model"]) == ("classes", preset.name)]
     mean = np.mean([float(row["auroc"]) for row in alike if row["normal"] in training.class_names])
     return [*rows, {**rows[0], "normal": "mean", "auroc": f"{mean:.4f}"} | dict.fromkeys(COLUMNS[-3:], "")]

@@ -70,7 +70,7 @@ def test_a_row_of_the_remedies_is_a_model_that_differs_from_the_first_in_what_it
     arguments, optimizers = parts(remedies.ROWS[row], 2e-4)
     model = GAN((16, 16, 1), width=2, **arguments)
     model.compile(seed=0, **optimizers)
-    assert remedies.ROWS[row] == {} if row == "none" else remedies.ROWS[row]
+    assert (remedies.ROWS[row] == {}) == (row == "none")
     assert model.get_config().items() >= arguments.items()
     discriminator, generator = (optimizers[player] for player in ("discriminator", "generator"))
     assert float(generator.learning_rate) == pytest.approx(2e-4)

@@ -12,7 +12,7 @@ from keras import ops
 from zoo.core import noise
 from zoo.core.augment import annealed, changes_of, differentiable_augment, next_probability
 from zoo.core.layers import ALIKE, MinibatchDiscrimination, MinibatchStddev
-from zoo.core.losses import AdversarialLoss, minimax_discriminator_loss, per_row
+from zoo.core.losses import AdversarialLoss, feature_matching, minimax_discriminator_loss, per_row
 from zoo.core.penalties import distance_to_average, dragan, gradient_penalty, zero_centred
 from zoo.core.step import sum_over_replicas
 
@@ -240,6 +240,15 @@ class Stabilisers(keras.layers.Layer):
         }
         total = sum(weight * terms[name]() for name, weight in self.slopes.items())
         return total, {"slope_penalty": total}
+
+    @property
+    def matches(self) -> bool:
+        """Whether G's loss takes D's features of pictures and of samples."""
+        return self.weights_of["feature_matching"] > 0.0
+
+    def matching(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Feature matching's term of G's loss, weight included, one value a row; of D's features, (batch, size)."""
+        return self.weights_of["feature_matching"] * feature_matching(real, fake)
 
     def history(self, player: str) -> Tensor:
         """Historical averaging's term of a player's loss, a scalar; 0 where it is not chosen.

@@ -11,7 +11,7 @@ from typing import Any, Literal, final
 import keras
 from keras import ops
 
-from zoo.core.losses import LOSSES, choose, cross_entropy, feature_matching, per_row, right
+from zoo.core.losses import LOSSES, choose, cross_entropy, per_row, right
 from zoo.core.model import (
     Ability,
     GenerativeModel,
@@ -120,15 +120,16 @@ class ConditionalGAN(GenerativeModel):
 
     def judged(self, images: Tensor, labels: Tensor, training: bool = True) -> tuple[Tensor, Tensor | None]:
         """D's logits, (batch, 1), and those of the classes, (batch, classes), or None where D is told the class."""
-        _, logits, class_logits = self.features(images, labels, training)
-        return logits, class_logits
+        if self.names_classes:
+            return self.discriminator(images, training=training)
+        return self.discriminator([images, labels], training=training), None
 
-    def features(self, images: Tensor, labels: Tensor, training: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What D's last layer is given of a picture, (batch, size), and both of `judged`."""
+    def features(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What D's last layer is given of a picture, (batch, size), and both of `judged`, in training mode."""
         judge = with_features(self.discriminator, self.last)
-        if not self.names_classes:
-            return (*judge([images, labels], training=training), None)
-        return judge(images, training=training)
+        if self.names_classes:
+            return judge(images, training=True)
+        return (*judge([images, labels], training=True), None)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """D's side of the game, one value a row; AC-GAN adds the cross-entropy of both sides (its L_C)."""
@@ -161,13 +162,16 @@ class ConditionalGAN(GenerativeModel):
             labels: y, (batch,) integers.
             real: pictures of these classes, likewise; for a relativistic loss and for feature matching.
         """
-        features, logits, class_logits = self.features(self.seen(fake), labels)
-        weight = self.stabilisers.weights_of["feature_matching"]
-        if self.game.paired or weight:
+        fake = self.seen(fake)
+        if self.game.paired or self.stabilisers.matches:
             real_features, real_logits, _ = self.features(self.seen(real), labels)
-        loss = self.game.generator(*((logits, real_logits) if self.game.paired else (logits,))) + held_back
-        if weight:
-            loss = loss + weight * feature_matching(real_features, features)
+            fake_features, fake_logits, class_logits = self.features(fake, labels)
+        else:
+            fake_logits, class_logits = self.judged(fake, labels)
+        sides = (fake_logits, real_logits) if self.game.paired else (fake_logits,)
+        loss = self.game.generator(*sides) + held_back
+        if self.stabilisers.matches:
+            loss = loss + self.stabilisers.matching(real_features, fake_features)
         return loss if class_logits is None else loss + self.class_weight * cross_entropy(class_logits, labels)
 
     def seen(self, images: Tensor) -> Tensor:

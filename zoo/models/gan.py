@@ -9,13 +9,7 @@ import keras
 from keras import ops
 
 from serving.card import Feed
-from zoo.core.losses import (
-    LOSSES,
-    choose,
-    feature_matching,
-    least_squares,
-    per_row,
-)
+from zoo.core.losses import LOSSES, choose, least_squares, per_row
 from zoo.core.model import Ability, GenerativeModel, averaged, images_of, picture_shape, turns_of, with_features
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.stabilisers import Stabilisers
@@ -141,15 +135,14 @@ class GAN(GenerativeModel):
             real: pictures, likewise; for a relativistic loss and for feature matching.
         """
         fake = self.seen(fake)
-        weight = self.stabilisers.weights_of["feature_matching"]
-        if not self.game.paired and not weight:
+        if not self.game.paired and not self.stabilisers.matches:
             return self.game.generator(self.discriminator(fake, training=True)) + held_back
         real = self.seen(real)
         real_features, real_logits = self.features(real)
         fake_features, fake_logits = self.features(fake)
         sides = (fake_logits, real_logits) if self.game.paired else (fake_logits,)
         loss = self.game.generator(*sides) + held_back
-        return loss + weight * feature_matching(real_features, fake_features) if weight else loss
+        return loss + self.stabilisers.matching(real_features, fake_features) if self.stabilisers.matches else loss
 
     def seen(self, images: Tensor) -> Tensor:
         """What D is shown of pictures or samples."""

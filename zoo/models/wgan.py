@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from serving.card import Feed
-from zoo.core.losses import ADVERSARIAL_LOSSES, choose, feature_matching, per_row
+from zoo.core.losses import ADVERSARIAL_LOSSES, choose, per_row
 from zoo.core.model import Ability, GenerativeModel, averaged, images_of, picture_shape, turns_of, with_features
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.penalties import gradient_penalty
@@ -88,10 +88,11 @@ class WGAN(GenerativeModel):
             shape, width, norm=norm, dropout=dropout, minibatch=minibatch, logit_bias=False, name="critic"
         )
         self.generator_average, averages = averaged(self.generator, build, average_decay)
-        self.stabilisers.look_at_slopes_of(self.critic, *{constraint} & {"gradient_penalty"})
+        penalties = ["gradient_penalty"] * (constraint == "gradient_penalty")
+        self.stabilisers.look_at_slopes_of(self.critic, *penalties)
         trackers = ["critic_loss", "generator_loss", "wasserstein_estimate", "real_score", "fake_score"]
-        trackers += ["discriminator_accuracy"] + ["gradient_penalty"] * (constraint == "gradient_penalty")
-        self.finish(*trackers, *self.stabilisers.names, averages=averages)
+        trackers += ["discriminator_accuracy", *penalties, *self.stabilisers.names]
+        self.finish(*trackers, averages=averages)
         self.stabilisers.attach(self.players, self.variables_of, "critic")
 
     @property
@@ -144,14 +145,13 @@ class WGAN(GenerativeModel):
             held_back: historical averaging's term, a scalar.
             real: pictures, likewise; for feature matching.
         """
+        fake = self.seen(fake)
+        if not self.stabilisers.matches:
+            return GAME.generator(self.critic(fake, training=True)) + held_back
         judge = with_features(self.critic, "logit")
-        fake_features, scores = judge(self.seen(fake), training=True)
-        loss = GAME.generator(scores) + held_back
-        weight = self.stabilisers.weights_of["feature_matching"]
-        if not weight:
-            return loss
+        fake_features, scores = judge(fake, training=True)
         real_features, _ = judge(self.seen(real), training=True)
-        return loss + weight * feature_matching(real_features, fake_features)
+        return GAME.generator(scores) + held_back + self.stabilisers.matching(real_features, fake_features)
 
     def seen(self, images: Tensor) -> Tensor:
         """What the critic is shown of pictures or samples."""

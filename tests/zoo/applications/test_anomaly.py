@@ -224,7 +224,7 @@ def test_an_autoencoder_of_trousers_finds_other_clothes_strange(tmp_path: Path) 
     assert Image.open(options.figure).width > 500
     with options.table.open("a", encoding="utf-8") as file:
         file.write("classes,autoencoder-fashion-mnist,reconstruction_error,Bag,other classes,0.1,0.01,9,9\n")
-    again, mean = anomaly_detection.one_class(replace(options, steps=1))
+    again, mean = anomaly_detection.one_class(replace(options, steps=1), table(options.table))
     assert float(mean["auroc"]) == pytest.approx((float(again["auroc"]) + 0.1) / 2, abs=1e-4)  # bags are in the table
 
 
