@@ -10,6 +10,7 @@ from collections import defaultdict
 from contextlib import nullcontext
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 PHILOX = 1  # tf.random.Algorithm.PHILOX
@@ -23,6 +24,8 @@ _active = threading.local()  # MirroredStrategy traces each replica in a thread 
 
 class Draws:
     """The random numbers of one train step on one replica; every call is a new draw.
+
+    They are drawn in float32, and given in Keras' `floatx`, which is float32 unless a user chose another.
 
     Args:
         seed: the run's seed, 0 <= seed < 2**63.
@@ -40,11 +43,11 @@ class Draws:
         self._count = 0
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers, (batch, *shape) float32."""
+        """Standard normal numbers, (batch, *shape)."""
         return self._draw(tf.raw_ops.StatelessRandomNormalV2, shape)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Uniform numbers in [low, high), (batch, *shape) float32."""
+        """Uniform numbers in [low, high), (batch, *shape)."""
         return low + (high - low) * self._draw(tf.raw_ops.StatelessRandomUniformV2, shape)
 
     def _draw(self, op: Any, shape: tuple[int, ...]) -> Tensor:
@@ -69,7 +72,8 @@ class Draws:
             counter=tf.stack([first, draw]),
             alg=PHILOX,
         )
-        return tf.ensure_shape(tf.reshape(values[:, :size], [rows, *shape]), [self._rows.shape[0], *shape])
+        values = tf.cast(tf.reshape(values[:, :size], [rows, *shape]), keras.config.floatx())
+        return tf.ensure_shape(values, [self._rows.shape[0], *shape])
 
 
 # What latents are drawn from, (draws, size) -> (batch, size); the keys are feeds of a card (`serving.card.Feed`).
