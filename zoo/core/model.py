@@ -20,6 +20,7 @@ from serving.card import Ability as AbilityCard
 from serving.card import Feed, Input, Kind, Output
 from serving.likelihood import Bound, log_prob
 from serving.sampler import OutputType, Sampler
+from serving.session import check_feeds
 from zoo.core import noise, step
 from zoo.core.metrics import GlobalMean
 
@@ -383,8 +384,16 @@ class GenerativeModel(keras.Model, ABC):
     # Sampling
 
     def run_ability(self, name: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run one ability: arrays by input name -> arrays by output name."""
-        outputs = self._ability_functions[name](dict(feeds))
+        """Run one ability: arrays by input name -> arrays by output name.
+
+        Args:
+            name: of the ability.
+            feeds: float64 does for float32, and int64 for int32.
+
+        Raises:
+            serving.session.InputError: an array is missing, not known, of another shape or of another kind.
+        """
+        outputs = self._ability_functions[name](self._fitting(name, feeds))
         return {key: value.numpy() for key, value in outputs.items()}
 
     def sample(
@@ -442,11 +451,22 @@ class GenerativeModel(keras.Model, ABC):
             raise ValueError(f"{type(self).__name__} can't {name}: its abilities are {', '.join(self._abilities)}.")
         return self._abilities[name]
 
+    def _fitting(self, name: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What `run_ability` takes, in the inputs' own types."""
+        specs = self._ability(name).card().inputs
+        arrays = {key: np.asarray(value) for key, value in feeds.items()}
+        for spec in specs:
+            if spec.name in arrays and arrays[spec.name].dtype.kind == np.dtype(spec.dtype).kind:
+                arrays[spec.name] = arrays[spec.name].astype(spec.dtype, copy=False)
+        check_feeds(specs, arrays)
+        return arrays
+
     def _first_output(self, name: str, **feeds: np.ndarray) -> np.ndarray:
         """Of an ability, some rows at a time."""
-        output, count = self._ability(name).output_names[0], len(next(iter(feeds.values())))
+        arrays = self._fitting(name, feeds)
+        output, count = self._ability(name).output_names[0], len(next(iter(arrays.values())))
         parts = [
-            self.run_ability(name, {key: value[start : start + ROWS] for key, value in feeds.items()})[output]
+            self.run_ability(name, {key: value[start : start + ROWS] for key, value in arrays.items()})[output]
             for start in range(0, max(count, 1), ROWS)
         ]
         return np.concatenate(parts)

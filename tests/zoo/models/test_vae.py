@@ -591,6 +591,25 @@ def test_encoder_and_decoder_hear_the_class():
     assert np.abs(found[0] - found[1]).min() > 0.01
 
 
+@pytest.mark.parametrize(
+    ("images", "more", "message"),
+    [
+        (IMAGES, {}, r"inputs \['label'\] are missing: give \['image', 'label'\]"),
+        (IMAGES, {"labels": LABELS}, "are missing"),
+        (IMAGES, {"label": np.tile(LABELS, 2)}, "batch is 6 in input 'image' but 12 in 'label'"),
+        (np.zeros((6, 9, 8, 1)), {"label": LABELS}, "'image': expected float32 of shape .* found .* of shape"),
+        (np.zeros(IMAGES.shape, np.uint8), {"label": LABELS}, "expected float32 .* found uint8"),
+    ],
+)
+def test_what_an_ability_is_given_fits_or_is_refused(images, more, message):
+    model = built(classes=CLASSES)
+    with pytest.raises(ValueError, match=message):
+        model.encode(images, **more)
+    expected = model.encode(IMAGES, label=LABELS)
+    wider = model.encode(IMAGES.astype(np.float64), label=LABELS.astype(np.int64))
+    np.testing.assert_array_equal(wider, expected)
+
+
 @pytest.mark.parametrize("name", ["encode", "decode", "reconstruct", "log_prob"])
 def test_a_model_without_an_ability_says_which_it_has(name):
     model = GAN((8, 8, 1), latent_dim=2, width=2)
