@@ -220,6 +220,11 @@ RULES = (
     ),
 )
 
+A_CRITIC = (
+    " This model's D goes by the name of critic (`--optimizers.critic...`, `--model critic_steps=...`), and has no choice "
+    "of loss or norm: both follow from `constraint`."
+)
+
 
 def probabilities_of(config: Mapping[str, Any]) -> bool:
     """Whether scores are probabilities in a run of this config.json; otherwise they are bare logits."""
@@ -248,7 +253,8 @@ def examine_columns(log: Log, probabilities: bool) -> list[Illness]:
             continue
         evidence = rule.evidence({name: log[name][whole] for name in rule.columns}, probabilities)
         if evidence is not None:
-            found.append(Illness(rule.name, int(log["step"][-1]), evidence, rule.remedy))
+            remedy = rule.remedy + A_CRITIC * ("critic_loss" in log)
+            found.append(Illness(rule.name, int(log["step"][-1]), evidence, remedy))
     return found
 
 

@@ -39,6 +39,7 @@ from recipes.recipe import model_arguments
 from recipes.stability import RULES, Watch, columns_of, examine, history, probabilities_of, read_log, swings
 from zoo.core.losses import ADVERSARIAL_LOSSES, probability
 from zoo.models.gan import GAN
+from zoo.models.wgan import WGAN
 
 LOGS = Path(__file__).parent / "logs"
 BARE_LOGITS = ("memorising_hinge",)
@@ -135,6 +136,15 @@ def test_what_a_remedy_names_can_be_asked_for() -> None:
     for text in asked:
         arguments = model_arguments(tuple(shlex.split(text)))
         assert GAN((16, 16, 1), width=2, **arguments).get_config().items() >= arguments.items()
+
+
+def test_a_wgans_remedies_call_its_second_player_the_critic() -> None:
+    (illness,) = examine([{**row, "critic_loss": -1.0} for row in log("saturated")])
+    assert "`--optimizers.critic...`" in illness.remedy
+    assert "critic" not in examine(log("saturated"))[0].remedy
+    model = WGAN((16, 16, 1), width=2)
+    assert "critic" in model.players
+    assert {"critic_steps", "constraint"} <= set(model.get_config())
 
 
 # The thresholds' edges
