@@ -221,8 +221,8 @@ RULES = (
 )
 
 A_CRITIC = (
-    " This model's D goes by the name of critic (`--optimizers.critic...`, `--model critic_steps=...`), and has no choice "
-    "of loss or norm: both follow from `constraint`."
+    " This model's D goes by the name of critic (`--optimizers.critic...`, `--model critic_steps=...`), and has no "
+    "choice of loss or norm: both follow from `constraint`."
 )
 
 
