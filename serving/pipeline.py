@@ -8,7 +8,7 @@ import numpy as np
 
 from serving.card import Ability, Card, CardError, TensorSpec, read_card, verify_files
 from serving.likelihood import Bound, log_prob
-from serving.sampler import Sampler
+from serving.sampler import Sampler, run_in_batches
 from serving.session import InputError, Session, check_feeds
 
 
@@ -63,13 +63,23 @@ class Pipeline:
         _compare(f"{where}: outputs", chosen.outputs, session.outputs)
         return cls(card, chosen, session, batch_size=batch_size)
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Every output of the ability by name; InputError if an array does not fit or a label names no class."""
+    def run(self, feeds: Mapping[str, np.ndarray], *, batch_size: int | None = None) -> dict[str, np.ndarray]:
+        """Every output of the ability by name.
+
+        Args:
+            feeds: an array for each input, by name.
+            batch_size: the most rows of one run of the graph, which bounds its memory; all at once when not given.
+
+        Raises:
+            InputError: an array does not fit, or a label names no class.
+        """
         check_feeds(self.session.inputs, feeds)
         for spec in self.ability.inputs:
             if spec.classes and not np.isin(feeds[spec.name], range(len(spec.classes))).all():
                 raise InputError(f"input {spec.name!r}: a label is 0 to {len(spec.classes) - 1}: {list(spec.classes)}")
-        return self.session.run(feeds)
+        if batch_size is None:
+            return self.session.run(feeds)
+        return run_in_batches(self.session.run, self.ability.inputs, feeds, batch_size)
 
     def log_prob(self, images: np.ndarray, **options: Any) -> Bound:
         """A lower bound of each picture's log p(x), by the ability log_prob: see `serving.likelihood.log_prob`.

@@ -217,3 +217,25 @@ def _integer(name: str, value: Any) -> int:
     if not 0 <= number < 2**64:
         raise InputError(f"{name}={number}: give 0 <= {name} < 2**64")
     return number
+
+
+def run_in_batches(
+    run: Run, specs: Sequence[Input], feeds: Mapping[str, np.ndarray], batch_size: int
+) -> dict[str, np.ndarray]:
+    """Every output by name, (rows, ...), of a graph that is given at most `batch_size` rows at a time.
+
+    Args:
+        run: arrays by input name -> arrays by output name.
+        specs: the inputs; one whose first size is fixed, such as a truncation's 1, is the same for all rows.
+        feeds: arrays that fit them.
+        batch_size: at least 1; InputError otherwise.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: give 1 or more")
+    free = {spec.name for spec in specs if isinstance(spec.shape[0], str)}
+    count = max(len(feeds[name]) for name in free)
+    parts = [
+        run({name: array[first : first + batch_size] if name in free else array for name, array in feeds.items()})
+        for first in range(0, max(count, 1), batch_size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

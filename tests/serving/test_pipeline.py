@@ -38,6 +38,29 @@ def test_another_ability_runs_on_what_it_is_given(tanh_model, weights):
         encoder.sample(1)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 3, 7])
+def test_a_run_in_batches_gives_what_one_run_gives(mirror_model, rows):
+    pipeline = Pipeline.from_directory(mirror_model, providers=[CPU], threads=1)
+    feeds = {spec.name: draw(spec, range(rows), 5) for spec in pipeline.ability.inputs[:3]}
+    feeds["truncation"] = np.array([0.5], np.float32)  # one for all rows
+    whole, sizes, session_run = pipeline.run(feeds), [], pipeline.session.run
+    pipeline.session.run = lambda part: sizes.append(len(next(iter(part.values())))) or session_run(part)
+    parts = pipeline.run(feeds, batch_size=3)
+    assert sizes == {0: [0], 1: [1], 3: [3], 7: [3, 3, 1]}[rows]
+    assert parts.keys() == whole.keys()
+    for name, values in whole.items():
+        np.testing.assert_array_equal(parts[name], values)
+
+
+def test_batches_are_not_to_hide_that_arrays_do_not_fit(tanh_model):
+    encoder = Pipeline.from_directory(tanh_model, ability="encode")
+    images = np.zeros((5, 8, 8, 1), np.float32)
+    with pytest.raises(InputError, match="batch_size=0: give 1 or more"):
+        encoder.run({"image": images}, batch_size=0)
+    with pytest.raises(InputError, match="expected float32 of shape"):
+        encoder.run({"image": images[..., 0]}, batch_size=2)
+
+
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_of_no_class_is_refused_before_the_graph_runs(mirror_model, label):
     pipeline = Pipeline.from_directory(mirror_model)

@@ -21,7 +21,7 @@ from serving.likelihood import Bound
 from serving.pipeline import Pipeline
 from serving.sampler import to_pil, to_uint8
 from zoo.evaluation.checks import pictures_in_range
-from zoo.evaluation.extractors import BATCH_SIZE, chunks
+from zoo.evaluation.extractors import BATCH_SIZE
 
 
 class Likelihood(Protocol):
@@ -92,8 +92,7 @@ def reconstruct(pipeline: Pipeline, pictures: np.ndarray) -> np.ndarray:
             'load it with ability="reconstruct", of a model that takes a picture and nothing else.'
         )
     pictures_in_range(pictures, smallest=1)
-    parts = chunks(pictures.astype(np.float32), BATCH_SIZE)
-    return np.concatenate([pipeline.run({takes[0]: part})[gives[0]] for part in parts])
+    return pipeline.run({takes[0]: pictures.astype(np.float32)}, batch_size=BATCH_SIZE)[gives[0]]
 
 
 def reconstruction_error(pictures: np.ndarray, reconstructed: np.ndarray) -> np.ndarray:

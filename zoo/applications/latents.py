@@ -114,13 +114,8 @@ def _outputs_of(
         given = {feed: rows} if labels is None else {feed: rows, "label": labels}
         if labels is not None and len(labels) != len(rows):
             raise ValueError(f"{len(labels)} labels for {len(rows)} rows: give one a row.")
-        parts = []
-        for start in range(0, len(rows), BATCH_SIZE):
-            part = slice(start, start + BATCH_SIZE)
-            parts.append(
-                pipeline.run({inputs[key].name: each[part].astype(inputs[key].dtype) for key, each in given.items()})
-            )
-        return {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
+        feeds = {inputs[key].name: each.astype(inputs[key].dtype) for key, each in given.items()}
+        return pipeline.run(feeds, batch_size=BATCH_SIZE)
 
     return run
 

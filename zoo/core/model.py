@@ -19,7 +19,7 @@ import tensorflow as tf
 from serving.card import Ability as AbilityCard
 from serving.card import Feed, Input, Kind, Output
 from serving.likelihood import Bound, log_prob
-from serving.sampler import OutputType, Sampler
+from serving.sampler import OutputType, Sampler, run_in_batches
 from serving.session import check_feeds
 from zoo.core import noise, step
 from zoo.core.metrics import GlobalMean
@@ -463,13 +463,9 @@ class GenerativeModel(keras.Model, ABC):
 
     def _first_output(self, name: str, **feeds: np.ndarray) -> np.ndarray:
         """Of an ability, some rows at a time."""
-        arrays = self._fitting(name, feeds)
-        output, count = self._ability(name).output_names[0], len(next(iter(arrays.values())))
-        parts = [
-            self.run_ability(name, {key: value[start : start + ROWS] for key, value in arrays.items()})[output]
-            for start in range(0, max(count, 1), ROWS)
-        ]
-        return np.concatenate(parts)
+        ability, arrays = self._ability(name), self._fitting(name, feeds)
+        outputs = run_in_batches(lambda part: self.run_ability(name, part), ability.card().inputs, arrays, ROWS)
+        return outputs[ability.output_names[0]]
 
     @cached_property
     def _abilities(self) -> Mapping[str, Ability]:

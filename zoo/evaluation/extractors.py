@@ -83,11 +83,8 @@ class ClassifierExtractor:
                 f"pictures of {shown(pictures.shape[1:])} and an extractor, {self.name}, of {shown(self.image.row)}: "
                 "cut padding off (--crop), or name another extractor."
             )
-        runs = [self.pipeline.run({self.image.name: part.astype(np.float32)}) for part in chunks(pictures, BATCH_SIZE)]
-        return (
-            np.concatenate([outputs["features"] for outputs in runs]),
-            softmax(np.concatenate([outputs["logits"] for outputs in runs])),
-        )
+        found = self.pipeline.run({self.image.name: pictures.astype(np.float32)}, batch_size=BATCH_SIZE)
+        return found["features"], softmax(found["logits"])
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
