@@ -70,7 +70,7 @@ class Recipe:
     smoke: bool = False
     """A few steps with the preset's tiny twin: does everything work?"""
     dry_run: bool = False
-    """Say what would be done, and stop."""
+    """Build the model, say what would be done, and stop."""
     log_every: int = 100
     """Steps between two rows of log.csv."""
     sample_every: int = 500

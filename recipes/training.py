@@ -112,6 +112,9 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     held_out = load_pictures(recipe.data, split="test", **options)
     preset = with_classes(recipe, preset, pictures, held_out)
     directory = workers.together(lambda: choose_directory(recipe, workers))
+    model = compiled(recipe, preset, strategy)
+    # Refuses too few pictures before anything is written.
+    steps_per_epoch(pictures, recipe.batch_size, model.pictures_per_row)
     on = f"{replicas} device(s)" + (f" of {workers.count} workers" if workers.count > 1 else "")
     console.print(
         f"[bold]{preset.name}[/bold] on {len(pictures.images)} pictures of {escape(pictures.name)} "
@@ -124,9 +127,6 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     if recipe.dry_run:
         return None
 
-    model = compiled(recipe, preset, strategy)
-    # Refuses too few pictures before anything is written.
-    steps_per_epoch(pictures, recipe.batch_size, model.pictures_per_row)
     checkpoints = Checkpoints(model, directory / "checkpoints", recipe.keep, writes=workers.chief)
     begin(recipe, model, pictures, directory, checkpoints, workers, console)
     if int(model.step.numpy()) < recipe.steps:
