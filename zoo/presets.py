@@ -105,10 +105,9 @@ PRESETS: Mapping[str, Preset] = {
                 "architecture": "resnet",
                 "width": 32,
                 "loss": "hinge",
-                "discriminator_steps": 5,
                 "schedule": "alternating",
             },
-            tiny={"image_shape": (16, 16, 1), "width": 4, "latent_dim": 8, "discriminator_steps": 2},
+            tiny={"image_shape": (16, 16, 1), "width": 4, "latent_dim": 8},
         ),
         Preset(
             name="cgan-fashion-mnist",
