@@ -277,10 +277,10 @@ def test_the_bounds_of_a_set_are_computed_once(
     }
     run = Pipeline.run
 
-    def counted(self: Pipeline, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def counted(self: Pipeline, feeds: dict[str, np.ndarray], **more: Any) -> dict[str, np.ndarray]:
         if "noise" in feeds:
             runs.append(len(feeds["image"]))
-        return run(self, feeds)
+        return run(self, feeds, **more)
 
     monkeypatch.setattr(Pipeline, "run", counted)
     found = anomaly_detection.novelty_scores(options)
@@ -300,7 +300,7 @@ def test_parts_that_do_not_run_keep_rows_and_panels(
         row = dict(
             zip(anomaly_detection.COLUMNS, ("classes", "a", "b", str(number), "rest", area, 0.1, 9, 9), strict=True)
         )
-        monkeypatch.setattr(anomaly_detection, "one_class", lambda options: [row])
+        monkeypatch.setattr(anomaly_detection, "one_class", lambda options, earlier: [row])
         anomaly_detection.main(replace(novelty, parts=("classes",)))
 
     measure(1, "0.5")
