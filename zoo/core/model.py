@@ -9,7 +9,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import keras
@@ -393,8 +393,7 @@ class GenerativeModel(keras.Model, ABC):
         Raises:
             serving.session.InputError: an array is missing, not known, of another shape or of another kind.
         """
-        outputs = self._ability_functions[name](self._fitting(name, feeds))
-        return {key: value.numpy() for key, value in outputs.items()}
+        return self._run(name, self._fitting(name, feeds))
 
     def sample(
         self, count: int, seed: int = 0, *, output_type: OutputType = "uint8", batch_size: int = 64, **choices: Any
@@ -461,10 +460,14 @@ class GenerativeModel(keras.Model, ABC):
         check_feeds(specs, arrays)
         return arrays
 
+    def _run(self, name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """An ability on arrays that fit."""
+        return {key: value.numpy() for key, value in self._ability_functions[name](dict(arrays)).items()}
+
     def _first_output(self, name: str, **feeds: np.ndarray) -> np.ndarray:
         """Of an ability, some rows at a time."""
         ability, arrays = self._ability(name), self._fitting(name, feeds)
-        outputs = run_in_batches(lambda part: self.run_ability(name, part), ability.card().inputs, arrays, ROWS)
+        outputs = run_in_batches(partial(self._run, name), ability.card().inputs, arrays, ROWS)
         return outputs[ability.output_names[0]]
 
     @cached_property
