@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import RSS_PER_MIB
-from zoo.evaluate import evaluate
+from zoo.evaluation.evaluate import evaluate
 from zoo.evaluation.scores import METRICS
 
 OF_FEATURES = tuple(name for name, metric in METRICS.items() if metric.title)

@@ -23,8 +23,8 @@ from benchmarks import harness
 from benchmarks.harness import CHANNELS, Contender, NotRunError
 from serving.card import Card, Data, read_card
 from serving.session import CPU, Session
-from zoo import load_pretrained
-from zoo.presets import find_preset
+from zoo.pretrained import load_pretrained
+from zoo.presets.table import find_preset
 
 PRESET = "dcgan-pictures"
 Built = tuple[Callable[[np.ndarray], np.ndarray], Sequence[Any]]  # latents -> NHWC images; parameters, where known
@@ -119,7 +119,7 @@ CONTENDERS = {
 
 def export_model(options: Options, folder: str) -> None:
     """Write a DCGAN with random weights, in every format, to `folder`."""
-    from zoo.export import export
+    from zoo.export.export import export
     from zoo.models.gan import GAN
 
     arguments = {"image_shape": (options.image_size, options.image_size, CHANNELS), "width": options.width}

@@ -52,7 +52,7 @@ from rich.table import Table
 
 from benchmarks import harness, train_step
 from benchmarks.harness import CHANNELS, LATENT_DIM, Contender, NotRunError, Process
-from recipes.recipe import Recipe
+from zoo.training.recipe import Recipe
 
 MODULE = "benchmarks.scaling"
 BYTES_OF_FLOAT32 = 4
@@ -195,9 +195,9 @@ def zoo(options: Options) -> Contender:
     import keras
     import tensorflow as tf
 
-    from recipes.devices import choose_strategy, devices_of
-    from recipes.run_directory import RunError
     from zoo.models.gan import GAN
+    from zoo.training.devices import choose_strategy, devices_of
+    from zoo.training.run_directory import RunError
 
     (devices,) = options.devices
     gpus = tf.config.list_physical_devices("GPU")

@@ -22,8 +22,9 @@ import tyro
 
 from benchmarks import harness
 from benchmarks.harness import CHANNELS, LATENT_DIM, Contender, NotRunError
-from recipes.data import Pictures, batches
-from recipes.recipe import Adam
+from zoo.data.batches import batches
+from zoo.data.images import Pictures
+from zoo.training.recipe import Adam
 
 ADAM = Adam(2e-4, beta_1=0.5)  # as in PyTorch's example
 SHARE_OF_MEMORY = 1 / 4  # of what is free, for the pictures of `zoo-fed`: a pipeline at its start holds four copies

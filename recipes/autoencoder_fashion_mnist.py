@@ -8,7 +8,9 @@ a pixel.
     zoo train autoencoder-fashion-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="autoencoder-fashion-mnist",
@@ -19,4 +21,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

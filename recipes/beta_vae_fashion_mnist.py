@@ -8,7 +8,9 @@ epochs, 11 minutes on one core of an AMD EPYC: 7 of 10 latents in use.
     zoo train beta-vae-fashion-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="beta-vae-fashion-mnist",
@@ -19,4 +21,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

@@ -9,7 +9,9 @@ update of D for each of G, where the paper makes five. 12,000 steps took an hour
     zoo train cgan-fashion-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="cgan-fashion-mnist",
@@ -26,4 +28,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

@@ -6,7 +6,9 @@ Ten epochs took 7 minutes on two cores of an AMD EPYC: 92.88 % of the test pictu
     zoo train cnn-fashion-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="cnn-fashion-mnist",
@@ -17,4 +19,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

@@ -6,7 +6,9 @@ Five epochs took 4 minutes on two cores of an AMD EPYC: 99.68 % of the test pict
     zoo train cnn-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="cnn-mnist",
@@ -17,4 +19,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

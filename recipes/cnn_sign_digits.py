@@ -9,7 +9,9 @@ cores of an AMD EPYC: 99.50 % of the 201 test pictures named right.
     zoo train cnn-sign-digits --data sign-digits-64.zip --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="cnn-sign-digits",
@@ -20,4 +22,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

@@ -8,7 +8,9 @@ with lambda = 0.1. Their decoder shares the encoder's weights; it has its own he
     zoo train contractive-autoencoder-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="contractive-autoencoder-mnist",
@@ -19,4 +21,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

@@ -8,7 +8,9 @@ AMD EPYC. Test pictures: ELBO -99.0 +- 0.3 nats; samples against them: FCD 0.37.
     zoo train cvae-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="cvae-mnist",
@@ -19,4 +21,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

@@ -11,7 +11,9 @@ Without TensorFlow Datasets at hand, `--data embedded` trains on the test pictur
     zoo train dcgan-fashion-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="dcgan-fashion-mnist",
@@ -24,4 +26,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

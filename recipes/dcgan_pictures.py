@@ -7,7 +7,9 @@ its centre cut out.
     python recipes/dcgan_pictures.py --data my-pictures/ --image-size 128 --steps 20000
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="dcgan-pictures",
@@ -19,4 +21,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

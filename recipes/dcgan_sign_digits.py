@@ -11,7 +11,9 @@ crowded core of an AMD EPYC: FCD 0.991, still falling; at the end D gave its tra
     zoo train dcgan-sign-digits --data sign-digits-64.zip --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="dcgan-sign-digits",
@@ -24,4 +26,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

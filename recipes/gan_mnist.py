@@ -8,7 +8,9 @@ EPYC; the last of twenty checkpoints is the best by its score: FCD 0.44.
     zoo train gan-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="gan-mnist",
@@ -21,4 +23,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

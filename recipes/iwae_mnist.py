@@ -9,7 +9,9 @@ latents in use; pythae reports -86.82 by 5,000, and the paper's run is fifty tim
     zoo train iwae-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="iwae-mnist",
@@ -20,4 +22,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

@@ -9,7 +9,9 @@ steps took 43 minutes on one core of an AMD EPYC; the best was step 17,000: FCD 
     zoo train lsgan-fashion-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="lsgan-fashion-mnist",
@@ -23,4 +25,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

@@ -12,7 +12,9 @@ five moves 4,000 steps, which show D nearly twice as many pictures, ended at 2.1
     zoo train sngan-fashion-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="sngan-fashion-mnist",
@@ -29,4 +31,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

@@ -8,7 +8,9 @@ patches are of natural pictures and their optimizer is L-BFGS; whole digits and 
     zoo train sparse-autoencoder-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="sparse-autoencoder-mnist",
@@ -19,4 +21,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

@@ -9,7 +9,9 @@ or 3.66 bits a pixel; all 20 latents in use.
     zoo train vae-fashion-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="vae-fashion-mnist",
@@ -20,4 +22,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

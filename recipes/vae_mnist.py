@@ -13,7 +13,9 @@ and the ELBO of 256 held-out pictures was -118 nats; with them, 25 and -103.
     zoo train vae-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="vae-mnist",
@@ -24,4 +26,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

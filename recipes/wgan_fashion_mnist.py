@@ -10,7 +10,9 @@ step shows 320 pictures; 8,000 took 95 minutes on one shared core of an AMD EPYC
     zoo train wgan-fashion-mnist --devices 2
 """
 
-from recipes.recipe import Recipe, RMSprop
+from zoo.training.main import main
+from zoo.training.optimizers import RMSprop
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="wgan-fashion-mnist",
@@ -27,4 +29,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

@@ -10,7 +10,9 @@ thousand. FCD 0.773.
     zoo train wgan-gp-fashion-mnist --devices 2
 """
 
-from recipes.recipe import Adam, Recipe
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
 recipe = Recipe(
     preset="wgan-gp-fashion-mnist",
@@ -27,4 +29,4 @@ recipe = Recipe(
 )
 
 if __name__ == "__main__":
-    recipe.main()
+    main(recipe)

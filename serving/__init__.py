@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from serving.card import Card, read_card
     from serving.pipeline import Pipeline
-    from serving.sampler import Sampler
+    from serving.sampling.sampler import Sampler
     from serving.session import Session
 
 __all__ = ["Card", "Pipeline", "Sampler", "Session", "read_card"]
@@ -20,7 +20,7 @@ __all__ = ["Card", "Pipeline", "Sampler", "Session", "read_card"]
 _HOMES = {
     "Card": "serving.card",
     "Pipeline": "serving.pipeline",
-    "Sampler": "serving.sampler",
+    "Sampler": "serving.sampling.sampler",
     "Session": "serving.session",
     "read_card": "serving.card",
 }

@@ -5,7 +5,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from serving.card import Ability, Input
-from serving.sampler import Run, draw
+from serving.sampling.noise import draw
+from serving.sampling.sampler import Run
 from serving.session import InputError
 
 BoundName = Literal["elbo", "importance_weighted"]

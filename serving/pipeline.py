@@ -8,7 +8,7 @@ import numpy as np
 
 from serving.card import Ability, Card, CardError, TensorSpec, read_card, verify_files
 from serving.likelihood import Bound, log_prob
-from serving.sampler import Sampler, run_in_batches
+from serving.sampling.sampler import Sampler, run_in_batches
 from serving.session import InputError, Session, check_feeds
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from serving import Pipeline
-from zoo.presets import PRESETS
+from zoo.presets.table import PRESETS
 from zoo.pretrained import list_models
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("zoo", "serving", "recipes")
 IN_CHECKOUT = (*PACKAGES, "exported", "tests", "benchmarks", "pyproject.toml", "README.md", "LICENSE")
-DATA = ("recipes/embedded", "zoo/templates")
+DATA = ("zoo/data/fashion_mnist_t10k", "zoo/templates")
 NAME = "dcgan-fashion-mnist"
 
 
@@ -89,7 +89,7 @@ def test_wheel_holds_the_code_the_data_and_nothing_else(wheel: Path) -> None:
     data = {f"{folder}/{file}" for folder in DATA for file in files_below(ROOT / folder)}
     models = {f"zoo/exported/{file}" for file in files_below(ROOT / "exported")}
     assert f"zoo/exported/{NAME}/card.json" in models
-    assert "recipes/embedded/t10k-images-idx3-ubyte.gz" in data
+    assert "zoo/data/fashion_mnist_t10k/t10k-images-idx3-ubyte.gz" in data
     assert set(found) == code | data | models
     for name, content in found.items():
         assert content == (ROOT / name.replace("zoo/exported/", "exported/")).read_bytes()
@@ -134,7 +134,7 @@ except ImportError as error:
 def test_training_names_its_extra(outside: Path, python: Path) -> None:
     code = f"""
 import contextlib, sys
-from zoo.cli import main
+from zoo.cli.main import main
 with contextlib.redirect_stderr(sys.stdout), contextlib.suppress(SystemExit):
     main(["train", {NAME!r}, "--smoke"])
 """

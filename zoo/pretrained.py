@@ -15,18 +15,11 @@ from typing import Any
 import numpy as np
 
 from serving.card import Card, CardError, FileMismatchError, read_card, verify_files
-from zoo.presets import PRESETS, UnknownPresetError, class_called, find_preset
-from zoo.quiet import start_tensorflow
+from zoo.extras import MissingExtraError, start_tensorflow
+from zoo.presets.table import PRESETS, UnknownPresetError, class_called, find_preset
 
 PACKAGE = Path(__file__).resolve().parent
 SHIPPED = (PACKAGE.parent / "exported", PACKAGE / "exported")  # in a checkout, in an installed wheel
-
-
-class MissingExtraError(ImportError):
-    """Something needs packages that the base install leaves out."""
-
-    def __init__(self, what: str, extra: str, error: ImportError):
-        super().__init__(f'{what} needs {error.name}: pip install "generative-zoo[{extra}]"')
 
 
 def list_models(*, pretrained: bool | None = None, family: str | None = None) -> list[str]:
@@ -154,9 +147,6 @@ def cache_root() -> Path:
     return Path(pooch.os_cache("generative-zoo"))
 
 
-# Fetching
-
-
 def fetch(name: str, source: str) -> Path:
     """Fetch card and files of preset `name` from `source` into the cache: all of them, as their card says, or none.
 
@@ -241,9 +231,6 @@ SOURCES: dict[str, Callable[[str, str, str, Path, str | None], None]] = {
 }
 
 
-# Loading
-
-
 def load_keras(directory: Path, card: Card, providers: Sequence[str] | None = None, ability: str | None = None) -> Any:
     """The Keras model; its class comes from the card by name and must be a preset's: no code is deserialized."""
     verify_files(directory, card, ["model.weights.h5"])
@@ -284,7 +271,7 @@ def load_saved_model(
     directory: Path, card: Card, providers: Sequence[str] | None = None, ability: str | None = None
 ) -> Any:
     """A `serving.Sampler` over the SavedModel's default signature; a missing SavedModel is rebuilt from the weights."""
-    from serving.sampler import Sampler
+    from serving.sampling.sampler import Sampler
 
     try:
         start_tensorflow()
@@ -295,7 +282,7 @@ def load_saved_model(
         verify_files(directory, card, [file for file in card.files if file.startswith("saved_model/")])
         loaded = tf.saved_model.load(str(directory / "saved_model" / "1"))
     else:
-        from zoo.export import write_saved_model
+        from zoo.export.saved_model import write_saved_model
 
         with tempfile.TemporaryDirectory() as folder:
             write_saved_model(load_keras(directory, card).abilities(), Path(folder))

@@ -7,7 +7,7 @@ from types import FrameType
 
 import uvicorn
 
-from serving.server.app import create_app
+from serving.server.http.app import create_app
 
 
 class _Server(uvicorn.Server):

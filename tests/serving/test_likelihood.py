@@ -6,7 +6,7 @@ from scipy.special import logsumexp
 
 from serving.card import Ability, Input, Output
 from serving.likelihood import log_prob
-from serving.sampler import draw
+from serving.sampling.noise import draw
 from serving.session import InputError
 
 K, LATENTS = 3, 2  # samples that the graph takes at once, and dimensions of each

@@ -5,7 +5,7 @@ import pytest
 
 from serving import Pipeline
 from serving.card import CardError, FileMismatchError, encode_card, read_card
-from serving.sampler import draw
+from serving.sampling.noise import draw
 from serving.session import CPU, InputError
 
 

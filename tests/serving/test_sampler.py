@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.card import Ability, Input, Output
-from serving.sampler import Sampler, draw, grid, to_pil, to_uint8
+from serving.images import grid, to_pil, to_uint8
+from serving.sampling.noise import draw
+from serving.sampling.sampler import Sampler
 from serving.session import InputError
 
 LATENT = Input("latent", "float32", ("batch", 3), "normal")

@@ -18,8 +18,9 @@ from starlette.testclient import TestClient
 from serving import Pipeline
 from serving.__main__ import main
 from serving.card import CardError
-from serving.server.app import BODY_LIMIT, ROW_LIMIT, create_app
-from serving.server.protocol import DATATYPES, RequestTensor, decode_tensor
+from serving.server.http.app import create_app
+from serving.server.http.v2 import DATATYPES, RequestTensor, decode_tensor
+from serving.server.limits import BODY_LIMIT, ROW_LIMIT
 from serving.session import InputError
 
 ROOT = Path(__file__).parents[2]

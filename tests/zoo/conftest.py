@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.core import noise
-from zoo.core.model import Ability, GenerativeModel, images_of
-from zoo.presets import PRESETS, Preset
+from zoo.core import context
+from zoo.core.ability import Ability
+from zoo.core.batch import images_of
+from zoo.core.model import GenerativeModel
+from zoo.presets.preset import Preset
+from zoo.presets.table import PRESETS
 
 FIRST_OF_CLASS = {preset.model: preset.name for preset in reversed(PRESETS.values())}
 
@@ -136,6 +139,6 @@ def probe() -> Callable[..., Probe]:
 @pytest.fixture(autouse=True)
 def no_step_under_way() -> Any:
     """No test sees the noise of another one's train step."""
-    noise.activate(None)
+    context.deactivate()
     yield
-    noise.activate(None)
+    context.deactivate()

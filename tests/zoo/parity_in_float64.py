@@ -19,7 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.data import distributed_batches, load_pictures
+from zoo.data.batches import distributed_batches
+from zoo.data.load import load_pictures
 from zoo.models.gan import GAN
 
 STEPS, ROWS = 50, 6

@@ -1,6 +1,6 @@
 """What every model in the zoo keeps, checked on the tiny twin of every preset through `GenerativeModel` alone.
 
-A new family joins by being listed in `zoo.presets`.
+A new family joins by being listed in `zoo.presets.table`.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from keras.optimizers import SGD, Adam
 
 from zoo.core.model import GenerativeModel
 from zoo.core.weights import read_weights, write_weights
-from zoo.presets import PRESETS, class_called
+from zoo.presets.table import PRESETS, class_called
 
 ROWS, SEED, LEARNING_RATE = 4, 5, 1e-2
 

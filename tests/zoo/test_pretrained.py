@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 import zoo
-from recipes.training import build
 from serving.card import CardError, Data, FileMismatchError
 from zoo import describe, list_models, load_pretrained, pretrained
-from zoo.export import export
-from zoo.presets import PRESETS, UnknownPresetError
-from zoo.pretrained import MissingExtraError
+from zoo.export.export import export
+from zoo.extras import MissingExtraError
+from zoo.presets.table import PRESETS, UnknownPresetError
+from zoo.training.run import build
 
 ROOT = Path(__file__).parents[2]
 NAME = "dcgan-fashion-mnist"

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from keras.optimizers import SGD
 
-from zoo.presets import PRESETS, Preset, class_called
+from zoo.presets.preset import Preset
+from zoo.presets.table import PRESETS, class_called
 
 SCRIPT = Path(__file__).with_name("parity_in_float64.py")
 ROOT = SCRIPT.parents[2]

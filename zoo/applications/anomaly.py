@@ -17,11 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from serving.images import to_pil, to_uint8
 from serving.likelihood import Bound
 from serving.pipeline import Pipeline
-from serving.sampler import to_pil, to_uint8
-from zoo.evaluation.checks import pictures_in_range
 from zoo.evaluation.extractors import BATCH_SIZE
+from zoo.metrics.checks import pictures_in_range
 
 
 class Likelihood(Protocol):

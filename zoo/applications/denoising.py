@@ -20,7 +20,7 @@ from skimage.restoration import denoise_nl_means, inpaint_biharmonic
 
 from serving.pipeline import Pipeline
 from zoo.applications.anomaly import reconstruct
-from zoo.evaluation.checks import RANGE_SLACK
+from zoo.metrics.checks import RANGE_SLACK
 
 DECIBELS = 10 / math.log(10)  # of a ratio's natural logarithm
 PATCH_DISTANCE = 7  # of non-local means: how far a like patch is looked for, pixels

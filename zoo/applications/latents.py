@@ -13,10 +13,10 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from serving.pipeline import Pipeline
-from zoo.evaluation.checks import finite_rows, same_dimension
 from zoo.evaluation.extractors import BATCH_SIZE
-from zoo.evaluation.latents import divergences
-from zoo.evaluation.paths import lerp, slerp
+from zoo.metrics.checks import finite_rows, same_dimension
+from zoo.metrics.latents import divergences
+from zoo.metrics.paths import lerp, slerp
 
 Map = Callable[[np.ndarray], np.ndarray]
 Numbers = Sequence[float] | np.ndarray

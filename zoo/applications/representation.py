@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
-from zoo.evaluation.checks import finite_rows, same_dimension
+from zoo.metrics.checks import finite_rows, same_dimension
 
 Kind = Literal["logistic_regression", "linear_svm"]
 

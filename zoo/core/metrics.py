@@ -1,12 +1,9 @@
 """What a log shows: means over all rows of all replicas."""
 
-from typing import Any
-
 import keras
 
-from zoo.core.layers import ALIKE
-
-Tensor = Any
+from zoo.core.step import ALIKE
+from zoo.core.types import Tensor
 
 
 class GlobalMean(keras.metrics.Metric):

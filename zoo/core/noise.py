@@ -5,21 +5,17 @@ the draw (step and number within the step), and its lower half is the position i
 holds rows 16 to 31 moves the counter ahead to row 16 and draws its own rows only: no collective, no wasted numbers.
 """
 
-import threading
-from collections import defaultdict
 from contextlib import nullcontext
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from zoo.core.types import Tensor
+
 PHILOX = 1  # tf.random.Algorithm.PHILOX
 VALUES_PER_COUNT = 4  # Philox 4x32: each count of the counter gives four 32-bit values
 DRAWS_PER_STEP = 2**16
-
-Tensor = Any
-
-_active = threading.local()  # MirroredStrategy traces each replica in a thread of its own
 
 
 class Draws:
@@ -34,8 +30,6 @@ class Draws:
     """
 
     def __init__(self, seed: int, step: Tensor, rows: Tensor):
-        self.begun = False  # a train step has asked for them
-        self.moves: defaultdict[str, list[Any]] = defaultdict(list)  # player -> what came of its updates so far
         self._graph = current_graph()
         self._seed = seed
         self._step = step
@@ -83,32 +77,3 @@ PRIORS = {"normal": Draws.normal, "uniform": lambda draws, size: draws.uniform(s
 def current_graph() -> Any:
     """The graph that is being traced; None when nothing is."""
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-
-
-def activate(draws: Draws | None) -> None:
-    """Make `draws` what `active` returns on this thread; None when the step is over."""
-    _active.draws = draws
-
-
-def prepared() -> Draws | None:
-    """The draws of a step that is about to begin on this thread, if there are any; from now on it has begun."""
-    draws = getattr(_active, "draws", None)
-    if draws is None or draws.begun:
-        return None
-    draws.begun = True
-    return draws
-
-
-def active() -> Draws:
-    """The draws of the train step under way on this thread, for layers that need noise (dropout).
-
-    Raises:
-        RuntimeError: no train step has begun on this thread.
-    """
-    draws = getattr(_active, "draws", None)
-    if draws is None:
-        raise RuntimeError(
-            "a layer that draws noise was called with training=True outside a train step; "
-            "call it with training=False, or call GenerativeModel.draws(data) first."
-        )
-    return draws

@@ -17,11 +17,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-Tensor = Any
+from zoo.core.types import Tensor
+
 Rows = Any  # (batch,), or ((batch,), {name: (batch,)}): the second part is only recorded
 Loss = Callable[[], Rows]
 
 NOT_FINITE = "Not finite: the gradient"
+# How to store what every replica has computed alike: all take the first one's copy, so no bit can drift apart.
+ALIKE = "only_first_replica"
 LEAST_SCALE = 1.0  # a gradient that overflows at a loss scale of 1 does so by itself
 
 

@@ -3,18 +3,18 @@
 Values of different extractors are not comparable, and only the 2015 Inception's have the names FID, KID and IS.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from serving.pipeline import Pipeline
-from zoo.evaluation.checks import pictures_in_range
+from zoo.data.images import chunks, scaled
+from zoo.metrics.checks import pictures_in_range
 
 BATCH_SIZE = 250
 HASH_DIGITS = 8  # of a sha256, in the name of a score
-
 # Data set -> the preset whose features tell its pictures apart.
 EXTRACTORS: Mapping[str, str] = {
     "fashion_mnist": "cnn-fashion-mnist",
@@ -98,29 +98,10 @@ def versioned(extractor: Extractor) -> str:
     return f"{extractor.name}@{extractor.sha256[:HASH_DIGITS]}"
 
 
-def scaled(pictures: np.ndarray) -> np.ndarray:
-    """uint8 -> float32 in [-1, 1], as networks take them."""
-    if pictures.dtype != np.uint8 or pictures.ndim != 4:
-        raise ValueError(f"pictures {pictures.shape} {pictures.dtype}: give (count, height, width, channels) uint8.")
-    return pictures.astype(np.float32) / np.float32(127.5) - np.float32(1.0)
-
-
-def centre(pictures: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle (count, height, width, channels) of larger pictures; an odd margin is larger below and right."""
-    top, left = (pictures.shape[1] - height) // 2, (pictures.shape[2] - width) // 2
-    return pictures[:, top : top + height, left : left + width]
-
-
 def features_of(extractor: Extractor, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features and probabilities of uint8 pictures, at least one, as `Extractor` gives them."""
     parts = [extractor(scaled(part)) for part in chunks(pictures, 1000)] or [extractor(scaled(pictures))]
     return np.concatenate([features for features, _ in parts]), np.concatenate([p for _, p in parts])
-
-
-def chunks(rows: Any, size: int) -> Iterator[Any]:
-    """The rows in runs of `size`, the last one shorter."""
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
 
 
 def shown(shape: tuple[int, ...]) -> str:

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.evaluation.checks import pictures_in_range
+from zoo.metrics.checks import pictures_in_range
 
 if TYPE_CHECKING:
     import keras
@@ -127,9 +127,6 @@ def fetched(address: str, folder: Path) -> Path:
         return Path(pooch.retrieve(address, known_hash=None, path=folder))
     except OSError as error:  # every failure of the connection is one
         raise ConnectionError(f"{address} can't be fetched: {error}. Fetch it elsewhere and give its path.") from None
-
-
-# From arrays to the network
 
 
 def fill(network: "keras.Model", arrays: Mapping[str, np.ndarray], source: str) -> None:
@@ -256,9 +253,6 @@ BLOCKS = {
     "mixed_9": ("Mixed_7b", WIDE),
     "mixed_10": ("Mixed_7c", WIDE),
 }
-
-
-# From files to arrays
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

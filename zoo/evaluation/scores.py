@@ -11,25 +11,19 @@ from typing import Literal
 
 import numpy as np
 
-from zoo.evaluation.classes import ClassStatistics, jensen_shannon_divergence
-from zoo.evaluation.distances import sliced_wasserstein_distance
-from zoo.evaluation.extractors import Extractor, scaled, versioned
-from zoo.evaluation.frechet import ROWS_PER_DIMENSION, frechet_distance, frechet_distance_at_infinity
-from zoo.evaluation.kernel import SUBSET_SIZE, kernel_distance
-from zoo.evaluation.moments import Moments
-from zoo.evaluation.neighbours import (
-    COPY_QUANTILE,
-    birthday_support,
-    copy_check,
-    nearest_distances,
-    neighbour_scores,
-)
-from zoo.evaluation.pictures import WINDOW, multiscale_similarity_of_pairs, radial_spectrum, spectral_distance
+from zoo.data.images import scaled
+from zoo.evaluation.extractors import Extractor, versioned
+from zoo.metrics.classes import ClassStatistics, jensen_shannon_divergence
+from zoo.metrics.distances import sliced_wasserstein_distance
+from zoo.metrics.frechet import ROWS_PER_DIMENSION, frechet_distance, frechet_distance_at_infinity
+from zoo.metrics.kernel import SUBSET_SIZE, kernel_distance
+from zoo.metrics.moments import Moments
+from zoo.metrics.neighbours import COPY_QUANTILE, birthday_support, copy_check, nearest_distances, neighbour_scores
+from zoo.metrics.similarity import WINDOW, multiscale_similarity_of_pairs, radial_spectrum, spectral_distance
 
 KEPT = 10_000  # pictures and features held of a side; what is streamed sees them all
 MODE_SHARE = 0.01  # of the pictures, from which a class counts as one that the model makes
 INCEPTION = "inception-2015-12-05"
-
 Better = Literal["lower", "higher", "like the floor"]
 
 
@@ -181,8 +175,6 @@ METRICS: Mapping[str, Metric] = {
 }
 """Every score that needs nothing but pictures."""
 
-CEILINGS = ("noise", "blurred")
-
 
 def compare(side: Side, yardstick: Yardstick, metrics: Collection[str]) -> dict[str, float]:
     """The values of those of `metrics` that can be made.
@@ -278,3 +270,35 @@ GROUPS: Mapping[str, Callable[[Side, Yardstick], dict[str, float]]] = {
     "similarity": _similarity,
     "spectrum": _spectrum,
 }
+
+
+OTHER_METRICS: dict[str, Metric] = {
+    "perceptual_path_length": Metric("paths", "lower", "features: how fast pictures change with the latent", "PPL"),
+    "accuracy": Metric("accuracy", "higher", "of a classifier, on held-out pictures"),
+    "classification_accuracy": Metric(
+        "judge", "higher", "on real pictures, of a classifier trained on samples", "classification_accuracy"
+    ),
+    "augmentation": Metric("judge", "higher", "what samples beside real pictures add to that accuracy", "augmentation"),
+    "jensen_shannon_divergence": Metric("discriminator", "lower", "a fresh discriminator's bound, nats"),
+    "elbo": Metric("bounds", "higher", "of log p(x), nats"),
+    "importance_weighted_bound": Metric("bounds", "higher", "of log p(x), by K samples of z, nats"),
+    "bits_per_dimension": Metric("bounds", "lower", "that bound in bits a pixel and channel"),
+    "active_units": Metric("latents", "higher", "latents whose mean depends on the picture"),
+    "posterior_divergence": Metric("latents", "lower", "KL(q(z|x) || p(z)), nats, in all and of each latent"),
+    "mutual_information": Metric("latents", "higher", "I(x; z), nats, at most the log of the count of pictures"),
+    "aggregate_divergence": Metric("latents", "lower", "KL(q(z) || p(z)), nats"),
+    "squared_error": Metric("reconstruction", "lower", "of a reconstruction, a pixel and channel, brightness 0 to 1"),
+}
+ALL_METRICS = {**METRICS, **OTHER_METRICS}
+TRAINED = ("classification_accuracy", "augmentation", "jensen_shannon_divergence")
+"""Scores that train a network each: minutes, so only when named."""
+ABILITIES = {
+    "bounds": ("log_prob", {"elbo", "importance_weighted"}),
+    "latents": ("encode", {"mean", "scale"}),
+    "reconstruction": ("reconstruct", {"reconstruction"}),
+}
+"""Group of scores -> the ability that they take, and the outputs that it must have."""
+OF_HELD_OUT = tuple(name for name, metric in OTHER_METRICS.items() if metric.group in ABILITIES)
+"""Scores of what a model makes of held-out pictures: it needs no pictures of its own."""
+DEFAULT_METRICS = tuple(name for name in ALL_METRICS if name not in (*TRAINED, *OF_HELD_OUT))
+"""Of the pictures that a source makes."""

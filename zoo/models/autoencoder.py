@@ -12,13 +12,17 @@ import keras
 from keras import ops
 
 from serving.card import Kind
-from zoo.core.losses import RECONSTRUCTION_LOSSES, activity, brightness, choose, per_row, rate_divergence
-from zoo.core.model import Ability, GenerativeModel, images_of, named_network, picture_shape
+from zoo.core.ability import Ability
+from zoo.core.arguments import choose, picture_shape
+from zoo.core.batch import images_of
+from zoo.core.model import GenerativeModel
 from zoo.core.noise import Draws
-from zoo.core.penalties import contraction
+from zoo.core.types import Tensor
+from zoo.losses.penalties import contraction
+from zoo.losses.reconstruction import RECONSTRUCTION_LOSSES, activity, brightness, rate_divergence
+from zoo.losses.rows import per_row
 from zoo.networks import coders
-
-Tensor = Any
+from zoo.networks.functional import named_network
 
 
 def masked(images: Tensor, draws: Draws, level: float) -> Tensor:

@@ -8,13 +8,16 @@ import keras
 from keras import ops
 
 from serving.card import Kind
-from zoo.core import augment
-from zoo.core.losses import cross_entropy, right
-from zoo.core.model import Ability, GenerativeModel, averaged, class_names, images_of, labels_of
+from zoo.core.ability import Ability
+from zoo.core.arguments import class_names
+from zoo.core.batch import images_of, labels_of
+from zoo.core.model import GenerativeModel
 from zoo.core.noise import Draws
+from zoo.core.types import Tensor
+from zoo.layers import augmentation as augment
+from zoo.losses.classification import cross_entropy, right
 from zoo.networks import vgg
-
-Tensor = Any
+from zoo.networks.functional import averaged
 
 
 @final

@@ -11,24 +11,19 @@ from typing import Any, Literal, final
 import keras
 from keras import ops
 
-from zoo.core.losses import LOSSES, choose, cross_entropy, per_row, right
-from zoo.core.model import (
-    Ability,
-    GenerativeModel,
-    averaged,
-    class_names,
-    images_of,
-    labelled_turns_of,
-    labels_of,
-    picture_shape,
-    with_features,
-)
+from zoo.core.ability import Ability
+from zoo.core.arguments import choose, class_names, picture_shape
+from zoo.core.batch import images_of, labelled_turns_of, labels_of
+from zoo.core.model import GenerativeModel
 from zoo.core.noise import Draws
-from zoo.core.stabilisers import Stabilisers
+from zoo.core.types import Tensor
+from zoo.losses.adversarial import LOSSES
+from zoo.losses.classification import cross_entropy, right
+from zoo.losses.regularization import Stabilisers
+from zoo.losses.rows import per_row
 from zoo.networks import conditional
 from zoo.networks.convolutional import Minibatch, Norm
-
-Tensor = Any
+from zoo.networks.functional import averaged, with_features
 
 GENERATOR_CONDITIONS = {"batch_norm": True, "concatenation": False}
 

@@ -9,15 +9,19 @@ import keras
 from keras import ops
 
 from serving.card import Feed
-from zoo.core.losses import LOSSES, choose, least_squares, per_row
-from zoo.core.model import Ability, GenerativeModel, averaged, images_of, picture_shape, turns_of, with_features
+from zoo.core.ability import Ability
+from zoo.core.arguments import choose, picture_shape
+from zoo.core.batch import images_of, turns_of
+from zoo.core.model import GenerativeModel
 from zoo.core.noise import PRIORS, Draws
-from zoo.core.stabilisers import Stabilisers
 from zoo.core.step import Held, Rows
+from zoo.core.types import Tensor
+from zoo.losses.adversarial import LOSSES, least_squares
+from zoo.losses.regularization import Stabilisers
+from zoo.losses.rows import per_row
 from zoo.networks import convolutional, mlp, residual
 from zoo.networks.convolutional import Minibatch, Norm
-
-Tensor = Any
+from zoo.networks.functional import averaged, with_features
 
 ARCHITECTURES = {"dcgan": convolutional, "mlp": mlp, "resnet": residual}
 LSGAN_CODES = (0.0, 1.0, 1.0)

@@ -13,13 +13,16 @@ import keras
 from keras import ops
 
 from serving.card import Feed, Kind
-from zoo.core.likelihoods import Divergence, LogLikelihood, LogRatio
-from zoo.core.model import Ability, GenerativeModel, class_names, images_of, labels_of, named_network, picture_shape
+from zoo.core.ability import Ability
+from zoo.core.arguments import class_names, picture_shape
+from zoo.core.batch import images_of, labels_of
+from zoo.core.model import GenerativeModel
 from zoo.core.precision import full_precision
 from zoo.core.step import global_mean
+from zoo.core.types import Tensor
+from zoo.losses.likelihoods import Divergence, LogLikelihood, LogRatio
 from zoo.networks import coders
-
-Tensor = Any
+from zoo.networks.functional import named_network
 
 BOUNDS = ("elbo", "importance_weighted")  # of `Bounds`, those that are exported
 ACTIVE = 0.01  # variance over pictures of a latent's mean from which it counts as in use (IWAE, section 5.2)

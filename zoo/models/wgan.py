@@ -11,14 +11,18 @@ import keras
 from keras import ops
 
 from serving.card import Feed
-from zoo.core.losses import ADVERSARIAL_LOSSES, choose, per_row
-from zoo.core.model import Ability, GenerativeModel, averaged, images_of, picture_shape, turns_of, with_features
+from zoo.core.ability import Ability
+from zoo.core.arguments import choose, picture_shape
+from zoo.core.batch import images_of, turns_of
+from zoo.core.model import GenerativeModel
 from zoo.core.noise import PRIORS, Draws
-from zoo.core.penalties import gradient_penalty
-from zoo.core.stabilisers import Stabilisers
+from zoo.core.types import Tensor
+from zoo.losses.adversarial import ADVERSARIAL_LOSSES
+from zoo.losses.penalties import gradient_penalty
+from zoo.losses.regularization import Stabilisers
+from zoo.losses.rows import per_row
 from zoo.networks import convolutional
-
-Tensor = Any
+from zoo.networks.functional import averaged, with_features
 
 # Constraint -> the critic's normalization. The penalty is per example: no batch norm (WGAN-GP, section 4).
 CONSTRAINTS: dict[str, convolutional.Norm] = {"gradient_penalty": "layer", "weight_clipping": "batch"}

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 from keras import KerasTensor, layers, ops
 
-from zoo.core.layers import Dropout
-from zoo.core.losses import choose
+from zoo.core.arguments import choose
 from zoo.core.precision import full_precision
+from zoo.layers.dropout import Dropout
 
 KERNEL = 4  # a multiple of the stride, so every pixel is covered equally (no checkerboard)
 STRIDE = 2

@@ -11,10 +11,12 @@ from typing import Literal
 import keras
 from keras import layers
 
-from zoo.core.layers import Dropout, MinibatchDiscrimination, MinibatchStddev, SpectralNorm
-from zoo.core.losses import choose
+from zoo.core.arguments import choose
 from zoo.core.precision import full_precision
 from zoo.core.step import replicas_in_sync
+from zoo.layers.dropout import Dropout
+from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
+from zoo.layers.spectral_norm import SpectralNorm
 
 KERNEL = 4  # Paper: 5. 4 is a multiple of the stride, so every output pixel is covered equally (no checkerboard).
 LEAK = 0.2  # DCGAN, section 4

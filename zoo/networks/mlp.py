@@ -9,8 +9,9 @@ import math
 import keras
 from keras import layers
 
-from zoo.core.layers import Dropout, Maxout
 from zoo.core.precision import full_precision
+from zoo.layers.dropout import Dropout
+from zoo.layers.maxout import Maxout
 
 GENERATOR_RANGE, DISCRIMINATOR_RANGE = 0.05, 0.005  # the authors' irange of each one's layers
 PIECES = 5  # maxout pieces a unit

@@ -12,8 +12,8 @@ block; on the smaller one, as here, they give the same values sooner.
 import keras
 from keras import layers
 
-from zoo.core.layers import SpectralNorm
 from zoo.core.precision import full_precision
+from zoo.layers.spectral_norm import SpectralNorm
 from zoo.networks.convolutional import BASE, batch_norm, halvings
 
 SMALLEST = 16  # the discriminator's plain blocks stand at 8x8, behind at least one that halves

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from zoo.core.layers import Dropout
 from zoo.core.precision import full_precision
 from zoo.core.step import replicas_in_sync
+from zoo.layers.dropout import Dropout
 
 STAGES = 3
 

@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes import anomaly_detection
-from recipes.data import load_pictures
-from recipes.training import build
 from serving.card import CardError, Data
 from serving.likelihood import Bound
 from serving.pipeline import Pipeline
+from studies import anomaly_detection
 from zoo.applications.anomaly import (
     area_under_curve,
     complexity,
@@ -28,9 +26,11 @@ from zoo.applications.anomaly import (
     reconstruction_error,
     surprise,
 )
-from zoo.evaluation.extractors import scaled
-from zoo.export import export
-from zoo.presets import PRESETS
+from zoo.data.images import scaled
+from zoo.data.load import load_pictures
+from zoo.export.export import export
+from zoo.presets.table import PRESETS
+from zoo.training.run import build
 
 DATA = Data("fashion_mnist_t10k", "train", 9_000, "MIT", "embedded")
 

@@ -12,11 +12,9 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from recipes import denoise as recipe
-from recipes.data import batches, load_pictures
-from recipes.training import build
 from serving.card import Ability, Card, Data, Input, Output, TensorSpec
 from serving.pipeline import Pipeline
+from studies import denoising as recipe
 from zoo.applications.denoising import (
     denoise,
     fill,
@@ -30,8 +28,11 @@ from zoo.applications.denoising import (
     quality,
     tuned,
 )
-from zoo.export import export
-from zoo.presets import PRESETS
+from zoo.data.batches import batches
+from zoo.data.load import load_pictures
+from zoo.export.export import export
+from zoo.presets.table import PRESETS
+from zoo.training.run import build
 
 SIZE, RANK = 4, 3
 DATA = Data("fashion_mnist_t10k", "train", 9_000, "MIT", "embedded")

@@ -10,10 +10,8 @@ import pytest
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from recipes import latent_space as recipe
-from recipes.data import load_pictures
-from recipes.training import build
 from serving.card import Data
+from studies import latent_space as recipe
 from zoo import load_pretrained
 from zoo.applications.latents import (
     Gaussians,
@@ -27,8 +25,10 @@ from zoo.applications.latents import (
     scatter,
     traverse,
 )
-from zoo.export import export
-from zoo.presets import PRESETS
+from zoo.data.load import load_pictures
+from zoo.export.export import export
+from zoo.presets.table import PRESETS
+from zoo.training.run import build
 
 DIMENSION = 4
 BASIS = np.linalg.qr(np.random.default_rng(0).standard_normal((6, DIMENSION)))[0]  # orthonormal columns

@@ -10,10 +10,8 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from recipes import representation as recipe
-from recipes.data import load_pictures
-from recipes.training import build
 from serving.card import Data
+from studies import representation as recipe
 from zoo.applications import representation
 from zoo.applications.representation import (
     KINDS,
@@ -27,9 +25,11 @@ from zoo.applications.representation import (
     most_exciting,
     principal_components,
 )
-from zoo.export import export
-from zoo.presets import PRESETS
+from zoo.data.load import load_pictures
+from zoo.export.export import export
+from zoo.presets.table import PRESETS
 from zoo.pretrained import load_pretrained
+from zoo.training.run import build
 
 
 def blobs(each: int, seed: int, distance: float = 20.0, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -5,8 +5,10 @@ import pytest
 import tensorflow as tf
 from keras.optimizers import SGD
 
-from zoo.core.losses import per_row
-from zoo.core.model import GenerativeModel, free, images_of, rows_of
+from zoo.core.ability import free
+from zoo.core.batch import images_of, rows_of
+from zoo.core.model import GenerativeModel
+from zoo.losses.rows import per_row
 from zoo.models.gan import GAN
 
 X = np.array([[1.0], [2.0], [3.0], [4.0], [5.0]], np.float32)

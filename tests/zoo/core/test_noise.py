@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.core import noise
+from zoo.core import context, noise
 
 ROWS = 23
 SPLITS = [(23,), (12, 11), (6, 6, 6, 5), (1, 22), (5, 18), (3,) * 7 + (2,)]
@@ -109,13 +109,13 @@ def test_a_step_has_room_for_so_many_draws_only(monkeypatch):
 
 def test_the_step_under_way_is_each_threads_own():
     own = draws()
-    noise.activate(own)
-    assert noise.active() is own
+    context.activate(own)
+    assert context.active() is own
     errors = []
 
     def other_replica():
         try:
-            noise.active()
+            context.active()
         except RuntimeError as error:
             errors.append(str(error))
 

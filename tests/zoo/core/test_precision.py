@@ -6,7 +6,7 @@ import pytest
 from keras.optimizers import SGD, Adam
 
 from zoo.core.precision import computing_in
-from zoo.export import rounded_twin
+from zoo.export.export import rounded_twin
 from zoo.models.gan import GAN
 
 POLICIES = ("mixed_bfloat16", "mixed_float16")

@@ -8,7 +8,7 @@ from keras import ops
 from keras.optimizers import SGD, LossScaleOptimizer
 
 from zoo.core import step
-from zoo.core.losses import per_row
+from zoo.losses.rows import per_row
 
 X = np.array([[1.0], [2.0], [3.0], [4.0]], np.float32)
 TARGET = np.full((4, 1), 2.0, np.float32)

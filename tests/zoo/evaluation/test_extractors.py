@@ -8,12 +8,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from recipes.training import build
 from serving.card import CardError, Data
+from zoo.data.images import scaled
 from zoo.evaluation import extractors
-from zoo.evaluation.extractors import ClassifierExtractor, features_of, scaled, softmax, versioned
-from zoo.export import export
-from zoo.presets import PRESETS
+from zoo.evaluation.extractors import ClassifierExtractor, features_of, softmax, versioned
+from zoo.export.export import export
+from zoo.presets.table import PRESETS
+from zoo.training.run import build
 
 NAME = "cnn-fashion-mnist"
 SIDE = 8

@@ -5,16 +5,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from zoo.data.images import scaled
 from zoo.evaluation import scores
-from zoo.evaluation.classes import ClassStatistics, jensen_shannon_divergence
-from zoo.evaluation.distances import sliced_wasserstein_distance
-from zoo.evaluation.extractors import scaled, softmax
-from zoo.evaluation.frechet import frechet_distance, frechet_distance_at_infinity
-from zoo.evaluation.kernel import kernel_distance
-from zoo.evaluation.moments import Moments
-from zoo.evaluation.neighbours import birthday_support, copy_check, nearest_distances, neighbour_scores
-from zoo.evaluation.pictures import multiscale_similarity_of_pairs, radial_spectrum, spectral_distance
+from zoo.evaluation.extractors import softmax
 from zoo.evaluation.scores import GROUPS, INCEPTION, METRICS, Metric, Side, Yardstick, compare
+from zoo.metrics.classes import ClassStatistics, jensen_shannon_divergence
+from zoo.metrics.distances import sliced_wasserstein_distance
+from zoo.metrics.frechet import frechet_distance, frechet_distance_at_infinity
+from zoo.metrics.kernel import kernel_distance
+from zoo.metrics.moments import Moments
+from zoo.metrics.neighbours import birthday_support, copy_check, nearest_distances, neighbour_scores
+from zoo.metrics.similarity import multiscale_similarity_of_pairs, radial_spectrum, spectral_distance
 
 DIMENSION, CLASSES = 6, 10
 COPIES = ("copies", "copy_distance", "birthday_batch")

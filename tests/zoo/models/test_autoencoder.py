@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from keras.optimizers import SGD, Adam
 
-from zoo.core.layers import Dropout
 from zoo.core.noise import Draws
-from zoo.core.penalties import contraction
+from zoo.layers.dropout import Dropout
+from zoo.losses.penalties import contraction
 from zoo.models.autoencoder import Autoencoder, masked, noisy
 
 TINY = {"image_shape": (8, 8, 1), "code_dim": 4, "hidden": (6,)}

@@ -8,12 +8,12 @@ from keras.optimizers import SGD
 
 from serving.card import Data, read_card
 from serving.pipeline import Pipeline
-from serving.sampler import draw
+from serving.sampling.noise import draw
 from serving.session import InputError
 from zoo.core.noise import Draws
-from zoo.export import export
+from zoo.export.export import export
 from zoo.models.conditional_gan import ConditionalGAN
-from zoo.presets import PRESETS
+from zoo.presets.table import PRESETS
 from zoo.pretrained import load_pretrained
 
 CLASSES = ("Dress", "Coat", "Bag")

@@ -6,10 +6,12 @@ import pytest
 import tensorflow as tf
 from keras.optimizers import SGD
 
-from zoo.core import noise
-from zoo.core.layers import Dropout, MinibatchDiscrimination, MinibatchStddev, SpectralNorm
-from zoo.core.losses import ADVERSARIAL_LOSSES
+from zoo.core import context
 from zoo.core.noise import Draws
+from zoo.layers.dropout import Dropout
+from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
+from zoo.layers.spectral_norm import SpectralNorm
+from zoo.losses.adversarial import ADVERSARIAL_LOSSES
 from zoo.models.gan import GAN
 
 TINY = {"image_shape": (8, 8, 1), "latent_dim": 4, "width": 2}
@@ -303,9 +305,9 @@ def test_a_step_plays_against_the_discriminator_with_its_option(fit, difference,
     model = compiled(**option)
     assert sum(isinstance(layer, kind) for layer in model.discriminator.layers) == 1
     copy, draws = twin(model), first_draws()
-    noise.activate(draws)  # every call of D draws a mask of its own, in the order of the calls
+    context.activate(draws)  # every call of D draws a mask of its own, in the order of the calls
     shared_by_hand(copy, [IMAGES], draws)
-    noise.activate(None)
+    context.deactivate()
     fit(model, IMAGES)
     assert difference(trainable(model), trainable(copy)) < 1e-4
 

@@ -17,15 +17,16 @@ from scipy import stats
 import zoo.models.vae
 from serving.card import Data, read_card
 from serving.pipeline import Pipeline
-from serving.sampler import draw
+from serving.sampling.noise import draw
 from serving.session import InputError, Session
-from zoo.core.model import named_network
 from zoo.core.noise import Draws
 from zoo.core.precision import computing_in
-from zoo.export import export, write_onnx
+from zoo.export.export import export
+from zoo.export.onnx import write_onnx
 from zoo.models.gan import GAN
 from zoo.models.vae import VAE
-from zoo.presets import PRESETS
+from zoo.networks.functional import named_network
+from zoo.presets.table import PRESETS
 from zoo.pretrained import load_pretrained
 
 SIZE, LATENTS = 5, 2  # of the linear model: pixels and dimensions of z

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from zoo.core.layers import Dropout, Maxout
+from zoo.layers.dropout import Dropout
+from zoo.layers.maxout import Maxout
 from zoo.networks import convolutional, mlp
 
 BUILDERS = {"dcgan": convolutional, "mlp": mlp}

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from zoo.core.layers import SpectralNorm
 from zoo.core.precision import computing_in
+from zoo.layers.spectral_norm import SpectralNorm
 from zoo.networks import convolutional, residual
 
 WEIGHTED = (layers.Dense, layers.Conv2D)

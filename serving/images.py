@@ -1,0 +1,51 @@
+"""Arrays of images as 8-bit values, Pillow images, grids and files."""
+
+import math
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from serving.card import Range
+
+
+def to_uint8(images: np.ndarray, range: Range) -> np.ndarray:
+    """Map `range` to 0..255 and round to the nearest grey level, half to even; values outside the range are clipped."""
+    low, high = range
+    if np.isnan(images).any():
+        raise ValueError("the images hold NaN: the model or its weights are broken")
+    levels = (np.asarray(images, np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+def save_grid(images: np.ndarray, file: str | Path | IO[bytes], columns: int | None = None) -> None:
+    """Write uint8 (batch, height, width, channels) as one picture file, laid out by `grid`; PNG into an open file."""
+    format = None if isinstance(file, (str, Path)) else "png"
+    to_pil(grid(images, columns)[None])[0].save(file, format, optimize=True)
+
+
+def to_pil(images: np.ndarray) -> list[Image.Image]:
+    """uint8 (batch, height, width, channels) -> Pillow images: 1 channel L, 3 RGB, 4 RGBA."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4):
+        raise ValueError(f"expected uint8 (batch, height, width, 1, 3 or 4), found {images.dtype} {images.shape}")
+    return [Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image) for image in images]
+
+
+def grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> np.ndarray:
+    """A sheet of pictures, row by row, on black with `padding` pixels around each; as square as can be by default.
+
+    images: uint8 (batch, height, width, channels), at least one. Returns uint8 (height, width, channels).
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise ValueError(f"expected uint8 (1 or more, height, width, channels), found {images.dtype} {images.shape}")
+    count, height, width, channels = images.shape
+    columns = math.ceil(math.sqrt(count)) if columns is None else columns
+    if columns < 1 or padding < 0:
+        raise ValueError(f"columns={columns}, padding={padding}: give columns from 1 and padding from 0")
+    rows = -(-count // columns)
+    cells = np.zeros((rows * columns, height + padding, width + padding, channels), np.uint8)
+    cells[:count, padding:, padding:] = images
+    sheet = cells.reshape(rows, columns, height + padding, width + padding, channels).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * (height + padding), columns * (width + padding), channels)
+    return np.pad(sheet, ((0, padding), (0, padding), (0, 0)))

@@ -1,0 +1,1 @@
+"""Seeds -> noise -> images, with NumPy alone."""

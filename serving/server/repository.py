@@ -1,0 +1,35 @@
+"""The models that a server holds: opened and checked before it listens, then only read."""
+
+from pathlib import Path
+
+from serving.card import CardError, read_card
+from serving.pipeline import Pipeline
+from serving.server.inference import ServedModel, logger
+
+
+def load_models(directory: str | Path, *, threads: int | None = None, row_limit: int = 256) -> dict[str, ServedModel]:
+    """Open every model below `directory`, one subdirectory with a card.json each; by name, in order.
+
+    Raises:
+        CardError: there is no model, two have one name, or a card or file is not what it should be.
+        ModelFileError, ProviderError: as in `Session`.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise CardError(f"{root}: there is no such directory of models")
+    models: dict[str, ServedModel] = {}
+    for card_file in sorted(root.glob("*/card.json")):
+        card = read_card(card_file)
+        if card.abilities[card.default_ability].file is None:
+            logger.warning("%s: not served: its default ability has no ONNX file", card_file.parent)
+            continue
+        if card.name in models:
+            raise CardError(f"{card_file}: a second model named {card.name!r}")
+        names = [name for name, ability in card.abilities.items() if ability.file]
+        pipelines = {
+            name: Pipeline.from_directory(card_file.parent, ability=name, threads=threads) for name in sorted(names)
+        }
+        models[card.name] = ServedModel(card, pipelines, row_limit)
+    if not models:
+        raise CardError(f"{root}: no model to serve: each is a subdirectory with a card.json")
+    return models

@@ -1,0 +1,282 @@
+"""Which pictures does a model find strange: one class against the rest, and another data set against its own.
+
+    python -m studies.anomaly_detection
+    python -m studies.anomaly_detection --parts classes --classes 0 6
+    python -m studies.anomaly_detection --parts novelty --preset vae-fashion-mnist --strange mnist
+
+classes: for each class an autoencoder is trained on that class's training pictures alone; all test pictures are scored
+by the reconstruction error. novelty: a pretrained VAE scores its own test pictures, those of other data sets, pictures
+of one grey level and plain noise, by every score of `zoo.applications.anomaly`. "complexity" is the size of the PNG,
+without any model.
+
+Writes results/anomaly.csv, a row a score and pair of sets, and docs/anomaly.png. Rows that a call does not measure are
+kept; the figure is drawn of the whole table, but by a call that scores every set whose histograms it shows. An area
+below 1/2 stands as it is: such a score takes the strange pictures for the more normal ones (arXiv:1810.09136).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from serving.card import read_card
+from serving.likelihood import Bound, BoundName, bounds
+from serving.pipeline import Pipeline
+from studies.figures import merged, pyplot, read_table, write_table
+from zoo.applications.anomaly import (
+    area_under_curve,
+    complexity,
+    complexity_corrected,
+    likelihood_ratio,
+    perturbed,
+    reconstruct,
+    reconstruction_error,
+    surprise,
+)
+from zoo.data.batches import batches
+from zoo.data.images import Pictures, scaled
+from zoo.data.load import load_pictures
+from zoo.extras import start_tensorflow
+from zoo.presets.table import find_preset
+from zoo.pretrained import find_directory, model_of
+from zoo.training.optimizers import Adam
+
+COLUMNS = ("part", "model", "score", "normal", "strange", "auroc", "standard_error", "normal_count", "strange_count")
+KEYS = COLUMNS[:5]  # what tells a row from others
+SHOWN = ("surprise_importance_weighted", "complexity_corrected", "reconstruction_error")  # as histograms
+UNITS = {"surprise_importance_weighted": "nats", "complexity_corrected": "bits"}
+RATE = 1e-3  # Adam's, as the presets' recipes have it
+
+Row = Mapping[str, Any]
+Scores = Mapping[str, np.ndarray]  # set of pictures -> one score each
+
+
+@dataclass(frozen=True)
+class Options:
+    """One table."""
+
+    parts: tuple[Literal["classes", "novelty"], ...] = ("classes", "novelty")
+    """What to do."""
+    data: str = "fashion_mnist"
+    """The normal pictures."""
+    autoencoder: str = "autoencoder-fashion-mnist"
+    """The preset that is trained on each class; its weights are not used."""
+    classes: tuple[int, ...] = ()
+    """Which ones, by number; by default all."""
+    steps: int = 500
+    """Train steps for each class."""
+    preset: str = "vae-fashion-mnist"
+    """A VAE trained on the normal pictures, or the path of an exported one."""
+    strange: tuple[str, ...] = ("mnist",)
+    """Other pictures."""
+    count: int = 1_000
+    """Test pictures of each set that the VAE scores."""
+    samples: int | None = None
+    """Of z, for each picture; by default as many as its graph takes at once."""
+    background_steps: int = 2_000
+    """Train steps of the likelihood ratio's second model; 0 leaves that score out."""
+    mutation_rate: float = 0.1
+    """The share of values that the second model's training pictures have perturbed."""
+    batch_size: int = 64
+    """Pictures a train step."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    table: Path = Path("results/anomaly.csv")
+    """What is measured."""
+    figure: Path = Path("docs/anomaly.png")
+    """And drawn."""
+
+
+def main(options: Options) -> None:
+    """Train, score, write the table, draw."""
+    start_tensorflow()
+    console, rows = Console(stderr=True), []
+    earlier = read_table(options.table, COLUMNS)  # refused before the work
+    if "classes" in options.parts:
+        for row in one_class(options, earlier):
+            console.print(row["normal"], row["auroc"], highlight=False)
+            rows.append(row)
+    found = novelty_scores(options) if "novelty" in options.parts else {}
+    rows += [
+        row_of("novelty", options.preset, score, (options.data, sets[options.data]), (name, sets[name]))
+        for score, sets in found.items()
+        for name in sets
+        if name != options.data
+    ]
+    table = merged(earlier, rows, KEYS)
+    write_table(options.table, COLUMNS, table)
+    if any(row["part"] == "novelty" and row["score"] in SHOWN and row not in rows for row in table):
+        why = "the table has sets that were not scored now"
+        console.print(f"{options.figure} is not drawn: {why}", highlight=False, soft_wrap=True)
+    else:
+        draw(table, found, options)
+    for row in rows:
+        console.print(*(row[column] for column in COLUMNS), highlight=False, soft_wrap=True)
+
+
+def row_of(part: str, model: str, score: str, normal: tuple[str, np.ndarray], strange: tuple[str, np.ndarray]) -> Row:
+    """Of two named sets of scores."""
+    area = area_under_curve(normal[1], strange[1])
+    auroc, error = f"{area.value:.4f}", f"{area.standard_error:.4f}"
+    row = (part, Path(model).name, score, normal[0], strange[0], auroc, error, area.normal, area.strange)
+    return dict(zip(COLUMNS, row, strict=True))
+
+
+def trained(model: Any, pictures: Pictures, steps: int, options: Options) -> Any:
+    """The model, an autoencoder or a VAE, after so many steps on these pictures."""
+    model.compile(seed=options.seed, autoencoder=Adam(RATE).build())
+    data = batches(pictures, batch_size=options.batch_size, seed=options.seed)
+    model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
+    return model
+
+
+# One class against the rest
+
+
+def one_class(options: Options, earlier: Sequence[Row]) -> list[Row]:
+    """A row a class, and one of the mean of all that are known, whose error is not: they share the test pictures."""
+    import keras
+
+    from zoo.training.run import build
+
+    preset = find_preset(options.autoencoder)
+    training, test = (load(options.data, split, preset.arguments["image_shape"]) for split in ("train", "test"))
+    if training.labels is None or test.labels is None:
+        raise ValueError(f"{options.data} has no labels: give a data set with classes.")
+    images, rows = scaled(test.images), list[Row]()
+    for number in options.classes or range(len(training.class_names)):
+        keras.utils.set_random_seed(options.seed)
+        own = replace(training, images=training.images[training.labels == number], labels=None)
+        model = trained(build(preset), own, options.steps, options)
+        scores, mine = reconstruction_error(images, model.reconstruct(images)), test.labels == number
+        normal = (training.class_names[number], scores[mine])
+        rows.append(row_of("classes", preset.name, "reconstruction_error", normal, ("other classes", scores[~mine])))
+    known = merged(earlier, rows, KEYS)
+    alike = [row for row in known if (row["part"], row["model"]) == ("classes", preset.name)]
+    mean = np.mean([float(row["auroc"]) for row in alike if row["normal"] in training.class_names])
+    return [*rows, {**rows[0], "normal": "mean", "auroc": f"{mean:.4f}"} | dict.fromkeys(COLUMNS[-3:], "")]
+
+
+# Another data set against its own
+
+
+@dataclass(frozen=True)
+class Known:
+    """The bounds of some pictures: a likelihood that gives them to every score of these pictures."""
+
+    found: Mapping[BoundName, Bound]
+
+    def log_prob(self, images: np.ndarray, *, bound: BoundName = "importance_weighted", **options: Any) -> Bound:
+        """One of them, of the samples and the seed that they were made with."""
+        return self.found[bound]
+
+
+def novelty_scores(options: Options) -> Mapping[str, Scores]:
+    """Score -> set of pictures -> one number a picture."""
+    directory = find_directory(options.preset)
+    shape = read_card(directory).model["arguments"]["image_shape"]
+    vae, whole = (Pipeline.from_directory(directory, ability=name) for name in ("log_prob", "reconstruct"))
+    background = background_model(directory, shape, options) if options.background_steps else None
+    more: dict[str, Any] = {"samples": options.samples, "seed": options.seed}
+    scores: dict[str, dict[str, np.ndarray]] = {}
+    for name, pictures in picture_sets(shape, options).items():
+        known = Known(bounds(vae.ability, vae.run, pictures, **more))
+        found = {
+            "reconstruction_error": reconstruction_error(pictures, reconstruct(whole, pictures)),
+            "surprise_elbo": surprise(known, pictures, bound="elbo"),
+            "surprise_importance_weighted": surprise(known, pictures),
+            "complexity": complexity(pictures),
+            "complexity_corrected": complexity_corrected(known, pictures),
+        }
+        if background is not None:
+            found["likelihood_ratio"] = likelihood_ratio(known, background, pictures, **more)
+        for score, values in found.items():
+            scores.setdefault(score, {})[name] = values
+    return scores
+
+
+def background_model(directory: Path, shape: tuple[int, ...], options: Options) -> Any:
+    """The same VAE, trained from the start on perturbed pictures (arXiv:1906.02845, section 3)."""
+    import keras
+
+    training = load(options.data, "train", shape)
+    images = perturbed(np.asarray(training.images), options.mutation_rate, options.seed)
+    keras.utils.set_random_seed(options.seed)
+    model = model_of(directory, read_card(directory))
+    return trained(model, replace(training, images=images, labels=None), options.background_steps, options)
+
+
+def picture_sets(shape: tuple[int, ...], options: Options) -> dict[str, np.ndarray]:
+    """Name -> test pictures, float32 in [-1, 1]: the normal ones first."""
+    random, size = np.random.default_rng(options.seed), (options.count, *shape)
+    levels = random.integers(256, size=(options.count, 1, 1, 1))
+    named = {name: load(name, "test", shape).images[: options.count] for name in (options.data, *options.strange)}
+    return {
+        **{name: scaled(images) for name, images in named.items()},
+        "constant": scaled(np.broadcast_to(levels, size).astype(np.uint8)),
+        "noise": scaled(random.integers(256, size=size, dtype=np.uint8)),
+    }
+
+
+def load(name: str, split: str, shape: tuple[int, ...]) -> Pictures:
+    """A split of a data set, in a model's size."""
+    return load_pictures(name, split=split, image_size=shape[0], channels=shape[2])
+
+
+# The figure
+
+
+def draw(table: Sequence[Row], found: Mapping[str, Scores], options: Options) -> None:
+    """Histograms of the VAE's scores, and a bar for each area in the table."""
+    plot = pyplot()
+    rows = {part: [row for row in table if row["part"] == part] for part in ("classes", "novelty")}
+    names = [part for part, some in rows.items() if some]
+    figure = plot.figure(figsize=(13, 3.9 * len(names)), layout="constrained")
+    parts = dict(zip(names, np.atleast_1d(figure.subfigures(len(names), 1)), strict=True))
+    if "classes" in parts:
+        axis, chosen = parts["classes"].subplots(), rows["classes"]
+        heights = [float(row["auroc"]) for row in chosen]
+        errors = [2 * float(row["standard_error"] or 0.0) for row in chosen]
+        models = list(dict.fromkeys(row["model"] for row in chosen))
+        colours = [f"C{models.index(row['model'])}" for row in chosen]
+        axis.bar(range(len(chosen)), heights, yerr=errors, color=colours)
+        axis.set_xticks(range(len(chosen)), [row["normal"] for row in chosen])
+        title_areas(axis, f"One class against the rest: reconstruction error of {', then '.join(models)}")
+    if "novelty" in parts:
+        *panels, axis = parts["novelty"].subplots(1, len(SHOWN) + 1, width_ratios=[1] * len(SHOWN) + [2])
+        for panel, score in zip(panels, SHOWN, strict=True):
+            for name, values in found[score].items():
+                panel.hist(values, bins=40, density=True, histtype="step", log=True, label=name)
+            panel.set(xlabel=UNITS.get(score, ""))
+            panel.set_title(score.replace("_", " "), fontsize=9)
+            panel.tick_params(axis="y", which="both", left=False, labelleft=False)
+        panels[0].legend(frameon=False, fontsize=8)
+        names = [name for name in next(iter(found.values())) if name != options.data]
+        scores = list(dict.fromkeys(row["score"] for row in rows["novelty"]))
+        for number, name in enumerate(names):
+            chosen = [row for row in rows["novelty"] if row["strange"] == name]
+            places = [scores.index(row["score"]) + (number - (len(names) - 1) / 2) * 0.8 / len(names) for row in chosen]
+            heights = [float(row["auroc"]) for row in chosen]
+            errors = [2 * float(row["standard_error"]) for row in chosen]
+            axis.bar(places, heights, 0.8 / len(names), yerr=errors, color=f"C{number + 1}")
+        axis.set_xticks(range(len(scores)), [score.replace("_", "\n") for score in scores])
+        title_areas(axis, f"{options.data} against others, in the same colours")
+    options.figure.parent.mkdir(exist_ok=True)
+    figure.savefig(options.figure, dpi=100)
+    plot.close(figure)
+
+
+def title_areas(axis: Any, title: str) -> None:
+    """What both bar charts share."""
+    axis.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
+    axis.set(ylabel="AUROC, 2 standard errors", ylim=(0, 1.02))
+    axis.set_title(title, fontsize=9)
+    axis.tick_params(axis="x", labelsize=7)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

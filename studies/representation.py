@@ -1,0 +1,213 @@
+"""What the codes of autoencoders and VAEs are good for, against principal components and plain pixels.
+
+    python -m studies.representation
+    python -m studies.representation --presets vae-mnist iwae-mnist --units-of None
+    python -m studies.representation --presets --units-of sparse-autoencoder-mnist
+
+Every code is measured on the labelled data that its model learned from, as are the pixels and the principal components
+of as many numbers, which see all training pictures, as the models did. The scores are those of
+`zoo.applications.representation`.
+
+Writes results/representation.csv, a row a representation and score, and docs/representation.png: what the first units
+of a one-layer encoder respond to. Rows that a call does not measure are kept; the figure needs none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import tyro
+from rich.console import Console
+
+from serving.images import grid, to_uint8
+from serving.pipeline import Pipeline
+from studies.figures import merged, pyplot, read_table, write_table
+from zoo.applications.latents import decoder_of, encoder_of, traverse
+from zoo.applications.representation import (
+    KINDS,
+    best_inputs,
+    clustering,
+    few_labels,
+    flat,
+    linear_probe,
+    most_exciting,
+    principal_components,
+)
+from zoo.data.images import scaled
+from zoo.data.load import load_pictures
+from zoo.pretrained import find_directory
+
+COLUMNS = ("data", "representation", "dimension", "pictures", "score", "value", "deviation")
+KEYS = ("data", "representation", "dimension", "score")  # what tells a row from others
+LABELLED = {"binarized_mnist": "mnist"}  # the former has no labels; its pixels are drawn from the latter's grey levels
+KERNEL = "encoder/code/kernel"  # in model.weights.h5, of an encoder without hidden layers
+
+Row = dict[str, Any]
+Sides = tuple[np.ndarray, np.ndarray]  # training rows, test rows
+
+
+class Labelled(NamedTuple):
+    """Pictures, uint8 (count, height, width, channels), their classes by number, and the names of these."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """One table and one figure."""
+
+    presets: tuple[str, ...] = (
+        *("autoencoder-fashion-mnist", "denoising-autoencoder-fashion-mnist"),
+        *("vae-fashion-mnist", "beta-vae-fashion-mnist"),
+        *("sparse-autoencoder-mnist", "contractive-autoencoder-mnist", "vae-mnist", "iwae-mnist"),
+    )
+    """Whose codes, by name or exported directory; encoders that are told the class are refused."""
+    pictures: int = 4_000
+    """Training pictures with a label, the first ones; all test pictures are used."""
+    labels: tuple[int, ...] = (1, 10, 100)
+    """Of each class, for the accuracies with few."""
+    seeds: int = 5
+    """Of these."""
+    units_of: str | None = "sparse-autoencoder-mnist"
+    """The one-layer encoder whose units are drawn; None for no figure."""
+    units: int = 16
+    """How many, from the first on: they are not chosen."""
+    table: Path = Path("results/representation.csv")
+    """What is measured."""
+    figure: Path = Path("docs/representation.png")
+    """What is drawn."""
+
+
+def main(options: Options) -> None:
+    """Measure, write the table, draw."""
+    console, rows = Console(), []
+    read_table(options.table, COLUMNS)  # refused before the work
+    for row in measured(options):
+        console.print(*row.values(), highlight=False, soft_wrap=True)
+        rows.append(row)
+    if rows:
+        write_table(options.table, COLUMNS, merged(read_table(options.table, COLUMNS), rows, KEYS))
+    if options.units_of is not None:
+        draw(find_directory(options.units_of), options)
+
+
+def measured(options: Options) -> Iterator[Row]:
+    """Data set by data set: the pixels, then each preset's code, each length of principal components once."""
+    encoders: dict[tuple[str, tuple[int, ...]], list[Pipeline]] = {}
+    for preset in options.presets:
+        pipeline = Pipeline.from_directory(find_directory(preset), ability="encode")
+        encoder_of(pipeline)  # refuses one that is told the class
+        encoders.setdefault(source_of(pipeline), []).append(pipeline)
+    for (source, shape), pipelines in encoders.items():
+        train, test = (load(source, shape, split) for split in ("train", "test"))
+        labels = (train.labels[: options.pictures], test.labels)
+        pixels, linear = (flat(train.images), flat(test.images)), {}
+        yield from scores(source, "pixels", (pixels[0][: options.pictures], pixels[1]), labels, options)
+        for pipeline in pipelines:
+            encode = encoder_of(pipeline)
+            codes = (encode(scaled(train.images[: options.pictures])), encode(scaled(test.images)))
+            yield from scores(source, pipeline.card.name, codes, labels, options)
+            dimension = codes[0].shape[1]
+            if dimension not in linear:
+                linear[dimension] = principal_components(pixels[0], dimension)
+                sides = tuple(linear[dimension].transform(each) for each in (pixels[0][: options.pictures], pixels[1]))
+                yield from scores(source, "principal components", sides, labels, options)
+
+
+def scores(source: str, name: str, sides: Sides, labels: Sides, options: Options) -> Iterator[Row]:
+    """A row a score; a deviation is one over the seeds, where a score has some."""
+    (train, test), (train_labels, test_labels) = sides, labels
+
+    def row(score: str, value: float, deviation: float | None = None) -> Row:
+        shown = "" if deviation is None else f"{deviation:.4f}"
+        found = (source, name, train.shape[1], len(train), score, f"{value:.4f}", shown)
+        return dict(zip(COLUMNS, found, strict=True))
+
+    for kind in KINDS:
+        yield row(kind, linear_probe(train, train_labels, test, test_labels, kind).accuracy)
+    for few in few_labels(train, train_labels, test, test_labels, options.labels, range(options.seeds)):
+        yield row(f"labels_{few.labels}", few.mean, few.deviation)
+    found = clustering(test, test_labels)
+    yield row("adjusted_rand", found.adjusted_rand)
+    yield row("mutual_information", found.mutual_information)
+    yield row("cluster_accuracy", found.accuracy)
+
+
+def source_of(pipeline: Pipeline) -> tuple[str, tuple[int, ...]]:
+    """The labelled data set that a model learned from, or whose pixels were drawn for it, and its pictures' shape."""
+    card = pipeline.card
+    return LABELLED.get(card.data.source, card.data.source), tuple(card.model["arguments"]["image_shape"])
+
+
+def load(source: str, shape: tuple[int, ...], split: str) -> Labelled:
+    """A split of a labelled data set, (height, width, channels) a picture.
+
+    Raises:
+        ValueError: it has no labels.
+    """
+    found = load_pictures(source, split=split, image_size=shape[0], channels=shape[2])
+    if found.labels is None:
+        raise ValueError(f"{source} has no labels: name models that learned from pictures with classes.")
+    return Labelled(found.images, found.labels, found.class_names)
+
+
+# The figure
+
+
+def draw(directory: Path, options: Options) -> None:
+    """A row a unit: its weights, what the decoder makes of it, the test pictures that excite it most."""
+    there, back = (Pipeline.from_directory(directory, ability=ability) for ability in ("encode", "decode"))
+    source, shape = source_of(there)
+    pictures = load(source, shape, "test").images
+    codes, decode = encoder_of(there)(scaled(pictures)), decoder_of(back)
+    units = range(min(options.units, codes.shape[1]))
+    # Off and on are the least and the most that a test picture makes of the unit, all other units at their means.
+    effects = [
+        np.subtract(*traverse(decode, codes.mean(axis=0), [unit], [codes[:, unit].max(), codes[:, unit].min()])[0])
+        for unit in units
+    ]
+    columns = {
+        "weights": signed(weights_of(directory).reshape(-1, *shape)[list(units)])[:, None],
+        "decoder": signed(np.stack(effects))[:, None],
+        "test pictures that excite it most": pictures[most_exciting(codes, 8)[list(units)]],
+    }
+    plot = pyplot()
+    figure, axes = plot.subplots(
+        1, 3, figsize=(9, 0.75 * len(units) + 0.8), width_ratios=[1, 1, 8], layout="constrained"
+    )
+    for axis, (title, sheet) in zip(axes, columns.items(), strict=True):
+        axis.imshow(grid(sheet.reshape(-1, *shape), columns=sheet.shape[1]).squeeze(), cmap="gray", vmin=0, vmax=255)
+        axis.set_title(title, fontsize=8)
+        axis.axis("off")
+    options.figure.parent.mkdir(exist_ok=True)
+    figure.savefig(options.figure, dpi=100)
+    plot.close(figure)
+
+
+def weights_of(directory: Path) -> np.ndarray:
+    """Of an encoder's one layer, (units, pixels), each of norm 1.
+
+    Raises:
+        ValueError: the encoder has hidden layers.
+    """
+    with h5py.File(directory / "model.weights.h5") as file:
+        if any(name.startswith(("hidden", "down")) for name in file["encoder"]):
+            raise ValueError(
+                f"{directory}: the encoder has hidden layers; a unit's weights are of pixels where it has none."
+            )
+        return best_inputs(file[KERNEL][()].astype(np.float64))
+
+
+def signed(pictures: np.ndarray) -> np.ndarray:
+    """Each picture by its largest size: 0 is grey, -1 black, 1 white; uint8."""
+    reach = np.abs(pictures).max(axis=(1, 2, 3), keepdims=True)
+    return to_uint8(pictures / np.where(reach > 0, reach, 1.0), (-1.0, 1.0))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

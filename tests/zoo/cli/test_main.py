@@ -1,0 +1,532 @@
+"""The command `zoo`: what it prints and writes, one line for what goes wrong, TensorFlow only where it is needed."""
+
+import csv
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from onnx import TensorProto, helper, numpy_helper, save
+from PIL import Image
+
+from serving.card import Ability, Card, Data, File, Input, Output, encode_card, read_card, verify_files
+from serving.images import grid, save_grid
+from zoo import load_pretrained, pretrained
+from zoo.cli import doctor, selftest
+from zoo.cli.main import main
+from zoo.cli.recipes import recipes
+from zoo.export.export import export
+from zoo.presets.table import PRESETS
+from zoo.training.run import build
+
+ROOT = Path(__file__).parents[3]
+NAME = "dcgan-fashion-mnist"
+DATA = Data("none", "train", 1, "MIT", "embedded")
+LEARNING = {"tensorflow", "keras", "h5py", "onnx", "tf2onnx", "tensorflow_datasets"}
+
+Fails = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny export; nothing here changes it."""
+    preset, directory = PRESETS[NAME].twin(), tmp_path_factory.mktemp("exported") / NAME
+    export(build(preset), directory, preset=preset, data=DATA, recipe={"steps": 0})
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def shipped(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One preset is shipped, none is cached, and the working directory is empty."""
+    monkeypatch.setattr(pretrained, "SHIPPED", (exported.parent,))
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ZOO_SOURCE", raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
+    def run(*arguments: str) -> str:
+        """The one line on standard error of a command that ends with status 1 and writes nothing."""
+        before = sorted(Path.cwd().iterdir())
+        with pytest.raises(SystemExit) as exit:
+            main(arguments)
+        out, error = capsys.readouterr()
+        assert (exit.value.code, out, sorted(Path.cwd().iterdir())) == (1, "", before)
+        (line,) = error.splitlines()
+        return line
+
+    return run
+
+
+# Read-only commands
+
+
+def test_list_as_records(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["list", "--json"])
+    records = json.loads(capsys.readouterr().out)
+    assert [record["name"] for record in records] == sorted(PRESETS)
+    for record in records:
+        preset = PRESETS[record["name"]]
+        assert (record["family"], record["summary"]) == (preset.family, preset.summary)
+        assert record["pretrained"] is (record["name"] == NAME)
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--pretrained"], [NAME]),
+        (["--family", "dcgan"], sorted(name for name, preset in PRESETS.items() if preset.family == "DCGAN")),
+        (["--family", "none"], []),
+    ],
+    ids=["pretrained", "family", "unknown family"],
+)
+def test_list_of_some(options: list[str], names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(["list", "--json", *options])
+    assert [record["name"] for record in json.loads(capsys.readouterr().out)] == names
+
+
+def test_list_as_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["list"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if any(f" {name} " in line for name in PRESETS)]
+    assert [next(name for name in PRESETS if f" {name} " in row) for row in rows] == sorted(PRESETS)
+    assert [" yes " in row for row in rows] == [name == NAME for name in sorted(PRESETS)]
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_describe_as_a_record(name: str, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["describe", name, "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert (record["name"], record["model"], record["pretrained"]) == (name, PRESETS[name].model, name == NAME)
+    if name == NAME:
+        assert record["card"].items() >= json.loads((exported / "card.json").read_text()).items()
+
+
+def test_describe_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["describe", NAME])
+    shown = capsys.readouterr().out
+    assert NAME in shown
+    assert PRESETS[NAME].paper in shown
+
+
+def test_doctor_as_a_record(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status = 0
+    try:
+        main(["doctor", "--json"])
+    except SystemExit as exit:
+        status = exit.code
+    report = json.loads(capsys.readouterr().out)
+    assert status == (1 if report["conflicts"] else 0)
+    assert report["python"] == platform.python_version()
+    assert report["packages"]["train"]["tensorflow"] == tf.__version__
+    assert report["packages"]["base"]["numpy"] == np.__version__
+    assert report["onnxruntime"]["installed"]
+    assert "CPUExecutionProvider" in report["onnxruntime"]["used"]
+    assert report["directories"]["ZOO_HOME"] == str(tmp_path / "home")
+    assert set(report) == {"python", "platform", "packages", "onnxruntime", "tensorflow", "directories", "conflicts"}
+
+
+SOUND = {"train": {"tensorflow-probability": "0.25", "tf-keras": "2.21"}}
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "train", "tensorflow", "conflict"),
+    [
+        ({"onnxruntime": "1.26.0", "onnxruntime-gpu": "1.26.0"}, {}, None, "overwrite each other's files"),
+        ({}, {}, None, "no ONNX Runtime: pip install"),
+        ({"onnxruntime": "1.31.0"}, {"tf-keras": None}, None, "needs tf-keras: pip install"),
+        ({"onnxruntime": "1.31.0"}, {}, {"error": "no libcudart"}, "can't be imported: no libcudart"),
+        ({"onnxruntime-gpu": "1.27.0"}, {}, {"gpus": 1}, "CUDA 12, onnxruntime-gpu >= 1.27 wants CUDA 13"),
+        ({"onnxruntime-gpu": "1.26.1"}, {}, {"gpus": 1}, None),
+        ({"onnxruntime": "1.31.0"}, {}, {"gpus": 1}, None),
+    ],
+)
+def test_doctor_finds(
+    runtimes: dict[str, str], train: dict[str, None], tensorflow: dict[str, object] | None, conflict: str | None
+) -> None:
+    found = doctor.conflicts(runtimes, {"train": {**SOUND["train"], **train}}, tensorflow)
+    assert len(found) == (conflict is not None)
+    assert not conflict or conflict in found[0]
+
+
+def record(name: str, status: str) -> dict[str, object]:
+    return {"name": name, "status": status, "detail": f"why {name} is [{status}]", "seconds": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "conflicts", "status"),
+    [
+        (["ok"], [], 0),
+        (["ok", "skipped"], [], 0),
+        (["ok", "failed"], [], 1),
+        (["skipped", "skipped"], [], 1),
+        (["ok"], ["onnxruntime is broken"], 1),
+    ],
+)
+def test_doctor_with_a_selftest(
+    statuses: list[str],
+    conflicts: list[str],
+    status: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its records are part of the report, and decide the exit status with the conflicts."""
+    records = [record(f"check {number}", each) for number, each in enumerate(statuses)]
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(doctor, "conflicts", lambda *_: conflicts)
+    monkeypatch.setattr(selftest, "run", lambda tensorflow, console: records if tensorflow["devices"] else [])
+    for options in ([], ["--json"]):
+        code = 0
+        try:
+            main(["doctor", "--selftest", *options])
+        except SystemExit as exit:
+            code = exit.code
+        shown = capsys.readouterr().out
+        assert code == status
+        for each in records:
+            assert each["detail"] in shown
+    assert json.loads(shown)["selftest"] == records
+
+
+# sample
+
+
+@pytest.mark.parametrize("by", ["name", "path"])
+def test_sample_array(exported: Path, capsys: pytest.CaptureFixture[str], by: str) -> None:
+    main(["sample", {"name": NAME, "path": str(exported)}[by], "--count", "5", "--seed", "7", "--out", "five.npy"])
+    assert capsys.readouterr().out == "five.npy\n"
+    found = np.load("five.npy")
+    assert (found.shape, found.dtype) == ((5, 16, 16, 1), np.uint8)
+    np.testing.assert_array_equal(found, load_pretrained(str(exported), format="onnx").sample(5, seed=7))
+
+
+@pytest.mark.parametrize("format", ["keras", "saved_model"])
+def test_sample_in_another_format(exported: Path, format: str) -> None:
+    main(["sample", str(exported), "--count", "2", "--out", "two.npy", "--format", format])
+    np.testing.assert_array_equal(np.load("two.npy"), load_pretrained(str(exported), format=format).sample(2))
+
+
+def test_sample_picture(exported: Path) -> None:
+    main(["sample", NAME])
+    expected = grid(load_pretrained(str(exported), format="onnx").sample(16, seed=0))
+    np.testing.assert_array_equal(np.asarray(Image.open("samples.png")), expected[:, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([NAME, "--count", "0"], "--count 0: choose at least 1."),
+        ([NAME, "--count", "-3"], "--count -3: choose at least 1."),
+        ([NAME, "--seed", "-1"], "seed=-1"),
+        ([NAME, "--out", "samples.jpg"], "--out samples.jpg: choose a name that ends in .png"),
+        ([NAME, "--out", "none/samples.png"], "there is no directory none"),
+        ([NAME, "--labels", "shirt"], "no input of this ability takes a label"),
+        (["dcgan-fashion-mnits"], "did you mean dcgan-fashion-mnist"),
+        (["../nowhere"], "../nowhere is read as a path, and there is no ../nowhere/card.json"),
+        (["dcgan-pictures"], "dcgan-pictures has no weights in this installation: train it with `zoo train"),
+    ],
+)
+def test_sample_refuses(fails: Fails, arguments: list[str], reason: str) -> None:
+    line = fails("sample", *arguments)
+    assert line.startswith("zoo: ")
+    assert reason in line
+
+
+def test_sample_refuses_a_damaged_file(fails: Fails, exported: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "card.json").write_bytes((exported / "card.json").read_bytes())
+    (own / "generate.onnx").write_bytes(b"other")
+    assert "generate.onnx: truncated: expected" in fails("sample", str(own))
+
+
+def test_source_that_does_not_answer(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_SOURCE", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert "http://127.0.0.1:1 does not give dcgan-pictures/card.json" in fails("sample", "dcgan-pictures")
+
+
+@pytest.fixture
+def shows_label(tmp_path: Path) -> Path:
+    """An export whose picture is one pixel: 100 times the number of its class."""
+    nodes = [
+        helper.make_node("Cast", ["label"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["number", "hundred"], ["level"]),
+        helper.make_node("Reshape", ["level", "shape"], ["image"]),
+    ]
+    constants = {"hundred": np.float32([100.0]), "shape": np.array([-1, 1, 1, 1])}
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("label", TensorProto.INT64, ["batch"])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 1, 1])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    path = tmp_path / "labels" / "generate.onnx"
+    path.parent.mkdir()
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    ability = Ability(
+        (Input("label", "int64", ("batch",), "label", classes=("bag", "shoe", "7")),),
+        (Output("image", "float32", ("batch", 1, 1, 1), "image", (0.0, 255.0), "NHWC"),),
+        path.name,
+    )
+    file = File(hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+    model = {"class": PRESETS[NAME].model, "arguments": {}}
+    preset = PRESETS[NAME]
+    card = Card(
+        *(NAME, preset.family, preset.paper, "Apache-2.0", preset.summary, DATA, model, {}),
+        *({"generate": ability}, "generate", {path.name: file}),
+    )
+    path.with_name("card.json").write_bytes(encode_card(card))
+    return path.parent
+
+
+@pytest.mark.parametrize(
+    ("labels", "levels"),
+    [(["shoe"], [100, 100, 100]), (["2"], [200, 200, 200]), (["bag", "2", "shoe"], [0, 200, 100])],
+)
+def test_sample_of_classes(shows_label: Path, labels: list[str], levels: list[int]) -> None:
+    main(["sample", str(shows_label), "--count", "3", "--out", "three.npy", "--labels", *labels])
+    assert np.load("three.npy").ravel().tolist() == levels
+
+
+def test_sample_of_no_such_class(fails: Fails, shows_label: Path) -> None:
+    assert "label 'hat': no such class" in fails("sample", str(shows_label), "--labels", "hat")
+
+
+# export
+
+
+def test_export_writes_the_same_model(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["export", NAME, "--out", "deep/again"])
+    assert capsys.readouterr().out.splitlines()[-1] == "deep/again"
+    first, again = read_card(exported), read_card("deep/again")
+    verify_files("deep/again", again)
+    assert (again.model, again.data, again.recipe, set(again.files)) == (
+        *(first.model, first.data, first.recipe),
+        set(first.files),
+    )
+    assert again.files["model.weights.h5"] == first.files["model.weights.h5"]
+
+
+def test_export_of_one_format(exported: Path) -> None:
+    main(["export", str(exported), "--out", "again", "--format", "onnx"])
+    assert {path.name for path in Path("again").iterdir()} == {
+        *("model.weights.h5", "generate.onnx", "samples.png", "README.md", "card.json")
+    }
+
+
+def test_export_keeps_reconstructions(tmp_path: Path) -> None:
+    preset, directory = PRESETS["sparse-autoencoder-mnist"].twin(), tmp_path / "sparse"
+    save_grid(np.arange(128, dtype=np.uint8).reshape(2, 8, 8, 1), sheet := tmp_path / "sheet.png")
+    pictures = {"reconstructions.png": sheet.read_bytes()}
+    export(build(preset), directory, preset=preset, data=DATA, recipe={}, formats=(), pictures=pictures)
+    main(["export", str(directory), "--out", "again", "--format", "onnx"])
+    assert Path("again/reconstructions.png").read_bytes() == sheet.read_bytes()
+    card = read_card("again")
+    verify_files("again", card)
+    assert {"reconstructions.png", "reconstruct.onnx"} <= set(card.files)
+    assert "](reconstructions.png)" in Path("again/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "reason"),
+    [
+        (NAME, ".", "--out . exists already: choose another name."),
+        ("dcgan-fashion-mnits", "new", "did you mean"),
+        ("dcgan-pictures", "new", "has no weights in this installation"),
+    ],
+)
+def test_export_refuses(fails: Fails, name: str, out: str, reason: str) -> None:
+    assert reason in fails("export", name, "--out", out)
+
+
+# train
+
+
+def test_every_preset_has_a_recipe() -> None:
+    assert set(recipes()) == set(PRESETS)
+
+
+def assert_finished(run: Path, name: str) -> None:
+    """A smoke run of four steps has left everything that a run leaves."""
+    assert {path.name for path in run.iterdir()} >= {"config.json", "environment.json", "log.csv", "tensorboard"}
+    assert json.loads((run / "config.json").read_text())["recipe"]["preset"] == name
+    assert json.loads((run / "environment.json").read_text())["versions"]["tensorflow"] == tf.__version__
+    with (run / "log.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["step"] == "4"
+    assert len(row) > 2
+    assert all(math.isfinite(float(value)) for value in row.values())
+    checkpoint = tf.train.latest_checkpoint(str(run / "checkpoints"))
+    assert tf.train.load_variable(checkpoint, "model/step/.ATTRIBUTES/VARIABLE_VALUE") == 4
+    card = read_card(run / "export")
+    verify_files(run / "export", card)
+    pictured = {"generate", "reconstruct"} & set(card.abilities)
+    grids = {"step-0000000.png", "step-0000004.png"} if pictured else set()
+    assert {path.name for path in run.glob("samples/*")} == grids
+    assert (card.name, card.recipe["steps"], card.data.source) == (name, 4, "embedded")
+    assert {"model.weights.h5", "saved_model/1/saved_model.pb"} <= set(card.files)
+    assert {f"{ability}.onnx" for ability in card.abilities} <= set(card.files)
+    assert (run / "export" / "README.md").is_file()
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_train_smoke(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    options = ["--smoke", "--data", "embedded", "--run-dir", str(run), "--no-deterministic"]  # other tests come after
+    with pytest.raises(SystemExit) as exit:
+        main(["train", name, *options])
+    assert (exit.value.code, capsys.readouterr().out.splitlines()[-1]) == (0, str(run))
+    assert_finished(run, name)
+
+
+def test_train_smoke_as_a_script(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--smoke", "--data", "embedded", "--run-dir", str(run)]
+    done = command(str(ROOT / "recipes" / f"{NAME.replace('-', '_')}.py"), *options)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, str(run)), done.stderr
+    assert_finished(run, NAME)
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_train_dry_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["train", name, "--dry-run", "--data", "embedded", "--run-dir", str(tmp_path / "run")])
+    out, error = capsys.readouterr()
+    size, _, channels = PRESETS[name].arguments["image_shape"]
+    assert (exit.value.code, out) == (0, "")
+    assert f"{name} on 9000 pictures of " in error
+    assert f"({size}x{size}x{channels})" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+@pytest.mark.parametrize(("options", "status"), [([], 2), (["--help"], 0)], ids=["nothing", "help"])
+def test_training_without_a_name(
+    command: str, options: list[str], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main([command, *options])
+    shown = capsys.readouterr().out
+    assert exit.value.code == status
+    assert shown.startswith(f"usage: zoo {command} NAME")
+    assert ", ".join(sorted(recipes())) in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["dcgan-fashion-mnits"], "did you mean dcgan-fashion-mnist"),
+        ([NAME, "--data", "embeded", "--dry-run"], "embeded"),
+        ([NAME, "--data", "./none.zip", "--dry-run"], "none.zip"),
+        ([NAME, "--data", "embedded", "--dry-run", "--model", "discriminator_steps=0"], "choose at least 1"),
+    ],
+)
+def test_train_refuses(fails: Fails, arguments: list[str], reason: str) -> None:
+    assert reason in fails("train", *arguments)
+
+
+# sweep; what it does is tested in tests/zoo/training/test_sweep.py
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["dcgan-fashion-mnits"], "did you mean dcgan-fashion-mnist"),
+        ([NAME, "--grid", "batch_size"], "--grid batch_size: write name=value,value"),
+        ([NAME, "--grid", "seed=1,2"], "--grid seed: a sweep does not vary it"),
+        ([NAME, "--seeds", "0"], "--seeds 0: choose at least 1"),
+        ([NAME, "--out", ".", "--", "--resume"], "--resume is not for the options after --"),
+    ],
+)
+def test_sweep_refuses(fails: Fails, arguments: list[str], reason: str) -> None:
+    assert reason in fails("sweep", *arguments)
+
+
+@pytest.mark.parametrize("first", ["1", "2"])
+def test_a_sweep_without_out_finds_its_own_folder(first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo.training import sweep
+
+    monkeypatch.setenv("ZOO_RUNS", str(tmp_path / "runs"))
+    chosen: list[Path] = []
+    monkeypatch.setattr(sweep, "sweep", lambda runs, out, identity: chosen.append(out) or 0)
+    for last in (first, first, "3"):
+        with pytest.raises(SystemExit) as exit:
+            main(["sweep", NAME, "--grid", f"batch_size={first},4", "--", "--steps", last])
+        assert exit.value.code == 0
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert {out.parent for out in chosen} == {tmp_path / "runs" / "sweeps"}
+
+
+# Without TensorFlow
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter in an empty directory, with the checkout on its path."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False)
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded at the end of `code`."""
+    done = command("-c", f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})")
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_zoo_imports_nothing_heavy() -> None:
+    loaded = modules_after("import zoo")
+    assert "zoo" in loaded
+    assert not loaded & (LEARNING | {"numpy", "PIL", "onnxruntime", "msgspec", "pooch", "tyro", "rich", "serving"})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list"],
+        ["list", "--json"],
+        ["describe", "dcgan-pictures"],
+        ["sample", "PATH"],
+        ["train", NAME, "--help"],
+        ["sweep", NAME, "--help"],
+    ],
+    ids=" ".join,
+)
+def test_command_loads_no_tensorflow(arguments: list[str], exported: Path) -> None:
+    chosen = [str(exported) if argument == "PATH" else argument for argument in arguments]
+    code = f"from zoo.cli.main import main\ntry:\n    main({chosen!r})\nexcept SystemExit as exit:\n    assert not exit.code"
+    loaded = modules_after(code)
+    assert "tyro" in loaded
+    assert not loaded & LEARNING
+    assert ("onnxruntime" in loaded) is (arguments[0] == "sample")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", NAME, "--format", "keras"],
+        ["sample", NAME, "--format", "saved_model"],
+        ["export", NAME, "--out", "x"],
+    ],
+    ids=" ".join,
+)
+def test_missing_extra_is_named(fails: Fails, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # an import then fails as if it were not installed
+    assert fails(*arguments).endswith('needs tensorflow: pip install "generative-zoo[train]"')
+
+
+def test_training_names_its_extra(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    line = fails("train", NAME, "--smoke", "--data", "embedded")
+    assert line == 'training needs tensorflow: pip install "generative-zoo[train]"'

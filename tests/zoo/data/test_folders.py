@@ -1,0 +1,402 @@
+"""Decoding, resizing, listing, splits, and what is said about bad files."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.data import folders as module
+from zoo.data.folders import held_out
+from zoo.data.images import Policy
+from zoo.data.load import load_pictures
+
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+def encoded(image: Image.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def grey(value: int, size: tuple[int, int] = (4, 4)) -> bytes:
+    return encoded(Image.new("L", size, value), "PNG")
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def zipped(file: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return file
+
+
+# --- one picture
+
+
+def test_exif_orientation_turns_the_picture() -> None:
+    image = Image.new("RGB", (32, 16), "white")
+    image.paste(RED, (0, 0, 16, 16))  # the left half is red
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise: what was left is on top
+    shown = Policy(None, 3).decode(encoded(image, "JPEG", quality=100, subsampling=0, exif=exif))
+    assert shown.shape == (32, 16, 3)
+    np.testing.assert_allclose(shown[2, 8], RED, atol=3)
+    np.testing.assert_allclose(shown[-3, 8], WHITE, atol=3)
+
+
+def test_alpha_is_composited_on_white() -> None:
+    half = encoded(Image.new("RGBA", (2, 2), (0, 0, 0, 128)), "PNG")
+    # 255 * (1 - 128 / 255) = 127
+    np.testing.assert_array_equal(Policy(None, 3).decode(half), np.full((2, 2, 3), 127))
+    np.testing.assert_array_equal(Policy(None, 1).decode(half), np.full((2, 2, 1), 127))
+
+
+def test_transparent_palette_entry_becomes_white() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putdata([0, 1])
+    np.testing.assert_array_equal(Policy(None, 3).decode(encoded(image, "PNG", transparency=1)), [[RED, WHITE]])
+
+
+def test_cmyk_jpeg_comes_out_in_rgb() -> None:
+    data = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100)
+    np.testing.assert_allclose(Policy(None, 3).decode(data)[8, 8], RED, atol=3)
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    values = np.array([[0, 257 * 100, 65535, 128, 129]], np.uint16)  # v / 257, rounded
+    data = encoded(Image.fromarray(values), "PNG")
+    np.testing.assert_array_equal(Policy(None, 1).decode(data)[..., 0], [[0, 100, 255, 0, 1]])
+
+
+def test_first_frame_of_a_gif() -> None:
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(Policy(None, 3).decode(data)[0, 0], RED)
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "WEBP", "GIF"])
+def test_formats_without_loss_come_back_exactly(format: str) -> None:
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
+    options = {"lossless": True, "exact": True} if format == "WEBP" else {}
+    np.testing.assert_array_equal(
+        Policy(None, 3).decode(encoded(Image.fromarray(image), format, **options)), image
+    )  # 16 colours: GIF's palette holds them
+
+
+def test_an_unlisted_decoder_never_runs() -> None:
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n"
+    with pytest.raises(OSError, match="cannot identify"):
+        Policy(None, 3).decode(postscript)
+
+
+def test_pad_centres_on_black_and_does_not_scale_up() -> None:
+    image = Image.fromarray(np.arange(1, 785, dtype=np.uint16).astype(np.uint8).reshape(28, 28))
+    padded = Policy(32, 1, "pad").apply(image)[..., 0]
+    np.testing.assert_array_equal(padded[2:30, 2:30], np.asarray(image))
+    np.testing.assert_array_equal(padded, np.pad(np.asarray(image), 2))
+
+
+def test_pad_scales_a_larger_picture_down_to_fit() -> None:
+    padded = Policy(8, 1, "pad").apply(Image.new("L", (32, 16), 200))[..., 0]
+    np.testing.assert_array_equal(padded[2:6], np.full((4, 8), 200))  # 32x16 -> 8x4, two black rows on each side
+    assert padded[:2].max() == padded[6:].max() == 0
+
+
+def test_crop_keeps_the_centre_and_squash_everything() -> None:
+    image = Image.new("RGB", (30, 10), "white")
+    image.paste(RED, (10, 0, 20, 10))  # the middle third
+    cropped = Policy(10, 3, "crop").apply(image)
+    np.testing.assert_array_equal(cropped, np.broadcast_to(np.array(RED, np.uint8), (10, 10, 3)))
+    squashed = Policy(10, 3, "squash").apply(image)
+    np.testing.assert_array_equal(squashed[5, 0], WHITE)
+    np.testing.assert_array_equal(squashed[5, 5], RED)
+
+
+def test_shrinking_averages_instead_of_picking() -> None:
+    checkerboard = Image.fromarray(((np.indices((64, 64)).sum(0) % 2) * 255).astype(np.uint8))
+    assert np.abs(Policy(8, 1).apply(checkerboard).astype(int) - 127.5).max() < 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fit": "stretch"}, r"fit='stretch': choose from \['crop', 'pad', 'squash'\]"),
+        ({"channels": 2}, "channels=2: choose 1 .* or 3"),
+        ({"image_size": 0}, "image_size=0"),
+    ],
+)
+def test_bad_policy(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_pictures("embedded", **({"image_size": 32, "channels": 1} | arguments))  # type: ignore[arg-type]
+
+
+# --- folders and zips
+
+CLASSES = {"cat/1.png": grey(1), "cat/2.PNG": grey(2), "dog/deep/3.png": grey(3)}
+SPLITS = {f"train/{name}": content for name, content in CLASSES.items()} | {
+    "test/dog/4.png": grey(4),
+    "test/emu/5.png": grey(5),
+    "valid/cat/6.png": grey(6),
+}
+CLUTTER = {"README.txt": b"hello", ".DS_Store": b"", "train/cat/.hidden.png": grey(9), "__MACOSX/cat/._1.png": b"x"}
+
+
+@pytest.fixture(params=["folder", "zip", "wrapped zip", "wrapped folder"])
+def layout(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    wrap = "outer/inner/" if "wrapped" in request.param else ""
+    files = {wrap + name: content for name, content in SPLITS.items()} | CLUTTER
+    return str(zipped(tmp_path / "set.zip", files) if "zip" in request.param else write(tmp_path / "set", files))
+
+
+def test_splits_classes_order_and_clutter(layout: str) -> None:
+    train = load_pictures(layout, image_size=None, channels=1)
+    assert train.images.shape == (3, 4, 4, 1)
+    np.testing.assert_array_equal(train.images[:, 0, 0, 0], [1, 2, 3])
+    assert train.class_names == ("cat", "dog", "emu")  # of all splits, so that numbers agree between them
+    np.testing.assert_array_equal(train.labels, [0, 0, 1])
+    assert train.ignored == 4
+    assert (train.name, train.split, train.broken, train.licence) == (Path(layout).name, "train", (), "")
+    test = load_pictures(layout, split="test", image_size=None, channels=1)
+    np.testing.assert_array_equal(test.labels, [1, 2])
+    validation = load_pictures(layout, split="validation", image_size=None, channels=1)
+    np.testing.assert_array_equal(validation.images[:, 0, 0, 0], [6])
+    assert len({train.fingerprint, test.fingerprint, validation.fingerprint}) == 3
+
+
+def test_fingerprint_is_of_the_pixels_and_the_shape(tmp_path: Path) -> None:
+    one = write(tmp_path / "one", {"a.png": grey(1), "b.png": grey(2)})
+    same = zipped(tmp_path / "two.zip", {"a.png": grey(1), "b.png": grey(2)})
+    other = write(tmp_path / "other", {"a.png": grey(1), "b.png": grey(3)})
+    wide = write(tmp_path / "wide", {"a.png": grey(1, (8, 2)), "b.png": grey(2, (8, 2))})
+    first, second, *rest = (
+        {load_pictures(str(p), split=s, image_size=None, channels=1).fingerprint for s in ("train", "test")}
+        for p in (one, same, other, wide)
+    )
+    assert first == second
+    assert all(first != different for different in rest)
+
+
+def test_unknown_split_lists_the_known_ones(layout: str) -> None:
+    with pytest.raises(ValueError, match=r"split 'dev'; it has test \(2\), train \(3\), validation \(1\)"):
+        load_pictures(layout, split="dev", image_size=None, channels=1)
+
+
+def test_all_is_every_split_in_turn_with_one_numbering_of_classes(layout: str) -> None:
+    everything = load_pictures(layout, split="all", image_size=None, channels=1)
+    np.testing.assert_array_equal(np.sort(everything.images[:, 0, 0, 0]), [1, 2, 3, 4, 5, 6])
+    assert everything.labels is not None
+    labels = dict(zip(everything.images[:, 0, 0, 0].tolist(), everything.labels.tolist(), strict=True))
+    assert labels == {1: 0, 2: 0, 3: 1, 4: 1, 5: 2, 6: 0}
+    assert (everything.split, everything.class_names, everything.ignored) == ("all", ("cat", "dog", "emu"), 4)
+
+
+def test_all_of_a_set_without_split_folders_is_train_and_test(tmp_path: Path) -> None:
+    folder = write(tmp_path / "plain", {f"{value}.png": grey(value) for value in range(30)})
+    parts = {
+        split: load_pictures(str(folder), split=split, image_size=None, channels=1).images[:, 0, 0, 0].tolist()
+        for split in ("train", "test", "all")
+    }
+    assert sorted(parts["all"]) == sorted(parts["train"] + parts["test"]) == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"),
+    [("1", 1), ("L", 1), ("LA", 1), ("I;16", 1), ("P", 3), ("RGB", 3), ("RGBA", 3)],
+)
+def test_native_channels_are_those_of_the_first_picture(mode: str, channels: int, tmp_path: Path) -> None:
+    other = grey(1) if channels == 3 else encoded(Image.new("RGB", (4, 4)), "PNG")
+    files = {"README.txt": b"", "b.png": encoded(Image.new(mode, (4, 4)), "PNG"), "z.png": other}
+    for source in (write(tmp_path / "folder", files), zipped(tmp_path / "set.zip", files)):
+        assert module.native_channels(source) == channels
+
+
+def test_native_channels_of_nothing_or_of_what_is_broken(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no pictures: looked at 1 files"):
+        module.native_channels(write(tmp_path / "none", {"README.txt": b"hello"}))
+    with pytest.raises(ValueError, match=r"broken: a\.png can't be read"):
+        module.native_channels(write(tmp_path / "broken", {"a.png": b"no picture"}))
+
+
+def test_unpaired_domains_are_splits_without_classes(tmp_path: Path) -> None:
+    files = {f"{split}/{i}.png": grey(i) for i, split in enumerate(("trainA", "trainB", "testA", "testB"))}
+    domain = load_pictures(str(write(tmp_path, files)), split="trainB", image_size=None, channels=1)
+    assert domain.images[0, 0, 0, 0] == 1
+    assert domain.labels is None
+    assert domain.class_names == ()
+
+
+def test_held_out_split_is_disjoint_whole_and_stable() -> None:
+    names = [f"{i}.png" for i in range(2000)]
+    train, test = held_out(names)
+    assert sorted(train + test) == sorted(names)
+    assert 150 < len(test) < 250  # binomial(2000, 0.1): five standard deviations are 67
+    fewer_train, fewer_test = held_out(names[:1000])
+    assert set(fewer_test) <= set(test)
+    assert set(fewer_train) <= set(train)
+    for count in range(2, 12):
+        assert all(held_out(names[:count]))
+
+
+def test_no_test_folder_holds_a_part_of_train_out(tmp_path: Path) -> None:
+    files = {f"{i}.png": grey(i) for i in range(60)}
+    for folder in (
+        write(tmp_path / "flat", files),
+        write(tmp_path / "set", {f"train/{n}": c for n, c in files.items()}),
+    ):
+        parts = [load_pictures(str(folder), split=split, image_size=None, channels=1) for split in ("train", "test")]
+        values = [set(part.images[:, 0, 0, 0].tolist()) for part in parts]
+        assert values[0] | values[1] == set(range(60))
+        assert not values[0] & values[1]
+        assert all(values)
+        assert parts[0].labels is None
+
+
+def test_zip_entries_that_lead_outside_are_ignored_and_nothing_is_extracted(tmp_path: Path) -> None:
+    inside = tmp_path / "deep" / "set.zip"
+    inside.parent.mkdir()
+    zipped(
+        inside,
+        {"../evil.png": grey(9), "/abs.png": grey(9), "a/../../b.png": grey(9), "x/1.png": grey(1), "y/2.png": grey(2)},
+    )
+    found = [load_pictures(str(inside), split=split, image_size=None, channels=1) for split in ("train", "test")]
+    assert sorted(int(part.images[0, 0, 0, 0]) for part in found) == [1, 2]
+    assert found[0].ignored == 3
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [inside]
+
+
+def test_backslashes_in_zip_names_are_folders(tmp_path: Path) -> None:
+    file = zipped(
+        tmp_path / "set.zip", {"train\\a\\1.png": grey(1), "train\\b\\2.png": grey(2), "test\\b\\3.png": grey(3)}
+    )
+    assert load_pictures(str(file), image_size=None, channels=1).class_names == ("a", "b")
+
+
+def test_broken_pictures_are_named_or_skipped_with_their_labels(tmp_path: Path) -> None:
+    photograph = encoded(Image.effect_noise((64, 64), 50), "JPEG")
+    good = {"train/a/1.png": grey(1), "train/b/3.png": grey(3), "test/a/4.png": grey(4)}
+    broken = {"train/a/2.jpg": photograph[: len(photograph) // 2], "train/a/0.png": b"", "train/b/text.gif": b"hello"}
+    source = str(write(tmp_path, good | broken))
+    with pytest.raises(ValueError, match="3 of 5 pictures cannot be decoded") as error:
+        load_pictures(source, image_size=4, channels=1)
+    assert all(name in str(error.value) for name in broken)
+    assert "skip_broken=True" in str(error.value)
+    kept = load_pictures(source, image_size=4, channels=1, skip_broken=True)
+    assert kept.broken == tuple(sorted(broken))
+    np.testing.assert_array_equal(kept.images[:, 0, 0, 0], [1, 3])
+    np.testing.assert_array_equal(kept.labels, [0, 1])
+
+
+def test_at_most_ten_broken_names_are_listed(tmp_path: Path) -> None:
+    source = write(tmp_path, {f"train/{i:02}.png": b"no" for i in range(14)} | {"test/x.png": grey(1)})
+    with pytest.raises(ValueError, match="14 of 14") as error:
+        load_pictures(str(source), image_size=4, channels=1)
+    assert str(error.value).count(".png:") == 10
+    with pytest.raises(ValueError, match="none of 14 pictures can be decoded"):
+        load_pictures(str(source), image_size=4, channels=1, skip_broken=True)
+
+
+def test_decompression_bomb_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    source = str(
+        write(tmp_path, {"train/bomb.png": grey(0, (64, 64)), "train/fine.png": grey(7), "test/x.png": grey(1)})
+    )
+    with pytest.raises(ValueError, match=r"bomb\.png: .*exceeds limit"):
+        load_pictures(source, image_size=4, channels=1)
+    assert load_pictures(source, image_size=4, channels=1, skip_broken=True).images[0, 0, 0, 0] == 7
+
+
+def test_huge_file_is_broken_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FILE_LIMIT", 10)
+    source = zipped(tmp_path / "set.zip", {"train/a.png": grey(0), "test/x.png": grey(1)})
+    with pytest.raises(ValueError, match="the limit is 10"):
+        load_pictures(str(source), image_size=4, channels=1)
+
+
+def test_native_sizes_that_differ_are_named(tmp_path: Path) -> None:
+    source = write(tmp_path, {"train/a.png": grey(0), "train/b.png": grey(0, (5, 4)), "test/x.png": grey(1)})
+    with pytest.raises(ValueError, match=r"train/a\.png is 4x4, train/b\.png is 5x4"):
+        load_pictures(str(source), image_size=None, channels=1)
+
+
+def test_nothing_to_load_says_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no pictures: looked at 1 files for the endings \.png, \.jpg"):
+        load_pictures(str(write(tmp_path / "text", {"README.txt": b"hello"})), image_size=4, channels=1)
+    (tmp_path / "bad.zip").write_bytes(b"not a zip")
+    with pytest.raises(ValueError, match="neither a folder nor a readable zip"):
+        load_pictures(str(tmp_path / "bad.zip"), image_size=4, channels=1)
+    with pytest.raises(FileNotFoundError, match=r"absent\.zip: no such"):
+        load_pictures(str(tmp_path / "absent.zip"), image_size=4, channels=1)
+    with pytest.raises(ValueError, match=r"split 'test'; it has test \(0\), train \(1\)"):
+        load_pictures(str(write(tmp_path / "one", {"a.png": grey(1)})), split="test", image_size=4, channels=1)
+
+
+def test_a_big_set_is_memory_mapped_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {f"train/{'ab'[i % 2]}/{i:02}.png": grey(i) for i in range(20)} | {
+        "train/a/broken.png": b"",
+        "test/x.png": grey(1),
+    }
+    source, cache = write(tmp_path / "set", files), tmp_path / "cache"
+
+    def load() -> module.Pictures:
+        return load_pictures(str(source), image_size=4, channels=1, skip_broken=True, cache=cache)
+
+    small = load()
+    assert not isinstance(small.images, np.memmap)
+    assert not cache.exists()
+    monkeypatch.setattr(module, "MEMORY_LIMIT", 100)
+    mapped = load()
+    assert sorted(file.suffix for file in cache.iterdir()) == [".json", ".npy"]  # and nothing temporary
+    monkeypatch.setattr(Policy, "decode", lambda *_: pytest.fail("decoded again"))
+    again = load()
+    for big in (mapped, again):
+        assert isinstance(big.images, np.memmap)
+        np.testing.assert_array_equal(big.images, small.images)
+        np.testing.assert_array_equal(big.labels, small.labels)
+        assert (big.fingerprint, big.broken) == (small.fingerprint, ("train/a/broken.png",))
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "MEMORY_LIMIT", 100)
+    write(source, {"train/a/00.png": grey(77)})  # a changed file is another set
+    assert load().images[0, 0, 0, 0] == 77
+
+
+def test_a_failed_decoding_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MEMORY_LIMIT", 1)
+    source = write(tmp_path / "set", {"train/a.png": grey(1), "train/b.png": b"", "test/x.png": grey(1)})
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        load_pictures(str(source), image_size=4, channels=1, cache=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+# --- the embedded sample
+
+
+def test_embedded_sample_is_the_ten_thousand_test_pictures() -> None:
+    train, test, everything = (
+        load_pictures("embedded", split=split, image_size=None, channels=1) for split in ("train", "test", "all")
+    )
+    assert train.images.shape == (9000, 28, 28, 1)
+    np.testing.assert_array_equal(everything.images, np.concatenate([train.images, test.images]))
+    assert everything.labels is not None
+    assert test.images.shape == (1000, 28, 28, 1)
+    assert train.labels is not None
+    assert test.labels is not None
+    np.testing.assert_array_equal(np.bincount(np.concatenate([train.labels, test.labels])), np.full(10, 1000))
+    np.testing.assert_array_equal(everything.labels, np.concatenate([train.labels, test.labels]))
+    assert train.class_names[train.labels[0]] == "Ankle boot"  # as published: the first test label is 9
+    assert (train.name, train.licence) == ("fashion_mnist_t10k", "MIT")
+
+
+def test_embedded_sample_has_no_other_split() -> None:
+    with pytest.raises(ValueError, match=r"split='validation': the embedded sample has \['all', 'test', 'train'\]"):
+        load_pictures("embedded", split="validation", image_size=32, channels=1, fit="pad")

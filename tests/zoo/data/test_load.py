@@ -1,0 +1,204 @@
+"""Batches are a function of the step; TensorFlow Datasets are found, split and refused clearly."""
+
+import os
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zoo.data.batches import batches, steps_per_epoch
+from zoo.data.images import Pictures
+from zoo.data.load import load_pictures
+
+TFDS = Path(os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets"))
+PREPARED = any(TFDS.glob("fashion_mnist/*/dataset_info.json"))
+
+
+def numbered(count: int, labelled: bool = True) -> Pictures:
+    """Picture i is grey i and has the label i."""
+    images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 2, 3, 1)).copy()
+    labels = np.arange(count) if labelled else None
+    names = tuple(map(str, range(count))) if labelled else ()
+    return Pictures(images, labels, names, "numbered", "train", "", 0, (), "")
+
+
+def take(count: int, pictures: Pictures, **arguments: Any) -> list[dict[str, np.ndarray]]:
+    return list(islice(batches(pictures, **arguments).as_numpy_iterator(), count))
+
+
+def epochs(count: int, epoch_count: int, seed: int, batch_size: int = 1) -> np.ndarray:
+    """(epoch, position) -> picture."""
+    steps = take(epoch_count * (count // batch_size), numbered(count), batch_size=batch_size, seed=seed)
+    return np.concatenate([step["label"] for step in steps]).reshape(epoch_count, -1)
+
+
+def assert_equal(left: list[dict[str, np.ndarray]], right: list[dict[str, np.ndarray]]) -> None:
+    assert len(left) == len(right) > 0
+    for one, other in zip(left, right, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_content_of_a_batch() -> None:
+    dataset = batches(numbered(200), batch_size=8, seed=0)
+    spec = {key: (value.dtype.name, tuple(value.shape)) for key, value in dataset.element_spec.items()}
+    assert spec == {"image": ("float32", (8, 2, 3, 1)), "row": ("int64", (8,)), "label": ("int64", (8,))}
+    batch = next(iter(dataset.as_numpy_iterator()))
+    np.testing.assert_array_equal(batch["row"], np.arange(8))
+    expected = np.broadcast_to(batch["label"][:, None, None, None], (8, 2, 3, 1)).astype(np.float32) / 127.5 - 1
+    np.testing.assert_allclose(batch["image"], expected, atol=1e-7)
+
+
+def test_black_is_minus_one_and_white_is_one() -> None:
+    images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
+    batch = take(1, Pictures(images, None, (), "", "", "", 0, (), ""), batch_size=2, seed=0)[0]
+    assert sorted(batch["image"].ravel().tolist()) == [-1.0, 1.0]
+    assert "label" not in batch
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16, 17, 100])
+def test_every_epoch_is_a_permutation(count: int) -> None:
+    for order in epochs(count, 3, seed=1):
+        np.testing.assert_array_equal(np.sort(order), np.arange(count))
+
+
+def test_epochs_and_seeds_differ() -> None:
+    first, second = epochs(200, 2, seed=3)
+    other = epochs(200, 1, seed=4)[0]
+    again = epochs(200, 1, seed=3)[0]
+    np.testing.assert_array_equal(first, again)
+    for left, right in ((first, second), (first, other), (second, other), (first, np.arange(200))):
+        assert np.sum(left == right) < 12  # about Poisson(1)
+
+
+def test_consecutive_epochs_and_seeds_do_not_correlate() -> None:
+    count = 10_000
+    images = np.zeros((count, 1, 1, 1), np.uint8)
+    pictures = Pictures(images, np.arange(count), (), "", "", "", 0, (), "")
+
+    def order(seed: int, epoch: int) -> np.ndarray:
+        return take(1, pictures, batch_size=count, seed=seed, start_step=epoch)[0]["label"]
+
+    rows = [order(0, epoch) for epoch in range(6)] + [order(seed, 0) for seed in (1, 2)]
+    correlations = np.corrcoef(rows)[~np.eye(len(rows), dtype=bool)] * np.sqrt(count)
+    assert np.abs(correlations).max() < 5  # standard errors; with 4 rounds consecutive epochs reach 16
+
+
+@pytest.mark.parametrize("pictures_per_row", [1, 3])
+@pytest.mark.parametrize("start", [0, 1, 4, 5, 17])
+def test_start_step_is_skip(start: int, pictures_per_row: int) -> None:
+    arguments: dict[str, Any] = {"batch_size": 4, "seed": 7, "pictures_per_row": pictures_per_row}
+    pictures = numbered(63)  # 63 // 12 = 5 steps an epoch with three a row: the borders are crossed
+    assert_equal(take(7, pictures, start_step=start, **arguments), take(start + 7, pictures, **arguments)[start:])
+
+
+def test_partial_batch_is_dropped() -> None:
+    pictures = numbered(10)
+    assert steps_per_epoch(pictures, 4) == 2
+    assert steps_per_epoch(pictures, 2, 2) == 2
+    labels = [step["label"] for step in take(3, pictures, batch_size=4, seed=0)]
+    assert len(set(np.concatenate(labels[:2]).tolist())) == 8  # one epoch repeats nothing
+    np.testing.assert_array_equal(labels[2], take(1, pictures, batch_size=4, seed=0, start_step=2)[0]["label"])
+
+
+def test_pictures_per_row_has_the_pictures_of_a_larger_batch() -> None:
+    three = take(1, numbered(100), batch_size=4, seed=0, pictures_per_row=3)[0]
+    flat = take(1, numbered(100), batch_size=12, seed=0)[0]
+    assert three["image"].shape == (4, 3, 2, 3, 1)
+    np.testing.assert_array_equal(three["label"], flat["label"].reshape(4, 3))
+    np.testing.assert_array_equal(three["image"].reshape(flat["image"].shape), flat["image"])
+    np.testing.assert_array_equal(three["row"], np.arange(4))
+
+
+def test_memory_mapped_pictures_give_the_same_batches(tmp_path: Path) -> None:
+    pictures = numbered(50)
+    np.save(tmp_path / "images.npy", pictures.images)
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    mapped = Pictures(images, pictures.labels, (), "", "", "", 0, (), "")
+    assert_equal(take(5, pictures, batch_size=8, seed=0), take(5, mapped, batch_size=8, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 4, "pictures_per_row": 3}, r"4 \* 3 = 12 pictures, numbered train has 10"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 1, "pictures_per_row": 0}, "pictures_per_row=0"),
+        ({"batch_size": 1, "start_step": -1}, "start_step=-1"),
+        ({"batch_size": 1, "seed": -1}, "seed=-1"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        batches(numbered(10), **({"seed": 0} | arguments))
+
+
+REPLICAS = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from zoo.data.images import Pictures
+from zoo.data.batches import batches
+pictures = Pictures(np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1), np.arange(60), (), "", "", "", 0, (), "")
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+whole = batches(pictures, batch_size=8, seed=0, start_step=5).as_numpy_iterator()
+split = iter(strategy.experimental_distribute_dataset(batches(pictures, batch_size=8, seed=0, start_step=5)))
+for _ in range(5):
+    parts, expected = next(split), next(whole)
+    for key, values in expected.items():
+        replicas = [part.numpy() for part in strategy.experimental_local_results(parts[key])]
+        assert [len(part) for part in replicas] == [4, 4], key
+        np.testing.assert_array_equal(np.concatenate(replicas), values)
+print("equal")
+"""
+
+
+def test_each_replica_has_a_contiguous_slice() -> None:
+    done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]
+
+
+# --- TensorFlow Datasets
+
+
+def test_unknown_data_set_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"'fashion_mnst' is no folder.*near: fashion_mnist"):
+        load_pictures("fashion_mnst", image_size=28, channels=1)
+
+
+def test_unknown_version_says_which_exist() -> None:
+    with pytest.raises(ValueError, match=r"fashion_mnist:9\.0\.0: .*3\.0\.1"):
+        load_pictures("fashion_mnist:9.0.0", image_size=28, channels=1)
+
+
+def test_data_set_without_pictures() -> None:
+    with pytest.raises(ValueError, match=r"imdb_reviews is no image data set: its features are \['label', 'text'\]"):
+        load_pictures("imdb_reviews", image_size=28, channels=1)
+
+
+@pytest.mark.skipif(
+    not PREPARED, reason="Fashion-MNIST is not prepared under TFDS_DATA_DIR; nothing is downloaded here"
+)
+def test_fashion_mnist_from_tfds_holds_the_embedded_sample() -> None:
+    prepared = load_pictures("fashion_mnist", split="test", image_size=32, channels=1, fit="pad")
+    assert prepared.images.shape == (10_000, 32, 32, 1)
+    assert (prepared.name, prepared.split, prepared.licence) == ("fashion_mnist", "test", "MIT")
+    assert prepared.labels is not None
+    np.testing.assert_array_equal(np.bincount(prepared.labels), np.full(10, 1000))
+    embedded = [load_pictures("embedded", split=s, image_size=32, channels=1, fit="pad") for s in ("train", "test")]
+    assert prepared.class_names == embedded[0].class_names
+
+    everything = load_pictures("fashion_mnist", split="all", image_size=28, channels=1)
+    assert (len(everything.images), everything.split) == (70_000, "all")
+
+    def bag(images: np.ndarray) -> list[bytes]:
+        return sorted(image.tobytes() for image in images)  # TFDS stores them in an order of its own
+
+    assert bag(prepared.images) == bag(np.concatenate([part.images for part in embedded]))
+    with pytest.raises(ValueError, match=r"split 'validation'; it has .*train \(60000\)"):
+        load_pictures("fashion_mnist", split="validation", image_size=28, channels=1)

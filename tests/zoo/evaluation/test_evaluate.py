@@ -1,0 +1,853 @@
+"""Pictures of any source against held-out ones: the record, its floor, what is kept, what is refused."""
+
+import hashlib
+import json
+import shutil
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from serving.card import Data
+from serving.pipeline import Pipeline
+from zoo import load_pretrained
+from zoo.data.images import Pictures
+from zoo.data.load import load_pictures
+from zoo.evaluation import evaluate as module
+from zoo.evaluation import judges, scores
+from zoo.evaluation.evaluate import evaluate
+from zoo.evaluation.record import Record, as_json
+from zoo.evaluation.reference import load_held
+from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, OF_HELD_OUT, TRAINED
+from zoo.evaluation.source import open_source
+from zoo.export.export import export
+from zoo.metrics import latents
+from zoo.metrics.frechet import frechet_distance
+from zoo.metrics.moments import Moments
+from zoo.metrics.similarity import multiscale_similarity_of_pairs
+from zoo.models import vae as vae_module
+from zoo.presets.table import PRESETS
+from zoo.training.run import build
+
+GENERATOR, CLASSIFIER = "dcgan-fashion-mnist", "cnn-fashion-mnist"
+COUNT, SEEDS = 200, (3, 5)
+PIXELS = ("sliced_wasserstein_distance", "spectral_distance")
+
+Spy = Callable[[], list[int]]
+Edit = Callable[..., Path]
+
+
+def write_twin(
+    directory: Path, name: str, recipe: dict[str, Any], *, source: str = "embedded", **arguments: Any
+) -> Path:
+    """An export that says it was trained on the embedded sample's first 9,000 pictures, or on another source's."""
+    preset = replace(PRESETS[name], arguments={**PRESETS[name].arguments, **arguments})
+    data = Data("fashion_mnist_t10k", "train", 9_000, "MIT", source)
+    keras.utils.set_random_seed(0)
+    export(build(preset), directory / name, preset=preset, data=data, recipe=recipe, formats=("onnx",))
+    return directory / name
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small DCGAN of 28 x 28 pictures in 32 x 32; nothing here changes it."""
+    return write_twin(tmp_path_factory.mktemp("generator"), GENERATOR, {"fit": "pad"}, width=4, latent_dim=8)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small classifier of 28 x 28 pictures, 16 features; nothing here changes it."""
+    return write_twin(tmp_path_factory.mktemp("classifier"), CLASSIFIER, {"fit": "crop"}, width=4)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and scores of few pairs."""
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(scores, "multiscale_similarity_of_pairs", partial(multiscale_similarity_of_pairs, pairs=20))
+    monkeypatch.setattr(module, "PATHS", 64)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def extracted(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    """How many pictures each call of an extractor saw since it was last asked."""
+    seen: list[int] = []
+    real = module.features_of
+
+    def features_of(extractor: Any, pictures: np.ndarray) -> Any:
+        seen.append(len(pictures))
+        return real(extractor, pictures)
+
+    def asked() -> list[int]:
+        found = sorted(seen)
+        seen.clear()
+        return found
+
+    monkeypatch.setattr(module, "features_of", features_of)
+    return asked
+
+
+@pytest.fixture
+def trained_on(generator: Path, tmp_path: Path) -> Edit:
+    """The generator with other data and another recipe in its card."""
+
+    def edit(source: str, fit: str) -> Path:
+        directory = tmp_path / "edited" / GENERATOR
+        directory.mkdir(parents=True, exist_ok=True)
+        card = json.loads((generator / "card.json").read_text())
+        card["data"]["source"], card["recipe"]["fit"] = source, fit
+        (directory / "card.json").write_text(json.dumps(card))
+        (directory / "generate.onnx").write_bytes((generator / "generate.onnx").read_bytes())
+        return directory
+
+    return edit
+
+
+def embedded(split: str, size: int = 28, **options: Any) -> Pictures:
+    return load_pictures("embedded", split=split, image_size=size, channels=1, **options)
+
+
+def write_folder(folder: Path, pictures: np.ndarray, names: list[str] | None = None) -> Path:
+    """Picture files; of grey values (count, height, width, 1)."""
+    for number, picture in enumerate(pictures):
+        path = folder / (names[number] if names else f"{number:05}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture[..., 0]).save(path)
+    return folder
+
+
+def by_name(records: list[Record]) -> dict[str, Record]:
+    return {record.name: record for record in records}
+
+
+def row_bytes(pictures: np.ndarray) -> list[bytes]:
+    return sorted(picture.tobytes() for picture in pictures)
+
+
+# The record
+
+
+def test_a_record_says_what_it_rests_on(generator: Path, classifier: Path) -> None:
+    records = evaluate(str(generator), extractors=[str(classifier)], count=COUNT, seeds=SEEDS)
+    assert [record.name for record in records] == [name for name in DEFAULT_METRICS if name != "accuracy"]
+    sha256 = hashlib.sha256((classifier / "classify.onnx").read_bytes()).hexdigest()
+    for record in records:
+        title = ALL_METRICS[record.name].title
+        assert record.metric == (f"{title}({CLASSIFIER}@{sha256[:8]})" if title else record.name)
+        assert record.extractor == (f"{CLASSIFIER}@{sha256}" if title else None)
+        assert (record.model, record.data, record.split) == (GENERATOR, "fashion_mnist_t10k", "test")
+        assert (record.seeds, record.generated_count, record.real_count) == (SEEDS, COUNT, 1_000)
+        assert record.better == ALL_METRICS[record.name].better
+        assert record.preprocessing == "8 bits a channel; real ones pad to 32 x 32, Lanczos; the centre 28 x 28 of both"
+        assert record.source_sha256 == hashlib.sha256((generator / "generate.onnx").read_bytes()).hexdigest()
+        assert record.data_sha256 == embedded("test").fingerprint
+        assert set(record.versions) == {"generative-zoo", "numpy", "onnxruntime", "pillow"}
+        assert record.std is not None
+        found = record.name != "perceptual_path_length"
+        assert (record.floor is not None, set(record.ceilings)) == (found, {"noise", "blurred"} if found else set())
+    plain = json.loads(json.dumps(as_json(records)))
+    tuples = [{name: tuple(each[name]) for name in ("seeds", "parts")} for each in plain]
+    assert [Record(**{**each, **own}) for each, own in zip(plain, tuples, strict=True)] == records
+
+
+def test_value_and_spread_are_those_of_the_seeds(generator: Path, classifier: Path) -> None:
+    def features(pictures: np.ndarray) -> np.ndarray:
+        session = onnxruntime.InferenceSession(classifier / "classify.onnx", providers=["CPUExecutionProvider"])
+        (found,) = session.run(["features"], {"image": (pictures / 127.5 - 1).astype(np.float32)})
+        return found
+
+    model, real = load_pretrained(generator, format="onnx"), Moments.of(features(embedded("test").images))
+    values = [
+        frechet_distance(Moments.of(features(model.sample(COUNT, seed=seed)[:, 2:30, 2:30])), real) for seed in SEEDS
+    ]
+    options: dict[str, Any] = {"extractors": [str(classifier)], "metrics": ["frechet_distance"], "count": COUNT}
+    (record,) = evaluate(str(generator), seeds=SEEDS, **options)
+    assert record.value == pytest.approx(statistics.mean(values), rel=1e-4)
+    assert record.std == pytest.approx(statistics.stdev(values), rel=0.05)  # small beside the values: float32 is seen
+    (alone,) = evaluate(str(generator), seeds=SEEDS[:1], **options)
+    assert alone.value == pytest.approx(values[0], rel=1e-4)
+    assert alone.std is None
+
+
+# What is kept
+
+
+def test_a_second_run_reads_what_the_first_one_kept(
+    generator: Path, classifier: Path, home: Path, extracted: Spy
+) -> None:
+    run = partial(
+        evaluate,
+        str(generator),
+        extractors=[str(classifier)],
+        metrics=("frechet_distance", "copies", "coverage"),
+        count=COUNT,
+        seeds=SEEDS,
+    )
+    first = run()
+    # each seed's pictures; floor, noise, blurred; held-out and training pictures
+    assert extracted() == [COUNT] * 5 + [1_000, 9_000]
+    kept = sorted(path.relative_to(home / "evaluation") for path in (home / "evaluation").rglob("*.*"))
+    assert [(path.parent.name, path.suffix) for path in kept] == [("anchors", ".json"), *[("features", ".npz")] * 5]
+    assert run() == first
+    assert extracted() == [COUNT] * 2
+    assert sorted(path.relative_to(home / "evaluation") for path in (home / "evaluation").rglob("*.*")) == kept
+
+
+def test_what_was_kept_does_not_outlive_what_it_depends_on(
+    generator: Path, classifier: Path, extracted: Spy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def anchored(metric: str = "precision", count: int = 30) -> list[int]:
+        evaluate(str(generator), extractors=[str(classifier)], metrics=[metric], count=count, seeds=(0,))
+        return extracted()
+
+    assert anchored() == [30] * 4 + [1_000]
+    assert anchored() == [30]
+    assert anchored(count=40) == [40] * 4  # the floor is of as many
+    monkeypatch.setattr(module, "BLUR", 0.1)
+    monkeypatch.setattr(module, "code_of_scores", lambda: "other code")
+    assert anchored() == [30] * 4 + [1_000]
+    monkeypatch.setattr(module, "versions", lambda: {"numpy": "another"})
+    assert anchored() == [30] * 4 + [1_000]
+
+
+def test_the_code_of_scores_is_all_that_numbers_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = module.code_of_scores()
+    other = tmp_path / "evaluate.py"
+    other.write_text(Path(module.__file__).read_text() + "\n")
+    monkeypatch.setattr(module, "__file__", str(other))
+    assert module.code_of_scores() != before
+
+
+def test_nothing_is_kept_of_what_fails(tmp_path: Path) -> None:
+    def fail() -> None:
+        with module.written(tmp_path / "file") as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_copies_alone_ask_for_the_training_pictures(generator: Path, classifier: Path, extracted: Spy) -> None:
+    for metrics, counts in ((["recall"], [20] * 4 + [1_000]), (["copies"], [20, 9_000])):
+        evaluate(str(generator), extractors=[str(classifier)], metrics=metrics, count=20, seeds=(0,))
+        assert extracted() == counts
+
+
+# Known answers
+
+
+def test_copies_of_training_pictures_are_found(classifier: Path, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "copies", embedded("train").images[:60])
+    found = by_name(
+        evaluate(
+            str(folder),
+            against="embedded",
+            trained_on="embedded",
+            extractors=[str(classifier)],
+            metrics=("copies", "copy_distance"),
+            seeds=(0, 1),
+        )
+    )
+    assert (found["copies"].value, found["copies"].std) == (1.0, 0.0)
+    assert found["copies"].generated_count == 30
+    assert found["copy_distance"].value == 0.0
+    assert found["copies"].floor is not None
+    assert found["copies"].floor < 0.05
+    assert found["copy_distance"].floor == pytest.approx(1.0, abs=0.1)
+
+
+def test_held_out_pictures_score_as_the_floor_does(classifier: Path, tmp_path: Path) -> None:
+    test = embedded("test").images
+    one, other = (
+        write_folder(tmp_path / "one", test[:400]),
+        write_folder(tmp_path / "other" / "test", test[400:]).parent,
+    )
+    metrics = ("frechet_distance", "precision", "recall", "coverage", "copies", "copy_distance", *PIXELS)
+    records = evaluate(
+        str(one), against=str(other), trained_on="embedded", extractors=[str(classifier)], metrics=metrics, seeds=(0, 1)
+    )
+    found = by_name(records)
+    assert set(found) == set(metrics)
+    for name in ("frechet_distance", *PIXELS):
+        floor, ceilings = found[name].floor, found[name].ceilings
+        assert floor is not None
+        assert 0.5 < found[name].value / floor < 2, name
+        assert min(ceilings.values()) > 1.3 * max(found[name].value, floor), name
+    for name in ("precision", "recall", "coverage", "copies"):
+        floor = found[name].floor
+        assert floor is not None
+        assert found[name].value == pytest.approx(floor, abs=0.06), name
+    assert found["copy_distance"].value == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_held_out_pictures_that_training_has_too_are_left_out(
+    generator: Path, classifier: Path, tmp_path: Path
+) -> None:
+    test, train = embedded("test"), embedded("train")
+    # 2 of 302 pictures: fewer than one in a hundred
+    mixed = write_folder(tmp_path / "mixed" / "test", np.concatenate([test.images[:300], train.images[:2]])).parent
+    (record,) = evaluate(str(generator), against=str(mixed), metrics=["recall"], extractors=[str(classifier)], count=20)
+    assert record.real_count == 300
+    assert record.preprocessing.endswith("; 2 left out that training has too")
+    assert record.data_sha256 == module.fingerprint(test.images[:300])
+
+
+# Which pictures, and how they are cut
+
+
+def test_the_first_held_out_pictures_are_of_all_classes(tmp_path: Path) -> None:
+    # Grey as the class, so sorted by class as a folder is: 4 classes of 50.
+    images = np.repeat(np.arange(200, dtype=np.uint8) // 50, 28 * 28).reshape(200, 28, 28, 1)
+    names = [f"test/{number // 50}/{number}.png" for number in range(200)]
+    folder = write_folder(tmp_path / "sorted", images, names)
+    held = load_held(open_source(str(folder)), str(folder), "test", None, None)
+    assert held.real.labels is not None
+    np.testing.assert_array_equal(held.real.labels, held.real.images[:, 0, 0, 0])
+    assert np.bincount(held.real.labels[:40], minlength=4).min() >= 3
+    np.testing.assert_array_equal(np.bincount(held.real.labels), [50] * 4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (27, 27), (20, 27), (27, 20), (40, 40)])
+def test_padding_is_cut_off_real_and_generated_pictures_alike(
+    height: int, width: int, trained_on: Edit, tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(1, 256, (12, height, width, 1), np.uint8)
+    folder = write_folder(tmp_path / "data" / "test", images[:6]).parent
+    write_folder(folder / "train", images[6:])
+    held = load_held(open_source(str(trained_on(str(folder), "pad"))), None, "test", None, None)
+    side = min(max(height, width), 32)
+    assert held.train is not None
+    for pictures, split in ((held.real, "test"), (held.train, "train")):
+        padded = load_pictures(str(folder), split=split, image_size=32, channels=1, fit="pad").images
+        assert pictures.images.shape == (6, side, side, 1)
+        assert row_bytes(pictures.images) == row_bytes(module.cropped(padded, side))
+        assert np.count_nonzero(pictures.images) == np.count_nonzero(padded)  # nothing but padding is lost
+
+
+def test_padding_is_that_of_the_training_pictures(trained_on: Edit, tmp_path: Path) -> None:
+    large = write_folder(tmp_path / "large" / "test", np.full((3, 50, 50, 1), 9, np.uint8)).parent
+    held = load_held(open_source(str(trained_on("embedded", "pad"))), str(large), "test", None, None)
+    assert (held.crop, held.real.images.shape) == (28, (3, 28, 28, 1))
+
+
+def test_a_crop_that_is_asked_for_cuts_both(generator: Path) -> None:
+    held = load_held(open_source(str(generator)), None, "test", None, 24)
+    wanted = embedded("test").images[:, 2:26, 2:26]
+    assert held.crop == 24
+    assert row_bytes(held.real.images) == row_bytes(wanted)
+
+
+def test_without_a_card_real_pictures_are_brought_to_what_is_left(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "padded", np.zeros((2, 33, 33, 1), np.uint8))
+    held = load_held(open_source(str(folder)), "embedded", "test", "embedded", 28)
+    assert row_bytes(held.real.images) == row_bytes(embedded("test").images)
+    assert held.preprocessing == (
+        "8 bits a channel; real ones crop to 28 x 28, Lanczos; the centre 28 x 28 of generated ones"
+    )
+
+
+def test_without_padding_nothing_is_cut(trained_on: Edit) -> None:
+    held = load_held(open_source(str(trained_on("embedded", "crop"))), None, "test", None, None)
+    assert held.crop is None
+    assert row_bytes(held.real.images) == row_bytes(embedded("test", 32).images)
+    assert held.preprocessing == "8 bits a channel; real ones crop to 32 x 32, Lanczos"
+
+
+def test_an_odd_margin_is_larger_on_the_right() -> None:
+    # as Pillow's pad does: 5 of 8 leaves (8 - 5) // 2 = 1 before and 2 behind
+    picture = np.arange(64).reshape(1, 8, 8, 1)
+    np.testing.assert_array_equal(module.cropped(picture, 5)[0, :, :, 0], picture[0, 1:6, 1:6, 0])
+
+
+# Several extractors, or none
+
+
+def test_scores_of_pixels_need_no_extractor(generator: Path, extracted: Spy) -> None:
+    records = evaluate(str(generator), metrics=PIXELS, count=20, seeds=(0,), crop=16)  # the data set's own takes 28
+    assert [record.name for record in records] == list(PIXELS)
+    assert {record.extractor for record in records} == {None}
+    assert all(record.floor is not None and set(record.ceilings) == {"noise", "blurred"} for record in records)
+    assert extracted() == []
+
+
+def test_a_second_extractor_adds_its_own_scores_alone(generator: Path, classifier: Path, tmp_path: Path) -> None:
+    other = write_twin(tmp_path / "other", CLASSIFIER, {"fit": "crop"}, width=2)
+    records = evaluate(
+        str(generator),
+        extractors=[str(classifier), str(other), str(classifier)],
+        metrics=("precision", "ms_ssim"),
+        count=20,
+        seeds=(0,),
+    )
+    assert [record.name for record in records] == ["precision", "ms_ssim", "precision"]
+    assert len({record.metric for record in records}) == 3
+
+
+def test_the_data_sets_own_extractor_is_the_default(generator: Path) -> None:
+    (record,) = evaluate(str(generator), metrics=["precision"], count=20, seeds=(0,))
+    assert record.metric.startswith("precision(cnn-fashion-mnist@")
+
+
+# Scores that train a network
+
+
+def test_judges_see_each_seeds_pictures_and_as_many_real_ones(
+    generator: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def accuracy(*arguments: Any, seed: int) -> judges.ClassificationAccuracy:
+        calls.append((*arguments, seed))
+        return judges.ClassificationAccuracy(on_generated=seed / 10, on_real=0.8, on_both=0.9)
+
+    def divergence(*arguments: Any, seed: int) -> float:
+        calls.append((*arguments, seed))
+        return len(calls) / 10
+
+    monkeypatch.setattr(judges, "classification_accuracy", accuracy)
+    monkeypatch.setattr(judges, "discriminator_divergence", divergence)
+    found = by_name(evaluate(str(generator), extractors=[str(classifier)], metrics=TRAINED, count=40, seeds=(1, 4)))
+    test, train = embedded("test"), embedded("train")
+    model = load_pretrained(generator, format="onnx")
+    samples = [model.sample(40, seed=seed)[:, 2:30, 2:30] for seed in (1, 4)]
+    for call, wanted, seed in zip(calls[:2], samples, (1, 4), strict=True):
+        pictures, labels, real, real_labels, held_out, held_out_labels, given = call
+        np.testing.assert_allclose(pictures.astype(int), wanted, atol=1)
+        assert share_of_right(classifier, replace(train, images=pictures, labels=labels)) == 1
+        for images, numbers, whole in ((real, real_labels, train), (held_out, held_out_labels, test)):
+            assert whole.labels is not None
+            known = dict(zip((image.tobytes() for image in whole.images), whole.labels, strict=True))
+            assert [known[image.tobytes()] for image in images[:50]] == numbers[:50].tolist()
+        assert (len(real), len(held_out), given) == (9_000, 1_000, seed)
+    for call, wanted, seed in zip(calls[3:], samples, (1, 4), strict=True):  # after the floor's
+        np.testing.assert_allclose(call[0].astype(int), wanted, atol=1)
+        assert (call[1].shape, call[2]) == ((40, 28, 28, 1), seed)
+    assert {image.tobytes() for image in calls[2][0]} < {image.tobytes() for image in train.images}
+    assert found["classification_accuracy"].value == pytest.approx(0.25)
+    assert found["classification_accuracy"].floor == pytest.approx(0.8)
+    assert found["augmentation"].value == pytest.approx(0.1)
+    assert found["jensen_shannon_divergence"].value == pytest.approx(0.45)  # the fourth and fifth call
+    assert found["jensen_shannon_divergence"].floor == pytest.approx(0.3)
+
+
+@pytest.mark.slow
+def test_judges_are_trained(generator: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("classification_accuracy", "discriminator_divergence"):
+        monkeypatch.setattr(judges, name, partial(getattr(judges, name), steps=2, batch_size=8, width=4))
+    records = evaluate(str(generator), extractors=[str(classifier)], metrics=TRAINED, count=40, seeds=(1,))
+    found = by_name(records)
+    assert set(found) == set(TRAINED)
+    assert 0 <= found["classification_accuracy"].value <= 1
+    assert 0 <= found["jensen_shannon_divergence"].value <= np.log(2)
+    for name in ("classification_accuracy", "jensen_shannon_divergence"):
+        assert found[name].floor is not None
+    extractor = found["classification_accuracy"].extractor
+    assert extractor is not None
+    assert extractor.startswith(f"{CLASSIFIER}@")  # it names the classes of generated pictures
+    assert found["jensen_shannon_divergence"].extractor is None
+
+
+# Classifiers
+
+
+def share_of_right(directory: Path, pictures: Pictures) -> float:
+    session = onnxruntime.InferenceSession(directory / "classify.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"image": (pictures.images / 127.5 - 1).astype(np.float32)})
+    return float(np.mean(logits.argmax(axis=1) == pictures.labels))
+
+
+def test_a_classifier_has_one_score(classifier: Path) -> None:
+    (record,) = evaluate(str(classifier))
+    test = embedded("test")
+    assert record.value == pytest.approx(share_of_right(classifier, test), abs=2e-3)
+    assert record.std == pytest.approx((record.value * (1 - record.value) / 1_000) ** 0.5, rel=1e-4)
+    assert (record.metric, record.name, record.model, record.better) == ("accuracy", "accuracy", CLASSIFIER, "higher")
+    assert (record.real_count, record.generated_count, record.seeds) == (1_000, 0, ())
+    assert (record.data, record.split, record.data_sha256) == ("fashion_mnist_t10k", "test", test.fingerprint)
+    assert record.preprocessing == "8 bits a channel; crop to 28 x 28, Lanczos"
+    assert evaluate(str(classifier), metrics=["accuracy"]) == [record]
+
+
+@pytest.mark.parametrize(("split", "count"), [("test", 1_000), pytest.param("all", 10_000, marks=pytest.mark.slow)])
+def test_the_shipped_classifier_names_nine_in_ten(split: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, train = module.load_pictures, embedded("train")
+    blank = replace(train, images=np.zeros_like(train.images), name="fashion_mnist")
+
+    def load(source: str, **options: Any) -> Pictures:  # its training pictures are not here
+        return blank if source == "fashion_mnist" else real(source, **options)
+
+    monkeypatch.setattr(module, "load_pictures", load)
+    (record,) = evaluate(CLASSIFIER, against="embedded", split=split)
+    assert record.real_count == count
+    assert record.value > 0.9
+    wanted = share_of_right(module.find_directory(CLASSIFIER), embedded(split))
+    assert record.value == pytest.approx(wanted, abs=1.5 / count)  # one picture may fall to the other side of a tie
+
+
+def test_a_classifiers_own_training_pictures_are_refused(classifier: Path) -> None:
+    for split, count in (("train", "9000 of 9000"), ("all", "9000 of 10000")):
+        with pytest.raises(ValueError, match=f"{count} pictures .* {CLASSIFIER} was trained on: give pictures that"):
+            evaluate(str(classifier), split=split)
+
+
+def test_pictures_of_other_classes_or_of_none_have_no_accuracy(classifier: Path, tmp_path: Path) -> None:
+    images = embedded("test").images[:4]
+    plain = write_folder(tmp_path / "plain" / "test", images)
+    other = write_folder(tmp_path / "other", images, [f"test/{name}/0.png" for name in ("a", "b", "c", "d")])
+    with pytest.raises(ValueError, match="test, has no labels: an accuracy needs them"):
+        evaluate(str(classifier), against=str(plain.parent))
+    with pytest.raises(ValueError, match="other has the classes a, b, c, d, and cnn-fashion-mnist names T-shirt/top"):
+        evaluate(str(classifier), against=str(other))
+
+
+# What a model makes of held-out pictures
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """40 training and 40 test pictures, 8 x 8, four a class: "grey", whose brightness goes with it, and "binary".
+
+    "plain" has test pictures alone, and no classes.
+    """
+    folder, random = tmp_path_factory.mktemp("digits"), np.random.default_rng(0)
+    names = [f"{split}/{digit}/{number}.png" for split in ("train", "test") for digit in range(10) for number in "abcd"]
+    levels = np.repeat(np.tile(np.arange(10), 2), 4)[:, None, None, None]
+    grey = (random.integers(0, 100, (80, 8, 8, 1)) + 15 * levels).astype(np.uint8)
+    binary = (255 * random.integers(0, 2, (80, 8, 8, 1))).astype(np.uint8)
+    return {
+        "grey": write_folder(folder / "grey", grey, names),
+        "binary": write_folder(folder / "binary", binary, names),
+        "plain": write_folder(folder / "plain", grey[40:], [f"test/{number}.png" for number in range(40)]),
+    }
+
+
+def write_coder(directory: Path, name: str, source: Path, **arguments: Any) -> Path:
+    """A tiny autoencoder or VAE that says it was trained on `source`."""
+    tiny = {**PRESETS[name].tiny, **arguments}
+    return write_twin(directory, name, {"fit": "crop"}, source=str(source), **tiny)
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) -> Path:
+    """A VAE of black and white pictures, 2 samples at once; nothing here changes it."""
+    return write_coder(tmp_path_factory.mktemp("vae"), "vae-mnist", digits["binary"])
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) -> Path:
+    """A VAE that is told the class of grey pictures; nothing here changes it."""
+    return write_coder(tmp_path_factory.mktemp("conditional"), "cvae-mnist", digits["grey"])
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) -> Path:
+    """Of grey pictures; nothing here changes it."""
+    return write_coder(tmp_path_factory.mktemp("autoencoder"), "sparse-autoencoder-mnist", digits["grey"])
+
+
+def held_out(directory: Path, against: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The held-out pictures as a model takes them, in the order in which they are shown, and their classes."""
+    held = load_held(open_source(str(directory)), against and str(against), "test", None, None)
+    assert held.real.labels is not None
+    return (held.real.images / 127.5 - 1).astype(np.float32), held.real.labels.astype(np.int32)
+
+
+def test_bounds_are_means_over_held_out_pictures(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = partial(evaluate, str(vae), seeds=(3, 5))
+    found = by_name(run(metrics=("elbo", "importance_weighted_bound")))
+    pipeline, (images, _) = Pipeline.from_directory(vae, ability="log_prob"), held_out(vae)
+    sha256 = hashlib.sha256((vae / "log_prob.onnx").read_bytes()).hexdigest()
+    for name, bound, label in (
+        ("elbo", "elbo", "elbo"),
+        ("importance_weighted_bound", "importance_weighted", "IWAE-2"),
+    ):
+        values, record = pipeline.log_prob(images, seed=3, bound=bound).values, found[name]
+        assert record.value == pytest.approx(statistics.mean(values), rel=1e-5)
+        assert record.std == pytest.approx(statistics.stdev(values) / 40**0.5, rel=1e-4)
+        assert (record.metric, record.better, record.seeds) == (label, "higher", (3,))
+        assert (record.real_count, record.generated_count, record.floor, record.ceilings) == (40, 0, None, {})
+        assert record.preprocessing == "8 bits a channel; real ones crop to 8 x 8, Lanczos"
+        assert record.source_sha256 == sha256
+    (more,) = run(metrics=["importance_weighted_bound"], bound_samples=6)
+    assert more.metric == "IWAE-6"
+    assert more.value == pytest.approx(pipeline.log_prob(images, seed=3, samples=6).values.mean(), rel=1e-5)
+    monkeypatch.setattr(module, "SHOWN", 7)
+    assert by_name(run(metrics=("elbo", "importance_weighted_bound"))) == found
+
+
+@pytest.fixture
+def said(vae: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """The VAE with another likelihood in its card."""
+
+    def edit(likelihood: str) -> Path:
+        directory = tmp_path / "said" / vae.name
+        shutil.copytree(vae, directory)
+        card = json.loads((directory / "card.json").read_text())
+        card["model"]["arguments"]["likelihood"] = likelihood
+        (directory / "card.json").write_text(json.dumps(card))
+        return directory
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "of_binary", "of_grey"),
+    [
+        ("bernoulli", "", " (cross-entropy)"),
+        ("gaussian", " (density)", " (density)"),
+        ("discretised_logistic", "", ""),
+    ],
+)
+def test_a_bound_says_of_what_it_is_one(
+    likelihood: str, of_binary: str, of_grey: str, said: Callable[[str], Path], digits: dict[str, Path]
+) -> None:
+    directory = str(said(likelihood))
+    for against, remark in (("binary", of_binary), ("grey", of_grey)):
+        found = by_name(evaluate(directory, against=str(digits[against]), seeds=(0,), metrics=["elbo"]))
+        assert found["elbo"].metric == f"elbo{remark}"
+        run = partial(evaluate, directory, against=str(digits[against]), seeds=(0,))
+        if likelihood == "discretised_logistic":
+            found = by_name(run(metrics=["importance_weighted_bound", "bits_per_dimension"]))
+            bits, bound = found["bits_per_dimension"], found["importance_weighted_bound"]
+            assert (bound.metric, bits.metric, bits.better) == ("IWAE-2", "bits_per_dimension (IWAE-2)", "lower")
+            assert bits.value == pytest.approx(-bound.value / np.log(2) / 64, rel=1e-5)
+            assert bound.std is not None
+            assert bits.std == pytest.approx(bound.std / np.log(2) / 64, rel=1e-5)
+        else:
+            with pytest.raises(ValueError, match=r"^bits_per_dimension can't be made .* a likelihood of grey levels"):
+                run(metrics=["bits_per_dimension"])
+
+
+def test_latents_are_those_of_the_encoder(vae: Path) -> None:
+    found = by_name(evaluate(str(vae), seeds=(3, 5), metrics=("active_units", "aggregate_divergence")))
+    mean, log_scale = load_pretrained(vae).encoder(held_out(vae)[0])
+    wanted = latents.latent_statistics(np.array(mean), np.exp(log_scale), seed=3)
+    units, divergence = found["active_units"], found["aggregate_divergence"]
+    assert (units.metric, units.value, units.std) == ("active_units (of 4)", wanted.active_units, None)
+    assert units.value > 0
+    assert divergence.value == pytest.approx(wanted.aggregate_divergence, rel=1e-3)
+    assert divergence.std == pytest.approx(wanted.error, rel=1e-3)
+    assert (divergence.better, units.better, divergence.seeds, units.seeds) == ("lower", "higher", (3,), ())
+
+
+def test_divergence_and_information_of_the_latents(vae: Path) -> None:
+    run = partial(evaluate, str(vae), seeds=(3, 5))
+    found = by_name(run(metrics=("posterior_divergence", "mutual_information", "aggregate_divergence")))
+    mean, log_scale = (np.array(each, np.float64) for each in load_pretrained(vae).encoder(held_out(vae)[0]))
+    nats = 0.5 * (mean**2 + np.exp(2 * log_scale) - 1) - log_scale  # KL(N(mean, scale^2) || N(0, 1))
+    divergence, information, rest = found.values()
+    assert divergence.parts == pytest.approx(nats.mean(axis=0), rel=1e-3)
+    assert len(set(divergence.parts)) == 4  # else their order would not show
+    assert divergence.value == pytest.approx(nats.sum(axis=1).mean(), rel=1e-3)
+    assert divergence.std == pytest.approx(nats.sum(axis=1).std(ddof=1) / 40**0.5, rel=1e-3)
+    assert information.value == pytest.approx(divergence.value - rest.value, rel=1e-4)
+    assert 0 < information.value < np.log(40)
+    assert information.std == rest.std
+    assert (divergence.seeds, information.seeds, information.parts) == ((), (3,), ())
+    assert (divergence.better, information.better) == ("lower", "higher")
+    assert run(metrics=["posterior_divergence"]) == [divergence]
+
+
+def test_what_counts_as_active_is_the_same_in_training() -> None:
+    assert latents.ACTIVE == vae_module.ACTIVE
+
+
+def test_an_autoencoder_has_the_error_of_its_reconstructions(autoencoder: Path) -> None:
+    (record,) = evaluate(str(autoencoder))
+    errors = np.array(load_pretrained(autoencoder).squared_errors(held_out(autoencoder)[0]), np.float64)
+    assert record.value == pytest.approx(errors.mean(), rel=1e-4)
+    assert record.std == pytest.approx(errors.std(ddof=1) / 40**0.5, rel=1e-3)
+    assert (record.metric, record.better, record.seeds, record.generated_count) == ("squared_error", "lower", (), 0)
+    assert record.source_sha256 == hashlib.sha256((autoencoder / "reconstruct.onnx").read_bytes()).hexdigest()
+    assert evaluate(str(autoencoder), metrics=["squared_error"], seeds=(7,)) == [record]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (["frechet_distance"], "makes no pictures of its own, so it has no frechet_distance: choose from elbo, "),
+        (["squared_error", "copies", "accuracy"], "so it has no accuracy, copies: choose from elbo, "),
+        (["elbo"], "elbo can't be made of sparse-autoencoder-mnist"),
+        (["active_units"], "active_units can't be made of sparse-autoencoder-mnist"),  # its codes are no distribution
+    ],
+)
+def test_an_autoencoder_has_nothing_else(metrics: list[str], message: str, autoencoder: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(str(autoencoder), metrics=metrics)
+
+
+def test_a_model_is_told_the_classes_of_the_pictures(conditional: Path, digits: dict[str, Path]) -> None:
+    metrics = ("elbo", "importance_weighted_bound", "active_units", "squared_error")
+    found = by_name(evaluate(str(conditional), seeds=(3,), metrics=metrics))
+    images, labels = held_out(conditional)
+    bounds = Pipeline.from_directory(conditional, ability="log_prob")
+    told, other = (bounds.log_prob(images, seed=3, bound="elbo", label=each) for each in (labels, (labels + 1) % 10))
+    assert found["elbo"].value == pytest.approx(told.values.mean(), rel=1e-5)
+    assert found["elbo"].value != pytest.approx(other.values.mean(), rel=1e-5)
+    assert found["elbo"].metric == "elbo (cross-entropy, given the class)"
+    assert found["importance_weighted_bound"].metric == "IWAE-2 (cross-entropy, given the class)"
+    given_back = Pipeline.from_directory(conditional, ability="reconstruct").run({"image": images, "label": labels})
+    assert found["squared_error"].value == pytest.approx(
+        np.square(given_back["reconstruction"] - images).mean() / 4, rel=1e-5
+    )
+    for against in (str(digits["plain"]), "embedded"):  # of no classes, of others
+        with pytest.raises(ValueError, match="pictures of the classes that it knows where it is told the class"):
+            evaluate(str(conditional), against=against, metrics=["elbo"])
+        assert evaluate(str(conditional), against=against, metrics=["spectral_distance"], count=20)
+
+
+def test_a_vae_has_the_scores_of_its_pictures_and_those_of_held_out_ones(vae: Path, tmp_path: Path) -> None:
+    judge = write_twin(tmp_path / "judge", "cnn-mnist", {"fit": "crop"}, image_shape=(8, 8, 1), width=2)
+    found = [record.name for record in evaluate(str(vae), extractors=[str(judge)], count=20, seeds=(0, 1))]
+    of_held_out = [name for name in OF_HELD_OUT if name != "bits_per_dimension"]
+    assert found[-len(of_held_out) :] == of_held_out
+    assert {"frechet_distance", "precision", "spectral_distance", "perceptual_path_length"} < set(found)
+    assert len(set(found)) == len(found)
+
+
+def test_a_model_is_shown_pictures_with_the_padding_it_was_trained_with(vae: Path, tmp_path: Path) -> None:
+    images = (255 * np.random.default_rng(1).integers(0, 2, (40, 6, 6, 1))).astype(np.uint8)
+    names = [f"{split}/{number}.png" for split in ("train", "test") for number in range(20)]
+    folder = write_folder(tmp_path / "small", images, names)
+    directory = tmp_path / "padded" / vae.name
+    shutil.copytree(vae, directory)
+    card = json.loads((directory / "card.json").read_text())
+    card["data"]["source"], card["recipe"]["fit"] = str(folder), "pad"
+    (directory / "card.json").write_text(json.dumps(card))
+    found = by_name(evaluate(str(directory), metrics=("squared_error", "spectral_distance"), count=20, seeds=(0,)))
+    assert found["spectral_distance"].preprocessing.endswith("the centre 6 x 6 of both")
+    assert found["squared_error"].preprocessing == "8 bits a channel; real ones pad to 8 x 8, Lanczos"
+    shown = np.pad(images[20:], ((0, 0), (1, 1), (1, 1), (0, 0))).astype(np.float32) / 127.5 - 1
+    given_back = Pipeline.from_directory(vae, ability="reconstruct").run({"image": shown})["reconstruction"]
+    assert found["squared_error"].value == pytest.approx(np.square(given_back - shown).mean() / 4, rel=1e-5)
+
+
+def test_a_number_of_samples_is_a_multiple_and_for_bounds_alone(vae: Path, autoencoder: Path) -> None:
+    with pytest.raises(ValueError, match="samples=5: the graph takes 2 at once, give a multiple of it"):
+        evaluate(str(vae), bound_samples=5)
+    with pytest.raises(ValueError, match="bound_samples=4: sparse-autoencoder-mnist gives no bound of log p"):
+        evaluate(str(autoencoder), bound_samples=4)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", "9000 of 9000"), ("all", "9000 of 10000")])
+def test_training_pictures_are_refused(split: str, count: str, generator: Path) -> None:
+    message = (
+        f"{count} pictures of fashion_mnist_t10k, {split}, are among those that {GENERATOR} was trained on "
+        r"\(fashion_mnist_t10k, train\): give pictures that were held out"
+    )
+    for against in (None, "embedded"):
+        with pytest.raises(ValueError, match=message):
+            evaluate(str(generator), against=against, split=split, metrics=PIXELS)
+
+
+def test_training_pictures_of_a_source_without_a_card_are_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "folder", np.zeros((4, 28, 28, 1), np.uint8))
+    with pytest.raises(ValueError, match=r"9000 of 9000 pictures .* folder was trained on"):
+        evaluate(str(folder), against="embedded", split="train", trained_on="embedded", metrics=PIXELS, seeds=(0,))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": ["frechet"]}, r"metrics=\['frechet'\]: choose from frechet_distance, "),
+        ({"count": 1}, "count=1, .*: give at least 2 pictures and different seeds"),
+        ({"seeds": ()}, r"seeds=\(\): give"),
+        ({"seeds": (1, 1)}, r"seeds=\(1, 1\): give"),
+        ({"seeds": (-1,), "metrics": PIXELS}, "seed=-1: give 0 <= seed"),
+        ({"crop": 0}, "crop=0: choose from 1 to 32"),
+        ({"crop": 33}, "crop=33: choose from 1 to 32"),
+        ({"split": "validation"}, "the embedded sample has"),
+        ({"against": "no/such"}, "no/such"),
+        ({"metrics": ["accuracy"], "count": 2, "seeds": (0,)}, f"accuracy can't be made of {GENERATOR}"),
+    ],
+)
+def test_what_can_not_be_meant(options: dict[str, Any], message: str, generator: Path) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        evaluate(str(generator), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": 16}, f"16 pictures, and {CLASSIFIER} has 16 features: a Frechet distance needs more"),
+        ({"crop": 20}, f"20 x 20 x 1 and an extractor, {CLASSIFIER}, of 28 x 28 x 1"),
+        ({"extractors": [GENERATOR]}, "an extractor maps an image to features and logits"),
+    ],
+    ids=["too few", "another size", "a generator"],
+)
+def test_what_the_extractor_can_not_do(
+    options: dict[str, Any], message: str, generator: Path, classifier: Path
+) -> None:
+    if "extractors" in options:
+        options = {"extractors": [str(generator)]}
+    with pytest.raises(ValueError, match=message):
+        evaluate(str(generator), **{"extractors": [str(classifier)], "metrics": ["frechet_distance"]} | options)
+
+
+def test_too_few_held_out_pictures_are_refused_before_any_is_drawn(
+    generator: Path, classifier: Path, tmp_path: Path
+) -> None:
+    few = write_folder(tmp_path / "few" / "test", embedded("test").images[:16]).parent
+    said: list[str] = []
+    with pytest.raises(ValueError, match="16 pictures, and cnn-fashion-mnist has 16 features"):
+        evaluate(
+            str(generator),
+            against=str(few),
+            extractors=[str(classifier)],
+            metrics=["frechet_distance"],
+            tell=said.append,
+        )
+    assert said == [f"{GENERATOR}: real pictures"]
+
+
+def test_a_folder_names_its_data_and_has_enough_pictures_for_the_seeds(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "folder", np.zeros((5, 28, 28, 1), np.uint8))
+    with pytest.raises(ValueError, match="folder has no card that names its data: say what to compare with"):
+        evaluate(str(folder), seeds=(0,))
+    with pytest.raises(ValueError, match="folder: too few pictures for 3 seeds: give at least 6"):
+        evaluate(str(folder), against="embedded")
+
+
+def test_what_was_asked_for_and_can_not_be_made_is_named(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "folder", embedded("test").images[:30])
+    run = partial(evaluate, str(folder), against="embedded", seeds=(0,))
+    with pytest.raises(ValueError, match=r"^copies, perceptual_path_length can't be made of folder against fashion"):
+        run(metrics=["copies", "precision", "perceptual_path_length"])
+    assert "perceptual_path_length" not in by_name(run(metrics=["precision"]))
+
+
+def test_pictures_that_are_not_square_are_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "wide", np.zeros((2, 28, 30, 1), np.uint8))
+    with pytest.raises(ValueError, match="28 x 30 pixels: only square ones"):
+        evaluate(str(folder), against="embedded", seeds=(0,))
+
+
+def test_padding_of_pictures_of_many_sizes_must_be_said(trained_on: Edit, tmp_path: Path) -> None:
+    folder = tmp_path / "sizes"
+    for split in ("train", "test"):
+        for side in (20, 24):
+            grey = np.full((1, side, side, 1), side + len(split), np.uint8)
+            write_folder(folder, grey, [f"{split}/{side}.png"])
+    source = open_source(str(trained_on(str(folder), "pad")))
+    with pytest.raises(ValueError, match="was trained on padded pictures; say with --crop"):
+        load_held(source, None, "test", None, None)
+    assert load_held(source, None, "test", None, 32).real.images.shape == (2, 32, 32, 1)
+
+
+def test_a_classifier_is_asked_for_nothing_else(classifier: Path) -> None:
+    with pytest.raises(ValueError, match=r"metrics=\['frechet_distance'\]: .* is a classifier, whose only score"):
+        evaluate(str(classifier), metrics=["frechet_distance"])

@@ -1,0 +1,169 @@
+"""`zoo demo`: sample, train, export and serve once, and a page with all of it to look at."""
+
+import csv
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from serving.images import save_grid, to_uint8
+from zoo.extras import start_tensorflow
+from zoo.pretrained import list_models, load_pretrained
+
+PRESET = "dcgan-fashion-mnist"
+SHOWN = 64
+COMPARED = 8
+PIXELS = (-1.0, 1.0)
+CHART = (640, 200)  # width and height of the chart, in SVG units
+
+
+def run(out: Path, steps: int) -> Path:
+    """Do everything, one stage after another, and write `out`/index.html.
+
+    Args:
+        out: directory of the page; what an earlier demo left there is replaced.
+        steps: train steps.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: `out` holds something that is no demo.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "index.html").exists():
+        raise ValueError(f"{out} holds files that no demo wrote: choose another --out.")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    console = Console()
+    facts: dict[str, Any] = {"preset": PRESET, "steps": steps}
+    with stage(console, 1, "sample the pretrained preset with ONNX Runtime", facts):
+        facts["pretrained"] = sample_pretrained(out)
+    with stage(console, 2, f"train a DCGAN on the embedded pictures, {steps} steps", facts):
+        directory = train(out, steps, console)
+        facts["chart"] = chart(directory / "log.csv")
+        facts["grids"] = [path.relative_to(out) for path in sorted((directory / "samples").glob("*.png"))]
+    with stage(console, 3, "compare Keras, SavedModel and ONNX", facts):
+        facts["differences"] = compare(directory / "export", out)
+        for name, difference in facts["differences"].items():
+            console.print(f"   {name} differs from Keras by at most {difference:.1e}; pixels run from -1 to 1")
+    with stage(console, 4, "serve the new model over HTTP, ask it for pictures, stop it", facts):
+        facts["served"] = serve_and_ask(directory / "export", out)
+        console.print(f"   {facts['served']['url']} answered in {facts['served']['milliseconds']:.0f} ms")
+    page = out / "index.html"
+    with stage(console, 5, f"write {page}", facts):
+        page.write_text(render(facts), encoding="utf-8")
+    console.print(f"\n[bold green]done:[/bold green] open {page.resolve()}", soft_wrap=True, highlight=False)
+    return page
+
+
+@contextmanager
+def stage(console: Console, number: int, title: str, facts: dict[str, Any]) -> Iterator[None]:
+    """Announce a stage and keep how long it took."""
+    console.print(f"[bold cyan]{number}/5[/bold cyan] {title}", highlight=False)
+    began = time.monotonic()
+    yield
+    facts.setdefault("seconds", {})[number] = time.monotonic() - began
+
+
+def sample_pretrained(out: Path) -> str:
+    """A grid of the committed preset, without TensorFlow; returns the picture's name.
+
+    Raises:
+        LookupError: this installation has no pretrained preset.
+    """
+    if PRESET not in list_models(pretrained=True):
+        raise LookupError(f"this installation comes without the weights of {PRESET}.")
+    images = load_pretrained(PRESET, format="onnx").sample(SHOWN, seed=0)
+    save_grid(images, out / "pretrained.png")
+    return "pretrained.png"
+
+
+def train(out: Path, steps: int, console: Console) -> Path:
+    """Train the preset's recipe on the embedded pictures; returns the run directory."""
+    start_tensorflow()
+    from recipes.dcgan_fashion_mnist import recipe
+    from zoo.training import run as training
+
+    every = max(steps // 6, 1)
+    chosen = dataclasses.replace(
+        recipe,
+        data="embedded",
+        steps=steps,
+        score_every=None,
+        run_dir=out / "run",
+        log_every=max(steps // 40, 1),
+        sample_every=every,
+    )
+    directory = training.train(chosen, console)
+    assert directory is not None  # only a dry run has none
+    return directory
+
+
+def compare(directory: Path, out: Path) -> dict[str, float]:
+    """The same latents through all three formats: a picture of the rows, and the largest difference from Keras."""
+    drawn = {
+        name: np.asarray(load_pretrained(str(directory), format=name).sample(COMPARED, seed=1, output_type="float32"))
+        for name in ("keras", "saved_model", "onnx")
+    }
+    save_grid(to_uint8(np.concatenate(list(drawn.values())), PIXELS), out / "formats.png", columns=COMPARED)
+    titles = {"saved_model": "SavedModel", "onnx": "ONNX"}
+    return {title: float(np.abs(drawn[name] - drawn["keras"]).max()) for name, title in titles.items()}
+
+
+def serve_and_ask(directory: Path, out: Path) -> dict[str, Any]:
+    """Start the server on a free port, ask for pictures of a seed, stop it."""
+    models = out / "models"
+    shutil.copytree(directory, models / PRESET)
+    command = [sys.executable, "-m", "serving", "--models", str(models), "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None  # it is piped
+        line = server.stdout.readline()
+        if not line:
+            raise RuntimeError("the server did not start; its own message is above.")
+        url = f"{line.split()[2].rstrip(':')}/v2/models/{PRESET}/infer"
+        body = {"parameters": {"count": COMPARED, "seed": 2}}
+        request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        began = time.monotonic()
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)["outputs"][0]
+        milliseconds = 1000 * (time.monotonic() - began)
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+    images = np.asarray(answer["data"], np.float32).reshape(answer["shape"])
+    save_grid(to_uint8(images, PIXELS), out / "served.png", columns=COMPARED)
+    return {"url": url, "body": json.dumps(body), "milliseconds": milliseconds, "picture": "served.png"}
+
+
+def chart(log: Path) -> dict[str, Any]:
+    """log.csv as SVG polylines of the discriminator's mean scores."""
+    with log.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    width, height = CHART
+    last = float(rows[-1]["step"])
+    lines = {
+        name: " ".join(f"{width * float(row['step']) / last:.1f},{height * (1 - float(row[name])):.1f}" for row in rows)
+        for name in ("real_score", "fake_score")
+    }
+    return {"width": width, "height": height, "lines": lines}
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The page."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("zoo.cli"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("demo.html").render(facts)

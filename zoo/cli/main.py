@@ -1,0 +1,330 @@
+"""The command `zoo`: list | describe | sample | train | sweep | evaluate | export | serve | demo | doctor."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from zoo.cli.recipes import recipe_called
+from zoo.presets.table import PRESETS
+
+FAILED = 1
+Name = Annotated[str, tyro.conf.Positional]
+
+
+def list_(*, json: bool = False, family: str | None = None, pretrained: bool = False) -> None:
+    """List the presets.
+
+    Args:
+        json: print JSON, one record a preset.
+        family: only this family, such as DCGAN.
+        pretrained: only those that come with weights.
+    """
+    from zoo.pretrained import list_models, shipped_directory
+
+    names = list_models(family=family, pretrained=True if pretrained else None)
+    records: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "family": PRESETS[name].family,
+            "pretrained": shipped_directory(name) is not None,
+            "summary": PRESETS[name].summary,
+        }
+        for name in names
+    ]
+    if json:
+        print_json(records)
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("preset", no_wrap=True, min_width=max((len(record["name"]) for record in records), default=0))
+    table.add_column("weights")
+    table.add_column("what it is", overflow="fold")
+    for record in records:
+        table.add_row(record["name"], "yes" if record["pretrained"] else "train", record["summary"])
+    Console().print(table)
+
+
+def describe(name: Name, *, json: bool = False) -> None:
+    """Say what a preset is: paper, data, inputs and outputs, scores.
+
+    Args:
+        name: a preset.
+        json: print JSON.
+    """
+    from zoo.pretrained import describe as describe_preset
+    from zoo.pretrained import local_directory
+
+    record = describe_preset(name)
+    directory = local_directory(name)
+    if json or directory is None:
+        print_json(record)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from serving.card import read_card
+    from zoo.export.model_card import model_card
+
+    Console().print(Markdown(model_card(read_card(directory))))
+
+
+def sample(
+    name: Name,
+    *,
+    count: int = 16,
+    seed: int = 0,
+    out: Path = Path("samples.png"),
+    labels: tuple[str, ...] = (),
+    format: Literal["onnx", "keras", "saved_model"] = "onnx",
+) -> None:
+    """Draw pictures from a pretrained preset; through ONNX Runtime, without TensorFlow, unless --format says otherwise.
+
+    Args:
+        name: a preset, or the path of an exported directory.
+        count: how many.
+        seed: picture i of a seed is always the same.
+        out: .png for one grid, .npy for the array (count, height, width, channels) uint8.
+        labels: for a preset that takes them: one class, by name or number, or one for each picture.
+        format: what runs it.
+    """
+    import numpy as np
+
+    from serving.images import save_grid
+    from zoo.pretrained import load_pretrained
+
+    if count < 1:
+        raise ValueError(f"--count {count}: choose at least 1.")
+    if out.suffix not in (".png", ".npy"):
+        raise ValueError(f"--out {out}: choose a name that ends in .png (one grid) or .npy (an array).")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no directory {out.parent}.")
+    chosen = [int(label) if label.isdecimal() else label for label in labels]
+    choices: dict[str, Any] = {"labels": chosen[0] if len(chosen) == 1 else chosen} if chosen else {}
+    images = load_pretrained(name, format=format).sample(count, seed, **choices)
+    if out.suffix == ".npy":
+        np.save(out, images)
+    else:
+        save_grid(images, out)
+    print(out)
+
+
+def export(
+    name: Name, *, out: Path, format: tuple[Literal["onnx", "saved_model"], ...] = ("onnx", "saved_model")
+) -> None:
+    """Write a pretrained preset's weights as ONNX, SavedModel or both, checked against Keras.
+
+    Args:
+        name: a preset, or the path of an exported directory.
+        out: the directory to write; it must not exist yet.
+        format: which formats.
+    """
+    from zoo.extras import MissingExtraError
+    from zoo.pretrained import find_directory, load_pretrained
+
+    if out.exists():
+        raise ValueError(f"--out {out} exists already: choose another name.")
+    from serving.card import read_card
+
+    model, directory = load_pretrained(name), find_directory(name)
+    card = read_card(directory)
+    try:
+        from zoo.export.export import export as export_model
+    except ImportError as error:
+        raise MissingExtraError("zoo export", "train", error) from None
+    from zoo.presets.table import find_preset
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    kept = {file: (directory / file).read_bytes() for file in card.files if file == "reconstructions.png"}
+    about: dict[str, Any] = {"preset": find_preset(card.name), "data": card.data, "recipe": card.recipe}
+    export_model(model, out, **about, formats=format, scores=card.scores, pictures=kept)
+    print(out)
+
+
+def evaluate(
+    name: Annotated[str, tyro.conf.Positional] = "",
+    *,
+    all: bool = False,
+    against: str | None = None,
+    split: str = "test",
+    trained_on: str | None = None,
+    metrics: tuple[str, ...] = (),
+    extractor: tuple[str, ...] = (),
+    inception: str | None = None,
+    inception_sha256: str | None = None,
+    count: int = 10_000,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    crop: int | None = None,
+    bound_samples: int | None = None,
+    json: bool = False,
+) -> None:
+    """Score generated pictures against held-out ones, and what a model makes of those, with protocol and error bar.
+
+    Args:
+        name: a preset; the path of an exported directory, an .onnx file, a SavedModel, or a folder or zip of pictures.
+        all: every preset with weights, in a checkout: writes results/*.csv, the README's table and the cards.
+        against: real pictures: a data set, folder or zip, as for training; by default the model's own data.
+        split: of it.
+        trained_on: what a source without a card was trained on: gives floor, copies, and the refusal of training data.
+        metrics: which scores; all but those that train a network, when not given.
+        extractor: classifiers that give the features; by default the data set's own.
+        inception: path or URL of the 2015 Inception's weights, for FID, KID and IS.
+        inception_sha256: what these weights must have.
+        count: generated pictures a seed.
+        seeds: of the sampling.
+        crop: the centre of so many pixels of generated pictures; by default what their card says.
+        bound_samples: of z for each picture's importance-weighted bound; by default as many as the graph takes at once.
+        json: print JSON, one record a score.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    try:
+        import zoo.evaluation.tables as results
+    except ImportError as error:
+        from zoo.extras import MissingExtraError
+
+        raise MissingExtraError("zoo evaluate", "train", error) from None
+    if bool(name) == all:
+        raise ValueError("zoo evaluate NAME, or zoo evaluate --all: give one of the two.")
+    with results.progress(console) as tell:
+        records = (
+            results.evaluate_all(tell, console.print)
+            if all
+            else results.evaluate(
+                name,
+                against=against,
+                split=split,
+                trained_on=trained_on,
+                extractors=extractor,
+                inception=inception,
+                inception_sha256=inception_sha256,
+                metrics=metrics,
+                count=count,
+                seeds=seeds,
+                crop=crop,
+                bound_samples=bound_samples,
+                tell=tell,
+            )
+        )
+    if json:
+        print_json(results.as_json(records))
+    else:
+        results.show(records, Console())
+
+
+def doctor(*, json: bool = False, selftest: bool = False) -> None:
+    """Say what is installed, which devices are really used, and what conflicts.
+
+    Args:
+        json: print JSON.
+        selftest: train, save and export a tiny model on every device, to see that it works here; a minute or two.
+    """
+    from zoo.cli.doctor import examine, healthy, show
+
+    report = examine()
+    if selftest:
+        from rich.console import Console
+
+        from zoo.cli.selftest import run
+
+        report["selftest"] = run(report["tensorflow"], Console(stderr=True))
+    if json:
+        print_json(report)
+    else:
+        show(report)
+    if not healthy(report):
+        sys.exit(FAILED)
+
+
+def demo(*, out: Path = Path("demo"), steps: int = 600, open: bool = False) -> None:
+    """Sample, train, export and serve once, with everything to look at in demo/index.html.
+
+    Args:
+        out: directory to write.
+        steps: train steps of the small DCGAN; 600 take one to two minutes on two cores.
+        open: show the page in the browser when done.
+    """
+    from zoo.cli.demo import run
+
+    page = run(out, steps)
+    if open:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train a preset's recipe: `zoo train NAME --help` shows its options; the same as `python recipes/NAME.py`."""
+    module = recipe_called("train", str(train.__doc__), arguments)
+    from zoo.training.main import main as train_main
+
+    train_main(module.recipe, arguments[1:], prog=f"zoo train {arguments[0]}", description=module.__doc__)
+
+
+def sweep(arguments: Sequence[str]) -> None:
+    """Train a recipe at every point of a grid, with several seeds, and compare: `zoo sweep NAME --help`."""
+    recipe = recipe_called("sweep", str(sweep.__doc__), arguments).recipe
+    try:
+        from zoo.training.sweep import main as sweep_main
+    except ImportError as error:
+        from zoo.extras import MissingExtraError
+
+        raise MissingExtraError("zoo sweep", "train", error) from None
+    sweep_main(recipe, arguments[1:], prog=f"zoo sweep {arguments[0]}")
+
+
+def serve(arguments: Sequence[str]) -> None:
+    """Serve exported models over HTTP: `zoo serve --help` shows its options; the same as `python -m serving`."""
+    from serving.__main__ import main as serve_main
+
+    sys.exit(serve_main(list(arguments)))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_,
+    "describe": describe,
+    "sample": sample,
+    "train": train,
+    "sweep": sweep,
+    "evaluate": evaluate,
+    "export": export,
+    "serve": serve,
+    "doctor": doctor,
+    "demo": demo,
+}
+FORWARDED = ("train", "sweep", "serve")  # they read options of their own
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; an error the user can mend is one line on stderr and exit status 1."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments and arguments[0] in FORWARDED:
+            COMMANDS[arguments[0]](arguments[1:])
+            return
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="zoo",
+            args=arguments,
+            description="A zoo of generative models that trains, exports and serves.",
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except (ValueError, LookupError, ImportError, OSError, RuntimeError) as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def print_json(value: Any) -> None:
+    """Indented JSON on standard output."""
+    print(json.dumps(value, indent=2, default=str))
+
+
+if __name__ == "__main__":
+    main()

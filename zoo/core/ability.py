@@ -1,0 +1,84 @@
+"""`Ability`: one thing a model can do once exported, as a network with what feeds it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from serving.card import Ability as AbilityCard
+from serving.card import Feed, Input, Kind, Output
+from zoo.core.types import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Ability:
+    """One exported graph.
+
+    Args:
+        network: functional, float32, with named inputs and outputs and no random op.
+        feeds: what feeds each input, by name (`serving.card.Input.feed`).
+        kinds: what each output is, by name (`serving.card.Output.kind`).
+        ranges: value range of an input or output, by name, where it is bounded.
+        classes: names of the classes, by number, of each input that is a label.
+    """
+
+    network: keras.Model
+    feeds: Mapping[str, Feed]
+    kinds: Mapping[str, Kind]
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def card(self, file: str | None = None) -> AbilityCard:
+        """The same as plain data, for card.json."""
+        inputs = tuple(
+            Input(
+                tensor.name,
+                tensor.dtype,
+                free(tensor.shape),
+                self.feeds[tensor.name],
+                self.ranges.get(tensor.name),
+                tuple(self.classes.get(tensor.name, ())),
+            )
+            for tensor in self.network.inputs
+        )
+        outputs = tuple(
+            Output(
+                name,
+                tensor.dtype,
+                free(tensor.shape),
+                self.kinds[name],
+                self.ranges.get(name),
+                layout="NHWC" if self.kinds[name] == "image" else None,
+            )
+            for name, tensor in zip(self.output_names, self.network.outputs, strict=True)
+        )
+        return AbilityCard(inputs, outputs, file)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the network's outputs: those of the layers that make them."""
+        return list(self.network.output_names)
+
+    def __call__(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by input name -> tensors by output name, in inference mode."""
+        tensors = [feeds[tensor.name] for tensor in self.network.inputs]
+        outputs = self.network(tensors if len(tensors) > 1 else tensors[0], training=False)
+        return dict(zip(self.output_names, keras.tree.flatten(outputs), strict=True))
+
+    def signature(self) -> list[tf.TensorSpec]:
+        """The inputs, with a free batch dimension."""
+        return [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in self.network.inputs]
+
+
+def free(shape: Sequence[int | None]) -> tuple[int | str, ...]:
+    """A Keras shape with its free dimensions named: the first is the batch, then height and width."""
+    names = ("batch", "height", "width")
+    return tuple(names[axis] if size is None else size for axis, size in enumerate(shape))
+
+
+def flat_function(ability: Ability) -> Any:
+    """The ability as a function of its inputs in order, as signatures want it."""
+    names = [spec.name for spec in ability.signature()]
+    return lambda *tensors: ability(dict(zip(names, tensors, strict=True)))

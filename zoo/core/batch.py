@@ -1,0 +1,82 @@
+"""What a batch of training data holds: images, labels, row numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from zoo.core import step
+from zoo.core.types import Tensor
+
+
+def images_of(data: Any) -> Tensor:
+    """The pictures of a batch: a tensor, the first of a tuple, or the entry "image" of a dictionary."""
+    if isinstance(data, Mapping):
+        return data["image"]
+    return data[0] if isinstance(data, (tuple, list)) else data
+
+
+def turns_of(data: Any, k: int, argument: str) -> list[Tensor]:
+    """One batch of pictures for each of k updates in a step.
+
+    Args:
+        data: holds images, (batch, k, height, width, channels), or without the second axis where k = 1.
+        k: the constructor's `argument`.
+        argument: its name.
+
+    Raises:
+        ValueError: the data do not hold k pictures a row.
+    """
+    images = images_of(data)
+    if k == 1 and len(images.shape) == 4:
+        return [images]
+    if len(images.shape) != 5 or images.shape[1] != k:
+        raise ValueError(
+            f"{argument}={k} takes images of shape (batch, {k}, height, width, channels), got {tuple(images.shape)}; "
+            f"zoo.data.batches.batches(..., pictures_per_row={k}) gives them."
+        )
+    return tf.unstack(images, k, axis=1)
+
+
+def labelled_turns_of(data: Any, k: int, argument: str) -> list[tuple[Tensor, Tensor]]:
+    """`turns_of`, each batch of pictures with its classes, (batch,) int32.
+
+    Raises:
+        ValueError: the data do not hold k pictures and k labels a row.
+    """
+    images, labels = turns_of(data, k, argument), tf.cast(labels_of(data), tf.int32)
+    if k == 1 and len(labels.shape) == 1:
+        return [(images[0], labels)]
+    if len(labels.shape) != 2 or labels.shape[1] != k:
+        raise ValueError(f"{argument}={k} takes labels of shape (batch, {k}), got {tuple(labels.shape)}.")
+    return list(zip(images, tf.unstack(labels, k, axis=1), strict=True))
+
+
+def labels_of(data: Any) -> Tensor:
+    """The classes of a batch, (batch,) integers: the second of a tuple, or the entry "label" of a dictionary.
+
+    Raises:
+        ValueError: the data have none.
+    """
+    if isinstance(data, Mapping) and "label" in data:
+        return data["label"]
+    if isinstance(data, (tuple, list)) and len(data) > 1:
+        return data[1]
+    raise ValueError("this model learns from labelled pictures: give a data set with classes, or a folder a class.")
+
+
+def rows_of(data: Any) -> Tensor:
+    """Row numbers in the global batch, (batch,) int64: the entry "row", or 0, 1, ... on a single replica.
+
+    Raises:
+        ValueError: several replicas and no row numbers: each would draw the same noise.
+        tf.errors.InvalidArgumentError: a replica has no row.
+    """
+    if isinstance(data, Mapping) and "row" in data:
+        return step.some(data["row"])
+    if step.replicas_in_sync() > 1:
+        raise ValueError(
+            'training on several replicas needs the global row numbers in the data, {"image": ..., "row": ...}; '
+            "zoo.data.batches.batches gives them."
+        )
+    return tf.range(tf.shape(images_of(data))[0], dtype=tf.int64)

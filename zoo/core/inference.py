@@ -1,0 +1,123 @@
+"""`Inference`: what a model does with its abilities, in Keras: sample, encode, decode, reconstruct, bound log p(x)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from serving.likelihood import Bound, log_prob
+from serving.sampling.sampler import OutputType, Sampler, run_in_batches
+from serving.session import check_feeds
+from zoo.core.ability import Ability
+from zoo.core.types import Tensor
+
+ROWS = 250  # of one run of an ability
+
+
+class Inference(ABC):
+    """Runs the abilities of the model that it is part of."""
+
+    @abstractmethod
+    def abilities(self) -> Mapping[str, Ability]:
+        """Name -> what the model can do once exported; the first is the default."""
+
+    def run_ability(self, name: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one ability: arrays by input name -> arrays by output name.
+
+        Args:
+            name: of the ability.
+            feeds: float64 does for float32, and int64 for int32.
+
+        Raises:
+            serving.session.InputError: an array is missing, not known, of another shape or of another kind.
+        """
+        return self._run(name, self._fitting(name, feeds))
+
+    def sample(
+        self, count: int, seed: int = 0, *, output_type: OutputType = "uint8", batch_size: int = 64, **choices: Any
+    ) -> Any:
+        """Draw pictures; picture i depends on (seed, i) alone.
+
+        Args:
+            count: how many.
+            seed: 0 <= seed < 2**64.
+            output_type: "uint8" or "float32", an array (count, height, width, channels); "pil", a list of pictures.
+            batch_size: pictures a call of the network.
+            **choices: what else the ability takes, such as `labels`.
+        """
+        ability = self._ability("generate").card()
+        sampler = Sampler(ability, lambda feeds: self.run_ability("generate", feeds), batch_size=batch_size)
+        return sampler.sample(count, seed, output_type=output_type, **choices)
+
+    def encode(self, images: np.ndarray, **more: np.ndarray) -> np.ndarray:
+        """Codes of pictures, (count, units); of a model with a posterior its mean.
+
+        Args:
+            images: (count, height, width, channels) in [-1, 1].
+            **more: what else the ability takes, such as `label`, (count,).
+
+        Raises:
+            ValueError: the model has no such ability; likewise below.
+        """
+        return self._first_output("encode", image=images, **more)
+
+    def decode(self, codes: np.ndarray, **more: np.ndarray) -> np.ndarray:
+        """Pictures in [-1, 1], (count, height, width, channels), of codes or latents, (count, units)."""
+        name = self._ability("decode").network.inputs[0].name
+        return self._first_output("decode", **{name: codes}, **more)
+
+    def reconstruct(self, images: np.ndarray, **more: np.ndarray) -> np.ndarray:
+        """What decoding gives back of pictures, both (count, height, width, channels) in [-1, 1]."""
+        return self._first_output("reconstruct", image=images, **more)
+
+    def log_prob(self, images: np.ndarray, **options: Any) -> Bound:
+        """A lower bound of each picture's log p(x), nats.
+
+        Of grey pictures under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not
+        normalised.
+
+        Args:
+            images: (count, height, width, channels) in [-1, 1].
+            **options: samples, seed, bound and others of `serving.likelihood.log_prob`.
+        """
+        ability = self._ability("log_prob").card()
+        return log_prob(ability, lambda feeds: self.run_ability("log_prob", feeds), images, **options)
+
+    def _ability(self, name: str) -> Ability:
+        if name not in self._abilities:
+            raise ValueError(f"{type(self).__name__} can't {name}: its abilities are {', '.join(self._abilities)}.")
+        return self._abilities[name]
+
+    def _fitting(self, name: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What `run_ability` takes, in the inputs' own types."""
+        specs = self._ability(name).card().inputs
+        arrays = {key: np.asarray(value) for key, value in feeds.items()}
+        for spec in specs:
+            if spec.name in arrays and arrays[spec.name].dtype.kind == np.dtype(spec.dtype).kind:
+                arrays[spec.name] = arrays[spec.name].astype(spec.dtype, copy=False)
+        check_feeds(specs, arrays)
+        return arrays
+
+    def _run(self, name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """An ability on arrays that fit."""
+        return {key: value.numpy() for key, value in self._ability_functions[name](dict(arrays)).items()}
+
+    def _first_output(self, name: str, **feeds: np.ndarray) -> np.ndarray:
+        """Of an ability, some rows at a time."""
+        ability, arrays = self._ability(name), self._fitting(name, feeds)
+        outputs = run_in_batches(partial(self._run, name), ability.card().inputs, arrays, ROWS)
+        return outputs[ability.output_names[0]]
+
+    @cached_property
+    def _abilities(self) -> Mapping[str, Ability]:
+        return self.abilities()  # each call builds the networks anew
+
+    @cached_property
+    def _ability_functions(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Tensor]]]:
+        return {
+            name: tf.function(ability, input_signature=[{spec.name: spec for spec in ability.signature()}])
+            for name, ability in self._abilities.items()
+        }

@@ -1,0 +1,1 @@
+"""Training images: TensorFlow Datasets, folders, zips, the embedded sample; decoded, stored, batched."""

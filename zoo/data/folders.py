@@ -1,0 +1,197 @@
+"""Picture files to uint8 arrays: decoding, resizing, listing a folder or zip, splits, and the embedded sample.
+
+Only NumPy and Pillow here.  `zoo.data.load` adds TensorFlow Datasets and the `tf.data` pipeline.
+"""
+
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from zoo.data.images import FORMATS, Pictures, Policy
+from zoo.data.store import Example, collect
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
+SPLIT_FOLDERS = {
+    **{name: name for name in ("train", "test", "validation", "trainA", "trainB", "testA", "testB")},
+    "valid": "validation",
+    "val": "validation",
+}
+FILE_LIMIT = 256 * 2**20  # bytes of one picture file, unpacked
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files beneath a folder or inside a zip, by their sorted POSIX names; a zip is never extracted."""
+
+    source: Path
+    sizes: dict[str, int]
+    stamps: dict[str, str]
+    """What changes when the file does: CRC-32 in a zip, modification time in a folder."""
+    read: Callable[[str], bytes]
+
+
+def open_files(source: Path) -> Files:
+    """List a folder (recursively) or a zip.
+
+    Raises:
+        ValueError: `source` is neither, or the zip is damaged.
+    """
+    if source.is_dir():
+        stats = {p.relative_to(source).as_posix(): p.stat() for p in sorted(source.rglob("*")) if p.is_file()}
+        return Files(
+            source,
+            {name: stat.st_size for name, stat in stats.items()},
+            {name: str(stat.st_mtime_ns) for name, stat in stats.items()},
+            lambda name: (source / name).read_bytes(),
+        )
+    try:
+        archive = zipfile.ZipFile(source)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{source}: neither a folder nor a readable zip ({error})") from error
+    entries = {info.filename.replace("\\", "/"): info for info in archive.infolist() if not info.is_dir()}
+    return Files(
+        source,
+        {name: info.file_size for name, info in entries.items()},
+        {name: f"{info.CRC:08x}" for name, info in entries.items()},
+        lambda name: archive.read(entries[name]),
+    )
+
+
+def _is_picture(name: str) -> bool:
+    path = PurePosixPath(name)
+    strange = path.is_absolute() or any(part.startswith(".") or part == "__MACOSX" for part in path.parts)  # "..", too
+    return not strange and path.suffix.lower() in SUFFIXES
+
+
+def _inner_name(name: str, wrapping: int) -> str:
+    return "/".join(PurePosixPath(name).parts[wrapping:])
+
+
+def _wrapping_folders(names: list[str]) -> int:
+    """How many top folders hold everything and are no split."""
+    paths = [PurePosixPath(name).parts for name in names]
+    depth = 0
+    while len({parts[: depth + 1] for parts in paths}) == 1 and all(len(parts) > depth + 1 for parts in paths):
+        if paths[0][depth] in SPLIT_FOLDERS:
+            break
+        depth += 1
+    return depth
+
+
+def held_out(names: list[str]) -> tuple[list[str], list[str]]:
+    """Divide names into train and test: sha256(name) mod 10 == 0 is test, so added files move no other file.
+
+    Of two or more names each side gets at least one.
+    """
+
+    def number(name: str) -> int:
+        return int.from_bytes(hashlib.sha256(name.encode()).digest(), "big")
+
+    test = {name for name in names if number(name) % 10 == 0}
+    if len(names) >= 2 and not test:
+        test = {min(names, key=number)}
+    if len(test) == len(names):
+        test -= {max(names, key=number)}
+    return [name for name in names if name not in test], [name for name in names if name in test]
+
+
+def _splits(names: list[str]) -> dict[str, dict[str, str]]:
+    """Split -> (inner name beneath the split's folder -> file name).  With no split folder all is "train"."""
+    wrapping = _wrapping_folders(names)
+    inner = {_inner_name(name, wrapping): name for name in names}
+    splits: dict[str, dict[str, str]] = {}
+    for name, file in inner.items():
+        top, slash, rest = name.partition("/")
+        if slash and top in SPLIT_FOLDERS:
+            splits.setdefault(SPLIT_FOLDERS[top], {})[rest] = file
+    if not splits:
+        splits = {"train": inner}
+    if "train" in splits and "test" not in splits:
+        everything = splits["train"]
+        train, test = held_out(list(everything))
+        splits["train"] = {name: everything[name] for name in train}
+        splits["test"] = {name: everything[name] for name in test}
+    return splits
+
+
+def pictures_of_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, cache: Path | None) -> Pictures:
+    """One split of a folder or zip: see `zoo.data.load.load_pictures`."""
+    files = open_files(source)
+    names = sorted(name for name in files.sizes if _is_picture(name))
+    if not names:
+        raise ValueError(
+            f"{source} holds no pictures: looked at {len(files.sizes)} files for the endings {', '.join(SUFFIXES)}"
+        )
+    splits = _splits(names)
+    parts = splits.values() if split == "all" else [splits.get(split, {})]
+    chosen = [pair for part in parts for pair in part.items()]  # (name beneath the split's folder, file)
+    if not chosen:
+        known = ", ".join(f"{name} ({len(members)})" for name, members in sorted(splits.items()))
+        raise ValueError(f"{source} has no pictures in split {split!r}; it has {known}")
+    # Over all splits, so that a class has the same number in each of them.
+    class_names = sorted({name.split("/")[0] for members in splits.values() for name in members if "/" in name})
+    labelled = all("/" in name for name, _ in chosen)
+    numbers = {name: index for index, name in enumerate(class_names)}
+
+    def example(member: tuple[str, str]) -> Example:
+        inner, file = member
+        label = numbers[inner.split("/")[0]] if labelled else None
+        try:
+            if files.sizes[file] > FILE_LIMIT:
+                raise ValueError(f"{files.sizes[file]:,} bytes; the limit is {FILE_LIMIT:,}")
+            return Example(file, label, policy.decode(files.read(file)))
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file raises almost anything: OSError, SyntaxError, struct.error ...
+            return Example(file, label, error)
+
+    content = [(file, files.sizes[file], files.stamps[file]) for _, file in chosen]
+    found = collect(
+        lambda: _in_threads(example, chosen),
+        len(chosen),
+        key=f"{source.resolve()} {split} {policy} {content}",
+        skip_broken=skip_broken,
+        cache=cache,
+    )
+    return Pictures(
+        images=found.images,
+        labels=found.labels,
+        class_names=tuple(class_names) if labelled else (),
+        name=source.resolve().name,
+        split=split,
+        fingerprint=found.fingerprint,
+        ignored=len(files.sizes) - sum(len(members) for members in splits.values()),
+        broken=found.broken,
+        licence="",
+    )
+
+
+def native_channels(source: Path) -> int:
+    """1 where the first picture of a folder or zip, by name, is grey, 3 where it has colours.
+
+    Raises:
+        ValueError: there is no picture, or the first can't be read.
+    """
+    files = open_files(source)
+    name = min(filter(_is_picture, files.sizes), default=None)
+    if name is None:
+        raise ValueError(f"{source} holds no pictures: looked at {len(files.sizes)} files.")
+    try:
+        with Image.open(io.BytesIO(files.read(name)), formats=FORMATS) as picture:
+            return 1 if picture.mode in GREY_MODES else 3
+    except OSError as error:
+        raise ValueError(f"{source}: {name} can't be read: {error}") from error
+
+
+def _in_threads(example: Callable[[tuple[str, str]], Example], members: list[tuple[str, str]]) -> Iterator[Example]:
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(members), 256):  # in pieces: `map` over all would hold the whole set in memory
+            yield from pool.map(example, members[start : start + 256])

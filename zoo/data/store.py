@@ -1,0 +1,130 @@
+"""Decoded images in memory or, where they are many, in a file on disk."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zoo.data.images import fingerprint
+
+MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pictures: more than this is kept in a memory-mapped file
+PROGRESS_FROM = 1_000  # pictures
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture on its way into the array: decoded, or the reason why it could not be."""
+
+    name: str
+    label: int | None
+    image: np.ndarray | Exception
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The decoded pictures of one split, with what was learnt on the way."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    broken: tuple[str, ...]
+    fingerprint: str
+
+
+def collect(
+    examples: Callable[[], Iterable[Example]], count: int, *, key: str, skip_broken: bool, cache: Path | None
+) -> Collected:
+    """Stack `count` examples into one array: in memory, or past MEMORY_LIMIT in a memory-mapped file.
+
+    The file lies in `cache` (default: `ZOO_HOME` or the user's cache folder, then `pictures/`), is named by `key`, and
+    is used again by the next run.
+
+    Raises:
+        ValueError: broken pictures and not `skip_broken`; nothing left; two native sizes that differ.
+    """
+    stem = hashlib.sha256(f"{key} {skip_broken}".encode()).hexdigest()[:32]
+    folder = cache or _cache_folder()
+    array_file, notes_file = folder / f"{stem}.npy", folder / f"{stem}.json"
+    if array_file.exists() and notes_file.exists():
+        notes = json.loads(notes_file.read_text())
+        return _collected(np.load(array_file, mmap_mode="r"), **notes)
+
+    images: np.ndarray | None = None
+    labels: list[int | None] = []
+    broken: dict[str, str] = {}
+    first = ""
+    temporary = folder / f"{stem}.npy.{os.getpid()}.tmp"
+    try:
+        for example in _with_progress(examples(), count):
+            if isinstance(example.image, Exception):
+                broken[example.name] = str(example.image).splitlines()[0] if str(example.image) else "cannot be read"
+                continue
+            if images is None:
+                images, first = _allocate((count, *example.image.shape), temporary), example.name
+            if example.image.shape != images.shape[1:]:
+                sizes = [f"{shape[1]}x{shape[0]}" for shape in (images.shape[1:], example.image.shape)]
+                raise ValueError(
+                    f"image_size=None needs pictures of one size: {first} is {sizes[0]}, {example.name} is {sizes[1]} "
+                    "(width x height); give an image_size"
+                )
+            images[len(labels)] = example.image
+            labels.append(example.label)
+        if broken and not skip_broken:
+            listed = "\n".join(f"  {name}: {reason}" for name, reason in list(broken.items())[:10])
+            raise ValueError(
+                f"{len(broken)} of {count} pictures cannot be decoded:\n{listed}"
+                + ("\n  ..." if len(broken) > 10 else "")
+                + "\nmend or remove them, or pass skip_broken=True (--skip-broken) to leave them out"
+            )
+        if images is None:
+            raise ValueError(f"none of {count} pictures can be decoded, the first is {next(iter(broken), '')}")
+        notes = {"labels": labels, "broken": list(broken), "fingerprint": fingerprint(images[: len(labels)])}
+        if isinstance(images, np.memmap):
+            images.flush()
+            _write_then_rename(notes_file, json.dumps(notes))
+            temporary.replace(array_file)  # last: its presence says that both are whole
+            images = np.load(array_file, mmap_mode="r")
+        return _collected(images, **notes)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _collected(images: np.ndarray, labels: list[int | None], broken: list[str], fingerprint: str) -> Collected:
+    known = [label for label in labels if label is not None]
+    whole = len(known) == len(labels)
+    numbers = np.array(known, np.int64) if whole else None
+    return Collected(images[: len(labels)], numbers, tuple(broken), fingerprint)
+
+
+def _allocate(shape: tuple[int, ...], file: Path) -> np.ndarray:
+    if int(np.prod(shape, dtype=np.int64)) <= MEMORY_LIMIT:
+        return np.empty(shape, np.uint8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+
+
+def _write_then_rename(file: Path, text: str) -> None:
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(file)
+
+
+def _cache_folder() -> Path:
+    if home := os.environ.get("ZOO_HOME"):
+        return Path(home).expanduser() / "pictures"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("generative-zoo")) / "pictures"
+
+
+def _with_progress(examples: Iterable[Example], count: int) -> Iterable[Example]:
+    if count <= PROGRESS_FROM or not sys.stderr.isatty():
+        return examples
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(examples, total=count, description="decoding pictures", console=Console(stderr=True))

@@ -1,0 +1,116 @@
+"""Images of TensorFlow Datasets."""
+
+import difflib
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from zoo.data.images import Pictures, Policy
+from zoo.data.store import Example, collect
+from zoo.extras import start_tensorflow
+
+ZERO_OR_ONE = ("binarized_mnist",)  # TFDS sets whose uint8 pictures hold 0 and 1 instead of 0 and 255
+TFDS_LICENCES = {"fashion_mnist": "MIT", "mnist": "CC-BY-SA-3.0"}  # where TFDS itself names none
+
+
+def _pictures_of_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Pictures:
+    start_tensorflow()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # deprecations inside of TensorFlow Datasets
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(source)
+    except Exception as error:  # unknown names, configurations and versions raise ValueError and AssertionError
+        name = re.split(r"[:/]", source)[0]
+        known = tfds.list_builders(with_community_datasets=False)
+        if name in known:
+            raise ValueError(f"{source}: {error}") from error
+        near = difflib.get_close_matches(name, known, n=5)
+        raise ValueError(
+            f"{source!r} is no folder, no zip, not 'embedded' and no data set of TensorFlow Datasets"
+            + (f"; near: {', '.join(near)}" if near else "")
+        ) from error
+
+    image_key, label_key = _features(builder, source)
+    try:
+        builder.download_and_prepare()  # returns at once where the data lie under TFDS_DATA_DIR already
+    except Exception as error:
+        raise RuntimeError(
+            f"{source} is not in {builder.data_dir} and could not be prepared there ({type(error).__name__}: {error}); "
+            "set TFDS_DATA_DIR to a folder that holds it, or run where it can be downloaded"
+        ) from error
+    part = _tfds_split(builder.info.splits, split, source)
+    factor = 255 if builder.name in ZERO_OR_ONE else 1
+
+    def examples() -> Iterator[Example]:
+        keys = {key: True for key in (image_key, label_key) if key}
+        dataset = builder.as_dataset(
+            split=part,
+            shuffle_files=False,
+            decoders=tfds.decode.PartialDecoding(keys),
+            read_config=tfds.ReadConfig(try_autocache=False),
+        )
+        # Pictures of one size are read in batches: reading them one by one takes several times as long.
+        of_one_size = None not in builder.info.features[image_key].shape
+        number = 0
+        for group in tfds.as_numpy(dataset.batch(256 if of_one_size else 1)):
+            for index, image in enumerate(group[image_key]):
+                image = (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image * np.uint8(factor)
+                image = policy.apply(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image))
+                yield Example(f"{part} {number}", int(group[label_key][index]) if label_key else None, image)
+                number += 1
+
+    found = collect(
+        examples,
+        builder.info.splits[part].num_examples,
+        key=f"tfds {builder.info.full_name} {part} {policy}",
+        skip_broken=False,
+        cache=cache,
+    )
+    redistribution = builder.info.redistribution_info
+    return Pictures(
+        images=found.images,
+        labels=found.labels,
+        class_names=tuple(builder.info.features[label_key].names) if label_key else (),
+        name=builder.name if builder.builder_config is None else f"{builder.name}/{builder.builder_config.name}",
+        split=split,
+        fingerprint=found.fingerprint,
+        ignored=0,
+        broken=(),
+        licence=(redistribution.license if redistribution else "") or TFDS_LICENCES.get(builder.name, ""),
+    )
+
+
+def _features(builder: Any, source: str) -> tuple[str, str | None]:
+    """The keys of the picture and of the class: "image" and "label", or else the first of that type."""
+    import tensorflow_datasets as tfds
+
+    features = dict(builder.info.features)
+    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    images.sort(key=lambda key: key != "image")
+    labels.sort(key=lambda key: key != "label")
+    if not images:
+        raise ValueError(f"{source} is no image data set: its features are {sorted(features)}")
+    if (dtype := np.dtype(features[images[0]].np_dtype)) not in (np.uint8, np.uint16):
+        raise ValueError(f"{source} stores its pictures as {dtype}; uint8 and uint16 can be read")
+    return images[0], labels[0] if labels else None
+
+
+def _tfds_split(splits: Any, split: str, source: str) -> str:
+    """The TFDS split to read for `split`."""
+    if "test" not in splits and "train" in splits and split in ("train", "test"):
+        cut = splits["train"].num_examples - max(1, splits["train"].num_examples // 10)
+        return f"train[:{cut}]" if split == "train" else f"train[{cut}:]"
+    try:
+        if splits[split].num_examples:
+            return split
+    except (KeyError, ValueError, AssertionError):
+        pass
+    known = ", ".join(f"{name} ({info.num_examples})" for name, info in splits.items())
+    raise ValueError(f"{source} has no pictures in split {split!r}; it has {known}")

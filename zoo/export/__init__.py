@@ -1,0 +1,1 @@
+"""Keras -> weights, ONNX and SavedModel, with a card."""

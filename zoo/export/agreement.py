@@ -1,0 +1,71 @@
+"""Whether the exported formats compute what Keras does."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from serving.card import DRAWN_FEEDS, Input, Output
+from serving.sampling.noise import draw
+from serving.session import Session
+from zoo.core.ability import Ability
+
+TOLERANCE = 1e-4  # of the output's range
+CHECKED_BATCHES = (1, 3)
+
+
+class ExportError(RuntimeError):
+    """The formats do not agree, or one can't be written; no file is left behind."""
+
+
+def check_agreement(name: str, ability: Ability, directory: Path, formats: Sequence[str]) -> float:
+    """The largest difference between Keras and the written formats, as a share of the output's range.
+
+    Raises:
+        ExportError: it is more than `TOLERANCE`.
+    """
+    runs = {}
+    if "onnx" in formats:
+        runs["ONNX"] = Session(directory / f"{name}.onnx", providers=["CPUExecutionProvider"]).run
+    if "saved_model" in formats:
+        loaded = tf.saved_model.load(str(directory / "saved_model" / "1"))
+        signature = loaded.signatures[name]
+        runs["SavedModel"] = lambda feeds: {
+            key: value.numpy() for key, value in signature(**{k: tf.constant(v) for k, v in feeds.items()}).items()
+        }
+    card = ability.card()
+    worst = 0.0
+    for batch in CHECKED_BATCHES:
+        feeds = {spec.name: example(spec, batch) for spec in card.inputs}
+        expected = {key: value.numpy() for key, value in ability({k: tf.constant(v) for k, v in feeds.items()}).items()}
+        for format_name, run in runs.items():
+            found = run(feeds)
+            for spec in card.outputs:
+                difference = float(np.abs(found[spec.name] - expected[spec.name]).max()) / span(spec, expected)
+                if not difference <= TOLERANCE:
+                    raise ExportError(
+                        f"{format_name} differs from Keras by {difference:.1e} of the range of {name}'s output "
+                        f"{spec.name!r} at batch {batch}; at most {TOLERANCE} is allowed."
+                    )
+                worst = max(worst, difference)
+    return worst
+
+
+def span(spec: Output, values: Mapping[str, np.ndarray]) -> float:
+    """The range of an output: the card's, else that of its values; of one value a row, which may be one, from 0 on."""
+    if spec.range is not None:
+        return spec.range[1] - spec.range[0]
+    found = values[spec.name]
+    return max(float(np.ptp(np.append(found, 0.0) if found.ndim == 1 else found)), 1e-12)
+
+
+def example(spec: Input, batch: int) -> np.ndarray:
+    """An input to compare formats on: as sampling draws it, or noise, a third of it at the ends of the range."""
+    if spec.feed in DRAWN_FEEDS:
+        return draw(spec, range(batch), seed=0)
+    low, high = spec.range or (-1.0, 1.0)
+    shape = [batch if size == "batch" else 64 if isinstance(size, str) else size for size in spec.shape]
+    beyond = 0.25 * (high - low)
+    noise = np.random.default_rng(0).uniform(low - beyond, high + beyond, shape)
+    return np.clip(noise, low, high).astype(spec.dtype)

@@ -1,0 +1,121 @@
+"""The README.md beside an exported model, made from its card."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from serving.card import Card, Input, Output, Score, encode_card
+
+CEILINGS = ("noise", "blurred")
+
+
+def model_card(card: Card) -> str:
+    """Markdown: what the model is, how to use it, what it was trained on, how it scored."""
+    paper = card.paper.removeprefix("arXiv:")
+    recipe = {key: value for key, value in card.recipe.items() if key != "optimizers"}
+    optimizers = card.recipe.get("optimizers", {})
+    licence = f" ({card.data.licence})" if card.data.licence else ""
+    facts = {
+        "Family": f"{card.family} ([{card.paper}](https://arxiv.org/abs/{paper}))",
+        "Licence": card.licence,
+        "Data": f"{card.data.name}, {card.data.split}, {card.data.count} pictures{licence}",
+        "Class": f"`{card.model['class']}`",
+        "Arguments": listed(card.model["arguments"]),
+        "Recipe": listed(recipe),
+        "Optimizers": "; ".join(f"{player}: {listed(choice)}" for player, choice in optimizers.items()),
+    }
+    abilities = [
+        f"- `{name}`: {', '.join(map(tensor, ability.inputs))} -> {', '.join(map(tensor, ability.outputs))}"
+        for name, ability in card.abilities.items()
+    ]
+    shown = "reconstructions.png" in card.files
+    lines = [
+        f"# {card.name}",
+        "",
+        card.summary,
+        "",
+        *(["![64 samples of seed 0](samples.png)", ""] if "samples.png" in card.files else []),
+        *(["![Held-out pictures, each left of its reconstruction](reconstructions.png)", ""] * shown),
+        "```python",
+        *usage(card),
+        "```",
+        "",
+        *(f"- {key}: {value}" for key, value in facts.items() if value),
+        "",
+        "## Abilities",
+        "",
+        *abilities,
+        "",
+        "## Scores",
+        "",
+        *(scores(card.scores) if card.scores else ["None measured yet."]),
+        "",
+    ]
+    if "generate" in card.abilities:
+        lines += ["The pictures are random draws of a small network: none is chosen by hand, and some are flawed.", ""]
+    return "\n".join(lines)
+
+
+def write_card(card: Card, directory: Path) -> None:
+    """card.json and README.md, each whole or not at all."""
+    for name, content in (("README.md", model_card(card).encode()), ("card.json", encode_card(card))):
+        partial = directory / f".{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(directory / name)
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """Such as "`width=32`, `flip=False`"; what is None is left out."""
+    return ", ".join(f"`{key}={value}`" for key, value in values.items() if value is not None)
+
+
+def tensor(spec: Input | Output) -> str:
+    """Such as "latent [batch, 100] float32 (normal)"."""
+    kind = f" ({spec.feed})" if isinstance(spec, Input) else ""
+    values = f" in [{spec.range[0]:g}, {spec.range[1]:g}]" if spec.range else ""
+    return f"{spec.name} [{', '.join(map(str, spec.shape))}] {spec.dtype}{kind}{values}"
+
+
+def scores(found: tuple[Score, ...]) -> list[str]:
+    """A table, and a sentence for each protocol in it."""
+    lines = ["| score | value | floor | noise | blurred | better |", "|---|---|---|---|---|---|"]
+    protocols: dict[str, None] = {}
+    for score in found:
+        protocol = score.protocol
+        spread = "" if score.std is None else f" ± {score.std:.2g}"
+        sides = [protocol.get("floor"), *(protocol.get("ceilings", {}).get(side) for side in CEILINGS)]
+        numbers = ["" if value is None else f"{value:.4g}" for value in sides]
+        cells = [score.metric, f"{score.value:.4g}{spread}", *numbers, protocol.get("better", "")]
+        lines.append(f"| {' | '.join(cells)} |")
+        protocols[sentence(protocol)] = None
+    parts = {score.metric: score.protocol["parts"] for score in found if "parts" in score.protocol}
+    return [*lines, "", *protocols, *(of_latents(metric, each) for metric, each in parts.items())]
+
+
+def of_latents(metric: str, parts: Sequence[float]) -> str:
+    """What each latent has of a score, in one line."""
+    return f"{metric} of each latent, the largest first: {', '.join(f'{each:.3g}' for each in sorted(parts)[::-1])}."
+
+
+def sentence(protocol: Mapping[str, Any]) -> str:
+    """What a score rests on."""
+    real = f"{protocol.get('real_count')} pictures of {protocol.get('data')}, {protocol.get('split')}"
+    versions = ", ".join(f"{name} {number}" for name, number in protocol.get("versions", {}).items())
+    how = f"{protocol.get('preprocessing')}; {versions}."
+    seeds = ", ".join(map(str, protocol.get("seeds", ())))
+    if not protocol.get("generated_count"):
+        drawn = f", latents of seed {seeds}" if seeds else ""
+        return f"On {real}{drawn}; ± is the standard error. {how}"
+    return (
+        f"Mean ± standard deviation over the sampling seeds {seeds}, {protocol['generated_count']} pictures each, "
+        f"against {real}; floor: training pictures in their place. {how}"
+    )
+
+
+def usage(card: Card) -> list[str]:
+    """Lines of Python that use the model's default ability, through ONNX Runtime."""
+    load = f'load_pretrained("{card.name}", format="onnx")'
+    if card.default_ability == "generate":
+        return ["from zoo import load_pretrained", f"pictures = {load}.sample(16, seed=0)"]
+    feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in card.abilities[card.default_ability].inputs)
+    return ["from zoo import load_pretrained", f"outputs = {load}.run({{{feeds}}})"]

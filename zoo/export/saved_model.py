@@ -1,0 +1,23 @@
+"""Abilities as a SavedModel."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import tensorflow as tf
+
+from zoo.core.ability import Ability, flat_function
+
+
+def write_saved_model(abilities: Mapping[str, Ability], directory: Path) -> None:
+    """One signature an ability, and `serving_default`, which is the first.
+
+    `keras.export.ExportArchive` would store every variable twice: once as Keras' and once as TensorFlow's.
+    """
+    module = tf.Module()
+    module.variables_held = [variable.value for ability in abilities.values() for variable in ability.network.weights]
+    signatures = {
+        name: tf.function(flat_function(ability), input_signature=ability.signature()).get_concrete_function()
+        for name, ability in abilities.items()
+    }
+    signatures["serving_default"] = next(iter(signatures.values()))
+    tf.saved_model.save(module, str(directory), signatures=signatures)

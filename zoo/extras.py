@@ -1,0 +1,38 @@
+"""What the base install leaves out: TensorFlow started quietly, and what to install where something is missing."""
+
+import os
+import sys
+import tempfile
+
+
+class MissingExtraError(ImportError):
+    """Something needs packages that the base install leaves out."""
+
+    def __init__(self, what: str, extra: str, error: ImportError):
+        super().__init__(f'{what} needs {error.name}: pip install "generative-zoo[{extra}]"')
+
+
+def start_tensorflow() -> None:
+    """Import TensorFlow and list its devices with standard error held back; shown after all if the import fails.
+
+    CPUs without CUDA print several lines of warnings here, before TensorFlow's log levels take effect.
+    """
+    import zoo.core  # noqa: F401 (settings that TensorFlow reads when it is imported)
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except BaseException:
+            held.seek(0)
+            os.write(shown, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, 2)
+            os.close(shown)

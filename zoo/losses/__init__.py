@@ -1,0 +1,1 @@
+"""Losses, penalties and likelihoods: pure functions, one value a row."""

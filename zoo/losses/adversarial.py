@@ -1,0 +1,171 @@
+"""Adversarial losses, as pairs of pure functions of the discriminator's logits; what codes and reconstructions cost.
+
+Every adversarial loss takes logits, (batch, ...) float, unbounded, and returns one loss a row, (batch,); a
+discriminator that answers with a map of logits (a patch discriminator) has them averaged within the row first.
+Minimise all of them. D(x) = sigmoid(logits).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from zoo.core.step import global_mean
+from zoo.core.types import Tensor
+from zoo.losses.rows import per_row
+
+
+def minimax_discriminator_loss(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
+    """-log D(x) - log(1 - D(G(z)))  (GAN, eq. 1, negated); or with pictures' labels at 1 - smoothing.
+
+    Then -(1 - smoothing) log D(x) - smoothing log(1 - D(x)) stands for the first term: one-sided label smoothing
+    (arXiv:1606.03498, section 3.4). The label of G(z) stays 0.
+
+    Args:
+        real_logits: of pictures.
+        fake_logits: of G(z).
+        smoothing: 0 <= smoothing < 1.
+    """
+    real = ops.softplus(-real_logits) + smoothing * real_logits  # log D(x) - log(1 - D(x)) is the logit
+    return per_row(real) + per_row(ops.softplus(fake_logits))
+
+
+def minimax_generator_loss(fake_logits: Tensor) -> Tensor:
+    """log(1 - D(G(z)))  (GAN, eq. 1 and Algorithm 1, as published)."""
+    return -per_row(ops.softplus(fake_logits))
+
+
+def non_saturating_generator_loss(fake_logits: Tensor) -> Tensor:
+    """-log D(G(z))  (GAN, section 3: the same fixed point, stronger gradients early on)."""
+    return per_row(ops.softplus(-fake_logits))
+
+
+def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """max(0, 1 - D(x)) + max(0, 1 + D(G(z))), D the bare logit  (SN-GAN, arXiv:1802.05957, eq. 16)."""
+    return per_row(ops.relu(1.0 - real_logits)) + per_row(ops.relu(1.0 + fake_logits))
+
+
+def wasserstein_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """D(G(z)) - D(x), D the critic's bare output  (WGAN, arXiv:1701.07875, Algorithm 1, negated)."""
+    return per_row(fake_logits) - per_row(real_logits)
+
+
+def wasserstein_generator_loss(fake_logits: Tensor) -> Tensor:
+    """-D(G(z)), D the bare output  (WGAN, Algorithm 1; the hinge game's too: SN-GAN, eq. 17)."""
+    return -per_row(fake_logits)
+
+
+def relativistic_loss(ahead: Tensor, behind: Tensor) -> Tensor:
+    """-log sigmoid(C(ahead) - C(behind)), C the bare logit  (RSGAN, arXiv:1807.00734, section 4).
+
+    Both sides of the game: D wants each picture ahead of the sample in its row, G each sample ahead of the picture.
+    """
+    return per_row(ops.softplus(behind - ahead))
+
+
+def relativistic_average_loss(ahead: Tensor, behind: Tensor) -> Tensor:
+    """-log sigmoid(C(ahead) - E C(behind)) - log sigmoid(E C(ahead) - C(behind))  (RaSGAN, arXiv:1807.00734).
+
+    As `relativistic_loss`, each row against the other side's mean over the global batch.
+    """
+    ahead_mean, behind_mean = global_mean([ops.sum(per_row(side)) for side in (ahead, behind)], ahead)
+    return per_row(ops.softplus(behind_mean - ahead)) + per_row(ops.softplus(behind - ahead_mean))
+
+
+def feature_matching(real_features: Tensor, fake_features: Tensor) -> Tensor:
+    """||E f(x) - E f(G(z))||^2, means over the global batch  (arXiv:1606.03498, section 3.1).
+
+    Args:
+        real_features: f(x), what a layer of D gives for pictures, (batch, ...); half precision is summed in float32.
+        fake_features: f(G(z)), likewise, as many rows.
+
+    Returns:
+        The same number for every row, (batch,): the mean over rows, and its gradient, is that of the batch.
+    """
+    dtype = keras.backend.result_type(real_features.dtype, "float32")
+    difference = ops.sum(ops.cast(real_features, dtype) - ops.cast(fake_features, dtype), axis=0)
+    (mean,) = global_mean([difference], real_features)
+    return ops.broadcast_to(ops.sum(ops.square(mean)), (ops.shape(fake_features)[0],))
+
+
+def probability(logits: Tensor) -> Tensor:
+    """D(x) where the loss makes it the probability that x is real."""
+    return ops.sigmoid(logits)
+
+
+def bare(logits: Tensor) -> Tensor:
+    """D(x) where the loss takes the logit itself."""
+    return logits
+
+
+class AdversarialLoss(NamedTuple):
+    """The two sides of one game, what its D(x) is, and the logit that parts real from fake.
+
+    A Wasserstein critic is determined up to a constant only: it has no such logit, and tells the two sides of a pair
+    apart instead. So is a relativistic one.
+
+    discriminator takes the logits of pictures and of G(z); generator those of G(z) and, if the game is paired, those
+    of pictures as well, in this order.
+    """
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[..., Tensor]
+    score: Callable[[Tensor], Tensor]
+    threshold: float | None
+    paired: bool = False
+
+    def accuracy(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The share of right answers, one value a row; guessing gives 1/2 on average.
+
+        With a threshold, 1 for a real and a fake row that D puts on their sides of it, 1/2 for one of the two;
+        without one, 1 where D(x) > D(G(z)).
+        """
+        real, fake = per_row(real_logits), per_row(fake_logits)
+        if self.threshold is None:
+            return ops.cast(real > fake, real.dtype)
+        right = ops.cast(real > self.threshold, real.dtype) + ops.cast(fake < self.threshold, fake.dtype)
+        return 0.5 * right
+
+
+def least_squares(fake: float = 0.0, real: float = 1.0, wanted: float = 1.0) -> AdversarialLoss:
+    """LSGAN's pair (arXiv:1611.04076, eq. 2), D the bare logit; by default the 0-1 coding of eq. 9.
+
+    D: 1/2 (D(x) - b)^2 + 1/2 (D(G(z)) - a)^2. G: 1/2 (D(G(z)) - c)^2. With b - c = 1 and b - a = 2, such as -1, 1, 0,
+    G descends Pearson's chi^2 divergence (section 3.2.1).
+
+    Args:
+        fake: a, what D is to answer for G(z).
+        real: b, what D is to answer for pictures; above a, as every score of pictures is.
+        wanted: c, what G wants D to answer.
+
+    Raises:
+        ValueError: b <= a.
+    """
+    if not real > fake:
+        raise ValueError(f"codes a = {fake}, b = {real}: choose b > a, D's answer for pictures above that for samples.")
+
+    def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return 0.5 * per_row(ops.square(real_logits - real)) + 0.5 * per_row(ops.square(fake_logits - fake))
+
+    def generator_loss(fake_logits: Tensor) -> Tensor:
+        return 0.5 * per_row(ops.square(fake_logits - wanted))
+
+    return AdversarialLoss(discriminator_loss, generator_loss, bare, (fake + real) / 2)
+
+
+ADVERSARIAL_LOSSES = {
+    "minimax": AdversarialLoss(minimax_discriminator_loss, minimax_generator_loss, probability, 0.0),
+    "non_saturating": AdversarialLoss(minimax_discriminator_loss, non_saturating_generator_loss, probability, 0.0),
+    "least_squares": least_squares(),
+    "hinge": AdversarialLoss(hinge_discriminator_loss, wasserstein_generator_loss, bare, 0.0),
+    "wasserstein": AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss, bare, None),
+}
+# Paired: G's side needs the pictures' logits too.
+RELATIVISTIC_LOSSES = {
+    "relativistic": AdversarialLoss(relativistic_loss, relativistic_loss, bare, None, paired=True),
+    "relativistic_average": AdversarialLoss(
+        relativistic_average_loss, relativistic_average_loss, bare, None, paired=True
+    ),
+}
+LOSSES = {**ADVERSARIAL_LOSSES, **RELATIVISTIC_LOSSES}

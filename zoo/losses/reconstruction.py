@@ -1,0 +1,66 @@
+"""What codes and reconstructions cost: pure functions, one value a row."""
+
+from keras import ops
+
+from zoo.core.step import global_mean
+from zoo.core.types import Tensor
+from zoo.losses.rows import in_all, per_row
+
+EPSILON = 1e-6  # a mean activation is kept this far from 0 and 1, where a divergence has no value
+
+
+def commitment_loss(inputs: Tensor, quantized: Tensor) -> Tensor:
+    """||z_e - sg[e]||^2 over its number of values, without beta  (VQ-VAE, arXiv:1711.00937, eq. 3, third term).
+
+    Paper: the squared norm of a code vector. The mean over its values here, as in the authors' code, for which
+    beta = 0.25 was chosen.
+
+    Args:
+        inputs: z_e, what the encoder gave, (batch, ..., dimension).
+        quantized: e, the nearest codes, likewise; the straight-through output of `Quantizer` serves too.
+    """
+    return per_row(ops.square(inputs - ops.stop_gradient(quantized)))
+
+
+def brightness(images: Tensor) -> Tensor:
+    """[-1, 1] -> [0, 1]."""
+    return 0.5 * (images + 1.0)
+
+
+def squared_error(images: Tensor, logits: Tensor) -> Tensor:
+    """sum over pixels of (x - r)^2, x and r = sigmoid(logits) in [0, 1].
+
+    Args:
+        images: what is to be given back, (batch, height, width, channels) in [-1, 1].
+        logits: of what came back, likewise, unbounded.
+    """
+    return in_all(ops.square(brightness(images) - ops.sigmoid(logits)))
+
+
+def binary_cross_entropy(images: Tensor, logits: Tensor) -> Tensor:
+    """-sum over pixels of x log r + (1 - x) log(1 - r), x and r = sigmoid(logits) in [0, 1]; as `squared_error`."""
+    return in_all(ops.softplus(logits) - brightness(images) * logits)
+
+
+def activity(codes: Tensor) -> Tensor:
+    """sum_j |h_j|: (batch, units) -> (batch,)."""
+    return in_all(ops.abs(codes))
+
+
+def rate_divergence(codes: Tensor, rate: float) -> Tensor:
+    """sum_j KL(rho || mean h_j), means over the global batch  (sparse autoencoder, CS294A lecture notes, section 3).
+
+    Args:
+        codes: h, (batch, units) in [0, 1], as of a sigmoid.
+        rate: rho in (0, 1), the share of its range that a unit is to use on average.
+
+    Returns:
+        The same number for every row, (batch,): the mean over rows, and its gradient, is that of the batch.
+    """
+    (mean,) = global_mean([ops.sum(codes, axis=0)], codes)
+    mean = ops.clip(mean, EPSILON, 1.0 - EPSILON)
+    divergence = rate * ops.log(rate / mean) + (1.0 - rate) * ops.log((1.0 - rate) / (1.0 - mean))
+    return ops.broadcast_to(ops.sum(divergence), (ops.shape(codes)[0],))
+
+
+RECONSTRUCTION_LOSSES = {"squared_error": squared_error, "binary_cross_entropy": binary_cross_entropy}

@@ -1,0 +1,1 @@
+"""Scores as functions of arrays: NumPy in float64, no model and no file."""

@@ -1,0 +1,1 @@
+"""Every preset, as plain data: no TensorFlow."""

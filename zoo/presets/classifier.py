@@ -1,0 +1,33 @@
+"""Presets of classifiers, whose features score images."""
+
+from zoo.presets.preset import FASHION_CLASSES, Preset
+
+PRESETS = (
+    Preset(
+        name="cnn-fashion-mnist",
+        model="zoo.models.classifier.Classifier",
+        family="Classifier",
+        paper="arXiv:1409.1556",
+        summary="Names the class of a Fashion-MNIST picture, 28x28 grey; its features score generated ones.",
+        arguments={"image_shape": (28, 28, 1), "classes": FASHION_CLASSES, "flip": True},
+        tiny={"image_shape": (8, 8, 1), "width": 4},
+    ),
+    Preset(
+        name="cnn-mnist",
+        model="zoo.models.classifier.Classifier",
+        family="Classifier",
+        paper="arXiv:1409.1556",
+        summary="Names the digit of an MNIST picture, 28x28 grey; its features score generated ones.",
+        arguments={"image_shape": (28, 28, 1), "classes": tuple("0123456789")},
+        tiny={"image_shape": (8, 8, 1), "width": 4},
+    ),
+    Preset(
+        name="cnn-sign-digits",
+        model="zoo.models.classifier.Classifier",
+        family="Classifier",
+        paper="arXiv:1409.1556",
+        summary="Names the digit that a photographed hand shows, 64x64 colour; its features score generated ones.",
+        arguments={"image_shape": (64, 64, 3), "classes": tuple("0123456789"), "flip": True},
+        tiny={"image_shape": (8, 8, 3), "width": 4},
+    ),
+)

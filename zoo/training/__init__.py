@@ -1,0 +1,1 @@
+"""A training run: recipe, devices, callbacks, checkpoints, report, sweep."""

@@ -1,0 +1,184 @@
+"""`Recipe`: everything one training run is made of, as frozen data with a command line.
+
+A recipe names a preset and adds data, batch size, optimizers and steps. Importing it needs no TensorFlow.
+"""
+
+import ast
+import dataclasses
+import inspect
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from zoo.presets.preset import Preset
+from zoo.presets.table import find_preset
+from zoo.training.optimizers import SGD, Adam, RMSprop
+
+SMOKE_STEPS = 4
+SMOKE_BATCH_SIZE = 16
+INTERVALS = ("log_every", "sample_every", "checkpoint_every", "score_every")
+
+# May differ between a run and its resumption: nothing here reaches the weights.
+FREE_TO_CHANGE = frozenset(
+    {"steps", "devices", "threads", "run_dir", "resume", "dry_run", "log_every", "sample_every", "checkpoint_every"}
+    | {"keep", "deterministic", "steps_per_execution", "score_every", "export"}
+    | {"data"}  # compared by their content's hash instead
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. Every field is an option of the command line."""
+
+    preset: Annotated[str, tyro.conf.Suppress]
+    """Preset to train, see `zoo list`."""
+    data: str = "embedded"
+    """What to train on: "embedded" (10,000 Fashion-MNIST test pictures that come with the package), the name of an
+    image data set of TensorFlow Datasets, or the path of a folder or zip of pictures."""
+    steps: int = 10_000
+    """Train steps in all; a resumed run may ask for more."""
+    batch_size: int = 64
+    """Pictures a step, over all devices together."""
+    optimizers: Mapping[str, Adam | RMSprop | SGD] = field(default_factory=dict)
+    """One optimizer a player."""
+    model: tuple[str, ...] = ()
+    """Constructor arguments that differ from the preset's, as name=value: discriminator_steps=2 loss=hinge."""
+    image_size: int | None = None
+    """Side of the pictures in pixels; by default the preset's."""
+    channels: Literal[1, 3] | None = None
+    """1 for grey, 3 for colour; by default the preset's."""
+    fit: Literal["crop", "squash", "pad"] = "crop"
+    """How a picture becomes square: scale and crop the centre, scale without keeping the aspect, or pad with black."""
+    skip_broken: bool = False
+    """Leave out pictures that can't be read instead of stopping."""
+    seed: int = 0
+    """Of the weights' start, the order of the pictures and all training noise."""
+    devices: int | None = None
+    """Devices to train on: the first N GPUs, or N logical CPU devices where there is no GPU; by default every GPU."""
+    threads: int | None = None
+    """CPU threads an operation may use; by default all."""
+    run_dir: Path | None = None
+    """Where the run is kept; by default a new folder under ZOO_RUNS or the user's data directory."""
+    resume: bool = False
+    """Go on with the run in --run-dir, or with this recipe's latest."""
+    smoke: bool = False
+    """A few steps with the preset's tiny twin: does everything work?"""
+    dry_run: bool = False
+    """Build the model, say what would be done, and stop."""
+    log_every: int = 100
+    """Steps between two rows of log.csv."""
+    sample_every: int = 500
+    """Steps between two sample grids."""
+    checkpoint_every: int = 1000
+    """Steps between two checkpoints."""
+    keep: int = 3
+    """Checkpoints kept."""
+    score_every: int | None = None
+    """Steps between two scores of 1,000 samples against training pictures; the best one's checkpoint is kept in best/:
+    by the Frechet distance with the data set's classifier where there is one, else by one of the pixels."""
+    export: Literal["last", "best"] = "last"
+    """What is exported: the last step, or the one with the best score."""
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """What the networks compute in; weights, losses and exports are float32."""
+    xla: bool = False
+    """Let XLA compile the step, on one device: up to rounding the same numbers, often sooner."""
+    steps_per_execution: int = 1
+    """Train steps a call of the compiled function; --steps and every --...-every must be multiples of it."""
+    deterministic: bool = True
+    """Deterministic operations: a run that is killed and resumed ends with the same bits."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be meant.
+
+        Raises:
+            ValueError: a count that is not positive, a negative seed, an interval that steps_per_execution does not
+                divide, a model argument that is not name=value.
+        """
+        for name in ("steps", "batch_size", *INTERVALS, "keep", "steps_per_execution"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: choose at least 1.")
+        for name in ("devices", "threads", "image_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: choose at least 1.")
+        if self.export == "best" and self.score_every is None:
+            raise ValueError('export="best": it takes scores: choose score_every, such as 1000.')
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed={self.seed}: choose 0 <= seed < 2**32.")
+        odd = [name for name in ("steps", *INTERVALS) if (getattr(self, name) or 0) % self.steps_per_execution]
+        if odd:
+            named = ", ".join(f"{name}={getattr(self, name)}" for name in odd)
+            raise ValueError(f"steps_per_execution={self.steps_per_execution}: choose multiples of it for {named}.")
+        if "image_shape" in model_arguments(self.model):
+            raise ValueError("model: image_shape is chosen with --image-size and --channels.")
+
+    def to_preset(self) -> Preset:
+        """The preset, or its tiny twin for a smoke run, with this recipe's picture size and model arguments."""
+        preset = find_preset(self.preset)
+        if self.smoke:
+            arguments = preset.twin().arguments  # its own picture size is part of being tiny
+        else:
+            height, width, channels = preset.arguments["image_shape"]
+            shape = (self.image_size or height, self.image_size or width, self.channels or channels)
+            arguments = {**preset.arguments, "image_shape": shape}
+        return dataclasses.replace(preset, arguments={**arguments, **model_arguments(self.model)})
+
+    def small(self) -> "Recipe":
+        """The smoke run of this recipe: every part of the real one, a few steps of its preset's tiny twin."""
+        steps = min(self.steps, SMOKE_STEPS)
+        return dataclasses.replace(
+            self,
+            smoke=True,
+            steps=steps,
+            batch_size=min(self.batch_size, SMOKE_BATCH_SIZE),
+            steps_per_execution=math.gcd(self.steps_per_execution, steps),  # divides every interval as before
+            score_every=steps if self.score_every else None,
+        )
+
+
+def model_arguments(pairs: Iterable[str]) -> dict[str, Any]:
+    """`name=value` texts as constructor arguments: ["width=8", "loss=hinge"] -> {"width": 8, "loss": "hinge"}.
+
+    Args:
+        pairs: the value is a Python literal; what is none is taken as a string.
+
+    Raises:
+        ValueError: no "=", no name before it, a name twice, or a truth value that Python would write otherwise.
+    """
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"model: {pair!r} is not name=value, such as loss=hinge.")
+        if name in arguments:
+            raise ValueError(f"model: {name} is given twice.")
+        if text.capitalize() in ("True", "False") and text != text.capitalize():
+            # As a string it would count as true, whatever it says.
+            raise ValueError(f"model: {pair!r}: write {name}={text.capitalize()}.")
+        try:
+            arguments[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            arguments[name] = text
+    return arguments
+
+
+def check_arguments(model: type, arguments: Iterable[str]) -> None:
+    """Refuse names that the constructor of `model` does not know.
+
+    Raises:
+        ValueError: naming them and everything the constructor takes.
+    """
+    # Of __init__, not of the class: Keras' __new__(*args, **kwargs) would hide the names.
+    parameters = list(inspect.signature(model.__init__).parameters.values())[1:]  # type: ignore[misc]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_POSITIONAL]
+    unknown = [name for name in arguments if name not in known]
+    if unknown:
+        near = get_close_matches(unknown[0], known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{model.__name__} takes no {', '.join(unknown)}; it takes {', '.join(known)}.{hint}")

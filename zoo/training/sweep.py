@@ -1,0 +1,257 @@
+"""Sweep: one recipe at every point of a grid of options, with several seeds, one run after another.
+
+sweep.json         the recipe, the grid and the options: what a later call must share to go on here
+sweep.csv          one row a run: its point, seed, status, and the last row of its log
+sweep.md           one row a point: mean and standard deviation of every metric over the seeds
+NUMBER-POINT/      a run's folder
+NUMBER-POINT.txt   what the run printed
+
+Every run is a process of its own, so that one that dies takes nothing with it. Importing this needs no TensorFlow.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from zoo.training.recipe import Recipe
+from zoo.training.run_directory import check_same_run, runs_root, write_json
+from zoo.training.sweep_grid import Run, check_models, models_of, plan, read_grid
+from zoo.training.sweep_table import (
+    FINISHED,
+    STOPPED,
+    Row,
+    is_begun,
+    is_finished,
+    read_rows,
+    row_of,
+    seconds_of,
+    show_table,
+    write_tables,
+)
+
+FAILED = 1
+SIGNALLED = 128  # plus the signal's number, as shells count
+FORWARDED = (signal.SIGINT, signal.SIGTERM)
+LISTENING = 0.2  # seconds between two looks at whether a signal came
+Train = Callable[[Sequence[str], Path], int]  # a command and the file for its output -> exit status
+
+
+class SignalledError(RuntimeError):
+    """A signal stopped the sweep; the run under way was told, and has ended."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.status = SIGNALLED + number
+
+
+@dataclass(frozen=True)
+class Options:
+    """The sweep's own options."""
+
+    grid: tuple[str, ...] = ()
+    """What varies, as name=value,value: batch_size=32,64 or, of one player, generator_learning_rate=1e-4,2e-4. A name
+    that is neither the recipe's nor an optimizer's is an argument of the model's constructor."""
+    seeds: int = 1
+    """Runs a point, with the seeds 0, 1, 2, ...; a later call may ask for more."""
+    out: Path | None = None
+    """Where the sweep is kept; by default a folder under ZOO_RUNS that the same command finds again."""
+
+
+def main(recipe: Recipe, arguments: Sequence[str], prog: str) -> None:
+    """Read the sweep's options, and after "--" the recipe's; sweep, and exit with the status.
+
+    Args:
+        recipe: what is swept.
+        arguments: of the command line.
+        prog: name of the command in its help.
+
+    Raises:
+        ValueError: a grid, or an option, that no run can be made of.
+        RunError: the folder holds another sweep.
+    """
+    ours, theirs = split(arguments)
+    usage = "Train a recipe at every point of a grid, with several seeds. Options of the recipe itself follow after --."
+    options = tyro.cli(Options, args=ours, prog=prog, description=usage)
+    grid = read_grid(options.grid)
+    runs = plan(recipe, grid, options.seeds, theirs)
+    out = options.out or default_directory(recipe, grid, theirs)
+    sys.exit(sweep(runs, out, {"recipe": recipe.preset, "grid": grid, "options": theirs}))
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands before the first "--", and what stands after it."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return list(arguments[:at]), list(arguments[at + 1 :])
+
+
+def default_directory(recipe: Recipe, grid: Mapping[str, Sequence[str]], options: Sequence[str]) -> Path:
+    """A folder named after what is swept, so that the same command goes on where it was interrupted."""
+    digest = sha256(json.dumps([grid, list(options)], sort_keys=True).encode()).hexdigest()
+    return runs_root() / "sweeps" / f"{recipe.preset}-{digest[:8]}"
+
+
+@contextmanager
+def listening() -> Iterator[list[int]]:
+    """Within it, SIGINT and SIGTERM only add their number to the list.
+
+    Python gives signals to the main thread alone: elsewhere this does nothing.
+    """
+    asked: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, lambda came, frame: asked.append(came)) for number in FORWARDED}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def in_a_process(command: Sequence[str], output: Path) -> int:
+    """Run `command`, its output appended to a file; SIGINT and SIGTERM are passed on to it.
+
+    Returns:
+        Its exit status, or minus the number of the signal that killed it.
+
+    Raises:
+        SignalledError: a signal came; the process has ended, and has saved what it saves.
+    """
+    # Unbuffered, or what it printed long before would come after the line that says why it failed.
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with output.open("ab") as file, listening() as asked:
+        # In a session of its own: Ctrl-C would reach it from the terminal, too, and a second signal ends it unsaved.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
+        )
+        sent = 0
+        while process.poll() is None:
+            for number in asked[sent:]:
+                process.send_signal(number)
+                sent += 1
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LISTENING)
+    if asked:
+        raise SignalledError(asked[0])
+    return process.returncode
+
+
+def command(run: Run, out: Path) -> list[str]:
+    """What trains `run`, or goes on with it."""
+    resume = ["--resume"] if is_begun(run, out) else []
+    start = [sys.executable, "-m", "zoo.cli.main", "train", run.recipe.preset]
+    return [*start, *run.options, "--run-dir", str(out / run.name), *resume]
+
+
+def reason(code: int, output: Path) -> str:
+    """Why a run failed: the signal that killed it, or the last line it printed that has a word in it."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    lines = [line.strip(" │") for line in output.read_text(encoding="utf-8", errors="replace").splitlines()]
+    worded = [line for line in lines if any(character.isalnum() for character in line)]
+    return worded[-1].removeprefix("error: ") if worded else f"exit status {code}"
+
+
+def sweep(
+    runs: Sequence[Run],
+    out: Path,
+    identity: Mapping[str, Any],
+    train: Train = in_a_process,
+    console: Console | None = None,
+) -> int:
+    """Do every run that is not finished, one after another, and keep the tables up to date.
+
+    Args:
+        runs: of `plan`.
+        out: the sweep's folder; a sweep that was interrupted goes on there.
+        identity: what a later call must share to go on in `out`.
+        train: does one run.
+        console: for progress; by default standard error. The tables go to standard output.
+
+    Returns:
+        The exit status: 0; 1 if a run failed; 130 or 143 after SIGINT or SIGTERM.
+
+    Raises:
+        ValueError: `out` holds files that no sweep wrote, or the model refuses its arguments.
+        RunError: `out` holds another sweep.
+    """
+    shown = console or Console(stderr=True)
+    claim(out, identity)
+    check_models(models_of(run for run in runs if not is_finished(run, out)))
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "sweep.json", identity)
+    rows = read_rows(out / "sweep.csv")
+    status, trained = 0, False
+    try:
+        for number, run in enumerate(runs, start=1):
+            label = f"{number}/{len(runs)} {run.name}"
+            if is_finished(run, out):
+                rows[run.name] = row_of(run, out, FINISHED, seconds_of(rows, run))
+                tell(shown, f"{label}: {FINISHED} before")
+                continue
+            tell(shown, f"{label}: {'goes on' if is_begun(run, out) else 'begins'}, see {out / run.name}.txt")
+            outcome, trained = do(run, out, rows, train), True
+            write_tables(runs, rows, out)
+            show_table(runs, rows)
+            tell(shown, f"{label}: {outcome}, {rows[run.name]['seconds']} s")
+            status = status if outcome == FINISHED else FAILED
+    except SignalledError as error:
+        tell(shown, f"{error}: the same command goes on.")
+        status = error.status
+    except KeyboardInterrupt:  # between two runs
+        tell(shown, "stopped between two runs: the same command goes on.")
+        status = SIGNALLED + signal.SIGINT
+    else:
+        if not trained:  # otherwise the last run's table says it all
+            show_table(runs, rows)
+    write_tables(runs, rows, out)
+    print(out)
+    return status
+
+
+def claim(out: Path, identity: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds something else.
+
+    Raises:
+        ValueError: files that no sweep wrote.
+        RunError: another sweep; the message names every difference.
+    """
+    if (out / "sweep.json").exists():
+        check_same_run(out / "sweep.json", identity)
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out} is something that no sweep wrote: choose another name.")
+
+
+def do(run: Run, out: Path, rows: dict[str, Row], train: Train) -> str:
+    """Train one run and keep its row, whatever becomes of it; returns its status.
+
+    Raises:
+        SignalledError: a signal stopped the run.
+    """
+    output = out / f"{run.name}.txt"
+    before, began = seconds_of(rows, run), time.monotonic()
+    outcome = STOPPED
+    try:
+        code = train(command(run, out), output)
+        outcome = FINISHED if code == 0 else f"failed: {reason(code, output)}"
+    finally:
+        rows[run.name] = row_of(run, out, outcome, (before or 0.0) + time.monotonic() - began)
+    return outcome
+
+
+def tell(console: Console, line: str) -> None:
+    """One line of progress."""
+    console.print(escape(line), highlight=False, soft_wrap=True)

@@ -1,0 +1,72 @@
+"""A small score of a run's samples, made every so often while it trains.
+
+The samples are compared with training pictures: held-out ones stay unseen until `zoo evaluate` judges what came of it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from zoo.data.images import Pictures, centre, scaled
+from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, features_of, versioned
+from zoo.metrics.distances import sliced_wasserstein_distance
+from zoo.metrics.frechet import frechet_distance
+from zoo.metrics.moments import Moments
+from zoo.pretrained import local_directory
+
+SAMPLES = 1_000  # of a score, fewer where there are fewer training pictures
+REFERENCE = 10_000  # training pictures whose mean and covariance samples are compared with
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How near samples are to training pictures; the lower, the better.
+
+    Args:
+        name: the column of log.csv.
+        label: the score's full name.
+        count: samples that a score takes.
+        distance: of pictures (count, height, width, channels) float32 in [-1, 1].
+    """
+
+    name: str
+    label: str
+    count: int
+    distance: Callable[[np.ndarray], float]
+
+
+def scorer_of(training: Pictures, *, padded: bool) -> Scorer:
+    """The Frechet distance with the data set's own extractor where that is at hand, else one of the pixels.
+
+    Args:
+        training: pictures as the run takes them.
+        padded: whether they are centred on black: the extractor then sees their centre.
+    """
+    count = min(SAMPLES, len(training.images))
+    extractor = extractor_of(training, padded)
+    if extractor is None or count <= extractor.dimension:
+        reference = scaled(np.asarray(training.images[:count]))
+        distance = partial(sliced_wasserstein_distance, reference=reference)
+        return Scorer("sliced_wasserstein_distance", "sliced_wasserstein_distance", count, distance)
+    height, width, _ = extractor.image.row
+    moments = Moments.of(features_of(extractor, centre(np.asarray(training.images[:REFERENCE]), height, width))[0])
+
+    def frechet(samples: np.ndarray) -> float:
+        return frechet_distance(Moments.of(extractor(np.clip(centre(samples, height, width), -1, 1))[0]), moments)
+
+    return Scorer("frechet_distance", f"FCD({versioned(extractor)})", count, frechet)
+
+
+def extractor_of(training: Pictures, padded: bool) -> ClassifierExtractor | None:
+    """The data set's extractor, if it is on this machine and takes pictures of this size."""
+    preset = EXTRACTORS.get(training.name)
+    directory = local_directory(preset) if preset else None
+    if directory is None:
+        return None
+    extractor = ClassifierExtractor(directory)
+    height, width, channels = extractor.image.row
+    side, across, depth = training.images.shape[1:]
+    fits = (height, width) == (side, across) or (padded and height <= side and width <= across)
+    return extractor if fits and channels == depth else None
