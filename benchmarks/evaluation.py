@@ -1,10 +1,10 @@
-"""How long `zoo evaluate` takes, and what memory, for different numbers of generated pictures.
+"""How long `zoo evaluate` takes, and what memory, for different numbers of generated images.
 
     python -m benchmarks.evaluation
     python -m benchmarks.evaluation --counts 10000 100000 --preset dcgan-fashion-mnist
 
 Each count is one process: one sampling seed, every score that is made of features, first with an empty cache, so that
-the real pictures' features and the floor are made as well, then with a full one. Nothing is asserted.
+the real images' features and the floor are made as well, then with a full one. Nothing is asserted.
 """
 
 import json
@@ -31,9 +31,9 @@ class Options:
     """What is measured."""
 
     preset: str = "dcgan-fashion-mnist"
-    """Whose pictures."""
+    """Whose images."""
     counts: tuple[int, ...] = (10_000, 50_000)
-    """Generated pictures."""
+    """Generated images."""
 
 
 def measure(preset: str, count: int) -> dict[str, float]:
@@ -47,7 +47,7 @@ def measure(preset: str, count: int) -> dict[str, float]:
 
 def main(options: Options) -> None:
     """Measure every count in processes of their own, print a table."""
-    table = Table("pictures", "cache", "seconds", "peak MiB", title=f"{options.preset}: {len(OF_FEATURES)} scores")
+    table = Table("images", "cache", "seconds", "peak MiB", title=f"{options.preset}: {len(OF_FEATURES)} scores")
     with tempfile.TemporaryDirectory() as home:
         for count in options.counts:
             for cache in ("empty", "full") if count == options.counts[0] else ("full",):

@@ -3,7 +3,7 @@
     python -m benchmarks.generate --rounds 7 --threads 2
     python -m benchmarks.generate --model exported/dcgan-fashion-mnist
 
-Latents go in and float32 pictures come out, both as NumPy arrays. Batch 1 is the latency of one picture.
+Latents go in and float32 images come out, both as NumPy arrays. Batch 1 is the latency of one image.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ from benchmarks import harness
 from benchmarks.harness import CHANNELS, Contender, NotRunError
 from serving.card import Card, Data, read_card
 from serving.session import CPU, Session
-from zoo.pretrained import load_pretrained
 from zoo.presets.table import find_preset
+from zoo.pretrained import load_pretrained
 
-PRESET = "dcgan-pictures"
+PRESET = "dcgan-images"
 Built = tuple[Callable[[np.ndarray], np.ndarray], Sequence[Any]]  # latents -> NHWC images; parameters, where known
 
 
@@ -37,9 +37,9 @@ class Options(harness.Options):
     model: str = ""
     """Folder of an exported DCGAN; by default one with random weights is exported for this run."""
     batch_sizes: tuple[int, ...] = (1, 16, 64)
-    """Pictures a call."""
+    """ImageSet a call."""
     images: int = 64
-    """Pictures a turn, but at least one call."""
+    """ImageSet a turn, but at least one call."""
 
 
 def onnx_runtime(card: Card, options: Options) -> Built:
@@ -102,7 +102,7 @@ def contender(build: Callable[[Card, Options], Built], options: Options) -> Cont
         for _ in range(calls):
             images = generate(latents)
         if images.shape != (batch, *image.row) or not np.isfinite(images).all():
-            raise ValueError(f"what came out are no pictures, but an array of shape {images.shape}")
+            raise ValueError(f"what came out are no images, but an array of shape {images.shape}")
         return calls
 
     return Contender(run, harness.parameters_of(generator=parameters) if parameters else {})

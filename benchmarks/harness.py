@@ -53,7 +53,7 @@ class CommonOptions:
     """What every benchmark takes from the command line."""
 
     image_size: int = 64
-    """Side of the pictures in pixels, a power of two from 8."""
+    """Side of the images in pixels, a power of two from 8."""
     width: int = 64
     """Channels of the largest map."""
     rounds: int = 7

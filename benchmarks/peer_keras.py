@@ -1,6 +1,6 @@
 """The train step of keras.io's tutorial "DCGAN to generate face images", in our own words, on networks handed in.
 
-Fakes and pictures go through D as one batch with slightly noisy labels; G then moves on fakes of its own. The tutorial
+Fakes and images go through D as one batch with slightly noisy labels; G then moves on fakes of its own. The tutorial
 ends D in a sigmoid and has no batch norm: here the logit stays bare and `training=True` is said.
 """
 

@@ -1,7 +1,7 @@
 """PyTorch's DCGAN example (pytorch/examples, dcgan/main.py), in our own words and with our networks' biases.
 
-The layers are the example's: a latent is projected to 4x4 and doubled up to the picture. It leaves out three biases
-that Keras' pair has (of the pictures, of the first map, of the logit); here they are in, and the logit stays bare
+The layers are the example's: a latent is projected to 4x4 and doubled up to the image. It leaves out three biases
+that Keras' pair has (of the images, of the first map, of the logit); here they are in, and the logit stays bare
 until the loss, so that both sides train the same function.
 """
 
@@ -16,7 +16,7 @@ REAL, FAKE = 1.0, 0.0
 
 
 def map_channels(image_size: int, width: int) -> list[int]:
-    """Channels of the maps from half the picture's size down to 4x4."""
+    """Channels of the maps from half the image's size down to 4x4."""
     return [width * min(2**stage, WIDEST) for stage in range((image_size // BASE).bit_length() - 1)]
 
 

@@ -84,13 +84,13 @@ class Assumptions:
     """What the prediction takes from elsewhere. The defaults are what vendors state, not what we have seen."""
 
     step_seconds: float | None = None
-    """Seconds of a step on one GPU with --batch-size pictures; by default what is measured here, if that is a GPU."""
+    """Seconds of a step on one GPU with --batch-size images; by default what is measured here, if that is a GPU."""
     gpus: tuple[int, ...] = (8, 16, 32, 64)
     """Numbers of GPUs to predict for."""
     gpus_per_machine: int = 8
     """GPUs that NVLink joins."""
     nvlink_gigabytes: float = 450.0
-    """GB/s that a GPU sends to its neighbour: half of the 900 GB/s, both ways, of NVIDIA's H100 data sheet."""
+    """GB/s that a GPU sends to its neighbor: half of the 900 GB/s, both ways, of NVIDIA's H100 data sheet."""
     network_gigabits: tuple[float, ...] = (100.0, 400.0)
     """Gbit/s that a machine sends to the next: one port of 100 Gbit/s Ethernet; one of NDR InfiniBand, as in NVIDIA's
     ConnectX-7 data sheet. A machine with a port for each of 8 GPUs has 8 times that."""
@@ -139,7 +139,7 @@ class Options(harness.CommonOptions, Assumptions):
     """A train step on several devices."""
 
     batch_size: int = 64
-    """Pictures a step: on all devices together (strong scaling) or on each (weak scaling)."""
+    """ImageSet a step: on all devices together (strong scaling) or on each (weak scaling)."""
     steps: int = 5
     """Train steps a turn."""
     devices: tuple[int, ...] = (1, 2, 4)
@@ -207,13 +207,13 @@ def zoo(options: Options) -> Contender:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(devices)
     try:
-        strategy = choose_strategy(Recipe("dcgan-pictures", devices=devices, deterministic=False))
+        strategy = choose_strategy(Recipe("dcgan-images", devices=devices, deterministic=False))
     except RunError as error:
         raise NotRunError(str(error)) from None
     keras.utils.set_random_seed(0)
     with strategy.scope():
         shape = (options.image_size, options.image_size, CHANNELS)
-        model = GAN(shape, LATENT_DIM, width=options.width, average_decay=None)
+        model = GAN(shape, LATENT_DIM, width=options.width, ema_decay=None)
         model.compile(generator=train_step.ADAM.build(), discriminator=train_step.ADAM.build())
     details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
     facts = {
@@ -242,7 +242,7 @@ def repeated(strategy: Any, options: Options, batch: int) -> Any:  # tf.distribu
     """An endless data set of one global batch of noise, of which every replica of `strategy` has its own rows."""
     import tensorflow as tf
 
-    images = train_step.pictures(dataclasses.replace(options, batch_size=batch, devices=(1,), workers=(1,)))
+    images = train_step.images(dataclasses.replace(options, batch_size=batch, devices=(1,), workers=(1,)))
     replicas = strategy.num_replicas_in_sync
 
     def of_worker(context: Any) -> Any:

@@ -23,11 +23,11 @@ import tyro
 from benchmarks import harness
 from benchmarks.harness import CHANNELS, LATENT_DIM, Contender, NotRunError
 from zoo.data.batches import batches
-from zoo.data.images import Pictures
+from zoo.data.images import ImageSet
 from zoo.training.recipe import Adam
 
 ADAM = Adam(2e-4, beta_1=0.5)  # as in PyTorch's example
-SHARE_OF_MEMORY = 1 / 4  # of what is free, for the pictures of `zoo-fed`: a pipeline at its start holds four copies
+SHARE_OF_MEMORY = 1 / 4  # of what is free, for the images of `zoo-fed`: a pipeline at its start holds four copies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class Options(harness.Options):
     contenders: tuple[str, ...] = ()
     """Which to run; by default all but `zoo-mixed-bfloat16`, many times slower on a CPU that lacks bfloat16."""
     batch_size: int = 64
-    """Pictures a step."""
+    """ImageSet a step."""
     steps: int = 5
     """Train steps a turn; a contender that makes several in one call makes whole calls of them."""
-    pictures: int = 60_000
-    """Pictures that `zoo-fed` reads from memory; fewer where they would take more than a quarter of what is free."""
+    images: int = 60_000
+    """Images that `zoo-fed` reads from memory; fewer where they would take more than a quarter of what is free."""
 
 
 def zoo(
@@ -67,16 +67,16 @@ def zoo(
 
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    images = pictures(options)
+    images = make_images(options)
     with computing_in(precision):
-        model = GAN(images.shape[1:], LATENT_DIM, width=options.width, schedule=schedule, average_decay=None)
+        model = GAN(images.shape[1:], LATENT_DIM, width=options.width, schedule=schedule, ema_decay=None)
     how = {"steps_per_execution": steps_per_execution, "jit_compile": xla}
     model.compile(generator=ADAM.build(), discriminator=ADAM.build(), **how)
     if not fed:
         constant = repeated({"image": images, "row": np.arange(options.batch_size)})
         return keras_contender(model, constant, steps_per_execution)
-    held = picture_set(options)
-    note = f"fed from {len(held.images):,} pictures in memory, {held.images.nbytes / 2**20:.0f} MiB"
+    held = image_set(options)
+    note = f"fed from {len(held.images):,} images in memory, {held.images.nbytes / 2**20:.0f} MiB"
     data = batches(held, batch_size=options.batch_size, seed=0)
     return dataclasses.replace(keras_contender(model, data), note=note)
 
@@ -86,7 +86,7 @@ def keras_tutorial(options: Options) -> Contender:
     from benchmarks.peer_keras import TutorialGAN
     from zoo.networks import convolutional
 
-    images = pictures(options)
+    images = make_images(options)
     generator = convolutional.generator(images.shape[1:], LATENT_DIM, options.width)
     model = TutorialGAN(generator, convolutional.discriminator(images.shape[1:], options.width), LATENT_DIM)
     model.compile(ADAM.build(), ADAM.build())
@@ -101,7 +101,7 @@ def pytorch(options: Options, *, compiled: bool = False) -> Contender:
     generator = peer.generator(options.image_size, CHANNELS, LATENT_DIM, options.width)
     discriminator = peer.discriminator(options.image_size, CHANNELS, options.width)
     step = peer.TrainStep(generator, discriminator, LATENT_DIM, compiled=compiled)
-    real = torch.from_numpy(pictures(options)).permute(0, 3, 1, 2).contiguous()
+    real = torch.from_numpy(make_images(options)).permute(0, 3, 1, 2).contiguous()
     return contender(lambda: step(real), generator.parameters(), discriminator.parameters())
 
 
@@ -132,7 +132,7 @@ def contender(
     return Contender(run, harness.parameters_of(generator=generator, discriminator=discriminator))
 
 
-def pictures(options: Options) -> np.ndarray:
+def make_images(options: Options) -> np.ndarray:
     """A batch of noise, float32 (batch, height, width, channels) in [-1, 1]."""
     shape = (options.batch_size, options.image_size, options.image_size, CHANNELS)
     return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
@@ -145,22 +145,22 @@ def repeated(batch: Any) -> Any:  # tf.data.Dataset
     return tf.data.Dataset.from_tensors(batch).repeat()
 
 
-def picture_set(options: Options) -> Pictures:
-    """`options.pictures` pictures of noise in memory, uint8; fewer on a machine that is short of it.
+def image_set(options: Options) -> ImageSet:
+    """`options.images` images of noise in memory, uint8; fewer on a machine that is short of it.
 
     Raises:
         NotRunError: there is no room for one batch.
     """
     shape = (options.image_size, options.image_size, CHANNELS)
     room = harness.free_memory() * SHARE_OF_MEMORY / math.prod(shape)
-    count = int(min(options.pictures, room))
+    count = int(min(options.images, room))
     if count < options.batch_size:
         raise NotRunError(
-            f"one batch is {options.batch_size} pictures; {options.pictures} were asked for, and a quarter of the free "
+            f"one batch is {options.batch_size} images; {options.images} were asked for, and a quarter of the free "
             f"memory holds {room:.0f}"
         )
     images = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
-    return Pictures(images, None, (), name="noise", split="train", fingerprint="", ignored=0, broken=(), licence="")
+    return ImageSet(images, None, (), name="noise", split="train", fingerprint="", ignored=0, broken=(), license="")
 
 
 CONTENDERS = {

@@ -1,7 +1,7 @@
 """An autoencoder on Fashion-MNIST: the preset `autoencoder-fashion-mnist`.
 
-Two convolutions that halve the picture, a code of 32 numbers, the same in reverse; squared error. Adam at 1e-3 with
-beta_1 = 0.5. 10,000 steps are 21 epochs, 8 minutes on one core of an AMD EPYC. Squared error of test pictures: 0.0070
+Two convolutions that halve the image, a code of 32 numbers, the same in reverse; squared error. Adam at 1e-3 with
+beta_1 = 0.5. 10,000 steps are 21 epochs, 8 minutes on one core of an AMD EPYC. Squared error of test images: 0.0070
 a pixel.
 
     python recipes/autoencoder_fashion_mnist.py

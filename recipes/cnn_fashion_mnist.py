@@ -1,6 +1,6 @@
-"""A classifier on Fashion-MNIST: the preset `cnn-fashion-mnist`, whose features and classes score generated pictures.
+"""A classifier on Fashion-MNIST: the preset `cnn-fashion-mnist`, whose features and classes score generated images.
 
-Ten epochs took 7 minutes on two cores of an AMD EPYC: 92.88 % of the test pictures named right.
+Ten epochs took 7 minutes on two cores of an AMD EPYC: 92.88 % of the test images named right.
 
     python recipes/cnn_fashion_mnist.py
     zoo train cnn-fashion-mnist --devices 2

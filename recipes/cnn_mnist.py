@@ -1,6 +1,6 @@
-"""A classifier on MNIST: the preset `cnn-mnist`, whose features and classes score generated pictures.
+"""A classifier on MNIST: the preset `cnn-mnist`, whose features and classes score generated images.
 
-Five epochs took 4 minutes on two cores of an AMD EPYC: 99.68 % of the test pictures named right.
+Five epochs took 4 minutes on two cores of an AMD EPYC: 99.68 % of the test images named right.
 
     python recipes/cnn_mnist.py
     zoo train cnn-mnist --devices 2

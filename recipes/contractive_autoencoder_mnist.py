@@ -2,7 +2,7 @@
 
 Rifai et al. (arXiv:1104.4153 and ICML 2011): sigmoid units, cross-entropy, and the squared norm of the code's Jacobian
 with lambda = 0.1. Their decoder shares the encoder's weights; it has its own here. Adam at 1e-3 with beta_1 = 0.5.
-10,000 steps are 21 epochs, 15 minutes on one busy core of an AMD EPYC. Squared error of test pictures: 0.0037 a pixel.
+10,000 steps are 21 epochs, 15 minutes on one busy core of an AMD EPYC. Squared error of test images: 0.0037 a pixel.
 
     python recipes/contractive_autoencoder_mnist.py
     zoo train contractive-autoencoder-mnist --devices 2

@@ -1,10 +1,10 @@
-"""DCGAN on photographed hands: the preset `dcgan-sign-digits`, from few pictures.
+"""DCGAN on photographed hands: the preset `dcgan-sign-digits`, from few images.
 
-The pictures are the Sign Language Digits (Mavi, arXiv:2011.08927; Apache-2.0;
+The images are the Sign Language Digits (Mavi, arXiv:2011.08927; Apache-2.0;
 github.com/ardamavi/Sign-Language-Digits-Dataset), scaled to 64x64 by Lanczos' filter, in a zip, one folder a digit.
 There are so few that a discriminator learns them by heart: it sees them, and samples, through differentiable
 augmentation (Zhao et al., arXiv:2006.10738). Half of DCGAN's width in both networks. 5,000 steps took an hour on a
-crowded core of an AMD EPYC: FCD 0.991, still falling; at the end D gave its training pictures 0.67 and held-out ones
+crowded core of an AMD EPYC: FCD 0.991, still falling; at the end D gave its training images 0.67 and held-out ones
 0.62.
 
     python recipes/dcgan_sign_digits.py --data sign-digits-64.zip

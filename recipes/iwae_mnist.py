@@ -2,7 +2,7 @@
 
 Burda et al. (arXiv:1509.00519): the networks of `vae-mnist`, and the bound of 50 samples in the loss. Adam at 1e-3,
 falling to 1e-4; the paper's rate does so in eight stages, over 3,280 epochs. 24,000 steps are 61 epochs, 53 minutes on
-one crowded core of an AMD EPYC. Test pictures: bound of 50 samples -94.3 +- 0.3 nats, of 5,000 -91.9 +- 0.3, 45 of 50
+one crowded core of an AMD EPYC. Test images: bound of 50 samples -94.3 +- 0.3 nats, of 5,000 -91.9 +- 0.3, 45 of 50
 latents in use; pythae reports -86.82 by 5,000, and the paper's run is fifty times as long.
 
     python recipes/iwae_mnist.py

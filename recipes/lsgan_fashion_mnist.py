@@ -1,7 +1,7 @@
 """LSGAN on Fashion-MNIST: the preset `lsgan-fashion-mnist`.
 
-Mao et al. (arXiv:1611.04076): D answers 1 for pictures and 0 for samples, G wants 1, squared errors all (their eq. 9).
-Everything else is that of `dcgan-fashion-mnist`, padded pictures included, so that the loss is the only difference in
+Mao et al. (arXiv:1611.04076): D answers 1 for images and 0 for samples, G wants 1, squared errors all (their eq. 9).
+Everything else is that of `dcgan-fashion-mnist`, padded images included, so that the loss is the only difference in
 training; of what is exported the checkpoint is another, too: the best of twenty by its score, there the last. 20,000
 steps took 43 minutes on one core of an AMD EPYC; the best was step 17,000: FCD 0.251.
 

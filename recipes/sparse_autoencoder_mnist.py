@@ -1,8 +1,8 @@
 """A sparse autoencoder on MNIST: the preset `sparse-autoencoder-mnist`.
 
 CS294A's lecture notes (A. Ng, section 3): 196 sigmoid units whose means are drawn to 5 % by a divergence. Their
-patches are of natural pictures and their optimizer is L-BFGS; whole digits and Adam at 1e-3 with beta_1 = 0.5 here.
-10,000 steps are 21 epochs, 46 seconds on one core of an AMD EPYC. Squared error of test pictures: 0.0059 a pixel.
+patches are of natural images and their optimizer is L-BFGS; whole digits and Adam at 1e-3 with beta_1 = 0.5 here.
+10,000 steps are 21 epochs, 46 seconds on one core of an AMD EPYC. Squared error of test images: 0.0059 a pixel.
 
     python recipes/sparse_autoencoder_mnist.py
     zoo train sparse-autoencoder-mnist --devices 2

@@ -83,7 +83,7 @@ class Input(TensorSpec, frozen=True):
 
 
 class Output(TensorSpec, frozen=True):
-    """One output of an ability: what it is, the range of its values, and for pictures the order of the axes."""
+    """One output of an ability: what it is, the range of its values, and for images the order of the axes."""
 
     kind: Kind
     range: Range | None = None
@@ -133,12 +133,12 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model was trained on: data set, split, number of examples, licence, and where it comes from."""
+    """What a model was trained on: data set, split, number of examples, license, and where it comes from."""
 
     name: str
     split: str
     count: int
-    licence: str
+    license: str
     source: str
 
 
@@ -152,7 +152,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     family: str
     paper: str
-    licence: str
+    license: str
     summary: str
     data: Data
     model: dict[str, Any]

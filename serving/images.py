@@ -11,7 +11,7 @@ from serving.card import Range
 
 
 def to_uint8(images: np.ndarray, range: Range) -> np.ndarray:
-    """Map `range` to 0..255 and round to the nearest grey level, half to even; values outside the range are clipped."""
+    """Map `range` to 0..255 and round to the nearest gray level, half to even; values outside the range are clipped."""
     low, high = range
     if np.isnan(images).any():
         raise ValueError("the images hold NaN: the model or its weights are broken")
@@ -20,7 +20,7 @@ def to_uint8(images: np.ndarray, range: Range) -> np.ndarray:
 
 
 def save_grid(images: np.ndarray, file: str | Path | IO[bytes], columns: int | None = None) -> None:
-    """Write uint8 (batch, height, width, channels) as one picture file, laid out by `grid`; PNG into an open file."""
+    """Write uint8 (batch, height, width, channels) as one image file, laid out by `grid`; PNG into an open file."""
     format = None if isinstance(file, (str, Path)) else "png"
     to_pil(grid(images, columns)[None])[0].save(file, format, optimize=True)
 
@@ -33,7 +33,7 @@ def to_pil(images: np.ndarray) -> list[Image.Image]:
 
 
 def grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> np.ndarray:
-    """A sheet of pictures, row by row, on black with `padding` pixels around each; as square as can be by default.
+    """A sheet of images, row by row, on black with `padding` pixels around each; as square as can be by default.
 
     images: uint8 (batch, height, width, channels), at least one. Returns uint8 (height, width, channels).
     """

@@ -15,13 +15,13 @@ ROUND = 2**32  # image i's noise of round r is that of number r * ROUND + i: the
 
 
 class Bound(NamedTuple):
-    """A lower bound of log p(x), one value a picture.
+    """A lower bound of log p(x), one value an image.
 
-    Of grey pictures under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not normalised.
+    Of gray images under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not normalized.
 
     Args:
         name: "ELBO", or "IWAE-K" with the number of samples (arXiv:1509.00519, eq. 8).
-        samples: of z, for each picture.
+        samples: of z, for each image.
         values: (batch,) float64, nats.
     """
 
@@ -38,9 +38,9 @@ def log_prob(
     bound: BoundName = "importance_weighted",
     **options: Any,
 ) -> Bound:
-    """How likely a model finds pictures, by one of its `bounds`.
+    """How likely a model finds images, by one of its `bounds`.
 
-    Of grey pictures under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not normalised.
+    Of gray images under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not normalized.
 
     Args:
         ability, run, images: see `bounds`.
@@ -48,7 +48,7 @@ def log_prob(
         **options: of `bounds`.
 
     Raises:
-        InputError: not such an ability, or not such a number of samples or of pictures at once.
+        InputError: not such an ability, or not such a number of samples or of images at once.
     """
     names = names_of(ability)
     if bound not in names:
@@ -73,10 +73,10 @@ def bounds(
         ability: a log_prob, with a noise input (batch, K, latent_dim).
         run: runs its graph.
         images: (batch, height, width, channels) float32 in [-1, 1].
-        samples: of z for each picture, a multiple of K; K when not given.
+        samples: of z for each image, a multiple of K; K when not given.
         seed: of the samples.
-        start: the number of the first picture: its noise depends on seed and number alone.
-        batch_size: pictures at once.
+        start: the number of the first image: its noise depends on seed and number alone.
+        batch_size: images at once.
         **given: what else the ability takes, such as label, (batch,).
 
     Raises:
@@ -111,7 +111,7 @@ def names_of(ability: Ability) -> list[BoundName]:
 
 
 def noise_of(noise: Input, numbers: range, seed: int, round_: int) -> np.ndarray:
-    """Of the pictures with these numbers, for one run of the graph."""
+    """Of the images with these numbers, for one run of the graph."""
     return draw(noise, range(round_ * ROUND + numbers.start, round_ * ROUND + numbers.stop), seed)
 
 

@@ -82,10 +82,10 @@ class Pipeline:
         return run_in_batches(self.session.run, self.ability.inputs, feeds, batch_size)
 
     def log_prob(self, images: np.ndarray, **options: Any) -> Bound:
-        """A lower bound of each picture's log p(x), by the ability log_prob: see `serving.likelihood.log_prob`.
+        """A lower bound of each image's log p(x), by the ability log_prob: see `serving.likelihood.log_prob`.
 
-        Of grey pictures under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not
-        normalised.
+        Of gray images under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not
+        normalized.
         """
         return log_prob(self.ability, self.run, images, **options)
 

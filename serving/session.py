@@ -22,7 +22,7 @@ logger = logging.getLogger("serving")
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 NVIDIA_PROVIDERS = (CUDA, "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
-# TensorFloat-32 keeps 10 bits of a factor: too few for pictures equal to those of other formats.
+# TensorFloat-32 keeps 10 bits of a factor: too few for images equal to those of other formats.
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {CUDA: {"use_tf32": "0"}}
 ONNX_DTYPES: dict[str, DType] = {
     "tensor(float16)": "float16",

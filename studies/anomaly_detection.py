@@ -1,17 +1,17 @@
-"""Which pictures does a model find strange: one class against the rest, and another data set against its own.
+"""Which images does a model find strange: one class against the rest, and another data set against its own.
 
     python -m studies.anomaly_detection
     python -m studies.anomaly_detection --parts classes --classes 0 6
     python -m studies.anomaly_detection --parts novelty --preset vae-fashion-mnist --strange mnist
 
-classes: for each class an autoencoder is trained on that class's training pictures alone; all test pictures are scored
-by the reconstruction error. novelty: a pretrained VAE scores its own test pictures, those of other data sets, pictures
-of one grey level and plain noise, by every score of `zoo.applications.anomaly`. "complexity" is the size of the PNG,
+classes: for each class an autoencoder is trained on that class's training images alone; all test images are scored
+by the reconstruction error. novelty: a pretrained VAE scores its own test images, those of other data sets, images
+of one gray level and plain noise, by every score of `zoo.applications.anomaly`. "complexity" is the size of the PNG,
 without any model.
 
 Writes results/anomaly.csv, a row a score and pair of sets, and docs/anomaly.png. Rows that a call does not measure are
 kept; the figure is drawn of the whole table, but by a call that scores every set whose histograms it shows. An area
-below 1/2 stands as it is: such a score takes the strange pictures for the more normal ones (arXiv:1810.09136).
+below 1/2 stands as it is: such a score takes the strange images for the more normal ones (arXiv:1810.09136).
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,8 +38,8 @@ from zoo.applications.anomaly import (
     surprise,
 )
 from zoo.data.batches import batches
-from zoo.data.images import Pictures, scaled
-from zoo.data.load import load_pictures
+from zoo.data.images import ImageSet, scaled
+from zoo.data.load import load_images
 from zoo.extras import start_tensorflow
 from zoo.presets.table import find_preset
 from zoo.pretrained import find_directory, model_of
@@ -52,7 +52,7 @@ UNITS = {"surprise_importance_weighted": "nats", "complexity_corrected": "bits"}
 RATE = 1e-3  # Adam's, as the presets' recipes have it
 
 Row = Mapping[str, Any]
-Scores = Mapping[str, np.ndarray]  # set of pictures -> one score each
+Scores = Mapping[str, np.ndarray]  # set of images -> one score each
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Options:
     parts: tuple[Literal["classes", "novelty"], ...] = ("classes", "novelty")
     """What to do."""
     data: str = "fashion_mnist"
-    """The normal pictures."""
+    """The normal images."""
     autoencoder: str = "autoencoder-fashion-mnist"
     """The preset that is trained on each class; its weights are not used."""
     classes: tuple[int, ...] = ()
@@ -70,19 +70,19 @@ class Options:
     steps: int = 500
     """Train steps for each class."""
     preset: str = "vae-fashion-mnist"
-    """A VAE trained on the normal pictures, or the path of an exported one."""
+    """A VAE trained on the normal images, or the path of an exported one."""
     strange: tuple[str, ...] = ("mnist",)
-    """Other pictures."""
+    """Other images."""
     count: int = 1_000
-    """Test pictures of each set that the VAE scores."""
+    """Test images of each set that the VAE scores."""
     samples: int | None = None
-    """Of z, for each picture; by default as many as its graph takes at once."""
+    """Of z, for each image; by default as many as its graph takes at once."""
     background_steps: int = 2_000
     """Train steps of the likelihood ratio's second model; 0 leaves that score out."""
     mutation_rate: float = 0.1
-    """The share of values that the second model's training pictures have perturbed."""
+    """The share of values that the second model's training images have perturbed."""
     batch_size: int = 64
-    """Pictures a train step."""
+    """ImageSet a train step."""
     seed: int = 0
     """Of everything that is drawn."""
     table: Path = Path("results/anomaly.csv")
@@ -126,10 +126,10 @@ def row_of(part: str, model: str, score: str, normal: tuple[str, np.ndarray], st
     return dict(zip(COLUMNS, row, strict=True))
 
 
-def trained(model: Any, pictures: Pictures, steps: int, options: Options) -> Any:
-    """The model, an autoencoder or a VAE, after so many steps on these pictures."""
+def trained(model: Any, images: ImageSet, steps: int, options: Options) -> Any:
+    """The model, an autoencoder or a VAE, after so many steps on these images."""
     model.compile(seed=options.seed, autoencoder=Adam(RATE).build())
-    data = batches(pictures, batch_size=options.batch_size, seed=options.seed)
+    data = batches(images, batch_size=options.batch_size, seed=options.seed)
     model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
     return model
 
@@ -138,7 +138,7 @@ def trained(model: Any, pictures: Pictures, steps: int, options: Options) -> Any
 
 
 def one_class(options: Options, earlier: Sequence[Row]) -> list[Row]:
-    """A row a class, and one of the mean of all that are known, whose error is not: they share the test pictures."""
+    """A row a class, and one of the mean of all that are known, whose error is not: they share the test images."""
     import keras
 
     from zoo.training.run import build
@@ -166,7 +166,7 @@ def one_class(options: Options, earlier: Sequence[Row]) -> list[Row]:
 
 @dataclass(frozen=True)
 class Known:
-    """The bounds of some pictures: a likelihood that gives them to every score of these pictures."""
+    """The bounds of some images: a likelihood that gives them to every score of these images."""
 
     found: Mapping[BoundName, Bound]
 
@@ -176,31 +176,31 @@ class Known:
 
 
 def novelty_scores(options: Options) -> Mapping[str, Scores]:
-    """Score -> set of pictures -> one number a picture."""
+    """Score -> set of images -> one number an image."""
     directory = find_directory(options.preset)
     shape = read_card(directory).model["arguments"]["image_shape"]
     vae, whole = (Pipeline.from_directory(directory, ability=name) for name in ("log_prob", "reconstruct"))
     background = background_model(directory, shape, options) if options.background_steps else None
     more: dict[str, Any] = {"samples": options.samples, "seed": options.seed}
     scores: dict[str, dict[str, np.ndarray]] = {}
-    for name, pictures in picture_sets(shape, options).items():
-        known = Known(bounds(vae.ability, vae.run, pictures, **more))
+    for name, images in image_sets(shape, options).items():
+        known = Known(bounds(vae.ability, vae.run, images, **more))
         found = {
-            "reconstruction_error": reconstruction_error(pictures, reconstruct(whole, pictures)),
-            "surprise_elbo": surprise(known, pictures, bound="elbo"),
-            "surprise_importance_weighted": surprise(known, pictures),
-            "complexity": complexity(pictures),
-            "complexity_corrected": complexity_corrected(known, pictures),
+            "reconstruction_error": reconstruction_error(images, reconstruct(whole, images)),
+            "surprise_elbo": surprise(known, images, bound="elbo"),
+            "surprise_importance_weighted": surprise(known, images),
+            "complexity": complexity(images),
+            "complexity_corrected": complexity_corrected(known, images),
         }
         if background is not None:
-            found["likelihood_ratio"] = likelihood_ratio(known, background, pictures, **more)
+            found["likelihood_ratio"] = likelihood_ratio(known, background, images, **more)
         for score, values in found.items():
             scores.setdefault(score, {})[name] = values
     return scores
 
 
 def background_model(directory: Path, shape: tuple[int, ...], options: Options) -> Any:
-    """The same VAE, trained from the start on perturbed pictures (arXiv:1906.02845, section 3)."""
+    """The same VAE, trained from the start on perturbed images (arXiv:1906.02845, section 3)."""
     import keras
 
     training = load(options.data, "train", shape)
@@ -210,8 +210,8 @@ def background_model(directory: Path, shape: tuple[int, ...], options: Options) 
     return trained(model, replace(training, images=images, labels=None), options.background_steps, options)
 
 
-def picture_sets(shape: tuple[int, ...], options: Options) -> dict[str, np.ndarray]:
-    """Name -> test pictures, float32 in [-1, 1]: the normal ones first."""
+def image_sets(shape: tuple[int, ...], options: Options) -> dict[str, np.ndarray]:
+    """Name -> test images, float32 in [-1, 1]: the normal ones first."""
     random, size = np.random.default_rng(options.seed), (options.count, *shape)
     levels = random.integers(256, size=(options.count, 1, 1, 1))
     named = {name: load(name, "test", shape).images[: options.count] for name in (options.data, *options.strange)}
@@ -222,9 +222,9 @@ def picture_sets(shape: tuple[int, ...], options: Options) -> dict[str, np.ndarr
     }
 
 
-def load(name: str, split: str, shape: tuple[int, ...]) -> Pictures:
+def load(name: str, split: str, shape: tuple[int, ...]) -> ImageSet:
     """A split of a data set, in a model's size."""
-    return load_pictures(name, split=split, image_size=shape[0], channels=shape[2])
+    return load_images(name, split=split, image_size=shape[0], channels=shape[2])
 
 
 # The figure
@@ -242,8 +242,8 @@ def draw(table: Sequence[Row], found: Mapping[str, Scores], options: Options) ->
         heights = [float(row["auroc"]) for row in chosen]
         errors = [2 * float(row["standard_error"] or 0.0) for row in chosen]
         models = list(dict.fromkeys(row["model"] for row in chosen))
-        colours = [f"C{models.index(row['model'])}" for row in chosen]
-        axis.bar(range(len(chosen)), heights, yerr=errors, color=colours)
+        colors = [f"C{models.index(row['model'])}" for row in chosen]
+        axis.bar(range(len(chosen)), heights, yerr=errors, color=colors)
         axis.set_xticks(range(len(chosen)), [row["normal"] for row in chosen])
         title_areas(axis, f"One class against the rest: reconstruction error of {', then '.join(models)}")
     if "novelty" in parts:
@@ -264,7 +264,7 @@ def draw(table: Sequence[Row], found: Mapping[str, Scores], options: Options) ->
             errors = [2 * float(row["standard_error"]) for row in chosen]
             axis.bar(places, heights, 0.8 / len(names), yerr=errors, color=f"C{number + 1}")
         axis.set_xticks(range(len(scores)), [score.replace("_", "\n") for score in scores])
-        title_areas(axis, f"{options.data} against others, in the same colours")
+        title_areas(axis, f"{options.data} against others, in the same colors")
     options.figure.parent.mkdir(exist_ok=True)
     figure.savefig(options.figure, dpi=100)
     plot.close(figure)

@@ -3,12 +3,12 @@
     python -m studies.arithmetic
     python -m studies.arithmetic --preset lsgan-fashion-mnist
 
-A data set's classifier says what each latent's picture shows; mean_c is the mean of those latents whose picture shows c
+A data set's classifier says what each latent's image shows; mean_c is the mean of those latents whose image shows c
 most plainly, by the classifier's probability (the paper's authors chose theirs by eye).
-For each pair of classes, latents of others than those the means are made of, whose picture shows an a, are moved by
+For each pair of classes, latents of others than those the means are made of, whose image shows an a, are moved by
 mean_b - mean_a, and by as much in a random direction. Everything runs on ONNX Runtime.
 
-Writes results/arithmetic.csv: a row a pair, `moved` and `random` the shares whose picture then shows a b.
+Writes results/arithmetic.csv: a row a pair, `moved` and `random` the shares whose image then shows a b.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from rich.console import Console
 from serving.pipeline import Pipeline
 from serving.sampling.noise import draw
 from studies.figures import write_table
-from zoo.data.images import centre, chunks
+from zoo.data.images import center, chunks
 from zoo.evaluation.extractors import BATCH_SIZE, ClassifierExtractor
 from zoo.pretrained import find_directory
 
@@ -47,7 +47,7 @@ class Options:
 
 
 class Seen:
-    """Latents -> the probabilities of the classes that their pictures may show."""
+    """Latents -> the probabilities of the classes that their images may show."""
 
     def __init__(self, preset: str, classifier: str) -> None:
         self.pipeline = Pipeline.from_directory(find_directory(preset))
@@ -59,8 +59,8 @@ class Seen:
         height, width, _ = self.extractor.image.row
         parts = []
         for part in chunks(latents.astype(np.float32), BATCH_SIZE):
-            pictures = self.pipeline.run({self.latent.name: part})[self.pipeline.sampler.image.name]
-            parts.append(self.extractor(np.clip(centre(pictures, height, width), -1.0, 1.0))[1])
+            images = self.pipeline.run({self.latent.name: part})[self.pipeline.sampler.image.name]
+            parts.append(self.extractor(np.clip(center(images, height, width), -1.0, 1.0))[1])
         return np.concatenate(parts)
 
     def draw(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +73,7 @@ def mean_of(latents: np.ndarray, probabilities: np.ndarray, number: int, share: 
     """The mean latent of a class, (dimension,): of the `share` of its latents that show it most plainly."""
     members = np.flatnonzero(probabilities.argmax(axis=1) == number)
     if not len(members):
-        raise ValueError(f"none of {len(latents)} pictures shows class {number}: its mean latent is not known.")
+        raise ValueError(f"none of {len(latents)} images shows class {number}: its mean latent is not known.")
     surest = members[np.argsort(-probabilities[members, number], kind="stable")]
     return latents[surest[: max(1, round(share * len(members)))]].mean(axis=0)
 

@@ -5,7 +5,7 @@
 Left: a linear-Gaussian VAE whose encoder and decoder move by turns. The exact log-likelihood is that of probabilistic
 PCA; the bound touches it when the encoder has had its turn: variational EM.
 
-Right: one bell for two hills. Pictures are points of 0.65 N(-2, 0.5^2) + 0.35 N(2, 0.5^2), samples N(mean,
+Right: one bell for two hills. Images are points of 0.65 N(-2, 0.5^2) + 0.35 N(2, 0.5^2), samples N(mean,
 deviation^2), from a VAE with a linear decoder and from GANs with a linear generator. The bells at which KL(p || q), the
 Jensen-Shannon divergence and KL(q || p) are least, or least nearby, are found by quadrature.
 
@@ -29,7 +29,7 @@ from zoo.models.gan import GAN
 from zoo.models.vae import VAE
 
 COLUMNS = ("figure", "curve", "x", "y")
-SHAPE = (1, 2, 1)  # points in the plane, as pictures
+SHAPE = (1, 2, 1)  # points in the plane, as images
 COVARIANCE = np.array([[1.0, 0.9], [0.9, 1.25]])
 NOISE = 0.5  # deviation of p(x|z)
 HILLS = ((0.65, -2.0, 0.5), (0.35, 2.0, 0.5))  # share, mean, deviation
@@ -143,13 +143,13 @@ def bells(options: Options) -> list[tuple[object, ...]]:
     for loss in ("minimax", "non_saturating"):
         keras.utils.set_random_seed(0)
         with playing(bell=SimpleNamespace(generator=bell, discriminator=mlp_discriminator)):
-            game = GAN((1, 1, 1), 1, architecture="bell", loss=loss, discriminator_steps=5, average_decay=0.99)
+            game = GAN((1, 1, 1), 1, architecture="bell", loss=loss, discriminator_steps=5, ema_decay=0.99)
         game.compile(
             discriminator=keras.optimizers.Adam(1e-3), generator=keras.optimizers.Adam(2e-3), steps_per_execution=10
         )
         data = batches(points, game, options.batch_size)
         game.fit(data, steps_per_epoch=options.steps, shuffle=False, verbose=0)
-        kernel, mean = game.generator_average.get_weights()
+        kernel, mean = game.generator_ema.get_weights()
         rows.append(("bells", f"GAN, {loss.replace('_', '-')}", float(mean[0]), abs(float(kernel[0, 0]))))
     return rows
 
@@ -173,10 +173,10 @@ def draw(rows: list[dict[str, object]], options: Options) -> None:
         left.plot([row["x"] for row in chosen], [row["y"] for row in chosen], label=curve)
     for number in range(0, options.turns, 2):
         left.axvspan(number * options.turn, (number + 1) * options.turn, color="black", alpha=0.08, linewidth=0)
-    left.set(xlabel="step; grey: the encoder's turn", ylabel="nats a point", title="The bound, raised by turns")
+    left.set(xlabel="step; gray: the encoder's turn", ylabel="nats a point", title="The bound, raised by turns")
     left.legend()
     x = np.linspace(-5, 5, 500)
-    right.fill_between(x, density(x, *HILLS), color="black", alpha=0.12, linewidth=0, label="pictures")
+    right.fill_between(x, density(x, *HILLS), color="black", alpha=0.12, linewidth=0, label="images")
     for row in rows:
         if row["figure"] == "bells":
             mean, deviation = float(str(row["x"])), float(str(row["y"]))

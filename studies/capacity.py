@@ -1,13 +1,13 @@
-"""How the discriminator's capacity and the number of training pictures move the score (Arora's finite-sample caution).
+"""How the discriminator's capacity and the number of training images move the score (Arora's finite-sample caution).
 
     python -m studies.capacity
-    python -m studies.capacity --steps 500 --widths 8 64 --pictures 500 60000
+    python -m studies.capacity --steps 500 --widths 8 64 --images 500 60000
 
 DCGANs on Fashion-MNIST, 32x32, that differ in two things: the width of the discriminator and how many of the training
-pictures it is shown. Generator (width 32), steps, seed and optimizers are the same. Each is scored by `zoo evaluate` on
-held-out pictures. A discriminator can be fooled by as many pictures as its capacity allows it to tell apart
-(arXiv:1703.00573, theorem 3.1), and one that has seen few pictures often enough knows them by heart: `memorised` is the
-difference of its mean outputs for training pictures and for held-out ones at the end.
+images it is shown. Generator (width 32), steps, seed and optimizers are the same. Each is scored by `zoo evaluate` on
+held-out images. A discriminator can be fooled by as many images as its capacity allows it to tell apart
+(arXiv:1703.00573, theorem 3.1), and one that has seen few images often enough knows them by heart: `memorized` is the
+difference of its mean outputs for training images and for held-out ones at the end.
 
 Runs are kept under --runs and not repeated. Writes results/capacity.csv and docs/capacity.png.
 """
@@ -27,16 +27,16 @@ from rich.console import Console
 
 from serving.images import to_pil
 from studies.figures import pyplot, write_table
-from zoo.data.load import load_pictures
+from zoo.data.load import load_images
 from zoo.evaluation.evaluate import evaluate
 
 PRESET, DATA = "dcgan-fashion-mnist", "fashion_mnist"
 GENERATOR_WIDTH = 32
 SCORES = ("frechet_distance", "recall", "copies")
 COLUMNS = (
-    *("discriminator_width", "pictures", "steps", "seed"),
+    *("discriminator_width", "images", "steps", "seed"),
     *(f"{score}{suffix}" for score in SCORES for suffix in ("", "_std", "_floor")),
-    *("memorised", "extractor"),
+    *("memorized", "extractor"),
 )
 
 
@@ -46,10 +46,10 @@ class Options:
 
     widths: tuple[int, ...] = (4, 16, 64)
     """Of the discriminator."""
-    pictures: tuple[int, ...] = (500, 5_000, 60_000)
-    """Training pictures, the first ones of the set."""
+    images: tuple[int, ...] = (500, 5_000, 60_000)
+    """Training images, the first ones of the set."""
     steps: int = 2_000
-    """Train steps of 64 pictures."""
+    """Train steps of 64 images."""
     seed: int = 0
     """Of the training runs."""
     runs: Path = Path("capacity-runs")
@@ -64,10 +64,10 @@ def main(options: Options) -> None:
     """Train what is missing, score, write the table, draw."""
     console = Console(stderr=True)
     rows = []
-    for count in options.pictures:
-        data = picture_file(options.runs, count)
+    for count in options.images:
+        data = image_file(options.runs, count)
         for width in options.widths:
-            directory = options.runs / f"width-{width}-pictures-{count}-steps-{options.steps}-seed-{options.seed}"
+            directory = options.runs / f"width-{width}-images-{count}-steps-{options.steps}-seed-{options.seed}"
             console.print(f"{directory.name}: training", highlight=False)
             train(directory, data, width, options)
             rows.append(measure(directory, width, count, options))
@@ -76,8 +76,8 @@ def main(options: Options) -> None:
     draw(rows, options)
 
 
-def picture_file(folder: Path, count: int) -> Path:
-    """A zip of the first `count` training pictures, and of 1,000 test pictures for the run's own held-out ones."""
+def image_file(folder: Path, count: int) -> Path:
+    """A zip of the first `count` training images, and of 1,000 test images for the run's own held-out ones."""
     path = folder / f"fashion-{count}.zip"
     if path.exists():
         return path
@@ -85,10 +85,10 @@ def picture_file(folder: Path, count: int) -> Path:
     partial = path.with_suffix(".partial")
     with zipfile.ZipFile(partial, "w") as archive:
         for split, most in (("train", count), ("test", 1_000)):
-            pictures = load_pictures(DATA, split=split, image_size=None, channels=1).images[:most]
-            for number, picture in enumerate(to_pil(pictures)):
+            images = load_images(DATA, split=split, image_size=None, channels=1).images[:most]
+            for number, image in enumerate(to_pil(images)):
                 buffer = BytesIO()
-                picture.save(buffer, "PNG")
+                image.save(buffer, "PNG")
                 archive.writestr(f"{split}/{number:05d}.png", buffer.getvalue())
     partial.replace(path)
     return path
@@ -123,30 +123,30 @@ def measure(directory: Path, width: int, count: int, options: Options) -> dict[s
     }
     return {
         "discriminator_width": width,
-        "pictures": count,
+        "images": count,
         "steps": options.steps,
         "seed": options.seed,
         **scores,
-        "memorised": round(float(last["train_score"]) - float(last["held_out_score"]), 4),
+        "memorized": round(float(last["train_score"]) - float(last["held_out_score"]), 4),
         "extractor": records[SCORES[0]].extractor,
     }
 
 
 def draw(rows: Sequence[Mapping[str, object]], options: Options) -> None:
-    """Three panels over the number of pictures, a line for each width."""
+    """Three panels over the number of images, a line for each width."""
     panels = {
-        "frechet_distance": "Frechet distance to held-out pictures\n(FCD, lower is better)",
-        "recall": "Recall: real pictures\nthat the model reaches",
-        "memorised": "Memorised: D on training pictures\nminus D on held-out ones",
+        "frechet_distance": "Frechet distance to held-out images\n(FCD, lower is better)",
+        "recall": "Recall: real images\nthat the model reaches",
+        "memorized": "Memorized: D on training images\nminus D on held-out ones",
     }
     figure, axes = pyplot().subplots(1, len(panels), figsize=(12, 3.8), layout="constrained")
     for axis, (column, title) in zip(axes, panels.items(), strict=True):
         for width in options.widths:
             chosen = [row for row in rows if row["discriminator_width"] == width]
             values = np.array([float(str(row[column])) for row in chosen])
-            axis.plot([int(str(row["pictures"])) for row in chosen], values, marker="o", label=f"D of width {width}")
+            axis.plot([int(str(row["images"])) for row in chosen], values, marker="o", label=f"D of width {width}")
         axis.set_xscale("log")
-        axis.set_xlabel("training pictures")
+        axis.set_xlabel("training images")
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
     axes[0].set_yscale("log")

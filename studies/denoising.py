@@ -1,15 +1,15 @@
-"""Pictures without their noise and without their gaps: autoencoders against filters that need no training.
+"""ImageSet without their noise and without their gaps: autoencoders against filters that need no training.
 
     python -m studies.denoising
     python -m studies.denoising --denoisers denoising-autoencoder-fashion-mnist --deviations 0.1 0.25
 
-noise: normal noise of some deviations, clipped. The median filter and non-local means are tuned on training pictures
+noise: normal noise of some deviations, clipped. The median filter and non-local means are tuned on training images
 with the same noise, for each deviation; non-local means are told the true deviation. gaps: a square, or single pixels,
-are missing; filled by `zoo.applications.denoising.fill` from the training pictures' mean, by that mean, and by
+are missing; filled by `zoo.applications.denoising.fill` from the training images' mean, by that mean, and by
 biharmonic inpainting.
 
 Writes results/denoising.csv, a row a damage and method with the arguments that tuning chose, and docs/denoising.png.
-Rows that a call does not measure are kept; the figure is drawn by a call that made the pictures of all rows in the
+Rows that a call does not measure are kept; the figure is drawn by a call that made the images of all rows in the
 table. PSNR of gaps is of the missing pixels alone.
 """
 
@@ -43,13 +43,13 @@ from zoo.applications.denoising import (
     quality,
     tuned,
 )
-from zoo.data.load import load_pictures
+from zoo.data.load import load_images
 from zoo.pretrained import find_directory
 
 MEASURES = ("psnr", "psnr_error", "ssim", "ssim_error")
-COLUMNS = ("part", "damage", "method", "arguments", *MEASURES, "pictures")
+COLUMNS = ("part", "damage", "method", "arguments", *MEASURES, "images")
 KEYS = COLUMNS[:3]  # what tells a row from others
-COLUMNS_DRAWN = 10  # pictures
+COLUMNS_DRAWN = 10  # images
 
 Row = dict[str, Any]
 Shown = Mapping[str, np.ndarray]  # method -> brightness
@@ -60,7 +60,7 @@ class Options:
     """One table."""
 
     data: str = "fashion_mnist"
-    """What the models were trained on; its test pictures are damaged."""
+    """What the models were trained on; its test images are damaged."""
     denoisers: tuple[str, ...] = ("denoising-autoencoder-fashion-mnist", "autoencoder-fashion-mnist")
     """Presets with the ability reconstruct, or paths of exported ones."""
     fillers: tuple[str, ...] = ("autoencoder-fashion-mnist", "vae-fashion-mnist")
@@ -74,9 +74,9 @@ class Options:
     rounds: int = 100
     """At most so many fill a gap."""
     count: int = 1_000
-    """Test pictures."""
+    """Test images."""
     tuning: int = 50
-    """Training pictures that the filters are tuned on."""
+    """Training images that the filters are tuned on."""
     seed: int = 0
     """Of noise and gaps."""
     table: Path = Path("results/denoising.csv")
@@ -95,7 +95,7 @@ def main(options: Options) -> None:
     )
     height, _, channels = read_card(find_directory(options.denoisers[0])).model["arguments"]["image_shape"]
     form = {"image_size": height, "channels": channels}
-    training, test = (load_pictures(options.data, split=split, **form).images for split in ("train", "test"))
+    training, test = (load_images(options.data, split=split, **form).images for split in ("train", "test"))
     clean, few = brightness(test[: options.count]), brightness(training[: options.tuning])
     mean = training.mean(axis=0, dtype=np.float64) / 255
     rows: list[Row] = []
@@ -115,7 +115,7 @@ def main(options: Options) -> None:
     table = merged(read_table(options.table, COLUMNS), rows, KEYS)
     write_table(options.table, COLUMNS, table)
     if any(row not in rows for row in table):
-        why = "the table has rows whose pictures were not made now"
+        why = "the table has rows whose images were not made now"
         console.print(f"{options.figure} is not drawn: {why}", highlight=False, soft_wrap=True)
     else:
         draw(clean, shown, options)
@@ -131,7 +131,7 @@ def brightness(images: np.ndarray) -> np.ndarray:
 def without_noise(
     denoisers: Mapping[str, Pipeline], clean: np.ndarray, training: np.ndarray, deviation: float, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-    """Method -> pictures, the noisy ones first; method -> the arguments that tuning chose."""
+    """Method -> images, the noisy ones first; method -> the arguments that tuning chose."""
     damaged, practice = noisy(clean, deviation, seed), noisy(training, deviation, seed + 1)
     filters: dict[str, tuple[Callable[..., np.ndarray], Mapping[str, Any]]] = {
         "median": (median, MEDIAN_GRID),
@@ -148,14 +148,14 @@ def without_noise(
 def without_gaps(
     fillers: Mapping[str, Pipeline], clean: np.ndarray, missing: np.ndarray, mean: np.ndarray, rounds: int
 ) -> dict[str, np.ndarray]:
-    """Method -> pictures, those with black gaps first; the fillers see nothing of what is missing."""
+    """Method -> images, those with black gaps first; the fillers see nothing of what is missing."""
     damaged = masked(clean, missing)
     return {
         "gaps": damaged,
         "mean": masked(damaged, missing, mean),
         "biharmonic": inpaint(damaged, missing),
         **{
-            name: fill(pipeline, damaged, missing, start=mean, rounds=rounds).pictures
+            name: fill(pipeline, damaged, missing, start=mean, rounds=rounds).images
             for name, pipeline in fillers.items()
         },
     }
@@ -173,11 +173,11 @@ def row_of(
     """A row of the table."""
     measured = {name: f"{value:.4f}" for name, value in asdict(quality(clean, mended, missing)).items()}
     written = " ".join(f"{name}={value}" for name, value in arguments.items())
-    return {"part": part, "damage": damage, "method": method, "arguments": written, **measured, "pictures": len(clean)}
+    return {"part": part, "damage": damage, "method": method, "arguments": written, **measured, "images": len(clean)}
 
 
 def draw(clean: np.ndarray, shown: Mapping[str, Shown], options: Options) -> None:
-    """A block for each damage, two side by side: clean pictures, damaged ones, a row for each method."""
+    """A block for each damage, two side by side: clean images, damaged ones, a row for each method."""
     plot = pyplot()
     figure = plot.figure(figsize=(12, 3.4 * math.ceil(len(shown) / 2)), layout="constrained")
     for number, (damage, found) in enumerate(shown.items(), start=1):

@@ -2,7 +2,7 @@
 
     python -m studies.games
 
-The Dirac-GAN (Mescheder et al., arXiv:1801.04406, section 2): all pictures are 0, all samples are theta, D(x) = psi x.
+The Dirac-GAN (Mescheder et al., arXiv:1801.04406, section 2): all images are 0, all samples are theta, D(x) = psi x.
 The one equilibrium is theta = psi = 0. With the Wasserstein loss this is the bilinear game, theta psi. Both players
 descend with rate h; `zoo.models.gan.GAN` plays, with its schedules and losses.
 
@@ -29,7 +29,7 @@ PLAYS: dict[str, dict[str, object]] = {
     "alternating": {"schedule": "shared"},
     "k = 5": {"schedule": "shared", "discriminator_steps": 5},
 }
-ROWS = 2  # all alike: pictures and samples are points
+ROWS = 2  # all alike: images and samples are points
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Options:
 def trajectory(loss: str, rate: float, steps: int, start: float = 1.0, **play: object) -> np.ndarray:
     """(steps + 1, 2): theta and psi before the first step and after each."""
     with playing():
-        model = GAN((1, 1, 1), 1, architecture="dirac", loss=loss, average_decay=None, **play)
+        model = GAN((1, 1, 1), 1, architecture="dirac", loss=loss, ema_decay=None, **play)
     model.compile(discriminator=keras.optimizers.SGD(rate), generator=keras.optimizers.SGD(rate))
     model.set_weights([np.full_like(weight, start) for weight in model.get_weights()])
     places = [place(model)]
     note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: places.append(place(model)))
-    data = batches(np.zeros((ROWS * model.pictures_per_row, 1)), model, ROWS)
+    data = batches(np.zeros((ROWS * model.minibatches_per_step, 1)), model, ROWS)
     model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[note])
     return np.array(places)
 

@@ -1,20 +1,20 @@
-"""Which score notices which illness of generated pictures.
+"""Which score notices which illness of generated images.
 
     python -m studies.illnesses
     python -m studies.illnesses --data embedded --count 600 --healthy 5
 
-No model is needed: real pictures, made ill in known steps, stand for generated ones. One half of the training split is
+No model is needed: real images, made ill in known steps, stand for generated ones. One half of the training split is
 the training set of the model that there might be. The other half is cut into disjoint samples: all but one are scored
-as they are, and their mean and standard deviation are what a healthy model gets. The pictures that are left are made
+as they are, and their mean and standard deviation are what a healthy model gets. The images that are left are made
 ill. Everything is held against the test split.
 
 A score notices an illness where its value is worse than the healthy mean by more than 3 healthy standard deviations;
 what is worse is said by `Metric.better`. `birthday_batch` is compared by its logarithm: it is a size, and healthy
 samples differ by factors. Of scores that see nothing, so many are marked all the same: about 1 in 100, 2 in 100 of
-those that should be like the floor, with 10 healthy samples. The row "healthy" is such a case, pictures that are not
+those that should be like the floor, with 10 healthy samples. The row "healthy" is such a case, images that are not
 ill at all.
 
-The classifier whose features are used has seen the whole training split, so training pictures are surer of their class
+The classifier whose features are used has seen the whole training split, so training images are surer of their class
 than held-out ones, healthy and ill ones alike.
 
 Prints two tables and what differs from `EXPECTED`; writes results/illnesses.csv.
@@ -32,9 +32,9 @@ from PIL import Image, ImageFilter
 from rich.console import Console
 from rich.table import Table
 
-from zoo.data.load import load_pictures
+from zoo.data.load import load_images
 from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, features_of
-from zoo.evaluation.scores import METRICS, Side, Yardstick, compare
+from zoo.evaluation.scores import METRICS, ReferenceStatistics, Side, compare
 from zoo.pretrained import find_directory
 
 LOGARITHMIC = ("birthday_batch",)  # compared by their logarithms: 50 is as far from 500 as 500 from 5,000
@@ -42,7 +42,7 @@ DEVIATIONS = 3.0  # of healthy samples, from which a score notices
 # EXPECTED has some 60 blind cells. A healthy sample is beyond 3 deviations of 8 others in 1.3 % of all cases, beyond 6
 # in 0.04 %, twice that in either direction (Student's t).
 BEYOND_CHANCE = 6.0
-STOCK = 2.4  # times the count: pictures of which a sample without half of the classes can be made
+STOCK = 2.4  # times the count: images of which a sample without half of the classes can be made
 HEALTHY = "healthy"
 WIDTH = 190  # of the printed tables
 COLUMNS = ("metric", "illness", "degree", "value", "healthy_mean", "healthy_std", "notices", "worse")
@@ -55,7 +55,7 @@ class Options:
     data: str = "fashion_mnist"
     """With classes, and an extractor of its own."""
     count: int = 2_400
-    """Pictures of a sample."""
+    """Images of a sample."""
     healthy: int = 10
     """Samples that say what is normal."""
     seed: int = 0
@@ -66,31 +66,31 @@ class Options:
 
 @dataclass(frozen=True)
 class Seen:
-    """Pictures, their classes, and what the extractor says of them; all have the same rows."""
+    """ImageSet, their classes, and what the extractor says of them; all have the same rows."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     labels: np.ndarray
     features: np.ndarray
     probabilities: np.ndarray
 
     @classmethod
-    def by(cls, extractor: ClassifierExtractor, pictures: np.ndarray, labels: np.ndarray) -> "Seen":
+    def by(cls, extractor: ClassifierExtractor, images: np.ndarray, labels: np.ndarray) -> "Seen":
         """What `extractor` sees."""
-        return cls(pictures, labels, *features_of(extractor, pictures))
+        return cls(images, labels, *features_of(extractor, images))
 
     def rows(self, rows: slice | np.ndarray) -> "Seen":
         """Some of them."""
-        return Seen(self.pictures[rows], self.labels[rows], self.features[rows], self.probabilities[rows])
+        return Seen(self.images[rows], self.labels[rows], self.features[rows], self.probabilities[rows])
 
     @property
     def side(self) -> Side:
         """For the scores."""
-        return Side.of(self.pictures, self.features, self.probabilities)
+        return Side.of(self.images, self.features, self.probabilities)
 
 
 @dataclass(frozen=True)
 class Ward:
-    """What ill samples of `count` pictures are made of: training pictures, and pictures from beside them."""
+    """What ill samples of `count` images are made of: training images, and images from beside them."""
 
     train: Seen
     stock: Seen
@@ -104,8 +104,8 @@ class Ward:
         sample = self.stock.rows(slice(self.count))
         if illness == HEALTHY:
             return sample
-        if illness in OF_PICTURES:
-            return Seen.by(self.extractor, OF_PICTURES[illness](sample.pictures, degree, generator), sample.labels)
+        if illness in OF_IMAGES:
+            return Seen.by(self.extractor, OF_IMAGES[illness](sample.images, degree, generator), sample.labels)
         return OF_SETS[illness](self, degree, generator)
 
 
@@ -127,30 +127,30 @@ class Row:
         return self.worse > DEVIATIONS
 
 
-# Illnesses of every picture: uint8 (count, height, width, channels), degree, generator -> the same shape
+# Illnesses of every image: uint8 (count, height, width, channels), degree, generator -> the same shape
 
 
-def blur(pictures: np.ndarray, radius: float, generator: np.random.Generator) -> np.ndarray:
+def blur(images: np.ndarray, radius: float, generator: np.random.Generator) -> np.ndarray:
     """Gaussian, the radius in pixels."""
-    images = (Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture) for picture in pictures)
+    drawn_ones = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) for image in images)
     smooth = ImageFilter.GaussianBlur(radius)
-    return np.stack([np.asarray(image.filter(smooth)) for image in images]).reshape(pictures.shape)
+    return np.stack([np.asarray(drawn.filter(smooth)) for drawn in drawn_ones]).reshape(images.shape)
 
 
-def noise(pictures: np.ndarray, sigma: float, generator: np.random.Generator) -> np.ndarray:
-    """Gaussian, sigma in grey levels."""
-    return clipped(pictures + sigma * generator.standard_normal(pictures.shape))
+def noise(images: np.ndarray, sigma: float, generator: np.random.Generator) -> np.ndarray:
+    """Gaussian, sigma in gray levels."""
+    return clipped(images + sigma * generator.standard_normal(images.shape))
 
 
-def brightness(pictures: np.ndarray, shift: float, generator: np.random.Generator) -> np.ndarray:
-    """So many grey levels brighter."""
-    return clipped(pictures + float(shift))
+def brightness(images: np.ndarray, shift: float, generator: np.random.Generator) -> np.ndarray:
+    """So many gray levels brighter."""
+    return clipped(images + float(shift))
 
 
-def checkerboard(pictures: np.ndarray, amplitude: float, generator: np.random.Generator) -> np.ndarray:
-    """Every other pixel brighter, the rest darker, by so many grey levels."""
-    signs = (-1.0) ** np.indices(pictures.shape[1:3]).sum(axis=0)
-    return clipped(pictures + amplitude * signs[..., None])
+def checkerboard(images: np.ndarray, amplitude: float, generator: np.random.Generator) -> np.ndarray:
+    """Every other pixel brighter, the rest darker, by so many gray levels."""
+    signs = (-1.0) ** np.indices(images.shape[1:3]).sum(axis=0)
+    return clipped(images + amplitude * signs[..., None])
 
 
 def clipped(values: np.ndarray) -> np.ndarray:
@@ -158,30 +158,30 @@ def clipped(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-# Illnesses of the set, of pictures that are each good: ward, degree, generator -> ward.count rows
+# Illnesses of the set, of images that are each good: ward, degree, generator -> ward.count rows
 
 
 def dropped_classes(ward: Ward, classes: float, generator: np.random.Generator) -> Seen:
-    """The first so many classes are missing; different pictures of the others take their places."""
+    """The first so many classes are missing; different images of the others take their places."""
     rows = np.flatnonzero(ward.stock.labels >= classes)[: ward.count]
     if len(rows) < ward.count:
-        raise ValueError(f"{len(rows)} pictures without {classes:g} classes: a sample has {ward.count}.")
+        raise ValueError(f"{len(rows)} images without {classes:g} classes: a sample has {ward.count}.")
     return ward.stock.rows(rows)
 
 
 def duplicates(ward: Ward, times: float, generator: np.random.Generator) -> Seen:
-    """Every picture so many times, in any order."""
+    """Every image so many times, in any order."""
     return ward.stock.rows(generator.permutation(ward.count) // int(times))
 
 
-def training_pictures(ward: Ward, percent: float, generator: np.random.Generator) -> Seen:
-    """So many of a hundred are pictures of the training set."""
+def training_images(ward: Ward, percent: float, generator: np.random.Generator) -> Seen:
+    """So many of a hundred are images of the training set."""
     copied = round(ward.count * percent / 100)
     one, other = ward.train.rows(slice(copied)), ward.stock.rows(slice(ward.count - copied))
     return Seen(*(np.concatenate(pair) for pair in zip(vars(one).values(), vars(other).values(), strict=True)))
 
 
-OF_PICTURES: Mapping[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]] = {
+OF_IMAGES: Mapping[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]] = {
     "blur": blur,
     "noise": noise,
     "brightness": brightness,
@@ -190,7 +190,7 @@ OF_PICTURES: Mapping[str, Callable[[np.ndarray, float, np.random.Generator], np.
 OF_SETS: Mapping[str, Callable[[Ward, float, np.random.Generator], Seen]] = {
     "dropped_classes": dropped_classes,
     "duplicates": duplicates,
-    "training_pictures": training_pictures,
+    "training_images": training_images,
 }
 DEGREES: Mapping[str, tuple[float, ...]] = {
     "blur": (0.5, 1, 2),
@@ -199,7 +199,7 @@ DEGREES: Mapping[str, tuple[float, ...]] = {
     "checkerboard": (4, 8, 32),
     "dropped_classes": (1, 3, 5),
     "duplicates": (2, 10, 100),
-    "training_pictures": (10, 50, 100),
+    "training_images": (10, 50, 100),
 }
 CASES = tuple((illness, degree) for illness, degrees in DEGREES.items() for degree in degrees)
 
@@ -215,38 +215,38 @@ class Expected(NamedTuple):
 
 
 DISTANCES = frozenset({"frechet_distance", "frechet_distance_at_infinity", "kernel_distance"})
-UNREAL = DISTANCES | {"precision", "density", "coverage", "copy_distance"}  # pictures unlike real ones
-NEAR_TRAINING = frozenset({"copies", "copy_distance"})  # the only ones that are told of the training pictures
+UNREAL = DISTANCES | {"precision", "density", "coverage", "copy_distance"}  # images unlike real ones
+NEAR_TRAINING = frozenset({"copies", "copy_distance"})  # the only ones that are told of the training images
 # A healthy sample has about one pair of near-duplicates, or none: of its batch nothing can be promised.
 OTHERS = frozenset(METRICS) - NEAR_TRAINING - {"birthday_batch"}
 SHARES = frozenset({"class_divergence", "smallest_class_share", "modes"})
 
 EXPECTED: Mapping[tuple[str, float], Expected] = {
     (HEALTHY, 0): Expected(frozenset(), OTHERS | NEAR_TRAINING),
-    # An ill picture is farther from every training picture, so it is no copy.
+    # An ill image is farther from every training image, so it is no copy.
     ("blur", 2): Expected(UNREAL | {"class_score", "ms_ssim", "spectral_distance"}, frozenset({"copies"})),
     ("noise", 64): Expected(
         UNREAL | {"class_score", "sliced_wasserstein_distance", "spectral_distance"}, frozenset({"copies"})
     ),
     ("brightness", 64): Expected(UNREAL | {"sliced_wasserstein_distance"}, frozenset({"copies"})),
-    # One frequency; 4 grey levels change no class.
+    # One frequency; 4 gray levels change no class.
     ("checkerboard", 4): Expected(frozenset({"spectral_distance"}), SHARES | {"copies"}),
     ("checkerboard", 32): Expected(UNREAL | {"spectral_distance"}, frozenset({"copies"})),
     # Precision is a mean over the samples, each judged alone, and each is real.
     ("dropped_classes", 5): Expected(
         DISTANCES | SHARES | {"recall", "coverage", "class_score"}, frozenset({"precision"})
     ),
-    # Means over the samples are those of half as many pictures. One pair in 2,399 has a similarity of 1.
+    # Means over the samples are those of half as many images. One pair in 2,399 has a similarity of 1.
     ("duplicates", 2): Expected(
         frozenset({"birthday_batch", "recall", "coverage"}),
         frozenset({"precision", "class_score", "modes", "copies", "copy_distance", "ms_ssim"}),
     ),
-    # Of the few pictures that are left, any mean may be off by chance.
+    # Of the few images that are left, any mean may be off by chance.
     ("duplicates", 100): Expected(
         DISTANCES | {"birthday_batch", "recall", "coverage", "class_divergence"}, frozenset()
     ),
-    ("training_pictures", 10): Expected(NEAR_TRAINING, OTHERS),
-    ("training_pictures", 100): Expected(NEAR_TRAINING, OTHERS),
+    ("training_images", 10): Expected(NEAR_TRAINING, OTHERS),
+    ("training_images", 100): Expected(NEAR_TRAINING, OTHERS),
 }
 
 
@@ -270,18 +270,18 @@ def surprises(rows: Sequence[Row]) -> list[str]:
 
 def admitted(
     data: str, count: int, healthy: int, seed: int = 0, tell: Callable[[str], None] = lambda message: None
-) -> tuple[Ward, list[Seen], Yardstick]:
-    """What is made ill, healthy samples, and what all are compared with; no two share a picture.
+) -> tuple[Ward, list[Seen], ReferenceStatistics]:
+    """What is made ill, healthy samples, and what all are compared with; no two share an image.
 
     Args:
         data: a data set of `EXTRACTORS`, or "embedded".
-        count: pictures of a sample.
+        count: images of a sample.
         healthy: samples, at least 3.
         seed: of everything random.
         tell: is given a line now and then.
 
     Raises:
-        ValueError: data without extractor or classes; too few pictures or samples.
+        ValueError: data without extractor or classes; too few images or samples.
     """
     if healthy < 3:
         raise ValueError(f"healthy={healthy}: a spread needs at least 3 samples.")
@@ -290,7 +290,7 @@ def admitted(
         raise ValueError(f"data={data!r} has no extractor: choose from embedded, {', '.join(EXTRACTORS)}.")
     extractor = ClassifierExtractor(find_directory(EXTRACTORS[name]))
     size, _, channels = extractor.image.row
-    train, real = (load_pictures(data, split=split, image_size=size, channels=channels) for split in ("train", "test"))
+    train, real = (load_images(data, split=split, image_size=size, channels=channels) for split in ("train", "test"))
     if train.labels is None or real.labels is None:
         raise ValueError(f"{data} has no labels: classes can't be dropped.")
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(train.images))
@@ -298,26 +298,26 @@ def admitted(
     stock = len(others) - count * healthy
     if stock < STOCK * count:
         raise ValueError(
-            f"{healthy} healthy samples of {count} pictures and {STOCK} times as many to make ill: half of "
+            f"{healthy} healthy samples of {count} images and {STOCK} times as many to make ill: half of "
             f"{train.name} has {len(others)}. Choose a count of at most {int(len(others) / (healthy + STOCK))}."
         )
-    tell(f"{extractor.name}: features of {len(order) + len(real.images)} pictures")
+    tell(f"{extractor.name}: features of {len(order) + len(real.images)} images")
     held_out = Seen.by(extractor, real.images, real.labels)
     copied, rest = (Seen.by(extractor, train.images[rows], train.labels[rows]) for rows in (known, others))
     floor = [rest.rows(slice(start, start + count)) for start in range(stock, len(others), count)]
     ward = Ward(copied, rest.rows(slice(stock)), count, extractor, seed)
-    return ward, floor, Yardstick(held_out.side, copied.features, seed)
+    return ward, floor, ReferenceStatistics(held_out.side, copied.features, seed)
 
 
 def scored(
     ward: Ward,
     floor: Sequence[Seen],
-    yardstick: Yardstick,
+    yardstick: ReferenceStatistics,
     metrics: Collection[str] = tuple(METRICS),
     cases: Sequence[tuple[str, float]] = ((HEALTHY, 0), *CASES),
     tell: Callable[[str], None] = lambda message: None,
 ) -> list[Row]:
-    """A row for each of `metrics` of each of `cases`; scores that can't be made of so few pictures are left out."""
+    """A row for each of `metrics` of each of `cases`; scores that can't be made of so few images are left out."""
     tell(f"scores of {len(floor)} healthy samples")
     normal = [compare(sample.side, yardstick, metrics) for sample in floor]
     rows = []
@@ -401,7 +401,7 @@ def main(options: Options) -> None:
     written(rows, options.table)
     out = Console()
     out.width = max(out.width, WIDTH)
-    out.print(table(rows, OF_PICTURES, f"Every picture ill ({options.data}, samples of {options.count})"))
+    out.print(table(rows, OF_IMAGES, f"Every image ill ({options.data}, samples of {options.count})"))
     out.print(table(rows, OF_SETS, "The set ill; classes missing, times repeated, % of the training set"))
     for sentence in surprises(rows):
         out.print(f"Not as expected: {sentence}", highlight=False)

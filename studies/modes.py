@@ -1,4 +1,4 @@
-"""Which losses and stabilisers find all modes: a ring of eight Gaussians and a grid of 25, in the plane.
+"""Which losses and stabilizers find all modes: a ring of eight Gaussians and a grid of 25, in the plane.
 
     python -m studies.modes
     python -m studies.modes --sets ring --only non_saturating r1 --seeds 0
@@ -40,26 +40,26 @@ ROWS: dict[str, dict[str, Any]] = {
     "least_squares": {"loss": "least_squares"},
     "hinge": {"loss": "hinge"},
     "wasserstein, unbounded": {"loss": "wasserstein"},
-    "wasserstein, clipped": {"loss": "wasserstein", "stabilisers": {"weight_clipping": 0.1}, "discriminator_steps": 5},
-    "wasserstein, penalty": {"loss": "wasserstein", "stabilisers": {"gradient_penalty": 1.0}, "discriminator_steps": 5},
+    "wasserstein, clipped": {"loss": "wasserstein", "stabilizers": {"weight_clipping": 0.1}, "discriminator_steps": 5},
+    "wasserstein, penalty": {"loss": "wasserstein", "stabilizers": {"gradient_penalty": 1.0}, "discriminator_steps": 5},
     "relativistic": {"loss": "relativistic"},
     "relativistic_average": {"loss": "relativistic_average"},
     "k = 5": {"discriminator_steps": 5},
     "simultaneous": {"schedule": "simultaneous"},
-    "label_smoothing": {"stabilisers": {"label_smoothing": 0.1}},
-    "instance_noise": {"stabilisers": {"instance_noise": 0.5, "instance_noise_steps": 3_000}},
+    "label_smoothing": {"stabilizers": {"label_smoothing": 0.1}},
+    "instance_noise": {"stabilizers": {"instance_noise": 0.5, "instance_noise_steps": 3_000}},
     "dropout": {"dropout": 0.3},
     "minibatch stddev": {"minibatch": "stddev"},
     "minibatch discrimination": {"minibatch": "discrimination"},
-    "feature_matching": {"stabilisers": {"feature_matching": 1.0}},
-    "historical_averaging": {"stabilisers": {"historical_averaging": 0.01}},
+    "feature_matching": {"stabilizers": {"feature_matching": 1.0}},
+    "historical_averaging": {"stabilizers": {"historical_averaging": 0.01}},
     "spectral norm": {"discriminator_norm": "spectral"},
     "spectral norm, hinge": {"discriminator_norm": "spectral", "loss": "hinge"},
-    "gradient_penalty": {"stabilisers": {"gradient_penalty": 1.0}},
-    "dragan": {"stabilisers": {"dragan": 1.0}},
-    "r1": {"stabilisers": {"r1": 0.1}},
-    "r1, relativistic": {"stabilisers": {"r1": 0.1, "r2": 0.1}, "loss": "relativistic"},
-    "weight_clipping": {"stabilisers": {"weight_clipping": 0.1}},
+    "gradient_penalty": {"stabilizers": {"gradient_penalty": 1.0}},
+    "dragan": {"stabilizers": {"dragan": 1.0}},
+    "r1": {"stabilizers": {"r1": 0.1}},
+    "r1, relativistic": {"stabilizers": {"r1": 0.1, "r2": 0.1}, "loss": "relativistic"},
+    "weight_clipping": {"stabilizers": {"weight_clipping": 0.1}},
     "gradient clipping": {"clipnorm": 0.1},
     "two time scales": {"discriminator_rate": 4.0},
 }

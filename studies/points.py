@@ -1,6 +1,6 @@
-"""Players that are small enough to be understood: points in place of pictures, (1, dimensions, 1) to the models.
+"""Players that are small enough to be understood: points in place of images, (1, dimensions, 1) to the models.
 
-`playing()` lets `zoo.models.gan.GAN` build them; everything else is the model that trains pictures.
+`playing()` lets `zoo.models.gan.GAN` build them; everything else is the model that trains images.
 """
 
 from collections.abc import Iterator
@@ -95,7 +95,7 @@ def playing(**more: SimpleNamespace) -> Iterator[None]:
 
 def batches(points: np.ndarray, model: GAN, batch_size: int) -> tf.data.Dataset:
     """The rows of `points`, (count, dimensions), as the model's batches, in their order, from the first one again."""
-    k, dimensions = model.pictures_per_row, points.shape[1]
+    k, dimensions = model.minibatches_per_step, points.shape[1]
     each = () if k == 1 else (k,)
     count = len(points) // (batch_size * k)
     shape = (count, batch_size, *each, 1, dimensions, 1)

@@ -4,8 +4,8 @@
     python -m studies.representation --presets vae-mnist iwae-mnist --units-of None
     python -m studies.representation --presets --units-of sparse-autoencoder-mnist
 
-Every code is measured on the labelled data that its model learned from, as are the pixels and the principal components
-of as many numbers, which see all training pictures, as the models did. The scores are those of
+Every code is measured on the labeled data that its model learned from, as are the pixels and the principal components
+of as many numbers, which see all training images, as the models did. The scores are those of
 `zoo.applications.representation`.
 
 Writes results/representation.csv, a row a representation and score, and docs/representation.png: what the first units
@@ -37,20 +37,20 @@ from zoo.applications.representation import (
     principal_components,
 )
 from zoo.data.images import scaled
-from zoo.data.load import load_pictures
+from zoo.data.load import load_images
 from zoo.pretrained import find_directory
 
-COLUMNS = ("data", "representation", "dimension", "pictures", "score", "value", "deviation")
+COLUMNS = ("data", "representation", "dimension", "images", "score", "value", "deviation")
 KEYS = ("data", "representation", "dimension", "score")  # what tells a row from others
-LABELLED = {"binarized_mnist": "mnist"}  # the former has no labels; its pixels are drawn from the latter's grey levels
+LABELED = {"binarized_mnist": "mnist"}  # the former has no labels; its pixels are drawn from the latter's gray levels
 KERNEL = "encoder/code/kernel"  # in model.weights.h5, of an encoder without hidden layers
 
 Row = dict[str, Any]
 Sides = tuple[np.ndarray, np.ndarray]  # training rows, test rows
 
 
-class Labelled(NamedTuple):
-    """Pictures, uint8 (count, height, width, channels), their classes by number, and the names of these."""
+class Labeled(NamedTuple):
+    """ImageSet, uint8 (count, height, width, channels), their classes by number, and the names of these."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -67,8 +67,8 @@ class Options:
         *("sparse-autoencoder-mnist", "contractive-autoencoder-mnist", "vae-mnist", "iwae-mnist"),
     )
     """Whose codes, by name or exported directory; encoders that are told the class are refused."""
-    pictures: int = 4_000
-    """Training pictures with a label, the first ones; all test pictures are used."""
+    images: int = 4_000
+    """Training images with a label, the first ones; all test images are used."""
     labels: tuple[int, ...] = (1, 10, 100)
     """Of each class, for the accuracies with few."""
     seeds: int = 5
@@ -105,17 +105,17 @@ def measured(options: Options) -> Iterator[Row]:
         encoders.setdefault(source_of(pipeline), []).append(pipeline)
     for (source, shape), pipelines in encoders.items():
         train, test = (load(source, shape, split) for split in ("train", "test"))
-        labels = (train.labels[: options.pictures], test.labels)
+        labels = (train.labels[: options.images], test.labels)
         pixels, linear = (flat(train.images), flat(test.images)), {}
-        yield from scores(source, "pixels", (pixels[0][: options.pictures], pixels[1]), labels, options)
+        yield from scores(source, "pixels", (pixels[0][: options.images], pixels[1]), labels, options)
         for pipeline in pipelines:
             encode = encoder_of(pipeline)
-            codes = (encode(scaled(train.images[: options.pictures])), encode(scaled(test.images)))
+            codes = (encode(scaled(train.images[: options.images])), encode(scaled(test.images)))
             yield from scores(source, pipeline.card.name, codes, labels, options)
             dimension = codes[0].shape[1]
             if dimension not in linear:
                 linear[dimension] = principal_components(pixels[0], dimension)
-                sides = tuple(linear[dimension].transform(each) for each in (pixels[0][: options.pictures], pixels[1]))
+                sides = tuple(linear[dimension].transform(each) for each in (pixels[0][: options.images], pixels[1]))
                 yield from scores(source, "principal components", sides, labels, options)
 
 
@@ -139,34 +139,34 @@ def scores(source: str, name: str, sides: Sides, labels: Sides, options: Options
 
 
 def source_of(pipeline: Pipeline) -> tuple[str, tuple[int, ...]]:
-    """The labelled data set that a model learned from, or whose pixels were drawn for it, and its pictures' shape."""
+    """The labeled data set that a model learned from, or whose pixels were drawn for it, and its images' shape."""
     card = pipeline.card
-    return LABELLED.get(card.data.source, card.data.source), tuple(card.model["arguments"]["image_shape"])
+    return LABELED.get(card.data.source, card.data.source), tuple(card.model["arguments"]["image_shape"])
 
 
-def load(source: str, shape: tuple[int, ...], split: str) -> Labelled:
-    """A split of a labelled data set, (height, width, channels) a picture.
+def load(source: str, shape: tuple[int, ...], split: str) -> Labeled:
+    """A split of a labeled data set, (height, width, channels) an image.
 
     Raises:
         ValueError: it has no labels.
     """
-    found = load_pictures(source, split=split, image_size=shape[0], channels=shape[2])
+    found = load_images(source, split=split, image_size=shape[0], channels=shape[2])
     if found.labels is None:
-        raise ValueError(f"{source} has no labels: name models that learned from pictures with classes.")
-    return Labelled(found.images, found.labels, found.class_names)
+        raise ValueError(f"{source} has no labels: name models that learned from images with classes.")
+    return Labeled(found.images, found.labels, found.class_names)
 
 
 # The figure
 
 
 def draw(directory: Path, options: Options) -> None:
-    """A row a unit: its weights, what the decoder makes of it, the test pictures that excite it most."""
+    """A row a unit: its weights, what the decoder makes of it, the test images that excite it most."""
     there, back = (Pipeline.from_directory(directory, ability=ability) for ability in ("encode", "decode"))
     source, shape = source_of(there)
-    pictures = load(source, shape, "test").images
-    codes, decode = encoder_of(there)(scaled(pictures)), decoder_of(back)
+    images = load(source, shape, "test").images
+    codes, decode = encoder_of(there)(scaled(images)), decoder_of(back)
     units = range(min(options.units, codes.shape[1]))
-    # Off and on are the least and the most that a test picture makes of the unit, all other units at their means.
+    # Off and on are the least and the most that a test image makes of the unit, all other units at their means.
     effects = [
         np.subtract(*traverse(decode, codes.mean(axis=0), [unit], [codes[:, unit].max(), codes[:, unit].min()])[0])
         for unit in units
@@ -174,7 +174,7 @@ def draw(directory: Path, options: Options) -> None:
     columns = {
         "weights": signed(weights_of(directory).reshape(-1, *shape)[list(units)])[:, None],
         "decoder": signed(np.stack(effects))[:, None],
-        "test pictures that excite it most": pictures[most_exciting(codes, 8)[list(units)]],
+        "test images that excite it most": images[most_exciting(codes, 8)[list(units)]],
     }
     plot = pyplot()
     figure, axes = plot.subplots(
@@ -203,10 +203,10 @@ def weights_of(directory: Path) -> np.ndarray:
         return best_inputs(file[KERNEL][()].astype(np.float64))
 
 
-def signed(pictures: np.ndarray) -> np.ndarray:
-    """Each picture by its largest size: 0 is grey, -1 black, 1 white; uint8."""
-    reach = np.abs(pictures).max(axis=(1, 2, 3), keepdims=True)
-    return to_uint8(pictures / np.where(reach > 0, reach, 1.0), (-1.0, 1.0))
+def signed(images: np.ndarray) -> np.ndarray:
+    """Each image by its largest size: 0 is gray, -1 black, 1 white; uint8."""
+    reach = np.abs(images).max(axis=(1, 2, 3), keepdims=True)
+    return to_uint8(images / np.where(reach > 0, reach, 1.0), (-1.0, 1.0))
 
 
 if __name__ == "__main__":

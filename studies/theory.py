@@ -2,7 +2,7 @@
 
     python -m studies.theory
 
-Pictures are numbers from N(0, 1), or N(0, s^2); samples are theta + s z: a generator of one weight, held where it is.
+Images are numbers from N(0, 1), or N(0, s^2); samples are theta + s z: a generator of one weight, held where it is.
 Only D learns, a perceptron with two hidden layers of 128; `zoo.models.gan.GAN` trains it.
 
 Writes results/theory.csv and docs/theory.png: the value of the game against the Jensen-Shannon divergence; D's output
@@ -25,7 +25,7 @@ from zoo.models.gan import GAN
 
 COLUMNS = ("figure", "curve", "x", "y", "expected")
 SAMPLES = 100_000  # of a value
-LOSSES = {"minimax": {}, "non_saturating": {}, "wasserstein": {"stabilisers": {"gradient_penalty": 10.0}}}
+LOSSES = {"minimax": {}, "non_saturating": {}, "wasserstein": {"stabilizers": {"gradient_penalty": 10.0}}}
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def game(theta: float, options: Options, loss: str = "minimax", deviation: float
     """D before its first step, G at `theta`."""
     keras.utils.set_random_seed(0)
     with playing(shifting=shifting(deviation)):
-        model = GAN((1, 1, 1), 1, architecture="shifting", loss=loss, average_decay=None, **LOSSES[loss])
+        model = GAN((1, 1, 1), 1, architecture="shifting", loss=loss, ema_decay=None, **LOSSES[loss])
     model.compile(
         discriminator=keras.optimizers.Adam(options.rate), generator=keras.optimizers.SGD(0.0), steps_per_execution=10
     )
@@ -128,7 +128,7 @@ def outputs(options: Options) -> list[tuple[object, ...]]:
 
 
 def gradients(options: Options, theta: float = 2.0, deviation: float = 0.3) -> list[tuple[object, ...]]:
-    """|dL_G / dtheta| after so many steps of D; pictures and samples hardly overlap."""
+    """|dL_G / dtheta| after so many steps of D; images and samples hardly overlap."""
     rows: list[tuple[object, ...]] = []
     latents = np.random.default_rng(2).standard_normal((4096, 1)).astype(np.float32)
     for loss in LOSSES:

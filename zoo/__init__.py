@@ -1,7 +1,7 @@
 """A zoo of generative models that trains, exports and serves.
 
     from zoo import load_pretrained
-    pictures = load_pretrained("dcgan-fashion-mnist").sample(16, seed=0)     # uint8 (16, 32, 32, 1)
+    images = load_pretrained("dcgan-fashion-mnist").sample(16, seed=0)     # uint8 (16, 32, 32, 1)
 
 Importing `zoo` imports no TensorFlow and no ONNX Runtime; the names below are loaded when first used.
 """

@@ -16,7 +16,7 @@ import numpy as np
 
 from serving.card import Card, CardError, FileMismatchError, read_card, verify_files
 from zoo.extras import MissingExtraError, start_tensorflow
-from zoo.presets.table import PRESETS, UnknownPresetError, class_called, find_preset
+from zoo.presets.table import PRESETS, UnknownPresetError, find_preset, resolve_class
 
 PACKAGE = Path(__file__).resolve().parent
 SHIPPED = (PACKAGE.parent / "exported", PACKAGE / "exported")  # in a checkout, in an installed wheel
@@ -241,7 +241,7 @@ def load_keras(directory: Path, card: Card, providers: Sequence[str] | None = No
         raise MissingExtraError('format="keras"', "train", error) from None
     model = model_of(directory, card)
     read_weights(directory / "model.weights.h5", model.exported_weights())
-    model.adopt_averages()
+    model.load_ema()
     return model
 
 
@@ -255,7 +255,7 @@ def model_of(directory: Path, card: Card) -> Any:
     if card.model["class"] not in known:
         raise CardError(f"{directory}: the card names the class {card.model['class']!r}: choose from {known}.")
     try:
-        return class_called(card.model["class"])(**card.model["arguments"])
+        return resolve_class(card.model["class"])(**card.model["arguments"])
     except (TypeError, ValueError) as error:
         raise CardError(f"{directory}: {card.model['class']} does not take the card's arguments: {error}") from error
 

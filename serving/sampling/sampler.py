@@ -1,7 +1,7 @@
 """Seeds -> latents -> images: the one sampling code behind Keras, SavedModel and ONNX.
 
 The noise of image i of seed s depends on (s, i) alone: not on how many are drawn, in what batches, or from which one
-on. The picture does too, up to the rounding of the program that runs the graph.
+on. The image does too, up to the rounding of the program that runs the graph.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ OUTPUT_TYPES = ("uint8", "float32", "pil")
 
 
 class Sampler:
-    """Draws what an ability's inputs need from a seed, runs it in batches, and returns its pictures."""
+    """Draws what an ability's inputs need from a seed, runs it in batches, and returns its images."""
 
     def __init__(self, ability: Ability, run: Run, *, batch_size: int = 64) -> None:
         """`run` maps every input's array by name to every output's; at most `batch_size` rows go in at once."""

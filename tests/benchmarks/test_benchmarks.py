@@ -19,7 +19,7 @@ COMPARED = [
     *("zoo-shared", "zoo-alternating", "zoo-mixed-bfloat16", "keras-tutorial"),
     pytest.param("pytorch", marks=needs_pytorch),
 ]
-SMALL = train_step.Options(image_size=16, width=4, batch_size=8, pictures=20)
+SMALL = train_step.Options(image_size=16, width=4, batch_size=8, images=20)
 
 
 @pytest.fixture(autouse=True)
@@ -134,21 +134,21 @@ def test_only_the_mixed_contender_computes_in_half_precision(drive):
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_the_fed_contender_sees_as_many_pictures_as_fit_and_the_others_one_batch(drive, monkeypatch):
+def test_the_fed_contender_sees_as_many_images_as_fit_and_the_others_one_batch(drive, monkeypatch):
     def seen(name: str) -> int:
         _, _, data = drive(name)
-        steps = [step["image"].numpy() for step in data.take(4)]  # two passes over 20 pictures, 2 steps each
+        steps = [step["image"].numpy() for step in data.take(4)]  # two passes over 20 images, 2 steps each
         assert {step.shape for step in steps} == {(8, *SHAPE)}
-        return len({picture.tobytes() for step in steps for picture in step})
+        return len({image.tobytes() for step in steps for image in step})
 
     assert seen("zoo-shared") == 8
     assert 16 <= seen("zoo-fed") <= 20
-    assert "20 pictures in memory" in drive("zoo-fed")[0].note
-    picture = 16 * 16 * 3
-    monkeypatch.setattr(harness, "free_memory", lambda: 4 * 9.5 * picture)  # a quarter of it is 9 pictures
-    assert "9 pictures in memory" in drive("zoo-fed")[0].note
-    monkeypatch.setattr(harness, "free_memory", lambda: 4 * 7 * picture)
-    with pytest.raises(harness.NotRunError, match=r"one batch is 8 pictures; 20 were .* memory holds 7"):
+    assert "20 images in memory" in drive("zoo-fed")[0].note
+    image = 16 * 16 * 3
+    monkeypatch.setattr(harness, "free_memory", lambda: 4 * 9.5 * image)  # a quarter of it is 9 images
+    assert "9 images in memory" in drive("zoo-fed")[0].note
+    monkeypatch.setattr(harness, "free_memory", lambda: 4 * 7 * image)
+    with pytest.raises(harness.NotRunError, match=r"one batch is 8 images; 20 were .* memory holds 7"):
         drive("zoo-fed")
 
 
@@ -186,13 +186,13 @@ def read(capsys: pytest.CaptureFixture, contenders: set[str], networks: set[str]
 
 def test_train_step_s_json(capsys):
     contenders = ["zoo-deterministic", "zoo-10-steps-per-execution", "zoo-fed"]
-    small = ["--batch-size", "4", "--steps", "2", "--pictures", "9", "--baseline", "zoo-fed"]
+    small = ["--batch-size", "4", "--steps", "2", "--images", "9", "--baseline", "zoo-fed"]
     train_step.main([*TINY, *small, "--contenders", *contenders, "pytorch"])
     outcome = read(capsys, {*contenders, "pytorch"}, {"generator", "discriminator"})
     assert {row["batch"] for row in outcome["results"]} == {4}
     assert outcome["baseline"] == "zoo-fed"
     assert {row["contender"]: row["ratio"] for row in outcome["results"]}["zoo-fed"] == 1.0
-    assert outcome["notes"] == {"zoo-fed": "fed from 9 pictures in memory, 0 MiB"}
+    assert outcome["notes"] == {"zoo-fed": "fed from 9 images in memory, 0 MiB"}
 
 
 def test_generate_s_json(capsys):

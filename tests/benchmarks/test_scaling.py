@@ -38,7 +38,7 @@ def small_model(replicas: int):
     """(strategy, compiled model) on logical devices of this process."""
     strategy = tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(replicas)])
     with strategy.scope():
-        model = GAN(SHAPE, harness.LATENT_DIM, width=WIDTH, average_decay=None)
+        model = GAN(SHAPE, harness.LATENT_DIM, width=WIDTH, ema_decay=None)
         model.compile(**{player: keras.optimizers.Adam() for player in model.players})
     return strategy, model
 
@@ -124,9 +124,9 @@ def test_every_replica_has_rows_of_its_own():
     batch = next(iter(scaling.repeated(strategy, SMALL, 8)))
     rows = [part.numpy().tolist() for part in strategy.experimental_local_results(batch["row"])]
     assert rows == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    pictures = [part.numpy() for part in strategy.experimental_local_results(batch["image"])]
-    assert {part.shape for part in pictures} == {(4, *SHAPE)}
-    assert (pictures[0] != pictures[1]).any()
+    images = [part.numpy() for part in strategy.experimental_local_results(batch["image"])]
+    assert {part.shape for part in images} == {(4, *SHAPE)}
+    assert (images[0] != images[1]).any()
 
 
 def test_collective_operations_that_cannot_be_counted_are_refused(monkeypatch):

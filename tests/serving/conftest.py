@@ -76,7 +76,7 @@ def build_card(name: str, abilities: dict[str, Ability], directory: Path) -> Car
         name=name,
         family="gan",
         paper="arXiv:1406.2661",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         summary="A graph for tests.",
         data=Data("none", "train", 0, "CC0-1.0", "https://example.org"),
         model={"class": "zoo.models.gan.GAN", "arguments": {"latent_dim": 4}},
@@ -93,18 +93,18 @@ def write_tanh_model(directory: Path) -> Path:
     (directory / "generate.onnx").write_bytes(_generator().SerializeToString())
     (directory / "encode.onnx").write_bytes(_encoder().SerializeToString())
     code = Output("code", "float32", ("batch", 4), "code")
-    picture = Input("image", "float32", ("batch", 8, 8, 1), "image", (-1.0, 1.0))
+    image = Input("image", "float32", ("batch", 8, 8, 1), "image", (-1.0, 1.0))
     abilities = {
         "generate": Ability((LATENT,), (IMAGE,), "generate.onnx"),
-        "encode": Ability((picture,), (code,), "encode.onnx"),
-        "reconstruct": Ability((picture,), (IMAGE,), None),
+        "encode": Ability((image,), (code,), "encode.onnx"),
+        "reconstruct": Ability((image,), (IMAGE,), None),
     }
     (directory / "card.json").write_bytes(encode_card(build_card("tanh-model", abilities, directory)))
     return directory
 
 
 def write_mirror_model(directory: Path) -> Path:
-    """mirror-model: its picture shows what was fed: latent * truncation, jitter in [0, 1), label."""
+    """mirror-model: its image shows what was fed: latent * truncation, jitter in [0, 1), label."""
     directory.mkdir(parents=True)
     (directory / "generate.onnx").write_bytes(_mirror().SerializeToString())
     inputs = (

@@ -1,4 +1,4 @@
-"""Rounds of a graph's samples become one bound, whatever way the pictures were split."""
+"""Rounds of a graph's samples become one bound, whatever way the images were split."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_the_graphs_own_number_of_samples_is_taken_where_none_is_given() -> None
 
 
 @pytest.mark.parametrize("bound", ["elbo", "importance_weighted"])
-def test_how_the_pictures_are_split_changes_nothing(bound: str) -> None:
+def test_how_the_images_are_split_changes_nothing(bound: str) -> None:
     options = {"samples": 2 * K, "seed": 3, "bound": bound}
     whole = log_prob(ABILITY, Graph(), IMAGES, start=10, **options).values
     for batch_size in (1, 2, 3, 100):
@@ -91,7 +91,7 @@ def test_noise_depends_on_seed_number_and_round_alone() -> None:
         assert not np.isin(other, noise).any()
 
 
-def test_what_else_the_ability_takes_is_split_with_the_pictures() -> None:
+def test_what_else_the_ability_takes_is_split_with_the_images() -> None:
     graph, labels = Graph(), np.arange(7, dtype=np.int32)
     found = log_prob(ABILITY, graph, IMAGES, samples=2 * K, batch_size=3, label=labels).values
     np.testing.assert_array_equal([len(feeds["label"]) for feeds in graph.fed], [3, 3, 3, 3, 1, 1])
@@ -111,7 +111,7 @@ def test_bounds_too_low_for_a_number_still_have_a_mean() -> None:
     np.testing.assert_allclose(found, [-2000 + np.log((1 + np.exp(-1)) / 2)], rtol=1e-12)
 
 
-def test_no_pictures_have_no_bound() -> None:
+def test_no_images_have_no_bound() -> None:
     assert log_prob(ABILITY, Graph(), IMAGES[:0]).values.shape == (0,)
 
 
@@ -122,7 +122,7 @@ def test_samples_that_are_no_multiple_are_refused(samples: int) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
-def test_no_pictures_at_once_are_refused(batch_size: int) -> None:
+def test_no_images_at_once_are_refused(batch_size: int) -> None:
     with pytest.raises(InputError, match=f"batch_size={batch_size}: give 1 or more"):
         log_prob(ABILITY, Graph(), IMAGES, batch_size=batch_size)
 
@@ -131,7 +131,7 @@ def test_a_bound_that_the_ability_does_not_give_is_refused_with_those_it_gives()
     only = Ability(ABILITY.inputs, BOUNDS[:1], None)
     with pytest.raises(InputError, match=r"bound='importance_weighted': this ability gives \['elbo'\]"):
         log_prob(only, Graph(), IMAGES)
-    pictures = Output("image", "float32", ("batch", 1, 2, 1), "image", (-1.0, 1.0), "NHWC")
-    generate = Ability((NOISE,), (pictures,), None)
+    images = Output("image", "float32", ("batch", 1, 2, 1), "image", (-1.0, 1.0), "NHWC")
+    generate = Ability((NOISE,), (images,), None)
     with pytest.raises(InputError, match=r"bound='elbo': this ability gives \['image'\]"):
         log_prob(generate, Graph(), IMAGES, bound="elbo")

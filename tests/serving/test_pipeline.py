@@ -9,7 +9,7 @@ from serving.sampling.noise import draw
 from serving.session import CPU, InputError
 
 
-def test_a_directory_becomes_pictures(tanh_model, weights):
+def test_a_directory_becomes_images(tanh_model, weights):
     pipeline = Pipeline.from_directory(tanh_model, providers=[CPU], threads=1, batch_size=3)
     images = pipeline.sample(7, seed=11, output_type="float32")
     latents = draw(pipeline.ability.inputs[0], range(7), 11)
@@ -101,7 +101,7 @@ def test_a_card_that_contradicts_its_graph_is_refused(tanh_model, edit_card, old
 
 
 def test_a_pipeline_needs_only_what_the_card_lists(tanh_model, tmp_path):
-    """A model copied elsewhere, without its other files, still samples the same pictures."""
+    """A model copied elsewhere, without its other files, still samples the same images."""
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "card.json").write_bytes(encode_card(read_card(tanh_model)))

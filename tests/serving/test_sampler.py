@@ -17,7 +17,7 @@ OTHER = Input("other", "float32", ("batch", 3), "normal")
 UNIFORM = Input("noise", "float32", ("batch", 3), "uniform")
 LABEL = Input("label", "int64", ("batch",), "label", classes=("cat", "dog", "frog"))
 IMAGE = Output("image", "float32", ("batch", 1, 3, 1), "image", (-4.0, 4.0), "NHWC")
-PICTURE = Input("picture", "float32", ("batch", 1, 3, 1), "image")
+IMAGE = Input("image", "float32", ("batch", 1, 3, 1), "image")
 
 words = st.integers(0, 2**64 - 1)
 
@@ -204,13 +204,13 @@ def test_truncation_takes_the_shape_its_input_has(shape, expected):
 
 
 def test_an_ability_that_needs_more_than_a_seed_or_makes_no_image_says_so():
-    with pytest.raises(InputError, match="input 'picture' takes 'image', which no seed gives"):
-        sampler(PICTURE).sample(1)
+    with pytest.raises(InputError, match="input 'image' takes 'image', which no seed gives"):
+        sampler(IMAGE).sample(1)
     score = Ability((LATENT,), (Output("score", "float32", ("batch",), "score"),))
     with pytest.raises(InputError, match=r"this ability makes no image, only \['score'\]"):
         Sampler(score, mirror).sample(1)
     with pytest.raises(InputError, match=r"only .* are drawn"):
-        draw(PICTURE, [0], 0)
+        draw(IMAGE, [0], 0)
 
 
 def test_no_images_have_the_shape_of_images():
@@ -225,7 +225,7 @@ def test_a_batch_has_one_row_or_more():
         sampler(batch_size=0)
 
 
-def test_grey_levels():
+def test_gray_levels():
     # [-1, 1]: (x + 1) * 127.5; 0 -> 127.5 -> 128 (half to even); 2 and -3 are clipped.
     levels = to_uint8(np.array([-1, 0, 1, 2, -3, 1 / 255, -np.inf], np.float32), (-1, 1))
     assert levels.tolist() == [0, 128, 255, 255, 0, 128, 0]
@@ -236,38 +236,38 @@ def test_grey_levels():
         to_uint8(np.array([np.nan]), (0, 1))
 
 
-def test_every_grey_level_survives_the_way_there_and_back():
+def test_every_gray_level_survives_the_way_there_and_back():
     levels = np.arange(256, dtype=np.uint8)
     for low, high in [(-1.0, 1.0), (0.0, 1.0), (-2.5, 7.0)]:
         values = (levels / 255 * (high - low) + low).astype(np.float32)
         np.testing.assert_array_equal(to_uint8(values, (low, high)), levels)
 
 
-def test_uint8_and_pil_samples_are_the_float_sample_in_grey_levels():
+def test_uint8_and_pil_samples_are_the_float_sample_in_gray_levels():
     raw = sampler().sample(4, seed=5, output_type="float32")
     levels = sampler().sample(4, seed=5)
     np.testing.assert_array_equal(levels, np.clip(np.rint((raw + 4) * 255 / 8), 0, 255).astype(np.uint8), strict=True)
-    pictures = sampler().sample(4, seed=5, output_type="pil")
-    np.testing.assert_array_equal(np.stack([np.asarray(picture) for picture in pictures]), levels[..., 0])
+    images = sampler().sample(4, seed=5, output_type="pil")
+    np.testing.assert_array_equal(np.stack([np.asarray(image) for image in images]), levels[..., 0])
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA")])
 def test_channels_become_modes(channels, mode):
     array = np.arange(2 * 5 * channels, dtype=np.uint8).reshape(1, 2, 5, channels)
-    (picture,) = to_pil(array)
-    assert (picture.mode, picture.size) == (mode, (5, 2))
-    np.testing.assert_array_equal(np.asarray(picture).reshape(array[0].shape), array[0])
+    (image,) = to_pil(array)
+    assert (image.mode, image.size) == (mode, (5, 2))
+    np.testing.assert_array_equal(np.asarray(image).reshape(array[0].shape), array[0])
 
 
 @pytest.mark.parametrize(
     "array", [np.zeros((1, 2, 2, 2), np.uint8), np.zeros((2, 2, 1), np.uint8), np.zeros((1, 2, 2, 1))]
 )
-def test_what_is_no_picture_is_refused(array):
+def test_what_is_no_image_is_refused(array):
     with pytest.raises(ValueError, match=r"expected uint8 \(batch, height, width, 1, 3 or 4\)"):
         to_pil(array)
 
 
-def test_a_grid_lays_pictures_row_by_row():
+def test_a_grid_lays_images_row_by_row():
     images = np.array([1, 2, 3], np.uint8).reshape(3, 1, 1, 1)
     expected = [[0, 0, 0, 0, 0], [0, 1, 0, 2, 0], [0, 0, 0, 0, 0], [0, 3, 0, 0, 0], [0, 0, 0, 0, 0]]
     assert grid(images, padding=1)[:, :, 0].tolist() == expected

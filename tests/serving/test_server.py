@@ -103,7 +103,7 @@ def test_another_ability_and_chosen_outputs(client, weights):
     np.testing.assert_allclose(array_of(code), image.reshape(1, 64) @ weights.T, rtol=1e-5)
 
 
-def test_a_count_and_a_seed_show_the_pictures_of_the_sampler(client, tanh_model, mirror_model):
+def test_a_count_and_a_seed_show_the_images_of_the_sampler(client, tanh_model, mirror_model):
     body = client.post(INFER, json={"parameters": {"count": 3, "seed": 2**64 - 1, "start": 5}}).json()
     expected = Pipeline.from_directory(tanh_model).sample(3, 2**64 - 1, start=5, output_type="float32")
     np.testing.assert_array_equal(array_of(body["outputs"][0]), expected)

@@ -8,38 +8,38 @@ import pytest
 from rich.console import Console
 
 from studies import illnesses
-from studies.illnesses import CASES, DEGREES, EXPECTED, HEALTHY, OF_PICTURES, Row, Seen, Ward
-from zoo.evaluation.scores import METRICS, Yardstick
+from studies.illnesses import CASES, DEGREES, EXPECTED, HEALTHY, OF_IMAGES, Row, Seen, Ward
+from zoo.evaluation.scores import METRICS, ReferenceStatistics
 
 TABLE = Path(__file__).parents[2] / "results" / "illnesses.csv"
 SLOW = {"frechet_distance_at_infinity", "kernel_distance"}  # 5 s a sample; the table has them
 
 
 @pytest.fixture(scope="module")
-def admitted() -> tuple[Ward, list[Seen], Yardstick]:
+def admitted() -> tuple[Ward, list[Seen], ReferenceStatistics]:
     return illnesses.admitted("embedded", count=400, healthy=8)
 
 
 def ward(count: int, classes: int = 10) -> Ward:
-    """Pictures that say which they are: training ones odd, the others even."""
+    """Images that say which they are: training ones odd, the others even."""
 
     def seen(numbers: np.ndarray) -> Seen:
-        pictures = numbers.astype(np.uint8).reshape(-1, 1, 1, 1)
-        return Seen(pictures, numbers // 2 % classes, numbers[:, None] * 1.0, np.eye(classes)[numbers // 2 % classes])
+        images = numbers.astype(np.uint8).reshape(-1, 1, 1, 1)
+        return Seen(images, numbers // 2 % classes, numbers[:, None] * 1.0, np.eye(classes)[numbers // 2 % classes])
 
     return Ward(seen(np.arange(1, 200, 2)), seen(np.arange(0, 200, 2)), count, extractor=None, seed=0)
 
 
 def numbers(sample: Seen) -> list[int]:
-    assert (sample.pictures.ravel() == sample.features.ravel()).all()
+    assert (sample.images.ravel() == sample.features.ravel()).all()
     assert (sample.probabilities.argmax(axis=1) == sample.labels).all()
-    return sample.pictures.ravel().tolist()
+    return sample.images.ravel().tolist()
 
 
 # The whole of it
 
 
-def test_scores_notice_what_they_must_in_a_small_study(admitted: tuple[Ward, list[Seen], Yardstick]) -> None:
+def test_scores_notice_what_they_must_in_a_small_study(admitted: tuple[Ward, list[Seen], ReferenceStatistics]) -> None:
     rows = illnesses.scored(*admitted, metrics=set(METRICS) - SLOW, cases=tuple(EXPECTED))
     assert {each.metric for each in rows} == set(METRICS) - SLOW
     assert {(each.illness, each.degree) for each in rows} == set(EXPECTED)
@@ -65,14 +65,14 @@ def test_expectations_are_of_known_cases_and_scores_and_cover_the_strongest() ->
 
 
 def test_surprises_tell_both_kinds() -> None:
-    seen = Row("copies", "training_pictures", 100, 1.0, 0.01, 0.002, worse=495.0)
-    missed = Row("copies", "training_pictures", 100, 0.01, 0.01, 0.002, worse=0.0)
-    false_alarm = Row("precision", "training_pictures", 100, 0.1, 0.9, 0.1, worse=8.0)
-    chance = Row("density", "training_pictures", 100, 0.5, 0.9, 0.1, worse=4.0)
+    seen = Row("copies", "training_images", 100, 1.0, 0.01, 0.002, worse=495.0)
+    missed = Row("copies", "training_images", 100, 0.01, 0.01, 0.002, worse=0.0)
+    false_alarm = Row("precision", "training_images", 100, 0.1, 0.9, 0.1, worse=8.0)
+    chance = Row("density", "training_images", 100, 0.5, 0.9, 0.1, worse=4.0)
     left_open = Row("recall", "duplicates", 10, 0.1, 0.9, 0.1, worse=8.0)
     first, second = illnesses.surprises([seen, missed, false_alarm, chance, left_open])
-    assert first.startswith("copies does not notice training_pictures 100")
-    assert second.startswith("precision notices training_pictures 100")
+    assert first.startswith("copies does not notice training_images 100")
+    assert second.startswith("precision notices training_images 100")
 
 
 @pytest.mark.parametrize(
@@ -123,28 +123,28 @@ def test_printed_table_marks_what_notices() -> None:
     assert [cell.strip() for cell in line.strip("│ ").split("│")] == ["precision", "0.875 ± 0.01", "0.75*", "0.87"]
 
 
-# Illnesses of pictures
+# Illnesses of images
 
 
-def grey(value: int) -> np.ndarray:
+def gray(value: int) -> np.ndarray:
     return np.full((3, 28, 28, 1), value, np.uint8)
 
 
-@pytest.mark.parametrize("illness", OF_PICTURES)
+@pytest.mark.parametrize("illness", OF_IMAGES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_stay_pictures(illness: str, channels: int) -> None:
+def test_images_stay_images(illness: str, channels: int) -> None:
     generator = np.random.Generator(np.random.Philox(0))
-    pictures = generator.integers(0, 256, (3, 28, 28, channels), np.uint8)
-    found = OF_PICTURES[illness](pictures, DEGREES[illness][-1], generator)
-    assert found.shape == pictures.shape
+    images = generator.integers(0, 256, (3, 28, 28, channels), np.uint8)
+    found = OF_IMAGES[illness](images, DEGREES[illness][-1], generator)
+    assert found.shape == images.shape
     assert found.dtype == np.uint8
-    assert (found != pictures).mean() > 0.5
+    assert (found != images).mean() > 0.5
 
 
 def test_brightness_is_clipped_and_does_not_wrap() -> None:
     generator = np.random.Generator(np.random.Philox(0))
-    assert (illnesses.brightness(grey(10), 24, generator) == 34).all()
-    assert (illnesses.brightness(grey(250), 24, generator) == 255).all()
+    assert (illnesses.brightness(gray(10), 24, generator) == 34).all()
+    assert (illnesses.brightness(gray(250), 24, generator) == 255).all()
 
 
 def test_noise_has_its_sigma() -> None:
@@ -154,12 +154,12 @@ def test_noise_has_its_sigma() -> None:
 
 
 def test_checkerboard_alternates() -> None:
-    found = illnesses.checkerboard(grey(100), 8, np.random.Generator(np.random.Philox(0)))
+    found = illnesses.checkerboard(gray(100), 8, np.random.Generator(np.random.Philox(0)))
     assert found[0, :2, :3, 0].tolist() == [[108, 92, 108], [92, 108, 92]]
 
 
 def test_blur_keeps_the_middle_of_an_edge() -> None:
-    edge = grey(0)
+    edge = gray(0)
     edge[:, :, 14:] = 200
     found = illnesses.blur(edge, 2, np.random.Generator(np.random.Philox(0)))[0, 14, :, 0].astype(int)
     assert (np.diff(found) >= 0).all()
@@ -184,8 +184,8 @@ def test_duplicates_are_as_many_as_said() -> None:
 
 
 @pytest.mark.parametrize(("percent", "copied"), [(10, 3), (50, 15), (100, 30)])
-def test_so_many_are_training_pictures(percent: float, copied: int) -> None:
-    found = numbers(ward(30).ill("training_pictures", percent))
+def test_so_many_are_training_images(percent: float, copied: int) -> None:
+    found = numbers(ward(30).ill("training_images", percent))
     assert len(set(found)) == 30
     assert sum(number % 2 for number in found) == copied
 
@@ -194,13 +194,15 @@ def test_healthy_sample_is_as_it_is() -> None:
     assert numbers(ward(30).ill(HEALTHY, 0)) == list(range(0, 60, 2))
 
 
-def test_training_stock_healthy_and_held_out_share_no_picture(admitted: tuple[Ward, list[Seen], Yardstick]) -> None:
+def test_training_stock_healthy_and_held_out_share_no_image(
+    admitted: tuple[Ward, list[Seen], ReferenceStatistics],
+) -> None:
     ward, floor, yardstick = admitted
-    parts = [ward.train.pictures, ward.stock.pictures, *(each.pictures for each in floor), yardstick.real.pictures]
+    parts = [ward.train.images, ward.stock.images, *(each.images for each in floor), yardstick.real.images]
     assert [len(part) for part in parts] == [4500, 1300, *[400] * 8, 1000]
-    seen = [picture.tobytes() for part in parts for picture in part]
+    seen = [image.tobytes() for part in parts for image in part]
     assert len(seen) == 10_000
-    assert len(set(seen)) == 10_000  # and the published test pictures hold none twice
+    assert len(set(seen)) == 10_000  # and the published test images hold none twice
 
 
 # Bad input
@@ -220,5 +222,5 @@ def test_bad_input(data: str, count: int, healthy: int, message: str) -> None:
 
 
 def test_too_many_dropped_classes() -> None:
-    with pytest.raises(ValueError, match="10 pictures without 9 classes: a sample has 30"):
+    with pytest.raises(ValueError, match="10 images without 9 classes: a sample has 30"):
         ward(30).ill("dropped_classes", 9)

@@ -15,7 +15,7 @@ from studies.modes import BUDGET, COLUMNS, ROWS, SETS, parts, play, read
 from studies.modes import Options as Modes
 from studies.theory import Options, game, jensen_shannon, learn, move, value
 from zoo.losses.adversarial import LOSSES
-from zoo.losses.regularization import Stabilisers
+from zoo.losses.regularization import Regularization
 from zoo.models.gan import GAN
 
 
@@ -52,13 +52,13 @@ def test_a_mixture_judges_its_own_draws_as_good_and_complete(name: str) -> None:
     assert SETS[name].judge(strays)[0] == 1
 
 
-OF_PICTURES = {"augment", "augment_target"}  # no such change of a point
+OF_IMAGES = {"augment", "augment_target"}  # no such change of a point
 
 
-def test_every_loss_and_stabiliser_has_a_row() -> None:
-    known = set(inspect.signature(Stabilisers.__init__).parameters) - {"self"}
-    for rows, left_out in ((ROWS, OF_PICTURES), (remedies.ROWS, {"instance_noise_steps"})):
-        assert {name for row in rows.values() for name in row.get("stabilisers", {})} == known - left_out
+def test_every_loss_and_stabilizer_has_a_row() -> None:
+    known = set(inspect.signature(Regularization.__init__).parameters) - {"self"}
+    for rows, left_out in ((ROWS, OF_IMAGES), (remedies.ROWS, {"instance_noise_steps"})):
+        assert {name for row in rows.values() for name in row.get("stabilizers", {})} == known - left_out
         assert {row.get("minibatch") for row in rows.values()} == {None, "stddev", "discrimination"}
         for other in ("dropout", "clipnorm", "discriminator_rate"):
             assert any(other in row for row in rows.values())
@@ -105,7 +105,7 @@ def test_a_mean_latent_is_that_of_the_plainest_of_its_class() -> None:
     assert mean_of(latents, probabilities, 0, share=0.5) == [2.5]  # of 0.9 and 0.8
     assert mean_of(latents, probabilities, 0, share=1.0) == [5.75]
     assert mean_of(latents, probabilities, 1, share=0.1) == [8.0]
-    with pytest.raises(ValueError, match="none of 5 pictures shows class 2"):
+    with pytest.raises(ValueError, match="none of 5 images shows class 2"):
         mean_of(latents, np.pad(probabilities, ((0, 0), (0, 1))), 2, share=1.0)
 
 

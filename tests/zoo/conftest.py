@@ -93,7 +93,7 @@ class Probe(GenerativeModel):
         self.algorithm = algorithm
         self.inner = linear("inner", np.array(inner, np.float32))
         self.outer = linear("outer", np.array(outer, np.float32))
-        self.finish("loss")
+        self.setup("loss")
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:

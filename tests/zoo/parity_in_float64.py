@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.data.batches import distributed_batches
-from zoo.data.load import load_pictures
+from zoo.data.load import load_images
 from zoo.models.gan import GAN
 
 STEPS, ROWS = 50, 6
@@ -41,8 +41,8 @@ def uniform(strategy: tf.distribute.Strategy) -> tf.data.Dataset:
 
 def embedded(strategy: tf.distribute.Strategy) -> Any:
     """Each worker makes its own rows alone; in float32, as in training."""
-    pictures = load_pictures("embedded", image_size=8, channels=1)
-    return distributed_batches(strategy, pictures, batch_size=ROWS, seed=5)
+    images = load_images("embedded", image_size=8, channels=1)
+    return distributed_batches(strategy, images, batch_size=ROWS, seed=5)
 
 
 @cache  # a second strategy would number its collective operations as the first did, which TensorFlow can't tell apart

@@ -14,14 +14,14 @@ from keras.optimizers import SGD, Adam
 
 from zoo.core.model import GenerativeModel
 from zoo.core.weights import read_weights, write_weights
-from zoo.presets.table import PRESETS, class_called
+from zoo.presets.table import PRESETS, resolve_class
 
 ROWS, SEED, LEARNING_RATE = 4, 5, 1e-2
 
 
 def build(preset, weights_seed=1):
     keras.utils.set_random_seed(weights_seed)
-    return class_called(preset.model)(**preset.twin().arguments)
+    return resolve_class(preset.model)(**preset.twin().arguments)
 
 
 def compiled(preset, optimizer=Adam, rate=LEARNING_RATE, weights_seed=1):
@@ -31,8 +31,8 @@ def compiled(preset, optimizer=Adam, rate=LEARNING_RATE, weights_seed=1):
 
 
 def batches(preset, model, first, count):
-    """The global batches of steps `first` and later, each its own: as many pictures a row as the algorithm takes."""
-    per_row = model.pictures_per_row
+    """The global batches of steps `first` and later, each its own: as many images a row as the algorithm takes."""
+    per_row = model.minibatches_per_step
     lead = (ROWS,) if per_row == 1 else (ROWS, per_row)
     shape = preset.twin().arguments["image_shape"]
 
@@ -88,7 +88,7 @@ def trained(tmp_path_factory):
 
 
 def test_a_preset_is_a_final_class_that_overrides_nothing_concrete(preset):
-    cls = class_called(preset.model)
+    cls = resolve_class(preset.model)
     assert cls.__final__
     assert cls.__bases__ == (GenerativeModel,)
     own = {name for name, value in vars(cls).items() if callable(value) or isinstance(value, (property, classmethod))}
@@ -97,7 +97,7 @@ def test_a_preset_is_a_final_class_that_overrides_nothing_concrete(preset):
 
 
 def test_the_config_is_the_constructors_arguments(preset):
-    cls, arguments = class_called(preset.model), preset.twin().arguments
+    cls, arguments = resolve_class(preset.model), preset.twin().arguments
     defaults = {name: p.default for name, p in list(inspect.signature(cls).parameters.items())}
     expected = {**defaults, **arguments}
     model = build(preset)
@@ -160,14 +160,14 @@ def test_exported_weights_come_back_as_float16(preset, trained, tmp_path):
     expected = [value.astype(np.float16).astype(value.dtype) for value in values(model.exported_weights().values())]
     assert list(fresh.exported_weights()) == list(model.exported_weights())
     assert_bit_equal(values(fresh.exported_weights().values()), expected)
-    fresh.adopt_averages()
+    fresh.load_ema()
     assert_bit_equal(values(v for n in fresh.players.values() for m in n for v in m.weights), expected)
 
 
-def test_a_picture_depends_on_its_seed_and_its_number_alone(preset, trained):
+def test_a_image_depends_on_its_seed_and_its_number_alone(preset, trained):
     model = trained(preset)[0]
     if "generate" not in model.abilities():
-        pytest.skip(f"{preset.family} draws no pictures")
+        pytest.skip(f"{preset.family} draws no images")
     seven = model.sample(7, seed=3, output_type="float32")
     spread = np.ptp(seven)
     for count, batch_size in ((7, 7), (7, 2), (5, 3), (1, 1)):
@@ -175,7 +175,7 @@ def test_a_picture_depends_on_its_seed_and_its_number_alone(preset, trained):
         np.testing.assert_allclose(same, seven[:count], atol=1e-5 * spread)
     others = np.concatenate([seven, model.sample(7, seed=4, output_type="float32")]).reshape(14, -1)
     distances = np.abs(others[:, None] - others[None]).max(axis=2) + np.eye(14)
-    assert distances.min() > 1e-4 * spread  # fourteen pictures, no two alike: ten times what rounding may do above
+    assert distances.min() > 1e-4 * spread  # fourteen images, no two alike: ten times what rounding may do above
 
 
 def test_every_ability_treats_each_row_alone_and_in_inference_mode(preset, trained):

@@ -383,8 +383,8 @@ def test_fetch_that_was_killed_is_begun_again(server: Server, cache: Path) -> No
 
 
 def test_source_that_has_no_such_preset(server: Server, cache: Path) -> None:
-    with pytest.raises(CardError, match=rf"{server.url} does not give dcgan-pictures/card\.json: 404"):
-        load_pretrained("dcgan-pictures", source=server.url)
+    with pytest.raises(CardError, match=rf"{server.url} does not give dcgan-images/card\.json: 404"):
+        load_pretrained("dcgan-images", source=server.url)
     assert files_below(cache) == set()
 
 
@@ -403,8 +403,8 @@ def test_source_that_answers_with_a_page(server: Server, cache: Path) -> None:
 
 
 def test_source_that_answers_with_another_preset(server: Server, cache: Path) -> None:
-    edit_card(server.directory / NAME, name="dcgan-pictures")
-    with pytest.raises(CardError, match=f"{server.url} answers for '{NAME}' with the card of 'dcgan-pictures'"):
+    edit_card(server.directory / NAME, name="dcgan-images")
+    with pytest.raises(CardError, match=f"{server.url} answers for '{NAME}' with the card of 'dcgan-images'"):
         load_pretrained(NAME, source=server.url)
     assert files_below(cache) == set()
 

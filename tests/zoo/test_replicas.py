@@ -14,7 +14,7 @@ import pytest
 from keras.optimizers import SGD
 
 from zoo.presets.preset import Preset
-from zoo.presets.table import PRESETS, class_called
+from zoo.presets.table import PRESETS, resolve_class
 
 SCRIPT = Path(__file__).with_name("parity_in_float64.py")
 ROOT = SCRIPT.parents[2]
@@ -47,10 +47,10 @@ def first_step(preset, strategy, fit, rows):
     """
     with strategy.scope():
         keras.utils.set_random_seed(3)
-        model = class_called(preset.model)(**preset.arguments)
+        model = resolve_class(preset.model)(**preset.arguments)
         optimizers = {player: SGD(0.1, momentum=0.5) for player in model.players}
         model.compile(seed=7, **optimizers)
-    per_row = model.pictures_per_row
+    per_row = model.minibatches_per_step
     shape = (rows, *([per_row] if per_row > 1 else []), *preset.arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape)
     history = fit(model, images, label=np.arange(rows) % 3)

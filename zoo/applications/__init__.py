@@ -1,1 +1,1 @@
-"""What people use the models for: functions of pictures and of a model's abilities, without TensorFlow."""
+"""What people use the models for: functions of images and of a model's abilities, without TensorFlow."""

@@ -1,11 +1,11 @@
-"""How strange a model finds pictures, and how well that tells them from normal ones.
+"""How strange a model finds images, and how well that tells them from normal ones.
 
-A score is one number a picture, the higher the stranger. pictures: (count, height, width, channels) float32 in [-1, 1].
+A score is one number an image, the higher the stranger. images: (count, height, width, channels) float32 in [-1, 1].
 
     pipeline = load_pretrained("vae-fashion-mnist", format="onnx", ability="log_prob")
     area_under_curve(complexity_corrected(pipeline, test), complexity_corrected(pipeline, others))
 
-A likelihood alone may call simple pictures likelier than those that the model learned from (arXiv:1810.09136): what an
+A likelihood alone may call simple images likelier than those that the model learned from (arXiv:1810.09136): what an
 area below 1/2 says. `complexity_corrected` and `likelihood_ratio` are the two remedies.
 """
 
@@ -21,14 +21,14 @@ from serving.images import to_pil, to_uint8
 from serving.likelihood import Bound
 from serving.pipeline import Pipeline
 from zoo.evaluation.extractors import BATCH_SIZE
-from zoo.metrics.checks import pictures_in_range
+from zoo.metrics.checks import images_in_range
 
 
 class Likelihood(Protocol):
     """A `Pipeline` with the ability log_prob, or a Keras model that has it."""
 
     def log_prob(self, images: np.ndarray, **options: Any) -> Bound:
-        """A lower bound of log p(x) of each picture, nats."""
+        """A lower bound of log p(x) of each image, nats."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Area:
     """The area under the curve of true against false alarms.
 
     Args:
-        value: the share of pairs, one normal and one strange picture, of which the strange one has the higher score;
+        value: the share of pairs, one normal and one strange image, of which the strange one has the higher score;
             a tie counts half. 1/2: the score says nothing; below: it says the opposite.
         standard_error: DeLong's. 0 where the scores do not overlap: then it says nothing.
-        normal: how many pictures.
+        normal: how many images.
         strange: likewise.
     """
 
@@ -53,7 +53,7 @@ def area_under_curve(normal: np.ndarray, strange: np.ndarray) -> Area:
     """AUROC of a score, with the standard error of DeLong, DeLong and Clarke-Pearson (Biometrics 1988).
 
     Args:
-        normal: scores of normal pictures, (count,), at least 2.
+        normal: scores of normal images, (count,), at least 2.
         strange: of strange ones, likewise.
 
     Raises:
@@ -64,8 +64,8 @@ def area_under_curve(normal: np.ndarray, strange: np.ndarray) -> Area:
         if scores.ndim != 1 or len(scores) < 2 or bad:
             raise ValueError(f"{name} scores {scores.shape}, {bad} not finite: give (count,), at least 2, all finite.")
     labels = np.repeat([0, 1], [len(normal), len(strange)])
-    caught = shares_below(normal, strange)  # of each strange picture: normal ones with a lower score
-    missed = shares_below(strange, normal)  # of each normal picture: strange ones with a lower score
+    caught = shares_below(normal, strange)  # of each strange image: normal ones with a lower score
+    missed = shares_below(strange, normal)  # of each normal image: strange ones with a lower score
     variance = caught.var(ddof=1) / len(strange) + missed.var(ddof=1) / len(normal)
     value = float(roc_auc_score(labels, np.concatenate([normal, strange])))
     return Area(value, math.sqrt(variance), len(normal), len(strange))
@@ -78,107 +78,107 @@ def shares_below(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
     return found / (2 * len(scores))
 
 
-def reconstruct(pipeline: Pipeline, pictures: np.ndarray) -> np.ndarray:
-    """What the ability reconstruct gives back of pictures, of their shape.
+def reconstruct(pipeline: Pipeline, images: np.ndarray) -> np.ndarray:
+    """What the ability reconstruct gives back of images, of their shape.
 
     Raises:
-        ValueError: another ability, or one that takes more than a picture; values out of range; NaN.
+        ValueError: another ability, or one that takes more than an image; values out of range; NaN.
     """
     takes = [spec.name for spec in pipeline.ability.inputs]
     gives = [output.name for output in pipeline.ability.outputs if output.kind == "reconstruction"]
     if len(takes) != 1 or not gives:
         raise ValueError(
             f"{pipeline.card.name} takes {takes}, and gives {[output.name for output in pipeline.ability.outputs]}: "
-            'load it with ability="reconstruct", of a model that takes a picture and nothing else.'
+            'load it with ability="reconstruct", of a model that takes an image and nothing else.'
         )
-    pictures_in_range(pictures, smallest=1)
-    return pipeline.run({takes[0]: pictures.astype(np.float32)}, batch_size=BATCH_SIZE)[gives[0]]
+    images_in_range(images, smallest=1)
+    return pipeline.run({takes[0]: images.astype(np.float32)}, batch_size=BATCH_SIZE)[gives[0]]
 
 
-def reconstruction_error(pictures: np.ndarray, reconstructed: np.ndarray) -> np.ndarray:
+def reconstruction_error(images: np.ndarray, reconstructed: np.ndarray) -> np.ndarray:
     """The mean over pixels and channels of the squared difference, brightness from 0 to 1; (count,) float64.
 
     Args:
-        pictures: x.
+        images: x.
         reconstructed: what an autoencoder or a VAE gives back of them.
 
     Raises:
         ValueError: the shapes differ; values out of range; NaN.
     """
-    if pictures.shape != reconstructed.shape:
-        raise ValueError(f"pictures {pictures.shape}, reconstructed {reconstructed.shape}: give both of one shape.")
-    one, other = (pictures_in_range(side, smallest=1).astype(np.float64) for side in (pictures, reconstructed))
+    if images.shape != reconstructed.shape:
+        raise ValueError(f"images {images.shape}, reconstructed {reconstructed.shape}: give both of one shape.")
+    one, other = (images_in_range(side, smallest=1).astype(np.float64) for side in (images, reconstructed))
     return np.square((one - other) / 2).mean(axis=(1, 2, 3))
 
 
-def surprise(model: Likelihood, pictures: np.ndarray, **options: Any) -> np.ndarray:
+def surprise(model: Likelihood, images: np.ndarray, **options: Any) -> np.ndarray:
     """-log p(x) as far as a lower bound knows it, nats; (count,) float64.
 
     Args:
         model: a VAE.
-        pictures: x.
+        images: x.
         **options: bound ("elbo" or "importance_weighted"), samples, seed: see `serving.likelihood.log_prob`.
 
     Raises:
         ValueError: no such ability or bound; values out of range; NaN.
     """
-    pictures_in_range(pictures, smallest=1)
-    return -model.log_prob(pictures.astype(np.float32), **options).values
+    images_in_range(images, smallest=1)
+    return -model.log_prob(images.astype(np.float32), **options).values
 
 
-def likelihood_ratio(model: Likelihood, background: Likelihood, pictures: np.ndarray, **options: Any) -> np.ndarray:
+def likelihood_ratio(model: Likelihood, background: Likelihood, images: np.ndarray, **options: Any) -> np.ndarray:
     """log p_background(x) - log p(x), nats (arXiv:1906.02845, section 3, with the other sign); (count,) float64.
 
-    What both models know, such as that neighbouring pixels are alike, cancels; what is left is what sets the normal
-    pictures apart.
+    What both models know, such as that neighboring pixels are alike, cancels; what is left is what sets the normal
+    images apart.
 
     Args:
-        model: trained on normal pictures.
-        background: of the same kind, trained on the same pictures `perturbed`.
-        pictures: x.
+        model: trained on normal images.
+        background: of the same kind, trained on the same images `perturbed`.
+        images: x.
         **options: of `surprise`.
     """
-    return surprise(model, pictures, **options) - surprise(background, pictures, **options)
+    return surprise(model, images, **options) - surprise(background, images, **options)
 
 
-def complexity_corrected(model: Likelihood, pictures: np.ndarray, **options: Any) -> np.ndarray:
-    """-log2 p(x) less the picture's `complexity`, bits (arXiv:1909.11480, section 3); (count,) float64.
+def complexity_corrected(model: Likelihood, images: np.ndarray, **options: Any) -> np.ndarray:
+    """-log2 p(x) less the image's `complexity`, bits (arXiv:1909.11480, section 3); (count,) float64.
 
-    A ratio, too: the compressor is a model of pictures of any kind. It needs a probability of grey levels, such as the
-    discretised logistic's: a density's logarithm is shifted against bits, which leaves the area as it is, but a
+    A ratio, too: the compressor is a model of images of any kind. It needs a probability of gray levels, such as the
+    discretized logistic's: a density's logarithm is shifted against bits, which leaves the area as it is, but a
     likelihood of black and white says nothing about them.
     """
-    return surprise(model, pictures, **options) / math.log(2) - complexity(pictures)
+    return surprise(model, images, **options) / math.log(2) - complexity(images)
 
 
-def complexity(pictures: np.ndarray) -> np.ndarray:
-    """Bits of each picture's PNG file, its header included; (count,) float64.
+def complexity(images: np.ndarray) -> np.ndarray:
+    """Bits of each image's PNG file, its header included; (count,) float64.
 
     Args:
-        pictures: of 1 or 3 channels.
+        images: of 1 or 3 channels.
     """
-    pictures_in_range(pictures, smallest=1)
+    images_in_range(images, smallest=1)
     sizes = []
-    for picture in to_pil(to_uint8(pictures, (-1.0, 1.0))):
+    for image in to_pil(to_uint8(images, (-1.0, 1.0))):
         file = io.BytesIO()
-        picture.save(file, "PNG", optimize=True)
+        image.save(file, "PNG", optimize=True)
         sizes.append(8 * file.tell())
     return np.array(sizes, np.float64)
 
 
-def perturbed(pictures: np.ndarray, rate: float, seed: int) -> np.ndarray:
+def perturbed(images: np.ndarray, rate: float, seed: int) -> np.ndarray:
     """Each value with probability `rate` another, all 256 equally likely (arXiv:1906.02845, section 3).
 
     Args:
-        pictures: uint8.
+        images: uint8.
         rate: mu, 0 to 1.
         seed: of both draws.
 
     Raises:
         ValueError: of another type; a rate out of its range.
     """
-    if pictures.dtype != np.uint8 or not 0.0 <= rate <= 1.0:
-        raise ValueError(f"pictures of {pictures.dtype}, rate={rate}: give uint8, and a rate from 0 to 1.")
+    if images.dtype != np.uint8 or not 0.0 <= rate <= 1.0:
+        raise ValueError(f"images of {images.dtype}, rate={rate}: give uint8, and a rate from 0 to 1.")
     random = np.random.default_rng(seed)
-    chosen = random.random(pictures.shape, np.float32) < rate
-    return np.where(chosen, random.integers(256, size=pictures.shape, dtype=np.uint8), pictures)
+    chosen = random.random(images.shape, np.float32) < rate
+    return np.where(chosen, random.integers(256, size=images.shape, dtype=np.uint8), images)

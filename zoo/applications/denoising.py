@@ -1,6 +1,6 @@
-"""Pictures without their noise and without their gaps: an autoencoder against what needs no training.
+"""ImageSet without their noise and without their gaps: an autoencoder against what needs no training.
 
-Here pictures are brightness: (count, height, width, channels) float from 0, black, to 1, white. missing:
+Here images are brightness: (count, height, width, channels) float from 0, black, to 1, white. missing:
 (count, height, width, 1) bool, True where a pixel is not known.
 
     pipeline = load_pretrained("denoising-autoencoder-fashion-mnist", format="onnx", ability="reconstruct")
@@ -36,13 +36,13 @@ NON_LOCAL_MEANS_GRID: Mapping[str, Sequence[Any]] = {
 
 @dataclass(frozen=True)
 class Quality:
-    """How near pictures are to clean ones; the higher, the nearer.
+    """How near images are to clean ones; the higher, the nearer.
 
     Args:
-        psnr: decibels, 10 log10(1 / mean squared error), the mean over all pictures' pixels: a mean of decibels would
-            be infinite once one picture is exact.
-        psnr_error: its standard error over pictures.
-        ssim: the mean over pictures of the structural similarity (Wang et al. 2004), 1 for equal ones.
+        psnr: decibels, 10 log10(1 / mean squared error), the mean over all images' pixels: a mean of decibels would
+            be infinite once one image is exact.
+        psnr_error: its standard error over images.
+        ssim: the mean over images of the structural similarity (Wang et al. 2004), 1 for equal ones.
         ssim_error: its standard error.
     """
 
@@ -54,25 +54,25 @@ class Quality:
 
 @dataclass(frozen=True)
 class Filled:
-    """Pictures whose gaps were filled in rounds.
+    """ImageSet whose gaps were filled in rounds.
 
     Args:
-        pictures: brightness; what was not missing is untouched.
+        images: brightness; what was not missing is untouched.
         changes: (rounds,), the root mean square change of the missing values in each round.
     """
 
-    pictures: np.ndarray
+    images: np.ndarray
     changes: np.ndarray
 
 
-# What is wrong with a picture
+# What is wrong with an image
 
 
-def noisy(pictures: np.ndarray, deviation: float, seed: int) -> np.ndarray:
-    """Normal noise added, then clipped to 0 and 1, as a picture file would be; float32.
+def noisy(images: np.ndarray, deviation: float, seed: int) -> np.ndarray:
+    """Normal noise added, then clipped to 0 and 1, as an image file would be; float32.
 
     Args:
-        pictures: brightness.
+        images: brightness.
         deviation: of the noise, in units of brightness.
         seed: of the noise.
 
@@ -81,27 +81,27 @@ def noisy(pictures: np.ndarray, deviation: float, seed: int) -> np.ndarray:
     """
     if deviation < 0.0:
         raise ValueError(f"deviation={deviation}: choose at least 0.")
-    noise = np.random.default_rng(seed).standard_normal(pictures.shape)
-    return np.clip(in_brightness(pictures) + deviation * noise, 0.0, 1.0).astype(np.float32)
+    noise = np.random.default_rng(seed).standard_normal(images.shape)
+    return np.clip(in_brightness(images) + deviation * noise, 0.0, 1.0).astype(np.float32)
 
 
-def masked(pictures: np.ndarray, missing: np.ndarray, filling: float | np.ndarray = 0.0) -> np.ndarray:
-    """The pictures with `filling` where values are missing: black, another brightness, or a picture such as the mean.
+def masked(images: np.ndarray, missing: np.ndarray, filling: float | np.ndarray = 0.0) -> np.ndarray:
+    """The images with `filling` where values are missing: black, another brightness, or an image such as the mean.
 
     Raises:
-        ValueError: values that are not brightness; another mask than of these pictures.
+        ValueError: values that are not brightness; another mask than of these images.
     """
-    shape = (*pictures.shape[:3], 1)
+    shape = (*images.shape[:3], 1)
     if missing.shape != shape or missing.dtype != np.bool_:
         raise ValueError(f"missing {missing.shape} {missing.dtype}: give {shape} bool.")
-    return np.where(missing, filling, in_brightness(pictures)).astype(np.float32)
+    return np.where(missing, filling, in_brightness(images)).astype(np.float32)
 
 
 def missing_pixels(shape: Sequence[int], share: float, seed: int) -> np.ndarray:
-    """A mask of single pixels, the same number in each picture, elsewhere in each.
+    """A mask of single pixels, the same number in each image, elsewhere in each.
 
     Args:
-        shape: of the pictures, (count, height, width, channels).
+        shape: of the images, (count, height, width, channels).
         share: of the pixels; at least one is missing, one is left.
         seed: of their places.
 
@@ -117,15 +117,15 @@ def missing_pixels(shape: Sequence[int], share: float, seed: int) -> np.ndarray:
 
 
 def missing_square(shape: Sequence[int], side: int, seed: int) -> np.ndarray:
-    """A mask of one square in each picture, anywhere within.
+    """A mask of one square in each image, anywhere within.
 
     Args:
-        shape: of the pictures, (count, height, width, channels).
+        shape: of the images, (count, height, width, channels).
         side: of the square, pixels.
         seed: of its places.
 
     Raises:
-        ValueError: a side below 1, or as long as the picture's.
+        ValueError: a side below 1, or as long as the image's.
     """
     count, height, width, _ = shape
     if not 1 <= side < min(height, width):
@@ -141,22 +141,22 @@ def missing_square(shape: Sequence[int], side: int, seed: int) -> np.ndarray:
 # By a model
 
 
-def denoise(pipeline: Pipeline, pictures: np.ndarray) -> np.ndarray:
-    """What an autoencoder, or a VAE, gives back of pictures; brightness, float32.
+def denoise(pipeline: Pipeline, images: np.ndarray) -> np.ndarray:
+    """What an autoencoder, or a VAE, gives back of images; brightness, float32.
 
     Args:
         pipeline: opened with the ability reconstruct.
-        pictures: brightness.
+        images: brightness.
 
     Raises:
         ValueError: another ability; values that are not brightness.
     """
-    return (reconstruct(pipeline, 2 * in_brightness(pictures) - 1) + 1) / 2
+    return (reconstruct(pipeline, 2 * in_brightness(images) - 1) + 1) / 2
 
 
 def fill(
     pipeline: Pipeline,
-    pictures: np.ndarray,
+    images: np.ndarray,
     missing: np.ndarray,
     *,
     start: float | np.ndarray = 0.5,
@@ -166,14 +166,14 @@ def fill(
     """Missing values by rounds of x_missing <- reconstruct(x)_missing.
 
     The chain of arXiv:1401.4082, appendix F, with means in the place of samples, so it comes to rest: at one likely
-    picture, and not at a sample of all that would fit. Of a linear autoencoder it is the point of the subspace that
+    image, and not at a sample of all that would fit. Of a linear autoencoder it is the point of the subspace that
     agrees best with what is known.
 
     Args:
         pipeline: opened with the ability reconstruct.
-        pictures: brightness; what is missing may have any.
+        images: brightness; what is missing may have any.
         missing: which values.
-        start: what the first round sees there: a brightness, or a picture, such as the mean of training pictures.
+        start: what the first round sees there: a brightness, or an image, such as the mean of training images.
         rounds: at most so many.
         tolerance: fewer once a round's `changes` is below it.
 
@@ -182,10 +182,10 @@ def fill(
     """
     if rounds < 1 or not missing.any():
         raise ValueError(f"rounds={rounds}, {missing.sum()} pixels missing: there is nothing to do.")
-    filled, changes = masked(pictures, missing, start), []
-    everywhere = np.broadcast_to(missing, pictures.shape)
+    filled, changes = masked(images, missing, start), []
+    everywhere = np.broadcast_to(missing, images.shape)
     for _ in range(rounds):
-        after = masked(pictures, missing, denoise(pipeline, filled))
+        after = masked(images, missing, denoise(pipeline, filled))
         changes.append(float(np.sqrt(np.square(after - filled)[everywhere].mean())))
         filled = after
         if changes[-1] < tolerance:
@@ -196,18 +196,18 @@ def fill(
 # Without training
 
 
-def median(pictures: np.ndarray, size: int = 3) -> np.ndarray:
+def median(images: np.ndarray, size: int = 3) -> np.ndarray:
     """Each value the median of a square of size x size around it."""
-    return median_filter(in_brightness(pictures), footprint=np.ones((1, size, size, 1)), behavior="ndimage")
+    return median_filter(in_brightness(images), footprint=np.ones((1, size, size, 1)), behavior="ndimage")
 
 
 def non_local_means(
-    pictures: np.ndarray, deviation: float, patch_size: int = 5, strength: float = 0.75, subtracted: float = 1.0
+    images: np.ndarray, deviation: float, patch_size: int = 5, strength: float = 0.75, subtracted: float = 1.0
 ) -> np.ndarray:
     """Each value a mean over pixels whose surroundings are alike (Buades, Coll, Morel 2005).
 
     Args:
-        pictures: brightness.
+        images: brightness.
         deviation: of the noise.
         patch_size: side of the surroundings, pixels.
         strength: h, in units of the deviation: the larger, the less alike they must be.
@@ -216,31 +216,31 @@ def non_local_means(
     """
     options = {"patch_size": patch_size, "h": strength * deviation, "sigma": subtracted * deviation}
     found = [
-        denoise_nl_means(picture, patch_distance=PATCH_DISTANCE, fast_mode=False, channel_axis=-1, **options)
-        for picture in in_brightness(pictures)
+        denoise_nl_means(image, patch_distance=PATCH_DISTANCE, fast_mode=False, channel_axis=-1, **options)
+        for image in in_brightness(images)
     ]
-    return np.stack(found).reshape(pictures.shape)
+    return np.stack(found).reshape(images.shape)
 
 
-def inpaint(pictures: np.ndarray, missing: np.ndarray) -> np.ndarray:
+def inpaint(images: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Gaps filled by the smooth surface that continues their borders (biharmonic), clipped to 0 and 1."""
     found = [
-        inpaint_biharmonic(picture, gap[..., 0], channel_axis=-1)
-        for picture, gap in zip(masked(pictures, missing), missing, strict=True)
+        inpaint_biharmonic(image, gap[..., 0], channel_axis=-1)
+        for image, gap in zip(masked(images, missing), missing, strict=True)
     ]
-    return masked(pictures, missing, np.clip(np.stack(found).reshape(pictures.shape), 0.0, 1.0))
+    return masked(images, missing, np.clip(np.stack(found).reshape(images.shape), 0.0, 1.0))
 
 
 def tuned(
     method: Callable[..., np.ndarray], grid: Mapping[str, Sequence[Any]], clean: np.ndarray, damaged: np.ndarray
 ) -> dict[str, Any]:
-    """The arguments with which `method` comes nearest to clean pictures, by mean squared error.
+    """The arguments with which `method` comes nearest to clean images, by mean squared error.
 
     Args:
-        method: damaged pictures and the grid's arguments -> pictures.
+        method: damaged images and the grid's arguments -> images.
         grid: name of an argument -> what to try; every combination is.
-        clean: training pictures, not those that the method is then judged by.
-        damaged: the same pictures.
+        clean: training images, not those that the method is then judged by.
+        damaged: the same images.
     """
 
     def error(choice: Mapping[str, Any]) -> float:
@@ -252,20 +252,20 @@ def tuned(
 # How near
 
 
-def quality(clean: np.ndarray, pictures: np.ndarray, missing: np.ndarray | None = None) -> Quality:
-    """PSNR and SSIM of pictures, with their standard errors.
+def quality(clean: np.ndarray, images: np.ndarray, missing: np.ndarray | None = None) -> Quality:
+    """PSNR and SSIM of images, with their standard errors.
 
     Args:
-        clean: brightness, at least 2 pictures of 11 x 11 pixels or more.
-        pictures: of the same shape.
-        missing: where given, PSNR is of these pixels alone; SSIM is of the whole pictures.
+        clean: brightness, at least 2 images of 11 x 11 pixels or more.
+        images: of the same shape.
+        missing: where given, PSNR is of these pixels alone; SSIM is of the whole images.
 
     Raises:
-        ValueError: the shapes differ; too few pictures; values that are not brightness; nothing missing.
+        ValueError: the shapes differ; too few images; values that are not brightness; nothing missing.
     """
-    if clean.shape != pictures.shape or len(clean) < 2:
-        raise ValueError(f"clean {clean.shape}, pictures {pictures.shape}: give both of one shape, at least 2.")
-    one, other = (in_brightness(side).astype(np.float64) for side in (clean, pictures))
+    if clean.shape != images.shape or len(clean) < 2:
+        raise ValueError(f"clean {clean.shape}, images {images.shape}: give both of one shape, at least 2.")
+    one, other = (in_brightness(side).astype(np.float64) for side in (clean, images))
     chosen = np.broadcast_to(True if missing is None else missing, clean.shape)
     if not chosen.any():
         raise ValueError("no pixel is missing: there is nothing to judge.")
@@ -280,7 +280,7 @@ def quality(clean: np.ndarray, pictures: np.ndarray, missing: np.ndarray | None 
     mean = errors.sum() / counts.sum()
     if not mean:
         return Quality(math.inf, 0.0, float(np.mean(similarity)), standard_error(similarity))
-    # Of a ratio of two sums over pictures, and of its logarithm: to first order.
+    # Of a ratio of two sums over images, and of its logarithm: to first order.
     relative = standard_error((errors - mean * counts) / counts.mean()) / mean
     psnr = float(peak_signal_noise_ratio(one[chosen], other[chosen], data_range=1.0))
     return Quality(psnr, float(DECIBELS * relative), float(np.mean(similarity)), standard_error(similarity))
@@ -291,15 +291,15 @@ def standard_error(values: Sequence[float] | np.ndarray) -> float:
     return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-def in_brightness(pictures: np.ndarray) -> np.ndarray:
+def in_brightness(images: np.ndarray) -> np.ndarray:
     """The same array, once it is known to be float (count, height, width, channels) from 0 to 1.
 
     Raises:
         ValueError: it is not.
     """
-    if pictures.ndim != 4 or pictures.dtype.kind != "f" or not pictures.size:
-        raise ValueError(f"pictures {pictures.shape} {pictures.dtype}: give (count, height, width, channels), float.")
-    low, high = float(pictures.min()), float(pictures.max())  # NaN where there is one
+    if images.ndim != 4 or images.dtype.kind != "f" or not images.size:
+        raise ValueError(f"images {images.shape} {images.dtype}: give (count, height, width, channels), float.")
+    low, high = float(images.min()), float(images.max())  # NaN where there is one
     if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):
         raise ValueError(f"pixels from {low:.4g} to {high:.4g}: give brightness, 0 to 1, and no NaN.")
-    return pictures
+    return images

@@ -1,6 +1,6 @@
-"""What lies between and beside codes: paths, single dimensions, maps, and where pictures are.
+"""What lies between and beside codes: paths, single dimensions, maps, and where images are.
 
-encode: pictures -> codes; decode: codes -> pictures, both float32, rows first. `encoder_of` and `decoder_of` make them
+encode: images -> codes; decode: codes -> images, both float32, rows first. `encoder_of` and `decoder_of` make them
 of an exported autoencoder or VAE.
 """
 
@@ -27,7 +27,7 @@ PATHS = {"linear": lerp, "spherical": slerp}
 
 @dataclass(frozen=True)
 class Gaussians:
-    """q(z|x) of some pictures: mean and scale (standard deviation), each (count, dimension)."""
+    """q(z|x) of some images: mean and scale (standard deviation), each (count, dimension)."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -52,33 +52,33 @@ class Scatter:
 
 
 def encoder_of(pipeline: Pipeline, labels: np.ndarray | None = None) -> Map:
-    """Pictures (count, height, width, channels) in [-1, 1] -> codes (count, dimension), of a VAE the means of q(z|x).
+    """ImageSet (count, height, width, channels) in [-1, 1] -> codes (count, dimension), of a VAE the means of q(z|x).
 
     Args:
         pipeline: opened with `ability="encode"`.
-        labels: for an encoder that is told the class, one a picture.
+        labels: for an encoder that is told the class, one an image.
 
     Raises:
-        ValueError: the pipeline does not map pictures to codes; it takes labels and none are given, or the reverse.
+        ValueError: the pipeline does not map images to codes; it takes labels and none are given, or the reverse.
     """
     return _first_of(pipeline, "image", "code", labels)
 
 
 def decoder_of(pipeline: Pipeline, labels: np.ndarray | None = None) -> Map:
-    """Codes (count, dimension) -> pictures (count, height, width, channels) in [-1, 1].
+    """Codes (count, dimension) -> images (count, height, width, channels) in [-1, 1].
 
     Args:
         pipeline: opened with `ability="decode"`.
         labels: for a decoder that is told the class, one a code.
 
     Raises:
-        ValueError: as in `encoder_of`, pictures and codes exchanged.
+        ValueError: as in `encoder_of`, images and codes exchanged.
     """
     return _first_of(pipeline, "code", "image", labels)
 
 
-def gaussians_of(pipeline: Pipeline, pictures: np.ndarray, labels: np.ndarray | None = None) -> Gaussians:
-    """q(z|x) of pictures in [-1, 1] by a VAE's encoder; pipeline and labels as in `encoder_of`.
+def gaussians_of(pipeline: Pipeline, images: np.ndarray, labels: np.ndarray | None = None) -> Gaussians:
+    """q(z|x) of images in [-1, 1] by a VAE's encoder; pipeline and labels as in `encoder_of`.
 
     Raises:
         ValueError: as in `encoder_of`; the encoder gives no mean and scale.
@@ -86,7 +86,7 @@ def gaussians_of(pipeline: Pipeline, pictures: np.ndarray, labels: np.ndarray | 
     names = [output.name for output in pipeline.ability.outputs]
     if not {"mean", "scale"} <= set(names):
         raise ValueError(f"{pipeline.card.name} gives {names}: a VAE's encoder gives mean and scale.")
-    found = _outputs_of(pipeline, "image", labels)(pictures)
+    found = _outputs_of(pipeline, "image", labels)(images)
     return Gaussians(found["mean"], found["scale"])
 
 
@@ -149,19 +149,19 @@ def interpolate(start: np.ndarray, end: np.ndarray, steps: int, kind: Curve = "l
     return path
 
 
-def interpolate_pictures(
+def interpolate_images(
     encode: Map, decode: Map, first: np.ndarray, second: np.ndarray, steps: int, kind: Curve = "linear"
 ) -> np.ndarray:
-    """The pictures of the codes between two pictures' codes, (steps, height, width, channels).
+    """The images of the codes between two images' codes, (steps, height, width, channels).
 
     Args:
         encode, decode: see above.
         first: (height, width, channels).
         second: likewise.
-        steps, kind: as in `interpolate`. The ends are the two pictures' reconstructions.
+        steps, kind: as in `interpolate`. The ends are the two images' reconstructions.
     """
     if first.shape != second.shape or first.ndim != 3:
-        raise ValueError(f"pictures {first.shape} and {second.shape}: give two of one (height, width, channels).")
+        raise ValueError(f"images {first.shape} and {second.shape}: give two of one (height, width, channels).")
     start, end = encode(np.stack([first, second]))
     return decode(interpolate(start, end, steps, kind))
 
@@ -170,12 +170,12 @@ def interpolate_pictures(
 
 
 def by_divergence(gaussians: Gaussians) -> np.ndarray:
-    """The dimensions, the one of the largest mean KL(q(z|x) || N(0, 1)) over the pictures first."""
+    """The dimensions, the one of the largest mean KL(q(z|x) || N(0, 1)) over the images first."""
     return np.argsort(-divergences(gaussians.mean, gaussians.scale), kind="stable")
 
 
 def traverse(decode: Map, code: np.ndarray, dimensions: Numbers, values: Numbers) -> np.ndarray:
-    """One row a dimension: the pictures of `code` with that dimension at each of the values, the others as they are.
+    """One row a dimension: the images of `code` with that dimension at each of the values, the others as they are.
 
     Args:
         decode: see above.
@@ -203,7 +203,7 @@ def traverse(decode: Map, code: np.ndarray, dimensions: Numbers, values: Numbers
 
 
 def latent_map(decode: Map, quantiles: Numbers, dimension: int = 2, plane: tuple[int, int] = (0, 1)) -> np.ndarray:
-    """The pictures over a plane of latents, at quantiles of N(0, 1) along both axes (arXiv:1312.6114, figure 4).
+    """The images over a plane of latents, at quantiles of N(0, 1) along both axes (arXiv:1312.6114, figure 4).
 
     Equal steps of quantiles are equal shares of the latents that sampling draws. Dimensions outside the plane are 0.
 
@@ -232,7 +232,7 @@ def latent_map(decode: Map, quantiles: Numbers, dimension: int = 2, plane: tuple
 
 
 def scatter(codes: np.ndarray, labels: np.ndarray, plane: tuple[int, int] | None = None) -> Scatter:
-    """Where pictures' codes lie in a plane of two dimensions, or in that of their first two principal components.
+    """Where images' codes lie in a plane of two dimensions, or in that of their first two principal components.
 
     Args:
         codes: (count, dimension of at least 2) float, at least two rows.
@@ -281,5 +281,5 @@ def _check_plane(plane: tuple[int, int], count: int) -> None:
 def _sheet(decode: Map, codes: np.ndarray) -> np.ndarray:
     """(rows, columns, dimension) -> (rows, columns, height, width, channels)."""
     rows, columns, dimension = codes.shape
-    pictures = decode(codes.reshape(-1, dimension).astype(np.float32))
-    return pictures.reshape(rows, columns, *pictures.shape[1:])
+    images = decode(codes.reshape(-1, dimension).astype(np.float32))
+    return images.reshape(rows, columns, *images.shape[1:])

@@ -71,10 +71,10 @@ class Clusters:
     accuracy: float
 
 
-def flat(pictures: np.ndarray) -> np.ndarray:
-    """(count, ...) -> (count, dimension) float32: uint8 pictures as brightness from 0 to 1, others as they are."""
-    rows = pictures.reshape(len(pictures), -1).astype(np.float32)
-    return rows / np.float32(255) if pictures.dtype == np.uint8 else rows
+def flat(images: np.ndarray) -> np.ndarray:
+    """(count, ...) -> (count, dimension) float32: uint8 images as brightness from 0 to 1, others as they are."""
+    rows = images.reshape(len(images), -1).astype(np.float32)
+    return rows / np.float32(255) if images.dtype == np.uint8 else rows
 
 
 def principal_components(train: np.ndarray, dimension: int) -> PCA:
@@ -133,7 +133,7 @@ def few_labels(
 ) -> list[FewLabels]:
     """The probe's accuracy when it is told so many labels of each class, drawn anew for each seed.
 
-    As pictures are plenty where labels are dear, the features' means and deviations are those of all training rows.
+    As images are plenty where labels are dear, the features' means and deviations are those of all training rows.
     C is chosen as in `linear_probe` from 5 labels of each class on; with fewer it is 0.1.
 
     Args:
@@ -153,7 +153,7 @@ def few_labels(
     for count in counts:
         accuracies = []
         for seed in seeds:
-            rows = labelled_rows(train_labels, count, seed)
+            rows = labeled_rows(train_labels, count, seed)
             fitted, _ = _fit(train[rows], train_labels[rows], kind, seed)
             accuracies.append(float(fitted.score(test, test_labels)))
         results.append(
@@ -162,7 +162,7 @@ def few_labels(
     return results
 
 
-def labelled_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+def labeled_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Numbers of `count` rows of each class, (classes * count,), without repetition; a function of the seed.
 
     Raises:

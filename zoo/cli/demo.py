@@ -48,7 +48,7 @@ def run(out: Path, steps: int) -> Path:
     facts: dict[str, Any] = {"preset": PRESET, "steps": steps}
     with stage(console, 1, "sample the pretrained preset with ONNX Runtime", facts):
         facts["pretrained"] = sample_pretrained(out)
-    with stage(console, 2, f"train a DCGAN on the embedded pictures, {steps} steps", facts):
+    with stage(console, 2, f"train a DCGAN on the embedded images, {steps} steps", facts):
         directory = train(out, steps, console)
         facts["chart"] = chart(directory / "log.csv")
         facts["grids"] = [path.relative_to(out) for path in sorted((directory / "samples").glob("*.png"))]
@@ -56,7 +56,7 @@ def run(out: Path, steps: int) -> Path:
         facts["differences"] = compare(directory / "export", out)
         for name, difference in facts["differences"].items():
             console.print(f"   {name} differs from Keras by at most {difference:.1e}; pixels run from -1 to 1")
-    with stage(console, 4, "serve the new model over HTTP, ask it for pictures, stop it", facts):
+    with stage(console, 4, "serve the new model over HTTP, ask it for images, stop it", facts):
         facts["served"] = serve_and_ask(directory / "export", out)
         console.print(f"   {facts['served']['url']} answered in {facts['served']['milliseconds']:.0f} ms")
     page = out / "index.html"
@@ -76,7 +76,7 @@ def stage(console: Console, number: int, title: str, facts: dict[str, Any]) -> I
 
 
 def sample_pretrained(out: Path) -> str:
-    """A grid of the committed preset, without TensorFlow; returns the picture's name.
+    """A grid of the committed preset, without TensorFlow; returns the image's name.
 
     Raises:
         LookupError: this installation has no pretrained preset.
@@ -89,7 +89,7 @@ def sample_pretrained(out: Path) -> str:
 
 
 def train(out: Path, steps: int, console: Console) -> Path:
-    """Train the preset's recipe on the embedded pictures; returns the run directory."""
+    """Train the preset's recipe on the embedded images; returns the run directory."""
     start_tensorflow()
     from recipes.dcgan_fashion_mnist import recipe
     from zoo.training import run as training
@@ -110,7 +110,7 @@ def train(out: Path, steps: int, console: Console) -> Path:
 
 
 def compare(directory: Path, out: Path) -> dict[str, float]:
-    """The same latents through all three formats: a picture of the rows, and the largest difference from Keras."""
+    """The same latents through all three formats: an image of the rows, and the largest difference from Keras."""
     drawn = {
         name: np.asarray(load_pretrained(str(directory), format=name).sample(COMPARED, seed=1, output_type="float32"))
         for name in ("keras", "saved_model", "onnx")
@@ -121,7 +121,7 @@ def compare(directory: Path, out: Path) -> dict[str, float]:
 
 
 def serve_and_ask(directory: Path, out: Path) -> dict[str, Any]:
-    """Start the server on a free port, ask for pictures of a seed, stop it."""
+    """Start the server on a free port, ask for images of a seed, stop it."""
     models = out / "models"
     shutil.copytree(directory, models / PRESET)
     command = [sys.executable, "-m", "serving", "--models", str(models), "--port", "0"]
@@ -143,7 +143,7 @@ def serve_and_ask(directory: Path, out: Path) -> dict[str, Any]:
         server.wait(timeout=60)
     images = np.asarray(answer["data"], np.float32).reshape(answer["shape"])
     save_grid(to_uint8(images, PIXELS), out / "served.png", columns=COMPARED)
-    return {"url": url, "body": json.dumps(body), "milliseconds": milliseconds, "picture": "served.png"}
+    return {"url": url, "body": json.dumps(body), "milliseconds": milliseconds, "image": "served.png"}
 
 
 def chart(log: Path) -> dict[str, Any]:

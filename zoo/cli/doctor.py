@@ -18,7 +18,7 @@ EXTRAS = {
     "hub": ("huggingface_hub",),
 }
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
-COLOURS = {"ok": "green", "failed": "red", "skipped": "yellow"}
+COLORS = {"ok": "green", "failed": "red", "skipped": "yellow"}
 
 
 def examine() -> dict[str, Any]:
@@ -165,6 +165,6 @@ def selftest_table(records: list[dict[str, Any]]) -> Any:
 
     table = Table("check", "status", "detail", "seconds")
     for record in records:
-        status = f"[{COLOURS[record['status']]}]{record['status']}[/]"
+        status = f"[{COLORS[record['status']]}]{record['status']}[/]"
         table.add_row(record["name"], status, escape(record["detail"]), f"{record['seconds']:.0f}")
     return table

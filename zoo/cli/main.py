@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from zoo.cli.recipes import recipe_called
+from zoo.cli.recipes import find_recipe
 from zoo.presets.table import PRESETS
 
 FAILED = 1
@@ -84,14 +84,14 @@ def sample(
     labels: tuple[str, ...] = (),
     format: Literal["onnx", "keras", "saved_model"] = "onnx",
 ) -> None:
-    """Draw pictures from a pretrained preset; through ONNX Runtime, without TensorFlow, unless --format says otherwise.
+    """Draw images from a pretrained preset; through ONNX Runtime, without TensorFlow, unless --format says otherwise.
 
     Args:
         name: a preset, or the path of an exported directory.
         count: how many.
-        seed: picture i of a seed is always the same.
+        seed: image i of a seed is always the same.
         out: .png for one grid, .npy for the array (count, height, width, channels) uint8.
-        labels: for a preset that takes them: one class, by name or number, or one for each picture.
+        labels: for a preset that takes them: one class, by name or number, or one for each image.
         format: what runs it.
     """
     import numpy as np
@@ -143,7 +143,7 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     kept = {file: (directory / file).read_bytes() for file in card.files if file == "reconstructions.png"}
     about: dict[str, Any] = {"preset": find_preset(card.name), "data": card.data, "recipe": card.recipe}
-    export_model(model, out, **about, formats=format, scores=card.scores, pictures=kept)
+    export_model(model, out, **about, formats=format, scores=card.scores, images=kept)
     print(out)
 
 
@@ -164,22 +164,22 @@ def evaluate(
     bound_samples: int | None = None,
     json: bool = False,
 ) -> None:
-    """Score generated pictures against held-out ones, and what a model makes of those, with protocol and error bar.
+    """Score generated images against held-out ones, and what a model makes of those, with protocol and error bar.
 
     Args:
-        name: a preset; the path of an exported directory, an .onnx file, a SavedModel, or a folder or zip of pictures.
+        name: a preset; the path of an exported directory, an .onnx file, a SavedModel, or a folder or zip of images.
         all: every preset with weights, in a checkout: writes results/*.csv, the README's table and the cards.
-        against: real pictures: a data set, folder or zip, as for training; by default the model's own data.
+        against: real images: a data set, folder or zip, as for training; by default the model's own data.
         split: of it.
         trained_on: what a source without a card was trained on: gives floor, copies, and the refusal of training data.
         metrics: which scores; all but those that train a network, when not given.
         extractor: classifiers that give the features; by default the data set's own.
         inception: path or URL of the 2015 Inception's weights, for FID, KID and IS.
         inception_sha256: what these weights must have.
-        count: generated pictures a seed.
+        count: generated images a seed.
         seeds: of the sampling.
-        crop: the centre of so many pixels of generated pictures; by default what their card says.
-        bound_samples: of z for each picture's importance-weighted bound; by default as many as the graph takes at once.
+        crop: the center of so many pixels of generated images; by default what their card says.
+        bound_samples: of z for each image's importance-weighted bound; by default as many as the graph takes at once.
         json: print JSON, one record a score.
     """
     from rich.console import Console
@@ -262,7 +262,7 @@ def demo(*, out: Path = Path("demo"), steps: int = 600, open: bool = False) -> N
 
 def train(arguments: Sequence[str]) -> None:
     """Train a preset's recipe: `zoo train NAME --help` shows its options; the same as `python recipes/NAME.py`."""
-    module = recipe_called("train", str(train.__doc__), arguments)
+    module = find_recipe("train", str(train.__doc__), arguments)
     from zoo.training.main import main as train_main
 
     train_main(module.recipe, arguments[1:], prog=f"zoo train {arguments[0]}", description=module.__doc__)
@@ -270,7 +270,7 @@ def train(arguments: Sequence[str]) -> None:
 
 def sweep(arguments: Sequence[str]) -> None:
     """Train a recipe at every point of a grid, with several seeds, and compare: `zoo sweep NAME --help`."""
-    recipe = recipe_called("sweep", str(sweep.__doc__), arguments).recipe
+    recipe = find_recipe("sweep", str(sweep.__doc__), arguments).recipe
     try:
         from zoo.training.sweep import main as sweep_main
     except ImportError as error:

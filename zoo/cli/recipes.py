@@ -19,7 +19,7 @@ def recipes() -> dict[str, str]:
     return {name: module for name, module in modules.items() if name in PRESETS}
 
 
-def recipe_called(command: str, about: str, arguments: Sequence[str]) -> ModuleType:
+def find_recipe(command: str, about: str, arguments: Sequence[str]) -> ModuleType:
     """The module of the recipe that the first argument names; without one, show the command's usage and exit.
 
     Args:

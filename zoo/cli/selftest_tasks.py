@@ -15,14 +15,14 @@ import numpy as np
 from serving.session import Session
 from zoo.cli.findings import FLOAT32_LIMITS, ROWS, Finding, Measure, largest_difference
 from zoo.cli.processes import Arrays, first_line
-from zoo.data.images import Pictures
+from zoo.data.images import ImageSet
 from zoo.extras import start_tensorflow
 from zoo.presets.table import PRESETS
 from zoo.training.recipe import SGD, Recipe
 
 MIXED_STEPS = 12  # the first ones are skipped: float16 overflows until the loss scale has come down
-PICTURES = 256
-CONTRAST = 5.0  # times fresh weights: these make pictures of 0.002 at most, where 1 stands for white
+IMAGES = 256
+CONTRAST = 5.0  # times fresh weights: these make images of 0.002 at most, where 1 stands for white
 NOT_STATE = {"_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE"}  # of a checkpoint, not of a run
 CONVOLUTION_LIMIT = 1e-3  # TensorFloat-32 keeps 10 bits of a factor
 MIXED = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
@@ -121,8 +121,8 @@ def task_not_finite(count: int) -> Finding:
     recipe = tiny(devices=count, steps=1, batch_size=ROWS * count)
     strategy = choose_strategy(recipe)
     model = compiled(recipe, recipe.to_preset(), strategy)
-    pictures = (model.pictures_per_row,) if model.pictures_per_row > 1 else ()
-    shape = (recipe.batch_size, *pictures, *recipe.to_preset().arguments["image_shape"])
+    image_set = (model.minibatches_per_step,) if model.minibatches_per_step > 1 else ()
+    shape = (recipe.batch_size, *image_set, *recipe.to_preset().arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     images[-1].flat[0] = np.nan
     data = tf.data.Dataset.from_tensors({"image": images, "row": np.arange(len(images))}).repeat()
@@ -233,14 +233,14 @@ def tiny(**changes: Any) -> Recipe:
     return dataclasses.replace(recipe, smoke=True, **changes)
 
 
-def noise_pictures(shape: Sequence[int]) -> Pictures:
-    """A few pictures of noise, all different.
+def noise_images(shape: Sequence[int]) -> ImageSet:
+    """A few images of noise, all different.
 
     Args:
         shape: (height, width, channels).
     """
-    images = np.random.default_rng(0).integers(0, 256, (PICTURES, *shape), np.uint8)
-    return Pictures(images, None, (), "noise", "train", "", 0, (), "")
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape), np.uint8)
+    return ImageSet(images, None, (), "noise", "train", "", 0, (), "")
 
 
 def fit(model: Any, recipe: Recipe, strategy: Any, *callbacks: Any) -> dict[str, float]:
@@ -250,11 +250,11 @@ def fit(model: Any, recipe: Recipe, strategy: Any, *callbacks: Any) -> dict[str,
     done = int(model.step.numpy())
     data = distributed_batches(
         strategy,
-        noise_pictures(recipe.to_preset().arguments["image_shape"]),
+        noise_images(recipe.to_preset().arguments["image_shape"]),
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         start_step=done,
-        pictures_per_row=model.pictures_per_row,
+        minibatches_per_step=model.minibatches_per_step,
     )
     options: dict[str, Any] = {"shuffle": False, "verbose": 0, "callbacks": list(callbacks)}
     history = model.fit(data, steps_per_epoch=recipe.steps - done, **options).history

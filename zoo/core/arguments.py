@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def picture_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
+def checked_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     """A constructor's `image_shape`, once it is known to be (height, width, channels); ValueError otherwise."""
     if len(image_shape) != 3:
         raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")

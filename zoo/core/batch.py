@@ -10,14 +10,14 @@ from zoo.core.types import Tensor
 
 
 def images_of(data: Any) -> Tensor:
-    """The pictures of a batch: a tensor, the first of a tuple, or the entry "image" of a dictionary."""
+    """The images of a batch: a tensor, the first of a tuple, or the entry "image" of a dictionary."""
     if isinstance(data, Mapping):
         return data["image"]
     return data[0] if isinstance(data, (tuple, list)) else data
 
 
-def turns_of(data: Any, k: int, argument: str) -> list[Tensor]:
-    """One batch of pictures for each of k updates in a step.
+def minibatches_of(data: Any, k: int, argument: str) -> list[Tensor]:
+    """One batch of images for each of k updates in a step.
 
     Args:
         data: holds images, (batch, k, height, width, channels), or without the second axis where k = 1.
@@ -25,7 +25,7 @@ def turns_of(data: Any, k: int, argument: str) -> list[Tensor]:
         argument: its name.
 
     Raises:
-        ValueError: the data do not hold k pictures a row.
+        ValueError: the data do not hold k images a row.
     """
     images = images_of(data)
     if k == 1 and len(images.shape) == 4:
@@ -33,18 +33,18 @@ def turns_of(data: Any, k: int, argument: str) -> list[Tensor]:
     if len(images.shape) != 5 or images.shape[1] != k:
         raise ValueError(
             f"{argument}={k} takes images of shape (batch, {k}, height, width, channels), got {tuple(images.shape)}; "
-            f"zoo.data.batches.batches(..., pictures_per_row={k}) gives them."
+            f"zoo.data.batches.batches(..., minibatches_per_step={k}) gives them."
         )
     return tf.unstack(images, k, axis=1)
 
 
-def labelled_turns_of(data: Any, k: int, argument: str) -> list[tuple[Tensor, Tensor]]:
-    """`turns_of`, each batch of pictures with its classes, (batch,) int32.
+def labeled_minibatches_of(data: Any, k: int, argument: str) -> list[tuple[Tensor, Tensor]]:
+    """`minibatches_of`, each batch of images with its classes, (batch,) int32.
 
     Raises:
-        ValueError: the data do not hold k pictures and k labels a row.
+        ValueError: the data do not hold k images and k labels a row.
     """
-    images, labels = turns_of(data, k, argument), tf.cast(labels_of(data), tf.int32)
+    images, labels = minibatches_of(data, k, argument), tf.cast(labels_of(data), tf.int32)
     if k == 1 and len(labels.shape) == 1:
         return [(images[0], labels)]
     if len(labels.shape) != 2 or labels.shape[1] != k:
@@ -62,7 +62,7 @@ def labels_of(data: Any) -> Tensor:
         return data["label"]
     if isinstance(data, (tuple, list)) and len(data) > 1:
         return data[1]
-    raise ValueError("this model learns from labelled pictures: give a data set with classes, or a folder a class.")
+    raise ValueError("this model learns from labeled images: give a data set with classes, or a folder a class.")
 
 
 def rows_of(data: Any) -> Tensor:
@@ -73,7 +73,7 @@ def rows_of(data: Any) -> Tensor:
         tf.errors.InvalidArgumentError: a replica has no row.
     """
     if isinstance(data, Mapping) and "row" in data:
-        return step.some(data["row"])
+        return step.require_rows(data["row"])
     if step.replicas_in_sync() > 1:
         raise ValueError(
             'training on several replicas needs the global row numbers in the data, {"image": ..., "row": ...}; '

@@ -39,13 +39,13 @@ class Inference(ABC):
     def sample(
         self, count: int, seed: int = 0, *, output_type: OutputType = "uint8", batch_size: int = 64, **choices: Any
     ) -> Any:
-        """Draw pictures; picture i depends on (seed, i) alone.
+        """Draw images; image i depends on (seed, i) alone.
 
         Args:
             count: how many.
             seed: 0 <= seed < 2**64.
-            output_type: "uint8" or "float32", an array (count, height, width, channels); "pil", a list of pictures.
-            batch_size: pictures a call of the network.
+            output_type: "uint8" or "float32", an array (count, height, width, channels); "pil", a list of images.
+            batch_size: images a call of the network.
             **choices: what else the ability takes, such as `labels`.
         """
         ability = self._ability("generate").card()
@@ -53,7 +53,7 @@ class Inference(ABC):
         return sampler.sample(count, seed, output_type=output_type, **choices)
 
     def encode(self, images: np.ndarray, **more: np.ndarray) -> np.ndarray:
-        """Codes of pictures, (count, units); of a model with a posterior its mean.
+        """Codes of images, (count, units); of a model with a posterior its mean.
 
         Args:
             images: (count, height, width, channels) in [-1, 1].
@@ -65,19 +65,19 @@ class Inference(ABC):
         return self._first_output("encode", image=images, **more)
 
     def decode(self, codes: np.ndarray, **more: np.ndarray) -> np.ndarray:
-        """Pictures in [-1, 1], (count, height, width, channels), of codes or latents, (count, units)."""
+        """Images in [-1, 1], (count, height, width, channels), of codes or latents, (count, units)."""
         name = self._ability("decode").network.inputs[0].name
         return self._first_output("decode", **{name: codes}, **more)
 
     def reconstruct(self, images: np.ndarray, **more: np.ndarray) -> np.ndarray:
-        """What decoding gives back of pictures, both (count, height, width, channels) in [-1, 1]."""
+        """What decoding gives back of images, both (count, height, width, channels) in [-1, 1]."""
         return self._first_output("reconstruct", image=images, **more)
 
     def log_prob(self, images: np.ndarray, **options: Any) -> Bound:
-        """A lower bound of each picture's log p(x), nats.
+        """A lower bound of each image's log p(x), nats.
 
-        Of grey pictures under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not
-        normalised.
+        Of gray images under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not
+        normalized.
 
         Args:
             images: (count, height, width, channels) in [-1, 1].

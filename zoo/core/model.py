@@ -23,11 +23,11 @@ from zoo.core.types import Tensor
 class GenerativeModel(Inference, keras.Model):
     """Abstract base of every model; a concrete model is final.
 
-    A constructor takes plain data only, builds functional networks, and ends with `self.finish(...)`.
+    A constructor takes plain data only, builds functional networks, and ends with `self.setup(...)`.
     """
 
-    pictures_per_row: int = 1
-    """Pictures in a row of the training data: one for each update of the player that moves most often in a step."""
+    minibatches_per_step: int = 1
+    """Images in a row of the training data: one for each update of the player that moves most often in a step."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep the constructor's arguments, so that `get_config` cannot drift from it."""
@@ -37,7 +37,7 @@ class GenerativeModel(Inference, keras.Model):
         instance.__dict__["_arguments"] = dict(list(bound.arguments.items())[1:])
         return instance
 
-    def finish(self, *trackers: str, averages: Mapping[str, tuple[keras.Model, keras.Model]] | None = None) -> None:
+    def setup(self, *trackers: str, averages: Mapping[str, tuple[keras.Model, keras.Model]] | None = None) -> None:
         """The last line of a constructor.
 
         Args:
@@ -45,13 +45,13 @@ class GenerativeModel(Inference, keras.Model):
             averages: name -> (network, the network of the same build that follows its moving average).
 
         Raises:
-            ValueError: there are averages, and the constructor's `average_decay` is not a decay.
+            ValueError: there are averages, and the constructor's `ema_decay` is not a decay.
         """
         self._trackers = {name: GlobalMean(name) for name in trackers}
         self._gradient_norms = {player: GlobalMean(f"{player}_gradient_norm") for player in self.players}
         self._averages = dict(averages or {})
-        if self._averages and not (self.average_decay is not None and 0.0 <= self.average_decay < 1.0):
-            raise ValueError(f"average_decay={self.average_decay}: choose 0 <= average_decay < 1, or None.")
+        if self._averages and not (self.ema_decay is not None and 0.0 <= self.ema_decay < 1.0):
+            raise ValueError(f"ema_decay={self.ema_decay}: choose 0 <= ema_decay < 1, or None.")
         for live, average in self._averages.values():
             average.trainable = False
             average.set_weights(live.get_weights())
@@ -77,7 +77,7 @@ class GenerativeModel(Inference, keras.Model):
 
     @abstractmethod
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
-        """Scalars that compare training pictures with held-out ones, both as batches of the training data are."""
+        """Scalars that compare training images with held-out ones, both as batches of the training data are."""
 
     # Configuration
 
@@ -152,29 +152,31 @@ class GenerativeModel(Inference, keras.Model):
         return draws
 
     def hold(self, player: str, forward: Callable[[], Tensor]) -> step.Held:
-        """Run a forward pass of `player` and keep it open for `improve(..., through=held)`."""
+        """Run a forward pass of `player` and keep it open for `minimize(..., through=held)`."""
         return step.hold(player, self.variables_of(player), forward, len(context.active().updates[player]))
 
-    def direction(self, player: str, loss: step.Loss, through: step.Held | None = None) -> step.Direction:
-        """Where `player` would move to lower `loss`, without moving it."""
-        if through is not None and (through.player, through.moves) != (player, len(context.active().updates[player])):
+    def compute_gradients(self, player: str, loss: step.Loss, through: step.Held | None = None) -> step.Gradients:
+        """The gradients of `loss` by the variables of `player`, which stays as it is: the first half of `minimize`."""
+        if through is not None and (through.player, through.updates) != (player, len(context.active().updates[player])):
             raise ValueError(
-                f"the pass held for {through.player!r} can't improve {player!r}: a held pass serves its own player, "
-                "and only until that player moves."
+                f"the pass held for {through.player!r} can't serve {player!r}: a held pass serves its own player, "
+                "and only until that player is updated."
             )
         scale_loss = self.player_optimizers[player].scale_loss
-        return step.direction(player, self.variables_of(player), loss, through, scale_loss)
+        return step.compute_gradients(player, self.variables_of(player), loss, through, scale_loss)
 
-    def follow(self, move: step.Direction) -> step.Rows:
-        """Make the update; returns the loss's rows."""
-        variables = self.variables_of(move.player)
-        update = step.follow(move, self.player_optimizers[move.player], variables, compiled=self._xla)
-        context.active().updates[move.player].append(update)
-        return move.rows
+    def apply_gradients(self, computed: step.Gradients) -> step.Rows:
+        """Update the player; returns the loss's rows: the second half of `minimize`."""
+        player = computed.player
+        optimizer, variables = self.player_optimizers[player], self.variables_of(player)
+        context.active().updates[player].append(
+            step.apply_gradients(computed, optimizer, variables, compiled=self._xla)
+        )
+        return computed.rows
 
-    def improve(self, player: str, loss: step.Loss, through: step.Held | None = None) -> step.Rows:
+    def minimize(self, player: str, loss: step.Loss, through: step.Held | None = None) -> step.Rows:
         """Move `player` against the gradient of `loss`, the mean over the global batch; returns the loss's rows."""
-        return self.follow(self.direction(player, loss, through))
+        return self.apply_gradients(self.compute_gradients(player, loss, through))
 
     def record(self, **rows: Tensor) -> dict[str, Tensor]:
         """Add one value a row to each metric; returns the metrics' results on this replica.
@@ -212,9 +214,9 @@ class GenerativeModel(Inference, keras.Model):
         )
 
     @property
-    def average_decay(self) -> float | None:
+    def ema_decay(self) -> float | None:
         """Decay of the moving averages a step; None where there are none."""
-        return self._arguments.get("average_decay")
+        return self._arguments.get("ema_decay")
 
     # Training under any strategy
 
@@ -263,7 +265,7 @@ class GenerativeModel(Inference, keras.Model):
         if not self._averages:
             return
         done = tf.cast(self.step.read_value(), tf.float32)
-        decay = tf.minimum(self.average_decay, (1.0 + done) / (10.0 + done))
+        decay = tf.minimum(self.ema_decay, (1.0 + done) / (10.0 + done))
         for live, average in self._averages.values():
             for source, target in zip(live.weights, average.weights, strict=True):
                 difference = target.value - source.value
@@ -290,7 +292,7 @@ class GenerativeModel(Inference, keras.Model):
             for variable in followed.get(id(network), network).weights
         }
 
-    def adopt_averages(self) -> None:
+    def load_ema(self) -> None:
         """Set every averaged network to its average, as after loading exported weights."""
         for live, average in self._averages.values():
             live.set_weights(average.get_weights())

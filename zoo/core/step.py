@@ -35,12 +35,13 @@ class Held:
     player: str
     output: Tensor
     tape: tf.GradientTape
-    moves: int
+    updates: int
+    """How many updates the player had made in this step by then."""
 
 
 @dataclass(frozen=True)
-class Direction:
-    """One player's gradients, not yet followed: sums over this replica's rows, times the optimizer's loss scale."""
+class Gradients:
+    """One player's gradients, not yet applied: sums over this replica's rows, times the optimizer's loss scale."""
 
     player: str
     rows: Rows
@@ -56,20 +57,20 @@ def watching(variables: Sequence[keras.Variable]) -> Iterator[tf.GradientTape]:
         yield tape
 
 
-def hold(player: str, variables: Sequence[keras.Variable], forward: Callable[[], Tensor], moves: int) -> Held:
-    """Run `forward` and keep it open for `variables`; `moves` is how often the player had moved by then."""
+def hold(player: str, variables: Sequence[keras.Variable], forward: Callable[[], Tensor], updates: int) -> Held:
+    """Run `forward` and keep it open for `variables`; `updates` is how many the player had made by then."""
     with watching(variables) as tape:
         output = forward()
-    return Held(player, output, tape, moves)
+    return Held(player, output, tape, updates)
 
 
-def direction(
+def compute_gradients(
     player: str,
     variables: Sequence[keras.Variable],
     loss: Loss,
     through: Held | None = None,
     scale_loss: Callable[[Tensor], Tensor] = tf.identity,
-) -> Direction:
+) -> Gradients:
     """The gradients of `loss` by `variables`, times the scale that `scale_loss` puts in.
 
     With `through`, `loss` is a function of the held output and its gradient goes on through the held pass: the
@@ -79,14 +80,14 @@ def direction(
     if through is None:
         with watching(variables) as tape:
             rows = loss()
-            total = scale_loss(tf.reduce_sum(minimised(rows)))
-        return Direction(player, rows, tape.gradient(total, values))
+            total = scale_loss(tf.reduce_sum(minimized(rows)))
+        return Gradients(player, rows, tape.gradient(total, values))
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(through.output)
         rows = loss()
-        total = scale_loss(tf.reduce_sum(minimised(rows)))
+        total = scale_loss(tf.reduce_sum(minimized(rows)))
     upstream = tape.gradient(total, through.output)
-    return Direction(player, rows, through.tape.gradient(through.output, values, output_gradients=upstream))
+    return Gradients(player, rows, through.tape.gradient(through.output, values, output_gradients=upstream))
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ class Update:
     suspect: Tensor
 
 
-def follow(
-    move: Direction,
+def apply_gradients(
+    computed: Gradients,
     optimizer: keras.optimizers.Optimizer,
     variables: Sequence[keras.Variable],
     compiled: bool = False,
@@ -111,7 +112,7 @@ def follow(
     """Global mean -> check -> clip -> update; clipping and weight decay are the optimizer's own.
 
     Args:
-        move: where to.
+        computed: the player's gradients.
         optimizer: the player's.
         variables: the player's.
         compiled: XLA is compiling this, and leaves assertions out: an update that can't be made is left out instead,
@@ -122,10 +123,12 @@ def follow(
         tf.errors.InvalidArgumentError: a gradient is not finite, and a smaller loss scale would not mend it; no weight
             has been touched.
     """
-    cut_off = [v.path for v, gradient in zip(variables, move.gradients, strict=True) if gradient is None]
+    cut_off = [v.path for v, gradient in zip(variables, computed.gradients, strict=True) if gradient is None]
     if cut_off:
-        raise ValueError(f"the loss of player {move.player!r} does not depend on its variables {cut_off}.")
-    *gradients, loss = global_mean([*move.gradients, tf.reduce_sum(minimised(move.rows))], minimised(move.rows))
+        raise ValueError(f"the loss of player {computed.player!r} does not depend on its variables {cut_off}.")
+    *gradients, loss = global_mean(
+        [*computed.gradients, tf.reduce_sum(minimized(computed.rows))], minimized(computed.rows)
+    )
     scale = tf.cast(optimizer.scale_loss(tf.ones(())), tf.float64)
     norm = global_norm(gradients) / scale
     suspect = norm
@@ -135,7 +138,7 @@ def follow(
     if compiled:
         tf.cond(tf.math.is_finite(suspect), lambda: optimizer.apply(gradients, list(variables)), lambda: None)
     else:
-        with tf.control_dependencies([finite(move.player, suspect)]):
+        with tf.control_dependencies([finite(computed.player, suspect)]):
             checked = [tf.identity(gradient) for gradient in gradients]
         optimizer.apply(checked, list(variables))
     return update
@@ -186,7 +189,7 @@ def replicas_in_sync() -> int:
 
 
 def without_reduction(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """`optimizer`, told not to sum gradients over the replicas: `follow` has done so, before clipping."""
+    """`optimizer`, told not to sum gradients over the replicas: `apply_gradients` has done so, before clipping."""
     innermost = optimizer
     while isinstance(innermost, keras.optimizers.LossScaleOptimizer):
         innermost = innermost.inner_optimizer
@@ -206,7 +209,7 @@ def compile_with_xla(function: Callable[[], Any]) -> Any:
     return tf.function(function, jit_compile=True)()
 
 
-def some(rows: Tensor) -> Tensor:
+def require_rows(rows: Tensor) -> Tensor:
     """The same rows; stops the step when a replica has got none, as 6 rows on 4 replicas: 2, 2, 2 and 0."""
     message = (
         "a replica has no rows: TensorFlow gives each ceil(batch / replicas) of them until none are left; "
@@ -240,6 +243,6 @@ def input_jacobian(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tens
     return tape.batch_jacobian(outputs, inputs)
 
 
-def minimised(rows: Rows) -> Tensor:
-    """The part of a loss that is minimised, (batch,)."""
+def minimized(rows: Rows) -> Tensor:
+    """The part of a loss that is minimized, (batch,)."""
     return rows[0] if isinstance(rows, tuple) else rows

@@ -5,37 +5,37 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.images import Pictures
+from zoo.data.images import ImageSet
 
 # `tf.random.experimental.index_shuffle` fixes 4 rounds: measured on 10,000 rows, consecutive epochs then correlate
 # by 0.13 (13 standard errors).  8 rounds leave nothing to see.  An odd number never returns.
 SHUFFLE_ROUNDS = 8
 
 
-def steps_per_epoch(pictures: Pictures, batch_size: int, pictures_per_row: int = 1) -> int:
-    """Whole steps in one pass over the pictures; the last partial batch is dropped.
+def steps_per_epoch(image_set: ImageSet, batch_size: int, minibatches_per_step: int = 1) -> int:
+    """Whole steps in one pass over the images; the last partial batch is dropped.
 
     Raises:
-        ValueError: a number below 1, or one step needs more pictures than there are.
+        ValueError: a number below 1, or one step needs more images than there are.
     """
-    if batch_size < 1 or pictures_per_row < 1:
-        raise ValueError(f"batch_size={batch_size}, pictures_per_row={pictures_per_row}: both must be >= 1")
-    count, needed = len(pictures.images), batch_size * pictures_per_row
+    if batch_size < 1 or minibatches_per_step < 1:
+        raise ValueError(f"batch_size={batch_size}, minibatches_per_step={minibatches_per_step}: both must be >= 1")
+    count, needed = len(image_set.images), batch_size * minibatches_per_step
     if needed > count:
         raise ValueError(
-            f"one step needs batch_size * pictures_per_row = {batch_size} * {pictures_per_row} = {needed} pictures, "
-            f"{pictures.name} {pictures.split} has {count}"
+            f"one step needs batch_size * minibatches_per_step = {batch_size} * {minibatches_per_step} = {needed} images, "
+            f"{image_set.name} {image_set.split} has {count}"
         )
     return count // needed
 
 
 def batches(
-    pictures: Pictures,
+    image_set: ImageSet,
     *,
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    pictures_per_row: int = 1,
+    minibatches_per_step: int = 1,
     replicas: range = range(1),
     replicas_in_all: int = 1,
 ) -> Any:  # tf.data.Dataset
@@ -45,17 +45,17 @@ def batches(
     slice of the global batch, whether a strategy cuts it or `distributed_batches` asks for the slices one by one.
 
     Args:
-        pictures: what to train on.
+        images: what to train on.
         batch_size: rows of the global batch.
         seed: >= 0; the order of epoch e is a function of (seed, e).
         start_step: first global step, >= 0.
-        pictures_per_row: k > 1 puts k different pictures in a row, for algorithms that need k minibatches a step.
+        minibatches_per_step: k > 1 puts k different images in a row, for algorithms that need k minibatches a step.
         replicas: those whose rows are wanted: one element for each of them, step by step.
         replicas_in_all: how many share the global batch.
 
     Returns:
         Dictionaries of `image`, float32 (batch, height, width, channels) in [-1, 1]; `row`, int64 (batch,), the row's
-        number 0 ... batch_size - 1 in the global batch; and, where the pictures have labels, `label`, int64 (batch,).
+        number 0 ... batch_size - 1 in the global batch; and, where the images have labels, `label`, int64 (batch,).
         With k > 1: image (batch, k, height, width, channels) and label (batch, k).
 
     Raises:
@@ -63,25 +63,25 @@ def batches(
     """
     import tensorflow as tf
 
-    per_epoch = steps_per_epoch(pictures, batch_size, pictures_per_row)
+    per_epoch = steps_per_epoch(image_set, batch_size, minibatches_per_step)
     if start_step < 0 or seed < 0:
         raise ValueError(f"start_step={start_step}, seed={seed}: both must be >= 0")
     if batch_size % replicas_in_all:
         raise ValueError(f"batch_size={batch_size} on {replicas_in_all} replicas: choose a multiple of their number")
-    images, labels = pictures.images, pictures.labels
-    per_step = batch_size * pictures_per_row
+    images, labels = image_set.images, image_set.labels
+    per_step = batch_size * minibatches_per_step
     count = batch_size // replicas_in_all
-    rows = (count,) if pictures_per_row == 1 else (count, pictures_per_row)
-    key = np.random.SeedSequence(seed).generate_state(2)  # neighbouring seeds -> unrelated keys
+    rows = (count,) if minibatches_per_step == 1 else (count, minibatches_per_step)
+    key = np.random.SeedSequence(seed).generate_state(2)  # neighboring seeds -> unrelated keys
 
     gather = gatherer(images)
 
     def batch(element: Any) -> dict[str, Any]:
         step, replica = element // len(replicas), replicas.start + element % len(replicas)
         epoch, position = step // per_epoch, step % per_epoch
-        first = position * per_step + replica * count * pictures_per_row
+        first = position * per_step + replica * count * minibatches_per_step
         indices = tf.random_index_shuffle(
-            first + tf.range(count * pictures_per_row, dtype=tf.int64),
+            first + tf.range(count * minibatches_per_step, dtype=tf.int64),
             seed=tf.stack([*tf.unstack(tf.constant(key)), tf.cast(epoch, tf.uint32)]),
             max_index=tf.constant(len(images) - 1, tf.int64),
             rounds=SHUFFLE_ROUNDS,
@@ -101,12 +101,12 @@ def batches(
     return elements.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def distributed_batches(strategy: Any, pictures: Pictures, **options: Any) -> Any:  # tf.distribute.DistributedDataset
+def distributed_batches(strategy: Any, images: ImageSet, **options: Any) -> Any:  # tf.distribute.DistributedDataset
     """`batches` for the replicas of `strategy`: each worker gathers the rows of its own replicas alone.
 
     Args:
         strategy: a `tf.distribute.Strategy`.
-        pictures: see `batches`.
+        images: see `batches`.
         **options: see `batches`.
     """
 
@@ -114,15 +114,15 @@ def distributed_batches(strategy: Any, pictures: Pictures, **options: Any) -> An
         here = context.num_replicas_in_sync // context.num_input_pipelines
         first = context.input_pipeline_id * here
         replicas = range(first, first + here)
-        return batches(pictures, replicas=replicas, replicas_in_all=context.num_replicas_in_sync, **options)
+        return batches(images, replicas=replicas, replicas_in_all=context.num_replicas_in_sync, **options)
 
     return strategy.distribute_datasets_from_function(of_worker)
 
 
 def gatherer(images: np.ndarray) -> Callable[[Any], Any]:
-    """indices (count,) -> pictures (count, height, width, channels) uint8, as an operation of a `tf.data` pipeline.
+    """indices (count,) -> images (count, height, width, channels) uint8, as an operation of a `tf.data` pipeline.
 
-    Pictures in memory are gathered by TensorFlow alone. A pipeline that calls Python can hang a process that ends while
+    Images in memory are gathered by TensorFlow alone. A pipeline that calls Python can hang a process that ends while
     it prefetches, since its threads wait for an interpreter that is shutting down; so only a memory-mapped file, which
     TensorFlow can't gather from, is read through NumPy: let go of such a pipeline's iterator before the process ends.
     """

@@ -1,4 +1,4 @@
-"""Picture files to uint8 arrays: decoding, resizing, listing a folder or zip, splits, and the embedded sample.
+"""Image files to uint8 arrays: decoding, resizing, listing a folder or zip, splits, and the embedded sample.
 
 Only NumPy and Pillow here.  `zoo.data.load` adds TensorFlow Datasets and the `tf.data` pipeline.
 """
@@ -14,17 +14,17 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from zoo.data.images import FORMATS, Pictures, Policy
+from zoo.data.images import FORMATS, ImageSet, Policy
 from zoo.data.store import Example, collect
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
+GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 SPLIT_FOLDERS = {
     **{name: name for name in ("train", "test", "validation", "trainA", "trainB", "testA", "testB")},
     "valid": "validation",
     "val": "validation",
 }
-FILE_LIMIT = 256 * 2**20  # bytes of one picture file, unpacked
+FILE_LIMIT = 256 * 2**20  # bytes of one image file, unpacked
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def open_files(source: Path) -> Files:
     )
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
     strange = path.is_absolute() or any(part.startswith(".") or part == "__MACOSX" for part in path.parts)  # "..", too
     return not strange and path.suffix.lower() in SUFFIXES
@@ -122,28 +122,28 @@ def _splits(names: list[str]) -> dict[str, dict[str, str]]:
     return splits
 
 
-def pictures_of_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, cache: Path | None) -> Pictures:
-    """One split of a folder or zip: see `zoo.data.load.load_pictures`."""
+def images_of_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, cache: Path | None) -> ImageSet:
+    """One split of a folder or zip: see `zoo.data.load.load_images`."""
     files = open_files(source)
-    names = sorted(name for name in files.sizes if _is_picture(name))
+    names = sorted(name for name in files.sizes if _is_image(name))
     if not names:
         raise ValueError(
-            f"{source} holds no pictures: looked at {len(files.sizes)} files for the endings {', '.join(SUFFIXES)}"
+            f"{source} holds no images: looked at {len(files.sizes)} files for the endings {', '.join(SUFFIXES)}"
         )
     splits = _splits(names)
     parts = splits.values() if split == "all" else [splits.get(split, {})]
     chosen = [pair for part in parts for pair in part.items()]  # (name beneath the split's folder, file)
     if not chosen:
         known = ", ".join(f"{name} ({len(members)})" for name, members in sorted(splits.items()))
-        raise ValueError(f"{source} has no pictures in split {split!r}; it has {known}")
+        raise ValueError(f"{source} has no images in split {split!r}; it has {known}")
     # Over all splits, so that a class has the same number in each of them.
     class_names = sorted({name.split("/")[0] for members in splits.values() for name in members if "/" in name})
-    labelled = all("/" in name for name, _ in chosen)
+    labeled = all("/" in name for name, _ in chosen)
     numbers = {name: index for index, name in enumerate(class_names)}
 
     def example(member: tuple[str, str]) -> Example:
         inner, file = member
-        label = numbers[inner.split("/")[0]] if labelled else None
+        label = numbers[inner.split("/")[0]] if labeled else None
         try:
             if files.sizes[file] > FILE_LIMIT:
                 raise ValueError(f"{files.sizes[file]:,} bytes; the limit is {FILE_LIMIT:,}")
@@ -161,32 +161,32 @@ def pictures_of_files(source: Path, split: str, policy: Policy, *, skip_broken: 
         skip_broken=skip_broken,
         cache=cache,
     )
-    return Pictures(
+    return ImageSet(
         images=found.images,
         labels=found.labels,
-        class_names=tuple(class_names) if labelled else (),
+        class_names=tuple(class_names) if labeled else (),
         name=source.resolve().name,
         split=split,
         fingerprint=found.fingerprint,
         ignored=len(files.sizes) - sum(len(members) for members in splits.values()),
         broken=found.broken,
-        licence="",
+        license="",
     )
 
 
 def native_channels(source: Path) -> int:
-    """1 where the first picture of a folder or zip, by name, is grey, 3 where it has colours.
+    """1 where the first image of a folder or zip, by name, is gray, 3 where it has colors.
 
     Raises:
-        ValueError: there is no picture, or the first can't be read.
+        ValueError: there is no image, or the first can't be read.
     """
     files = open_files(source)
-    name = min(filter(_is_picture, files.sizes), default=None)
+    name = min(filter(_is_image, files.sizes), default=None)
     if name is None:
-        raise ValueError(f"{source} holds no pictures: looked at {len(files.sizes)} files.")
+        raise ValueError(f"{source} holds no images: looked at {len(files.sizes)} files.")
     try:
-        with Image.open(io.BytesIO(files.read(name)), formats=FORMATS) as picture:
-            return 1 if picture.mode in GREY_MODES else 3
+        with Image.open(io.BytesIO(files.read(name)), formats=FORMATS) as image:
+            return 1 if image.mode in GRAY_MODES else 3
     except OSError as error:
         raise ValueError(f"{source}: {name} can't be read: {error}") from error
 

@@ -1,6 +1,6 @@
-"""Training data: TensorFlow Datasets, a folder or zip of pictures, or the embedded sample, as `tf.data` batches.
+"""Training data: TensorFlow Datasets, a folder or zip of images, or the embedded sample, as `tf.data` batches.
 
-`load_pictures` decodes a split to one uint8 array; `batches` shuffles, gathers and scales it.  The order of an epoch is
+`load_images` decodes a split to one uint8 array; `batches` shuffles, gathers and scales it.  The order of an epoch is
 a function of (seed, epoch), so the position in the data is the step and nothing else.
 """
 
@@ -8,13 +8,13 @@ import os
 import re
 from pathlib import Path
 
-from zoo.data.embedded import embedded_pictures
-from zoo.data.folders import pictures_of_files
-from zoo.data.images import Pictures, Policy
-from zoo.data.tfds import _pictures_of_tfds
+from zoo.data.embedded import embedded_images
+from zoo.data.folders import images_of_files
+from zoo.data.images import ImageSet, Policy
+from zoo.data.tfds import _images_of_tfds
 
 
-def load_pictures(
+def load_images(
     source: str,
     *,
     split: str = "train",
@@ -23,17 +23,17 @@ def load_pictures(
     fit: str = "crop",
     skip_broken: bool = False,
     cache: Path | None = None,
-) -> Pictures:
-    """Decode one split of a picture set.
+) -> ImageSet:
+    """Decode one split of an image set.
 
     Args:
         source: one of
 
-            - "embedded": Fashion-MNIST's 10,000 published test pictures; "train" is the first 9,000, "test" the last
+            - "embedded": Fashion-MNIST's 10,000 published test images; "train" is the first 9,000, "test" the last
               1,000;
             - a folder or a zip.  Top folders `train`, `test`, `validation` (`valid`, `val`), `trainA`, `trainB`,
               `testA`, `testB` are splits, and the folders beneath are classes.  Folders that wrap everything are looked
-              through.  With no `test` folder, the pictures whose name's sha256 is divisible by 10 are "test" and not
+              through.  With no `test` folder, the images whose name's sha256 is divisible by 10 are "test" and not
               "train" (the name beneath the split folder, classes included);
             - the name of an image data set of TensorFlow Datasets, such as "mnist" or "fashion_mnist:3.0.1", kept under
               `TFDS_DATA_DIR`.  With no "test" split, the last tenth of "train" is "test" and not "train".
@@ -43,20 +43,20 @@ def load_pictures(
         image_size: height and width in pixels; None keeps the native size, then the same for all.
         channels: 1 or 3.
         fit: "crop", "squash" or "pad": see `Policy`.
-        skip_broken: leave undecodable pictures out and list them in `broken`, instead of raising.
+        skip_broken: leave undecodable images out and list them in `broken`, instead of raising.
         cache: folder for decoded sets too big for memory; default `ZOO_HOME` or the user's cache folder.
 
     Raises:
         FileNotFoundError: `source` looks like a path and is not there.
-        ValueError: an unknown name, split, fit or number of channels; no pictures; broken pictures; sizes that differ.
+        ValueError: an unknown name, split, fit or number of channels; no images; broken images; sizes that differ.
         RuntimeError: TFDS could not prepare the data set.
     """
     policy = Policy(image_size, channels, fit)
     if source == "embedded":
-        return embedded_pictures(split, policy)
+        return embedded_images(split, policy)
     path = Path(source).expanduser()
     if path.exists():
-        return pictures_of_files(path, split, policy, skip_broken=skip_broken, cache=cache)
+        return images_of_files(path, split, policy, skip_broken=skip_broken, cache=cache)
     if path.suffix.lower() == ".zip" or source.startswith((".", "~", os.sep)) or not re.match(r"[a-z]", source):
-        raise FileNotFoundError(f"{source}: no such folder or zip of pictures")
-    return _pictures_of_tfds(source, split, policy, cache)
+        raise FileNotFoundError(f"{source}: no such folder or zip of images")
+    return _images_of_tfds(source, split, policy, cache)

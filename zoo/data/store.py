@@ -12,13 +12,13 @@ import numpy as np
 
 from zoo.data.images import fingerprint
 
-MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pictures: more than this is kept in a memory-mapped file
-PROGRESS_FROM = 1_000  # pictures
+MEMORY_LIMIT = 2 * 2**30  # bytes of decoded images: more than this is kept in a memory-mapped file
+PROGRESS_FROM = 1_000  # images
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture on its way into the array: decoded, or the reason why it could not be."""
+    """An image on its way into the array: decoded, or the reason why it could not be."""
 
     name: str
     label: int | None
@@ -27,7 +27,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Collected:
-    """The decoded pictures of one split, with what was learnt on the way."""
+    """The decoded images of one split, with what was learnt on the way."""
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -40,11 +40,11 @@ def collect(
 ) -> Collected:
     """Stack `count` examples into one array: in memory, or past MEMORY_LIMIT in a memory-mapped file.
 
-    The file lies in `cache` (default: `ZOO_HOME` or the user's cache folder, then `pictures/`), is named by `key`, and
+    The file lies in `cache` (default: `ZOO_HOME` or the user's cache folder, then `images/`), is named by `key`, and
     is used again by the next run.
 
     Raises:
-        ValueError: broken pictures and not `skip_broken`; nothing left; two native sizes that differ.
+        ValueError: broken images and not `skip_broken`; nothing left; two native sizes that differ.
     """
     stem = hashlib.sha256(f"{key} {skip_broken}".encode()).hexdigest()[:32]
     folder = cache or _cache_folder()
@@ -68,7 +68,7 @@ def collect(
             if example.image.shape != images.shape[1:]:
                 sizes = [f"{shape[1]}x{shape[0]}" for shape in (images.shape[1:], example.image.shape)]
                 raise ValueError(
-                    f"image_size=None needs pictures of one size: {first} is {sizes[0]}, {example.name} is {sizes[1]} "
+                    f"image_size=None needs images of one size: {first} is {sizes[0]}, {example.name} is {sizes[1]} "
                     "(width x height); give an image_size"
                 )
             images[len(labels)] = example.image
@@ -76,12 +76,12 @@ def collect(
         if broken and not skip_broken:
             listed = "\n".join(f"  {name}: {reason}" for name, reason in list(broken.items())[:10])
             raise ValueError(
-                f"{len(broken)} of {count} pictures cannot be decoded:\n{listed}"
+                f"{len(broken)} of {count} images cannot be decoded:\n{listed}"
                 + ("\n  ..." if len(broken) > 10 else "")
                 + "\nmend or remove them, or pass skip_broken=True (--skip-broken) to leave them out"
             )
         if images is None:
-            raise ValueError(f"none of {count} pictures can be decoded, the first is {next(iter(broken), '')}")
+            raise ValueError(f"none of {count} images can be decoded, the first is {next(iter(broken), '')}")
         notes = {"labels": labels, "broken": list(broken), "fingerprint": fingerprint(images[: len(labels)])}
         if isinstance(images, np.memmap):
             images.flush()
@@ -115,10 +115,10 @@ def _write_then_rename(file: Path, text: str) -> None:
 
 def _cache_folder() -> Path:
     if home := os.environ.get("ZOO_HOME"):
-        return Path(home).expanduser() / "pictures"
+        return Path(home).expanduser() / "images"
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("generative-zoo")) / "pictures"
+    return Path(platformdirs.user_cache_dir("generative-zoo")) / "images"
 
 
 def _with_progress(examples: Iterable[Example], count: int) -> Iterable[Example]:
@@ -127,4 +127,4 @@ def _with_progress(examples: Iterable[Example], count: int) -> Iterable[Example]
     from rich.console import Console
     from rich.progress import track
 
-    return track(examples, total=count, description="decoding pictures", console=Console(stderr=True))
+    return track(examples, total=count, description="decoding images", console=Console(stderr=True))

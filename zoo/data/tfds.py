@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zoo.data.images import Pictures, Policy
+from zoo.data.images import ImageSet, Policy
 from zoo.data.store import Example, collect
 from zoo.extras import start_tensorflow
 
-ZERO_OR_ONE = ("binarized_mnist",)  # TFDS sets whose uint8 pictures hold 0 and 1 instead of 0 and 255
-TFDS_LICENCES = {"fashion_mnist": "MIT", "mnist": "CC-BY-SA-3.0"}  # where TFDS itself names none
+ZERO_OR_ONE = ("binarized_mnist",)  # TFDS sets whose uint8 images hold 0 and 1 instead of 0 and 255
+TFDS_LICENSES = {"fashion_mnist": "MIT", "mnist": "CC-BY-SA-3.0"}  # where TFDS itself names none
 
 
-def _pictures_of_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Pictures:
+def _images_of_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> ImageSet:
     start_tensorflow()
     logging.getLogger("absl").setLevel(logging.ERROR)  # deprecations inside of TensorFlow Datasets
     import tensorflow_datasets as tfds
@@ -55,7 +55,7 @@ def _pictures_of_tfds(source: str, split: str, policy: Policy, cache: Path | Non
             decoders=tfds.decode.PartialDecoding(keys),
             read_config=tfds.ReadConfig(try_autocache=False),
         )
-        # Pictures of one size are read in batches: reading them one by one takes several times as long.
+        # Images of one size are read in batches: reading them one by one takes several times as long.
         of_one_size = None not in builder.info.features[image_key].shape
         number = 0
         for group in tfds.as_numpy(dataset.batch(256 if of_one_size else 1)):
@@ -73,7 +73,7 @@ def _pictures_of_tfds(source: str, split: str, policy: Policy, cache: Path | Non
         cache=cache,
     )
     redistribution = builder.info.redistribution_info
-    return Pictures(
+    return ImageSet(
         images=found.images,
         labels=found.labels,
         class_names=tuple(builder.info.features[label_key].names) if label_key else (),
@@ -82,12 +82,12 @@ def _pictures_of_tfds(source: str, split: str, policy: Policy, cache: Path | Non
         fingerprint=found.fingerprint,
         ignored=0,
         broken=(),
-        licence=(redistribution.license if redistribution else "") or TFDS_LICENCES.get(builder.name, ""),
+        license=(redistribution.license if redistribution else "") or TFDS_LICENSES.get(builder.name, ""),
     )
 
 
 def _features(builder: Any, source: str) -> tuple[str, str | None]:
-    """The keys of the picture and of the class: "image" and "label", or else the first of that type."""
+    """The keys of the image and of the class: "image" and "label", or else the first of that type."""
     import tensorflow_datasets as tfds
 
     features = dict(builder.info.features)
@@ -98,7 +98,7 @@ def _features(builder: Any, source: str) -> tuple[str, str | None]:
     if not images:
         raise ValueError(f"{source} is no image data set: its features are {sorted(features)}")
     if (dtype := np.dtype(features[images[0]].np_dtype)) not in (np.uint8, np.uint16):
-        raise ValueError(f"{source} stores its pictures as {dtype}; uint8 and uint16 can be read")
+        raise ValueError(f"{source} stores its images as {dtype}; uint8 and uint16 can be read")
     return images[0], labels[0] if labels else None
 
 
@@ -113,4 +113,4 @@ def _tfds_split(splits: Any, split: str, source: str) -> str:
     except (KeyError, ValueError, AssertionError):
         pass
     known = ", ".join(f"{name} ({info.num_examples})" for name, info in splits.items())
-    raise ValueError(f"{source} has no pictures in split {split!r}; it has {known}")
+    raise ValueError(f"{source} has no images in split {split!r}; it has {known}")

@@ -1,1 +1,1 @@
-"""Floor 4: how far generated pictures are from real ones."""
+"""Floor 4: how far generated images are from real ones."""

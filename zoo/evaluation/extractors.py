@@ -11,11 +11,11 @@ import numpy as np
 
 from serving.pipeline import Pipeline
 from zoo.data.images import chunks, scaled
-from zoo.metrics.checks import pictures_in_range
+from zoo.metrics.checks import images_in_range
 
 BATCH_SIZE = 250
 HASH_DIGITS = 8  # of a sha256, in the name of a score
-# Data set -> the preset whose features tell its pictures apart.
+# Data set -> the preset whose features tell its images apart.
 EXTRACTORS: Mapping[str, str] = {
     "fashion_mnist": "cnn-fashion-mnist",
     "fashion_mnist_t10k": "cnn-fashion-mnist",
@@ -27,7 +27,7 @@ EXTRACTORS: Mapping[str, str] = {
 
 
 class Extractor(Protocol):
-    """Pictures -> features and class probabilities.
+    """ImageSet -> features and class probabilities.
 
     `name` and `sha256` say which network with which weights; a row of features has `dimension` numbers, one of
     probabilities `classes`.
@@ -42,7 +42,7 @@ class Extractor(Protocol):
     @property
     def classes(self) -> int: ...  # noqa: D102
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(count, height, width, channels) float32 in [-1, 1] -> (count, dimension), (count, classes), float32."""
 
 
@@ -71,19 +71,19 @@ class ClassifierExtractor:
         self.name, self.sha256 = card.name, card.files[ability.file].sha256
         self.dimension, self.classes = outputs["features"].row[0], outputs["logits"].row[0]
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Extractor`.
 
         Raises:
-            ValueError: no pictures, or of another size than the classifier's; values out of range; NaN.
+            ValueError: no images, or of another size than the classifier's; values out of range; NaN.
         """
-        pictures_in_range(pictures, smallest=1)
-        if pictures.shape[1:] != self.image.row:
+        images_in_range(images, smallest=1)
+        if images.shape[1:] != self.image.row:
             raise ValueError(
-                f"pictures of {shown(pictures.shape[1:])} and an extractor, {self.name}, of {shown(self.image.row)}: "
+                f"images of {shown(images.shape[1:])} and an extractor, {self.name}, of {shown(self.image.row)}: "
                 "cut padding off (--crop), or name another extractor."
             )
-        found = self.pipeline.run({self.image.name: pictures.astype(np.float32)}, batch_size=BATCH_SIZE)
+        found = self.pipeline.run({self.image.name: images.astype(np.float32)}, batch_size=BATCH_SIZE)
         return found["features"], softmax(found["logits"])
 
 
@@ -98,9 +98,9 @@ def versioned(extractor: Extractor) -> str:
     return f"{extractor.name}@{extractor.sha256[:HASH_DIGITS]}"
 
 
-def features_of(extractor: Extractor, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features and probabilities of uint8 pictures, at least one, as `Extractor` gives them."""
-    parts = [extractor(scaled(part)) for part in chunks(pictures, 1000)] or [extractor(scaled(pictures))]
+def features_of(extractor: Extractor, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features and probabilities of uint8 images, at least one, as `Extractor` gives them."""
+    parts = [extractor(scaled(part)) for part in chunks(images, 1000)] or [extractor(scaled(images))]
     return np.concatenate([features for features, _ in parts]), np.concatenate([p for _, p in parts])
 
 

@@ -13,16 +13,16 @@ from zoo.evaluation.cache import cache_path, code_of_scores, written
 from zoo.evaluation.extractors import Extractor, features_of
 from zoo.evaluation.record import Record, rounded, versions
 from zoo.evaluation.reference import Held, cropped
-from zoo.evaluation.scores import ALL_METRICS, KEPT, METRICS, Side, Yardstick, compare
+from zoo.evaluation.scores import ALL_METRICS, KEPT, METRICS, ReferenceStatistics, Side, compare
 from zoo.evaluation.source import IMAGE_RANGE, Source, shuffled
 from zoo.metrics.paths import lerp, perceptual_path_length, slerp
 
-BLUR = 1 / 28  # of a picture's side: the radius of the blurred ceiling
+BLUR = 1 / 28  # of an image's side: the radius of the blurred ceiling
 PATHS = 2_000  # pairs of a path length
 
 
 class Evaluation:
-    """One source against one set of real pictures, as one extractor sees them."""
+    """One source against one set of real images, as one extractor sees them."""
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class Evaluation:
         fewest = min([self.count, *(len(side.images) for side in (held.real, held.train) if side)])
         if extractor and fewest <= extractor.dimension and {"frechet", "frechet_infinity"} & self.groups:
             raise ValueError(
-                f"{fewest} pictures, and {extractor.name} has {extractor.dimension} features: a Frechet distance needs "
-                "more pictures than features, of generated (--count), real and training ones. Or name other --metrics."
+                f"{fewest} images, and {extractor.name} has {extractor.dimension} features: a Frechet distance needs "
+                "more images than features, of generated (--count), real and training ones. Or name other --metrics."
             )
 
     @property
@@ -90,17 +90,17 @@ class Evaluation:
         )
 
     def of_seed(self, number: int) -> dict[str, float]:
-        """The scores of one seed's pictures."""
+        """The scores of one seed's images."""
         side = Side()
-        for pictures in self.source.draw(self.count, self.seeds, number):
-            pictures = cropped(pictures, self.held.crop)
-            side.update(pictures, *(features_of(self.extractor, pictures) if self.extractor else ()))
-            self.tell(f"{self.source.name}: seed {self.seeds[number]}, {side.count} of {self.count} pictures")
+        for images in self.source.draw(self.count, self.seeds, number):
+            images = cropped(images, self.held.crop)
+            side.update(images, *(features_of(self.extractor, images) if self.extractor else ()))
+            self.tell(f"{self.source.name}: seed {self.seeds[number]}, {side.count} of {self.count} images")
         self.tell(f"{self.source.name}: seed {self.seeds[number]}, scores")
         return compare(side, self.yardstick, self.plain)
 
     def anchors(self) -> dict[str, dict[str, float]]:
-        """What training pictures, noise and blurred training pictures get: side -> score -> value; cached."""
+        """What training images, noise and blurred training images get: side -> score -> value; cached."""
         held = self.held
         if held.train is None:
             return {}
@@ -109,7 +109,7 @@ class Evaluation:
 
         def make() -> dict[str, dict[str, float]]:
             self.tell("floor and ceilings")
-            floor, yardstick, metrics = self.training_pictures, self.yardstick, self.plain
+            floor, yardstick, metrics = self.training_images, self.yardstick, self.plain
             noise = np.random.Generator(np.random.Philox(0)).integers(0, 256, floor.shape, np.uint8)
             return {
                 "floor": yardstick.floors(self.side(floor), metrics),
@@ -124,31 +124,31 @@ class Evaluation:
         return json.loads(path.read_text())
 
     @cached_property
-    def yardstick(self) -> Yardstick:
-        """The held-out pictures as the extractor sees them; the training pictures too where copies are looked for."""
+    def yardstick(self) -> ReferenceStatistics:
+        """The held-out images as the extractor sees them; the training images too where copies are looked for."""
         train = None
         if self.held.train and self.extractor and "copies" in self.groups:
             train = self.features(self.held.train.images)[0]
-        return Yardstick(self.side(self.held.real.images), train)
+        return ReferenceStatistics(self.side(self.held.real.images), train)
 
     @property
-    def training_pictures(self) -> np.ndarray:
+    def training_images(self) -> np.ndarray:
         """What the floor is made of: as many as a seed's generated ones, since many scores depend on the count."""
         assert self.held.train is not None  # asked for by those who have seen to it
         images = self.held.train.images
         return images[shuffled(len(images))[: self.count]]
 
-    def side(self, pictures: np.ndarray) -> Side:
-        """Real pictures, noise, or blurred ones."""
-        return Side.of(pictures, *(self.features(pictures) if self.extractor else ()))
+    def side(self, images: np.ndarray) -> Side:
+        """Real images, noise, or blurred ones."""
+        return Side.of(images, *(self.features(images) if self.extractor else ()))
 
-    def features(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features and probabilities of pictures that will be asked for again; cached by their content."""
+    def features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features and probabilities of images that will be asked for again; cached by their content."""
         assert self.extractor is not None  # asked for where there is one
-        path = cache_path("features", [fingerprint(pictures), self.version], ".npz")
+        path = cache_path("features", [fingerprint(images), self.version], ".npz")
         if not path.exists():
-            self.tell(f"{self.extractor.name}: features of {len(pictures)} pictures")
-            features, probabilities = features_of(self.extractor, pictures)
+            self.tell(f"{self.extractor.name}: features of {len(images)} images")
+            features, probabilities = features_of(self.extractor, images)
             with written(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, features=features, probabilities=probabilities)
         with np.load(path) as arrays:
@@ -160,7 +160,7 @@ class Evaluation:
         return " ".join([self.extractor.sha256 if self.extractor else "pixels", code_of_scores(), *versions().values()])
 
     def accuracies(self, anchors: dict[str, dict[str, float]]) -> dict[str, list[float]]:
-        """Of classifiers trained on each seed's pictures, named by the extractor; the floor is what real ones give."""
+        """Of classifiers trained on each seed's images, named by the extractor; the floor is what real ones give."""
         real, train = self.held.real, self.held.train
         if self.extractor is None or train is None or train.labels is None or real.labels is None:
             return {}
@@ -174,12 +174,12 @@ class Evaluation:
         found = []
         rows = shuffled(len(train.images))[:KEPT]
         for number, seed in enumerate(self.seeds):
-            pictures = self.pictures_of(number)[: len(rows)]
+            images = self.images_of(number)[: len(rows)]
             self.tell(f"{self.source.name}: seed {seed}, training three classifiers")
-            labels = features_of(self.extractor, pictures)[1].argmax(axis=1)
+            labels = features_of(self.extractor, images)[1].argmax(axis=1)
             found.append(
                 classification_accuracy(
-                    pictures, labels, train.images[rows], train.labels[rows], real.images, real.labels, seed=seed
+                    images, labels, train.images[rows], train.labels[rows], real.images, real.labels, seed=seed
                 )
             )
         anchors.setdefault("floor", {})["classification_accuracy"] = float(np.mean([each.on_real for each in found]))
@@ -190,29 +190,29 @@ class Evaluation:
         return {name: value for name, value in values.items() if name in self.metrics}
 
     def divergences(self, anchors: dict[str, dict[str, float]]) -> dict[str, list[float]]:
-        """A fresh discriminator's bound for each seed; the floor is its bound for training pictures."""
+        """A fresh discriminator's bound for each seed; the floor is its bound for training images."""
         from zoo.evaluation.judges import discriminator_divergence
 
-        def divergence(pictures: np.ndarray, seed: int) -> float:
-            count = min(len(pictures), len(self.held.real.images))
-            return discriminator_divergence(pictures[:count], self.held.real.images[:count], seed=seed)
+        def divergence(images: np.ndarray, seed: int) -> float:
+            count = min(len(images), len(self.held.real.images))
+            return discriminator_divergence(images[:count], self.held.real.images[:count], seed=seed)
 
         if self.held.train is not None:
             self.tell("floor: training a discriminator")
-            floor = divergence(self.training_pictures, self.seeds[0])
+            floor = divergence(self.training_images, self.seeds[0])
             anchors.setdefault("floor", {})["jensen_shannon_divergence"] = floor
         found = []
         for number, seed in enumerate(self.seeds):
-            pictures = self.pictures_of(number)
+            images = self.images_of(number)
             self.tell(f"{self.source.name}: seed {seed}, training a discriminator")
-            found.append(divergence(pictures, seed))
+            found.append(divergence(images, seed))
         return {"jensen_shannon_divergence": found}
 
-    def pictures_of(self, number: int) -> np.ndarray:
-        """The pictures of seeds[number], at most `KEPT`."""
+    def images_of(self, number: int) -> np.ndarray:
+        """The images of seeds[number], at most `KEPT`."""
         count = min(self.count, KEPT)
         return np.concatenate(
-            [cropped(pictures, self.held.crop) for pictures in self.source.draw(count, self.seeds, number)]
+            [cropped(images, self.held.crop) for images in self.source.draw(count, self.seeds, number)]
         )
 
     def path_lengths(self) -> dict[str, list[float]]:
@@ -232,7 +232,7 @@ class Evaluation:
             self.tell(f"{self.source.name}: seed {seed}, path length")
             lengths = perceptual_path_length(
                 generate,
-                lambda pictures: extractor(np.clip(pictures, -1, 1))[0],
+                lambda images: extractor(np.clip(images, -1, 1))[0],
                 partial(draw, latent),
                 interpolate=slerp if latent.feed == "normal" else lerp,
                 pairs=PATHS,
@@ -242,8 +242,8 @@ class Evaluation:
         return {"perceptual_path_length": found}
 
 
-def blurred(pictures: np.ndarray) -> np.ndarray:
-    """uint8 pictures through a Gaussian blur."""
-    blur = ImageFilter.GaussianBlur(BLUR * pictures.shape[1])
-    images = (Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture) for picture in pictures)
-    return np.stack([np.asarray(image.filter(blur)) for image in images]).reshape(pictures.shape)
+def blurred(images: np.ndarray) -> np.ndarray:
+    """uint8 images through a Gaussian blur."""
+    blur = ImageFilter.GaussianBlur(BLUR * images.shape[1])
+    drawn = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) for image in images)
+    return np.stack([np.asarray(each.filter(blur)) for each in drawn]).reshape(images.shape)

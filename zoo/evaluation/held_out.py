@@ -9,23 +9,23 @@ import numpy as np
 from serving.likelihood import bounds
 from serving.pipeline import Pipeline
 from zoo.data.images import scaled
-from zoo.evaluation.record import Record, mean_and_error, of_real_pictures, qualified, rounded
+from zoo.evaluation.record import Record, mean_and_error, of_real_images, qualified, rounded
 from zoo.evaluation.reference import Held
 from zoo.evaluation.scores import ABILITIES, OTHER_METRICS
 from zoo.evaluation.source import Source
 from zoo.metrics.latents import latent_statistics
 
-SHOWN = 500  # held-out pictures that a model is shown at once
-OF_GREY = {"bernoulli": "cross-entropy", "gaussian": "density"}
-"""Likelihood -> what its bound is one of, where it gives grey pictures no probability."""
+SHOWN = 500  # held-out images that a model is shown at once
+OF_GRAY = {"bernoulli": "cross-entropy", "gaussian": "density"}
+"""Likelihood -> what its bound is one of, where it gives gray images no probability."""
 
 
 class HeldOutEvaluation:
-    """What one model makes of held-out pictures: bounds of their probability, their latents, reconstructions.
+    """What one model makes of held-out images: bounds of their probability, their latents, reconstructions.
 
     Args:
         source: what is scored.
-        held: the pictures, not cut.
+        held: the images, not cut.
         metrics: of `OF_HELD_OUT`, those that it has the abilities for.
         bound_samples: see `evaluate`.
         seed: of the latents.
@@ -51,21 +51,21 @@ class HeldOutEvaluation:
         records: dict[str, Record] = {}
         for group in {OTHER_METRICS[name].group: None for name in self.metrics}:
             pipeline = Pipeline.from_directory(self.source.directory, ability=ABILITIES[group][0])
-            if self.labelled(pipeline):
+            if self.labeled(pipeline):
                 records |= {record.name: record for record in make[group](pipeline)}
         return [records[name] for name in self.metrics if name in records]
 
-    def labelled(self, pipeline: Pipeline) -> bool:
-        """Whether the pictures have the classes that an ability is told, if it is told any."""
+    def labeled(self, pipeline: Pipeline) -> bool:
+        """Whether the images have the classes that an ability is told, if it is told any."""
         real = self.held.real
         told = [spec for spec in pipeline.ability.inputs if spec.feed == "label"]
         return not told or (real.labels is not None and all(spec.classes == real.class_names for spec in told))
 
     def shown(self, pipeline: Pipeline) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Number of the first picture, and what the graph takes of the pictures themselves, some at a time."""
+        """Number of the first image, and what the graph takes of the images themselves, some at a time."""
         images, labels, count = self.held.real.images, self.held.real.labels, len(self.held.real.images)
         for start in range(0, count, SHOWN):
-            self.tell(f"{self.source.name}: {pipeline.ability.file}, {start} of {count} held-out pictures")
+            self.tell(f"{self.source.name}: {pipeline.ability.file}, {start} of {count} held-out images")
             rows = slice(start, start + SHOWN)
             feeds = {}
             for spec in pipeline.ability.inputs:
@@ -76,7 +76,7 @@ class HeldOutEvaluation:
             yield start, feeds
 
     def bounds(self, pipeline: Pipeline) -> Iterator[Record]:
-        """Two lower bounds of log p(x), of the same samples; in bits too where pictures have a probability."""
+        """Two lower bounds of log p(x), of the same samples; in bits too where images have a probability."""
         options: dict[str, Any] = {"samples": self.bound_samples, "seed": self.seed}
         parts = [
             bounds(pipeline.ability, pipeline.run, feeds.pop("image"), start=start, **options, **feeds)
@@ -85,13 +85,13 @@ class HeldOutEvaluation:
         found = {name: np.concatenate([part[name].values for part in parts]) for name in parts[0]}
         title = parts[0]["importance_weighted"].name
         images, likelihood = self.held.real.images, pipeline.card.model["arguments"].get("likelihood")
-        grey = likelihood != "bernoulli" or not np.isin(images, (0, 255)).all()
-        of = [OF_GREY[likelihood]] if grey and likelihood in OF_GREY else []
+        gray = likelihood != "bernoulli" or not np.isin(images, (0, 255)).all()
+        of = [OF_GRAY[likelihood]] if gray and likelihood in OF_GRAY else []
         of += ["given the class"] * any(spec.feed == "label" for spec in pipeline.ability.inputs)
         values = found["importance_weighted"]
         label = qualified(title, *of)
         yield self.record(pipeline, "importance_weighted_bound", label, *mean_and_error(values), self.seed)
-        if likelihood == "discretised_logistic":
+        if likelihood == "discretized_logistic":
             bits, label = values / (-np.log(2) * images[0].size), qualified("bits_per_dimension", title, *of)
             yield self.record(pipeline, "bits_per_dimension", label, *mean_and_error(bits), self.seed)
         yield self.record(pipeline, "elbo", qualified("elbo", *of), *mean_and_error(found["elbo"]), self.seed)
@@ -127,7 +127,7 @@ class HeldOutEvaluation:
         card, file, held = pipeline.card, pipeline.ability.file, self.held
         assert file is not None  # a pipeline runs one
         sha256, seeds = card.files[file].sha256, () if seed is None else (seed,)
-        return of_real_pictures(name, label, card.name, value, error, held.real, held.preprocessing, sha256, seeds)
+        return of_real_images(name, label, card.name, value, error, held.real, held.preprocessing, sha256, seeds)
 
 
 def able(source: Source, group: str) -> bool:

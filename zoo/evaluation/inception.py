@@ -20,12 +20,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.metrics.checks import pictures_in_range
+from zoo.metrics.checks import images_in_range
 
 if TYPE_CHECKING:
     import keras
 
-BATCH_SIZE = 32  # pictures at once: 32 maps of 147 x 147 x 64 are 177 MB
+BATCH_SIZE = 32  # images at once: 32 maps of 147 x 147 x 64 are 177 MB
 GRAPH = "classify_image_graph_def.pb"
 
 # Address -> sha256 (its first digits are in the file's name).
@@ -50,24 +50,24 @@ class Inception:
     dimension: int = 2048
     classes: int = 1008
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features (count, 2048) and probabilities (count, 1008), float32: the softmax of logits without bias.
 
         Args:
-            pictures: (count, height, width, 1 or 3) float32 in [-1, 1], of any size. Grey ones get three equal
-                channels. FID's authors score pictures of 256 levels: round before.
+            images: (count, height, width, 1 or 3) float32 in [-1, 1], of any size. Gray ones get three equal
+                channels. FID's authors score images of 256 levels: round before.
 
         Raises:
-            ValueError: no pictures; another number of channels; values out of range; NaN.
+            ValueError: no images; another number of channels; values out of range; NaN.
         """
-        channels = pictures_in_range(pictures, smallest=1).shape[3]
+        channels = images_in_range(images, smallest=1).shape[3]
         if channels not in (1, 3):
-            raise ValueError(f"pictures of {channels} channels: give grey (1) or RGB (3).")
-        features = np.empty((len(pictures), self.dimension), np.float32)
-        probabilities = np.empty((len(pictures), self.classes), np.float32)
-        for start in range(0, len(pictures), BATCH_SIZE):
+            raise ValueError(f"images of {channels} channels: give gray (1) or RGB (3).")
+        features = np.empty((len(images), self.dimension), np.float32)
+        probabilities = np.empty((len(images), self.classes), np.float32)
+        for start in range(0, len(images), BATCH_SIZE):
             rows = slice(start, start + BATCH_SIZE)
-            batch = np.repeat(pictures[rows], 3 // channels, axis=3).astype(np.float32)
+            batch = np.repeat(images[rows], 3 // channels, axis=3).astype(np.float32)
             features[rows], probabilities[rows] = (found.numpy() for found in self.compiled(batch))
         return features, probabilities
 

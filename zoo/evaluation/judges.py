@@ -1,7 +1,7 @@
 """Scores by a network trained for the purpose: classification accuracy score, Jensen-Shannon divergence.
 
-A judge is the zoo's `Classifier` with fresh weights and a small, fixed budget: by default it sees 96,000 pictures, in
-two minutes for 28 x 28 pixels on two CPU cores. Values compare under one budget. The same pictures, budget and seed
+A judge is the zoo's `Classifier` with fresh weights and a small, fixed budget: by default it sees 96,000 images, in
+two minutes for 28 x 28 pixels on two CPU cores. Values compare under one budget. The same images, budget and seed
 give the same digits on one machine; on GPUs after `tf.config.experimental.enable_op_determinism()`.
 """
 
@@ -17,16 +17,16 @@ from zoo.models.classifier import Classifier
 STEPS, BATCH_SIZE = 1_500, 64
 WIDTH = 16
 LEARNING_RATE = 1e-3  # Adam's, at the start; down to 0 along a cosine, so that the last weights need no averaging
-BLOCK = 256  # pictures judged at once
+BLOCK = 256  # images judged at once
 
-VALIDATED = 0.2  # of the discriminator's half of the pictures: what its sharpness is chosen by
+VALIDATED = 0.2  # of the discriminator's half of the images: what its sharpness is chosen by
 SHARPNESS = (0.0, *np.geomspace(1 / 64, 4, 33))  # factors of its logits; 0 is no opinion, which bounds by 0
 
 Judge = Callable[[np.ndarray], np.ndarray]
 
 
 class ClassificationAccuracy(NamedTuple):
-    """On real test pictures, of judges trained on generated pictures, on as many real ones, on both; in [0, 1]."""
+    """On real test images, of judges trained on generated images, on as many real ones, on both; in [0, 1]."""
 
     on_generated: float
     on_real: float
@@ -34,7 +34,7 @@ class ClassificationAccuracy(NamedTuple):
 
 
 def train_judge(
-    pictures: np.ndarray,
+    images: np.ndarray,
     labels: np.ndarray,
     classes: int,
     *,
@@ -44,30 +44,30 @@ def train_judge(
     seed: int = 0,
     **arguments: Any,
 ) -> Judge:
-    """A classifier of these pictures.
+    """A classifier of these images.
 
     Args:
-        pictures: (count, height, width, channels) uint8, at least a batch of them, sides of at least 8.
+        images: (count, height, width, channels) uint8, at least a batch of them, sides of at least 8.
         labels: (count,) integers in [0, classes); a class may be missing.
         classes: how many there are, at least 2.
         steps: of Adam.
-        batch_size: pictures a step.
+        batch_size: images a step.
         width: channels of the network's first maps.
-        seed: of the weights' start, the pictures' order and the training noise, 0 <= seed < 2**32. It becomes the
+        seed: of the weights' start, the images' order and the training noise, 0 <= seed < 2**32. It becomes the
             global seed of Python, NumPy and TensorFlow.
-        **arguments: of `Classifier`, where they differ from its defaults: pictures are shifted by up to a tenth of
+        **arguments: of `Classifier`, where they differ from its defaults: images are shifted by up to a tenth of
             their side and not mirrored, the features dropped out, the labels smoothed, which makes it a little unsure.
 
     Returns:
-        pictures (count, height, width, channels) uint8, of the same shape -> probabilities (count, classes) float64.
+        images (count, height, width, channels) uint8, of the same shape -> probabilities (count, classes) float64.
 
     Raises:
-        ValueError: anything of another shape, dtype or range; fewer pictures than a batch.
+        ValueError: anything of another shape, dtype or range; fewer images than a batch.
     """
-    logits_of = _train(pictures, labels, classes, steps, batch_size, width, seed, **arguments)
+    logits_of = _train(images, labels, classes, steps, batch_size, width, seed, **arguments)
 
-    def probabilities_of(pictures: np.ndarray) -> np.ndarray:
-        logits = logits_of(pictures)
+    def probabilities_of(images: np.ndarray) -> np.ndarray:
+        logits = logits_of(images)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
@@ -90,10 +90,10 @@ def classification_accuracy(
     """The classification accuracy score (arXiv:1905.10887, section 3), and what it is to be compared with.
 
     `on_generated` below `on_real`: classes look wrong, vary too little, or were mixed up. `on_both` above `on_real`:
-    the generated pictures are worth something as additional data, though the judge takes no more steps. All three
-    judges start from the same weights. Of n test pictures, an accuracy p is known to sqrt(p (1 - p) / n), and other
+    the generated images are worth something as additional data, though the judge takes no more steps. All three
+    judges start from the same weights. Of n test images, an accuracy p is known to sqrt(p (1 - p) / n), and other
     seeds add to that.
-    Paper: ResNet-50, trained to the end, on as many pictures as the real set has. A small budget here.
+    Paper: ResNet-50, trained to the end, on as many images as the real set has. A small budget here.
 
     Args:
         generated: (count, height, width, channels) uint8, at least a batch.
@@ -105,22 +105,22 @@ def classification_accuracy(
         steps, batch_size, width, seed: see `train_judge`.
 
     Raises:
-        ValueError: see `train_judge`; fewer real pictures than generated ones, or pictures of another shape.
+        ValueError: see `train_judge`; fewer real images than generated ones, or images of another shape.
     """
-    train_labels = _labels_of(real_train, real_train_labels, "real training pictures")
+    train_labels = _labels_of(real_train, real_train_labels, "real training images")
     classes = int(train_labels.max()) + 1
-    labels = _labels_of(generated, labels, "generated pictures", classes)
-    test_labels = _labels_of(real_test, real_test_labels, "real test pictures", classes)
-    for other, what in ((generated, "generated pictures"), (real_test, "real test pictures")):
+    labels = _labels_of(generated, labels, "generated images", classes)
+    test_labels = _labels_of(real_test, real_test_labels, "real test images", classes)
+    for other, what in ((generated, "generated images"), (real_test, "real test images")):
         if other.shape[1:] != real_train.shape[1:]:
             raise ValueError(f"{what} {other.shape[1:]} and real ones {real_train.shape[1:]}: give all of one shape.")
     if len(generated) > len(real_train):
-        raise ValueError(f"{len(generated)} generated pictures: give at most {len(real_train)}, as many as real ones.")
+        raise ValueError(f"{len(generated)} generated images: give at most {len(real_train)}, as many as real ones.")
     chosen = np.random.Generator(np.random.Philox(seed)).permutation(len(real_train))[: len(generated)]
     real, real_labels = real_train[chosen], train_labels[chosen]
 
-    def accuracy(pictures: np.ndarray, labels: np.ndarray) -> float:
-        logits_of = _train(pictures, labels, classes, steps, batch_size, width, seed)
+    def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
+        logits_of = _train(images, labels, classes, steps, batch_size, width, seed)
         return float(np.mean(logits_of(real_test).argmax(axis=1) == test_labels))
 
     return ClassificationAccuracy(
@@ -149,19 +149,19 @@ def discriminator_divergence(
 
     Args:
         generated: (count, height, width, channels) uint8, at least two batches, sides of at least 8.
-        real: as many of the same shape. Held-out ones: of training pictures, it also measures what was learnt by heart.
+        real: as many of the same shape. Held-out ones: of training images, it also measures what was learnt by heart.
         steps, batch_size, width, seed: see `train_judge`.
 
     Raises:
         ValueError: counts or shapes differ, or not uint8; too few.
     """
-    _refuse_other_than_pictures(generated, "generated pictures")
-    _refuse_other_than_pictures(real, "real pictures")
+    _refuse_other_than_images(generated, "generated images")
+    _refuse_other_than_images(real, "real images")
     if generated.shape != real.shape:
-        raise ValueError(f"generated pictures {generated.shape} and real ones {real.shape}: give as many of one shape.")
+        raise ValueError(f"generated images {generated.shape} and real ones {real.shape}: give as many of one shape.")
     count = len(real)
     if count < 2 * batch_size:
-        raise ValueError(f"{count} pictures a side: give at least {2 * batch_size}, two batches.")
+        raise ValueError(f"{count} images a side: give at least {2 * batch_size}, two batches.")
     generator = np.random.Generator(np.random.Philox(seed))
     sides = [(side, generator.permutation(count)) for side in (generated, real)]
     half = count // 2
@@ -178,8 +178,8 @@ def discriminator_divergence(
 
     def log_odds(start: int, stop: int) -> np.ndarray:
         """Of the right answer."""
-        pictures, real = part(start, stop)
-        return np.diff(logits_of(pictures), axis=1)[:, 0] * np.where(real, 1, -1)
+        images, real = part(start, stop)
+        return np.diff(logits_of(images), axis=1)[:, 0] * np.where(real, 1, -1)
 
     validation = log_odds(trained, half)
     sharpness = min(SHARPNESS, key=lambda factor: _cross_entropy(factor * validation))
@@ -192,7 +192,7 @@ def _cross_entropy(log_odds: np.ndarray) -> float:
 
 
 def _train(
-    pictures: np.ndarray,
+    images: np.ndarray,
     labels: np.ndarray,
     classes: int,
     steps: int,
@@ -206,15 +206,15 @@ def _train(
         raise ValueError(
             f"classes={classes}, steps={steps}, batch_size={batch_size}, width={width}: give at least 2, 1, 1, 1."
         )
-    labels = _labels_of(pictures, labels, "pictures", classes)
-    count, *shape = pictures.shape
+    labels = _labels_of(images, labels, "images", classes)
+    count, *shape = images.shape
     if count < batch_size:
-        raise ValueError(f"{count} pictures: give at least {batch_size}, a batch.")
+        raise ValueError(f"{count} images: give at least {batch_size}, a batch.")
     generator = np.random.Generator(np.random.Philox(seed))
     epochs = [generator.permutation(count) for _ in range(-(-steps * batch_size // count))]
     order = np.concatenate(epochs)[: steps * batch_size].reshape(steps, batch_size)
     with tf.device("CPU:0"):
-        held, held_labels = tf.constant(pictures), tf.constant(labels)
+        held, held_labels = tf.constant(images), tf.constant(labels)
 
     def batch(indices: Any) -> dict[str, Any]:
         return {
@@ -225,16 +225,16 @@ def _train(
 
     keras.utils.set_random_seed(seed)
     names = [str(number) for number in range(classes)]
-    model = Classifier(shape, names, width=width, average_decay=None, **arguments)
+    model = Classifier(shape, names, width=width, ema_decay=None, **arguments)
     decay = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)
     model.compile(seed=seed, classifier=keras.optimizers.Adam(decay))
     model.fit(tf.data.Dataset.from_tensor_slices(order).map(batch).prefetch(2), shuffle=False, verbose=0)
 
-    def logits_of(pictures: np.ndarray) -> np.ndarray:
-        _refuse_other_than_pictures(pictures, "pictures")
-        if list(pictures.shape[1:]) != shape:
-            raise ValueError(f"pictures {pictures.shape[1:]}: this judge knows those of {tuple(shape)}.")
-        blocks = (pictures[start : start + BLOCK] for start in range(0, len(pictures), BLOCK))
+    def logits_of(images: np.ndarray) -> np.ndarray:
+        _refuse_other_than_images(images, "images")
+        if list(images.shape[1:]) != shape:
+            raise ValueError(f"images {images.shape[1:]}: this judge knows those of {tuple(shape)}.")
+        blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
         scaled = ((block / 127.5 - 1.0).astype(np.float32) for block in blocks)
         return np.concatenate(
             [model.run_ability("classify", {"image": block})["logits"].astype(np.float64) for block in scaled]
@@ -243,18 +243,18 @@ def _train(
     return logits_of
 
 
-def _refuse_other_than_pictures(pictures: np.ndarray, what: str) -> None:
-    if pictures.ndim != 4 or pictures.dtype != np.uint8 or not pictures.size:
-        raise ValueError(f"{what} {pictures.shape} {pictures.dtype}: give (count, height, width, channels), uint8.")
+def _refuse_other_than_images(images: np.ndarray, what: str) -> None:
+    if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
+        raise ValueError(f"{what} {images.shape} {images.dtype}: give (count, height, width, channels), uint8.")
 
 
-def _labels_of(pictures: np.ndarray, labels: np.ndarray, what: str, classes: int | None = None) -> np.ndarray:
-    """(count,) int64, once pictures and labels are known to be that, and to belong together."""
-    _refuse_other_than_pictures(pictures, what)
+def _labels_of(images: np.ndarray, labels: np.ndarray, what: str, classes: int | None = None) -> np.ndarray:
+    """(count,) int64, once images and labels are known to be that, and to belong together."""
+    _refuse_other_than_images(images, what)
     labels = np.asarray(labels)
-    if labels.shape != pictures.shape[:1] or labels.dtype.kind not in "iu":
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"labels {labels.shape} {labels.dtype} of {len(pictures)} {what}: give one integer a picture; pictures "
+            f"labels {labels.shape} {labels.dtype} of {len(images)} {what}: give one integer an image; images "
             "without classes have no such score."
         )
     if labels.min() < 0 or (classes is not None and labels.max() >= classes):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.images import Pictures
+from zoo.data.images import ImageSet
 from zoo.evaluation.scores import ALL_METRICS, Better
 
 DIGITS = 6  # of a value: those that a second run on the same machine gives again
@@ -17,9 +17,9 @@ DIGITS = 6  # of a value: those that a second run on the same machine gives agai
 class Record:
     """One score with everything it rests on.
 
-    value and std are over the seeds; floor is what real training pictures get, ceilings what noise and blurred pictures
+    value and std are over the seeds; floor is what real training images get, ceilings what noise and blurred images
     do. extractor is "name@sha256", None for scores of the pixels. Where generated_count is 0, the score is one of the
-    held-out pictures: value is a mean over them, std its standard error, and seeds that of the latents, if any.
+    held-out images: value is a mean over them, std its standard error, and seeds that of the latents, if any.
     parts add up to the value: those of posterior_divergence are the latents', by number; other scores have none.
     """
 
@@ -50,22 +50,22 @@ def qualified(title: str, *remarks: str) -> str:
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float | None]:
-    """Of one value a picture: the mean, and its standard error where there are two."""
+    """Of one value an image: the mean, and its standard error where there are two."""
     return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
 
 
-def of_real_pictures(
+def of_real_images(
     name: str,
     label: str,
     model: str,
     value: float,
     error: float | None,
-    real: Pictures,
+    real: ImageSet,
     preprocessing: str,
     sha256: str,
     seeds: tuple[int, ...] = (),
 ) -> Record:
-    """A score of held-out pictures themselves, which has neither floor nor ceilings."""
+    """A score of held-out images themselves, which has neither floor nor ceilings."""
     return Record(
         metric=label,
         name=name,

@@ -1,7 +1,7 @@
-"""The table of scores, and how each is made of what was seen of the pictures.
+"""The table of scores, and how each is made of what was seen of the images.
 
-A `Side` is what was seen of one set: generated pictures, held-out ones, noise. `compare` turns a side and a `Yardstick`
-into numbers. Real training pictures, noise and blurred pictures go the same way: they are the floor and the ceilings.
+A `Side` is what was seen of one set: generated images, held-out ones, noise. `compare` turns a side and a `ReferenceStatistics`
+into numbers. Real training images, noise and blurred images go the same way: they are the floor and the ceilings.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -18,19 +18,19 @@ from zoo.metrics.distances import sliced_wasserstein_distance
 from zoo.metrics.frechet import ROWS_PER_DIMENSION, frechet_distance, frechet_distance_at_infinity
 from zoo.metrics.kernel import SUBSET_SIZE, kernel_distance
 from zoo.metrics.moments import Moments
-from zoo.metrics.neighbours import COPY_QUANTILE, birthday_support, copy_check, nearest_distances, neighbour_scores
+from zoo.metrics.neighbors import COPY_QUANTILE, birthday_support, copy_check, nearest_distances, neighbor_scores
 from zoo.metrics.similarity import WINDOW, multiscale_similarity_of_pairs, radial_spectrum, spectral_distance
 
-KEPT = 10_000  # pictures and features held of a side; what is streamed sees them all
-MODE_SHARE = 0.01  # of the pictures, from which a class counts as one that the model makes
+KEPT = 10_000  # images and features held of a side; what is streamed sees them all
+MODE_SHARE = 0.01  # of the images, from which a class counts as one that the model makes
 INCEPTION = "inception-2015-12-05"
 Better = Literal["lower", "higher", "like the floor"]
 
 
 class Side:
-    """What the scores need of one set of pictures, taken in batch by batch.
+    """What the scores need of one set of images, taken in batch by batch.
 
-    Means, covariances and class counts are of all pictures; of pictures and features themselves the first `KEPT` are
+    Means, covariances and class counts are of all images; of images and features themselves the first `KEPT` are
     held, so memory does not grow with the count.
     """
 
@@ -42,39 +42,39 @@ class Side:
 
     @classmethod
     def of(
-        cls, pictures: np.ndarray, features: np.ndarray | None = None, probabilities: np.ndarray | None = None
+        cls, images: np.ndarray, features: np.ndarray | None = None, probabilities: np.ndarray | None = None
     ) -> "Side":
         """Of arrays that are there already."""
         side = cls()
-        side.update(pictures, features, probabilities)
+        side.update(images, features, probabilities)
         return side
 
     def update(
-        self, pictures: np.ndarray, features: np.ndarray | None = None, probabilities: np.ndarray | None = None
+        self, images: np.ndarray, features: np.ndarray | None = None, probabilities: np.ndarray | None = None
     ) -> None:
         """Takes in more.
 
         Args:
-            pictures: uint8 (count, height, width, channels).
+            images: uint8 (count, height, width, channels).
             features: (count, dimension) of an extractor, or None for scores of the pixels alone.
             probabilities: (count, classes) likewise.
         """
         room = max(0, KEPT - self.count)
         if room:
-            self._parts.append((pictures[:room], None if features is None else features[:room]))
-            self.__dict__.pop("pictures", None)
+            self._parts.append((images[:room], None if features is None else features[:room]))
+            self.__dict__.pop("images", None)
             self.__dict__.pop("features", None)
         if features is not None and probabilities is not None:
             self.moments = self.moments or Moments(features.shape[1])
             self.statistics = self.statistics or ClassStatistics(probabilities.shape[1])
             self.moments.update(features)
             self.statistics.update(probabilities)
-        self.count += len(pictures)
+        self.count += len(images)
 
     @cached_property
-    def pictures(self) -> np.ndarray:
+    def images(self) -> np.ndarray:
         """uint8 (kept, height, width, channels)."""
-        return np.concatenate([pictures for pictures, _ in self._parts])
+        return np.concatenate([images for images, _ in self._parts])
 
     @cached_property
     def features(self) -> np.ndarray:
@@ -83,12 +83,12 @@ class Side:
 
 
 @dataclass
-class Yardstick:
+class ReferenceStatistics:
     """What a side is compared with.
 
     Args:
-        real: held-out pictures.
-        train_features: of every picture that the model was trained on; None where that is not known.
+        real: held-out images.
+        train_features: of every image that the model was trained on; None where that is not known.
         seed: of subsets, pairs and projections.
     """
 
@@ -98,20 +98,20 @@ class Yardstick:
 
     @cached_property
     def spectrum(self) -> np.ndarray:
-        """Of the held-out pictures."""
-        return radial_spectrum(scaled(self.real.pictures))
+        """Of the held-out images."""
+        return radial_spectrum(scaled(self.real.images))
 
     @cached_property
     def to_train(self) -> np.ndarray | None:
-        """Distances of held-out pictures to the nearest training picture; None where copies can't be told."""
+        """Distances of held-out images to the nearest training image; None where copies can't be told."""
         if self.train_features is None or len(self.real.features) < 1 / COPY_QUANTILE:
             return None
         return nearest_distances(self.real.features, self.train_features)
 
     def floors(self, train: Side, metrics: Collection[str]) -> dict[str, float]:
-        """What real pictures get: training pictures in the place of generated ones.
+        """What real images get: training images in the place of generated ones.
 
-        Training pictures are copies of themselves: there, every second held-out picture is held against the others;
+        Training images are copies of themselves: there, every second held-out image is held against the others;
         of fewer than 200, nothing is said.
         """
         values = compare(train, self, metrics)
@@ -129,7 +129,7 @@ class Metric:
 
     Args:
         group: those that are computed together.
-        better: which way is good. "like the floor": as near as can be to what real pictures get.
+        better: which way is good. "like the floor": as near as can be to what real images get.
         about: what it says, in a few words.
         title: its name with any extractor; None for scores of the pixels.
         inception: its name with the 2015 Inception, where the literature has one.
@@ -156,52 +156,52 @@ METRICS: Mapping[str, Metric] = {
         "frechet_infinity", "lower", "the same of infinitely many samples", "FCD_infinity", "FID_infinity"
     ),
     "kernel_distance": Metric("kernel", "lower", "features: unbiased kernel distance", "KCD", "KID"),
-    "precision": Metric("neighbours", "higher", "samples that look real", "precision"),
-    "recall": Metric("neighbours", "higher", "real pictures that the model reaches", "recall"),
-    "density": Metric("neighbours", "higher", "how crowded samples are where real ones are", "density"),
-    "coverage": Metric("neighbours", "higher", "real pictures with a sample near", "coverage"),
-    "class_score": Metric("classes", "higher", "sure of each picture, even over classes", "CS", "IS"),
+    "precision": Metric("neighbors", "higher", "samples that look real", "precision"),
+    "recall": Metric("neighbors", "higher", "real images that the model reaches", "recall"),
+    "density": Metric("neighbors", "higher", "how crowded samples are where real ones are", "density"),
+    "coverage": Metric("neighbors", "higher", "real images with a sample near", "coverage"),
+    "class_score": Metric("classes", "higher", "sure of each image, even over classes", "CS", "IS"),
     "class_divergence": Metric("classes", "lower", "class shares against real ones, nats", "class_divergence"),
     "smallest_class_share": Metric("classes", "like the floor", "of the rarest class", "smallest_class_share"),
     "modes": Metric("classes", "higher", "classes of at least 1 %", "modes"),
-    "copies": Metric("copies", "lower", "samples as near to a training picture as 1 % of held-out ones", "copies"),
+    "copies": Metric("copies", "lower", "samples as near to a training image as 1 % of held-out ones", "copies"),
     "copy_distance": Metric(
-        "copies", "like the floor", "distance to the nearest training picture, over held-out ones'", "copy_distance"
+        "copies", "like the floor", "distance to the nearest training image, over held-out ones'", "copy_distance"
     ),
     "birthday_batch": Metric("copies", "higher", "samples among which two are alike, even odds", "birthday_batch"),
     "sliced_wasserstein_distance": Metric("wasserstein", "lower", "pixels: brightness, coarse structure"),
     "ms_ssim": Metric("similarity", "like the floor", "pixels: likeness of two samples"),
     "spectral_distance": Metric("spectrum", "lower", "pixels: power at each frequency"),
 }
-"""Every score that needs nothing but pictures."""
+"""Every score that needs nothing but images."""
 
 
-def compare(side: Side, yardstick: Yardstick, metrics: Collection[str]) -> dict[str, float]:
+def compare(side: Side, yardstick: ReferenceStatistics, metrics: Collection[str]) -> dict[str, float]:
     """The values of those of `metrics` that can be made.
 
-    What needs features is left out where there are none; copies, where the training pictures are not known or fewer
-    than 100 are held out; at infinity, where there are too few pictures for a line.
+    What needs features is left out where there are none; copies, where the training images are not known or fewer
+    than 100 are held out; at infinity, where there are too few images for a line.
 
     Args:
-        side: the pictures to be judged.
+        side: the images to be judged.
         yardstick: real ones.
         metrics: names of `METRICS`.
 
     Raises:
-        ValueError: too few pictures for the extractor's dimension, NaN, pictures of different sizes.
+        ValueError: too few images for the extractor's dimension, NaN, images of different sizes.
     """
     wanted = {METRICS[name].group for name in metrics}
     values = {key: v for group in GROUPS if group in wanted for key, v in GROUPS[group](side, yardstick).items()}
     return {name: values[name] for name in METRICS if name in metrics and name in values}
 
 
-def _frechet(side: Side, yardstick: Yardstick) -> dict[str, float]:
+def _frechet(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
     if side.moments is None or yardstick.real.moments is None:
         return {}
     return {"frechet_distance": frechet_distance(side.moments, yardstick.real.moments)}
 
 
-def _frechet_infinity(side: Side, yardstick: Yardstick) -> dict[str, float]:
+def _frechet_infinity(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
     moments = yardstick.real.moments
     if side.moments is None or moments is None or len(side.features) <= 2 * ROWS_PER_DIMENSION * moments.dimension:
         return {}
@@ -209,7 +209,7 @@ def _frechet_infinity(side: Side, yardstick: Yardstick) -> dict[str, float]:
     return {"frechet_distance_at_infinity": distance}
 
 
-def _kernel(side: Side, yardstick: Yardstick) -> dict[str, float]:
+def _kernel(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
     if side.moments is None or yardstick.real.moments is None:
         return {}
     features, real = side.features, yardstick.real.features
@@ -217,14 +217,14 @@ def _kernel(side: Side, yardstick: Yardstick) -> dict[str, float]:
     return {"kernel_distance": kernel_distance(features, real, subset_size=size, seed=yardstick.seed).mean}
 
 
-def _neighbours(side: Side, yardstick: Yardstick) -> dict[str, float]:
+def _neighbors(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
     if side.moments is None or yardstick.real.moments is None:
         return {}
     count = min(len(side.features), len(yardstick.real.features))
-    return neighbour_scores(side.features[:count], yardstick.real.features[:count])._asdict()
+    return neighbor_scores(side.features[:count], yardstick.real.features[:count])._asdict()
 
 
-def _classes(side: Side, yardstick: Yardstick) -> dict[str, float]:
+def _classes(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
     if side.statistics is None or yardstick.real.statistics is None:
         return {}
     return {
@@ -235,7 +235,7 @@ def _classes(side: Side, yardstick: Yardstick) -> dict[str, float]:
     }
 
 
-def _copies(side: Side, yardstick: Yardstick) -> dict[str, float]:
+def _copies(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
     if side.moments is None or yardstick.to_train is None or yardstick.train_features is None:
         return {}
     found = copy_check(nearest_distances(side.features, yardstick.train_features), yardstick.to_train)
@@ -243,27 +243,27 @@ def _copies(side: Side, yardstick: Yardstick) -> dict[str, float]:
     return {"copies": found.share, "copy_distance": found.ratio, "birthday_batch": float(alike.batch)}
 
 
-def _wasserstein(side: Side, yardstick: Yardstick) -> dict[str, float]:
-    count = min(len(side.pictures), len(yardstick.real.pictures))
-    samples, real = (scaled(pictures[:count]) for pictures in (side.pictures, yardstick.real.pictures))
+def _wasserstein(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
+    count = min(len(side.images), len(yardstick.real.images))
+    samples, real = (scaled(images[:count]) for images in (side.images, yardstick.real.images))
     return {"sliced_wasserstein_distance": sliced_wasserstein_distance(samples, real, seed=yardstick.seed)}
 
 
-def _similarity(side: Side, yardstick: Yardstick) -> dict[str, float]:
-    if min(side.pictures.shape[1:3]) < WINDOW:
+def _similarity(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
+    if min(side.images.shape[1:3]) < WINDOW:
         return {}
-    return {"ms_ssim": multiscale_similarity_of_pairs(scaled(side.pictures), seed=yardstick.seed).mean}
+    return {"ms_ssim": multiscale_similarity_of_pairs(scaled(side.images), seed=yardstick.seed).mean}
 
 
-def _spectrum(side: Side, yardstick: Yardstick) -> dict[str, float]:
-    return {"spectral_distance": spectral_distance(radial_spectrum(scaled(side.pictures)), yardstick.spectrum)}
+def _spectrum(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
+    return {"spectral_distance": spectral_distance(radial_spectrum(scaled(side.images)), yardstick.spectrum)}
 
 
-GROUPS: Mapping[str, Callable[[Side, Yardstick], dict[str, float]]] = {
+GROUPS: Mapping[str, Callable[[Side, ReferenceStatistics], dict[str, float]]] = {
     "frechet": _frechet,
     "frechet_infinity": _frechet_infinity,
     "kernel": _kernel,
-    "neighbours": _neighbours,
+    "neighbors": _neighbors,
     "classes": _classes,
     "copies": _copies,
     "wasserstein": _wasserstein,
@@ -273,19 +273,19 @@ GROUPS: Mapping[str, Callable[[Side, Yardstick], dict[str, float]]] = {
 
 
 OTHER_METRICS: dict[str, Metric] = {
-    "perceptual_path_length": Metric("paths", "lower", "features: how fast pictures change with the latent", "PPL"),
-    "accuracy": Metric("accuracy", "higher", "of a classifier, on held-out pictures"),
+    "perceptual_path_length": Metric("paths", "lower", "features: how fast images change with the latent", "PPL"),
+    "accuracy": Metric("accuracy", "higher", "of a classifier, on held-out images"),
     "classification_accuracy": Metric(
-        "judge", "higher", "on real pictures, of a classifier trained on samples", "classification_accuracy"
+        "judge", "higher", "on real images, of a classifier trained on samples", "classification_accuracy"
     ),
-    "augmentation": Metric("judge", "higher", "what samples beside real pictures add to that accuracy", "augmentation"),
+    "augmentation": Metric("judge", "higher", "what samples beside real images add to that accuracy", "augmentation"),
     "jensen_shannon_divergence": Metric("discriminator", "lower", "a fresh discriminator's bound, nats"),
     "elbo": Metric("bounds", "higher", "of log p(x), nats"),
     "importance_weighted_bound": Metric("bounds", "higher", "of log p(x), by K samples of z, nats"),
     "bits_per_dimension": Metric("bounds", "lower", "that bound in bits a pixel and channel"),
-    "active_units": Metric("latents", "higher", "latents whose mean depends on the picture"),
+    "active_units": Metric("latents", "higher", "latents whose mean depends on the image"),
     "posterior_divergence": Metric("latents", "lower", "KL(q(z|x) || p(z)), nats, in all and of each latent"),
-    "mutual_information": Metric("latents", "higher", "I(x; z), nats, at most the log of the count of pictures"),
+    "mutual_information": Metric("latents", "higher", "I(x; z), nats, at most the log of the count of images"),
     "aggregate_divergence": Metric("latents", "lower", "KL(q(z) || p(z)), nats"),
     "squared_error": Metric("reconstruction", "lower", "of a reconstruction, a pixel and channel, brightness 0 to 1"),
 }
@@ -299,6 +299,6 @@ ABILITIES = {
 }
 """Group of scores -> the ability that they take, and the outputs that it must have."""
 OF_HELD_OUT = tuple(name for name, metric in OTHER_METRICS.items() if metric.group in ABILITIES)
-"""Scores of what a model makes of held-out pictures: it needs no pictures of its own."""
+"""Scores of what a model makes of held-out images: it needs no images of its own."""
 DEFAULT_METRICS = tuple(name for name in ALL_METRICS if name not in (*TRAINED, *OF_HELD_OUT))
-"""Of the pictures that a source makes."""
+"""Of the images that a source makes."""

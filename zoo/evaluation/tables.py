@@ -64,10 +64,10 @@ def show(records: Sequence[Record], console: Console) -> None:
         console.print(table)
         for record in {(row.preprocessing, row.seeds, row.generated_count): row for row in rows}.values():
             seeds, real = ", ".join(map(str, record.seeds)), f"{record.real_count} real ones of {record.data}"
-            drawn, made = "", f"{record.generated_count} generated pictures a seed"
+            drawn, made = "", f"{record.generated_count} generated images a seed"
             if record.seeds:
                 drawn = f"{made if record.generated_count else 'Latents drawn'}, seeds {seeds}; "
-            floor = ". Floor: training pictures in the place of generated ones" if record.generated_count else ""
+            floor = ". Floor: training images in the place of generated ones" if record.generated_count else ""
             console.print(
                 f"{drawn}{real}, {record.split}; {record.preprocessing}{floor}.", highlight=False, soft_wrap=True
             )
@@ -205,7 +205,7 @@ def readme_table(records: Sequence[Record]) -> str:
             f"| `{model}` | {' | '.join(cell(generators[model].get(name)) for name in shown)} |" for model in chosen
         ]
         floors = [number(first[name].floor) for name in shown]
-        lines.append(f"| training pictures (the floor) | {' | '.join(floors)} |")
+        lines.append(f"| training images (the floor) | {' | '.join(floors)} |")
         version = first[ORDERED_BY].metric.partition("(")[2].rstrip(")")
         lines += ["", f"Features: `{version}`." if version else "Features: the 2015 Inception's."]
         blocks.append("\n".join(lines))
@@ -235,8 +235,8 @@ def readme_table(records: Sequence[Record]) -> str:
 
 
 def where(record: Record) -> str:
-    """The pictures that a score was made on."""
-    return f"{record.real_count} pictures of {record.data}, {record.split}"
+    """The images that a score was made on."""
+    return f"{record.real_count} images of {record.data}, {record.split}"
 
 
 def cell(record: Record | None) -> str:

@@ -21,8 +21,8 @@ from zoo.export.saved_model import write_saved_model
 from zoo.presets.preset import Preset
 
 FORMATS = ("onnx", "saved_model")
-LICENCE = "Apache-2.0"
-SHOWN = 64  # pictures of samples.png
+LICENSE = "Apache-2.0"
+SHOWN = 64  # images of samples.png
 VERSIONS = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 
 
@@ -35,7 +35,7 @@ def export(
     recipe: Mapping[str, Any],
     formats: Sequence[str] = FORMATS,
     scores: Sequence[Score] = (),
-    pictures: Mapping[str, bytes] | None = None,
+    images: Mapping[str, bytes] | None = None,
 ) -> Card:
     """Write `directory`: model.weights.h5, <ability>.onnx, saved_model/1/, samples.png, README.md, card.json.
 
@@ -49,7 +49,7 @@ def export(
         recipe: how: plain data for the card.
         formats: of `FORMATS`; the weights are always written.
         scores: what was measured of these very weights.
-        pictures: more files to put there, by name: "reconstructions.png" is shown on the card.
+        images: more files to put there, by name: "reconstructions.png" is shown on the card.
 
     Raises:
         ExportError: the formats differ by more than 1e-4 of an output's range.
@@ -64,7 +64,7 @@ def export(
     try:
         # ONNX Runtime checks against the CPU: a GPU's TF32 alone would differ by more than the tolerance.
         with tf.device("CPU:0"):
-            card = _write(model, partial, preset, data, recipe, formats, scores, pictures or {})
+            card = _write(model, partial, preset, data, recipe, formats, scores, images or {})
         replace_directory(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -79,7 +79,7 @@ def _write(
     recipe: Mapping[str, Any],
     formats: Sequence[str],
     scores: Sequence[Score],
-    pictures: Mapping[str, bytes],
+    images: Mapping[str, bytes],
 ) -> Card:
     twin = rounded_twin(model, directory / "model.weights.h5")
     abilities = dict(twin.abilities())
@@ -93,13 +93,13 @@ def _write(
         check_agreement(name, ability, directory, formats)
     if "generate" in abilities:
         save_grid(twin.sample(SHOWN, seed=0), directory / "samples.png")
-    for name, content in pictures.items():
+    for name, content in images.items():
         (directory / name).write_bytes(content)
     card = Card(
         name=preset.name,
         family=preset.family,
         paper=preset.paper,
-        licence=LICENCE,
+        license=LICENSE,
         summary=preset.summary,
         data=data,
         model={"class": preset.model, "arguments": model.get_config()},
@@ -120,7 +120,7 @@ def rounded_twin(model: GenerativeModel, path: Path) -> GenerativeModel:
     with computing_in("float32"):
         twin = type(model).from_config(model.get_config())
     read_weights(path, twin.exported_weights())
-    twin.adopt_averages()
+    twin.load_ema()
     return twin
 
 

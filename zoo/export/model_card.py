@@ -14,11 +14,11 @@ def model_card(card: Card) -> str:
     paper = card.paper.removeprefix("arXiv:")
     recipe = {key: value for key, value in card.recipe.items() if key != "optimizers"}
     optimizers = card.recipe.get("optimizers", {})
-    licence = f" ({card.data.licence})" if card.data.licence else ""
+    license = f" ({card.data.license})" if card.data.license else ""
     facts = {
         "Family": f"{card.family} ([{card.paper}](https://arxiv.org/abs/{paper}))",
-        "Licence": card.licence,
-        "Data": f"{card.data.name}, {card.data.split}, {card.data.count} pictures{licence}",
+        "License": card.license,
+        "Data": f"{card.data.name}, {card.data.split}, {card.data.count} images{license}",
         "Class": f"`{card.model['class']}`",
         "Arguments": listed(card.model["arguments"]),
         "Recipe": listed(recipe),
@@ -35,7 +35,7 @@ def model_card(card: Card) -> str:
         card.summary,
         "",
         *(["![64 samples of seed 0](samples.png)", ""] if "samples.png" in card.files else []),
-        *(["![Held-out pictures, each left of its reconstruction](reconstructions.png)", ""] * shown),
+        *(["![Held-out images, each left of its reconstruction](reconstructions.png)", ""] * shown),
         "```python",
         *usage(card),
         "```",
@@ -52,7 +52,7 @@ def model_card(card: Card) -> str:
         "",
     ]
     if "generate" in card.abilities:
-        lines += ["The pictures are random draws of a small network: none is chosen by hand, and some are flawed.", ""]
+        lines += ["The images are random draws of a small network: none is chosen by hand, and some are flawed.", ""]
     return "\n".join(lines)
 
 
@@ -99,7 +99,7 @@ def of_latents(metric: str, parts: Sequence[float]) -> str:
 
 def sentence(protocol: Mapping[str, Any]) -> str:
     """What a score rests on."""
-    real = f"{protocol.get('real_count')} pictures of {protocol.get('data')}, {protocol.get('split')}"
+    real = f"{protocol.get('real_count')} images of {protocol.get('data')}, {protocol.get('split')}"
     versions = ", ".join(f"{name} {number}" for name, number in protocol.get("versions", {}).items())
     how = f"{protocol.get('preprocessing')}; {versions}."
     seeds = ", ".join(map(str, protocol.get("seeds", ())))
@@ -107,8 +107,8 @@ def sentence(protocol: Mapping[str, Any]) -> str:
         drawn = f", latents of seed {seeds}" if seeds else ""
         return f"On {real}{drawn}; ± is the standard error. {how}"
     return (
-        f"Mean ± standard deviation over the sampling seeds {seeds}, {protocol['generated_count']} pictures each, "
-        f"against {real}; floor: training pictures in their place. {how}"
+        f"Mean ± standard deviation over the sampling seeds {seeds}, {protocol['generated_count']} images each, "
+        f"against {real}; floor: training images in their place. {how}"
     )
 
 
@@ -116,6 +116,6 @@ def usage(card: Card) -> list[str]:
     """Lines of Python that use the model's default ability, through ONNX Runtime."""
     load = f'load_pretrained("{card.name}", format="onnx")'
     if card.default_ability == "generate":
-        return ["from zoo import load_pretrained", f"pictures = {load}.sample(16, seed=0)"]
+        return ["from zoo import load_pretrained", f"images = {load}.sample(16, seed=0)"]
     feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in card.abilities[card.default_ability].inputs)
     return ["from zoo import load_pretrained", f"outputs = {load}.run({{{feeds}}})"]

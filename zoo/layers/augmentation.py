@@ -1,7 +1,7 @@
-"""Changes to pictures: pure functions of pictures and random numbers, differentiable by the pictures.
+"""Changes to images: pure functions of images and random numbers, differentiable by the images.
 
 A caller takes the numbers from the step's draws, so that they obey its rules. For a classifier, changes that leave what
-a picture shows as it is. For a GAN, changes through which D sees pictures and samples alike, and G gets its gradient
+an image shows as it is. For a GAN, changes through which D sees images and samples alike, and G gets its gradient
 (DiffAugment, arXiv:2006.10738), with a probability that follows D's overfitting (ADA, arXiv:2006.06676).
 """
 
@@ -17,7 +17,7 @@ from zoo.core.types import Tensor
 
 
 def translate(images: Tensor, uniform: Tensor, share: float, fill: float = -1.0) -> Tensor:
-    """Each picture moved by whole pixels, up or down and left or right.
+    """Each image moved by whole pixels, up or down and left or right.
 
     Args:
         images: (batch, height, width, channels).
@@ -40,50 +40,50 @@ def translate(images: Tensor, uniform: Tensor, share: float, fill: float = -1.0)
 
 
 def flip(images: Tensor, uniform: Tensor) -> Tensor:
-    """Every second picture, on average, mirrored left to right.
+    """Every second image, on average, mirrored left to right.
 
     Args:
         images: (batch, height, width, channels).
-        uniform: (batch,) in [0, 1): below one half, a picture is mirrored.
+        uniform: (batch,) in [0, 1): below one half, an image is mirrored.
     """
     mirrored = ops.reshape(uniform < 0.5, (-1, 1, 1, 1))
     return ops.where(mirrored, ops.flip(images, axis=2), images)
 
 
 def brightness(images: Tensor, shift: Tensor) -> Tensor:
-    """`shift`, (batch,), added to every value of a picture; nothing is clipped."""
-    return images + a_picture(shift, images)
+    """`shift`, (batch,), added to every value of an image; nothing is clipped."""
+    return images + a_image(shift, images)
 
 
 def saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Every pixel's distance from its mean over the channels, times `factor`, (batch,): 0 makes a picture grey."""
+    """Every pixel's distance from its mean over the channels, times `factor`, (batch,): 0 makes an image gray."""
     return spread(images, factor, axes=(3,))
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Every value's distance from its picture's mean, times `factor`, (batch,)."""
+    """Every value's distance from its image's mean, times `factor`, (batch,)."""
     return spread(images, factor, axes=(1, 2, 3))
 
 
 def spread(images: Tensor, factor: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """mean + factor (images - mean), the mean over `axes`; the pictures themselves where those have one value."""
+    """mean + factor (images - mean), the mean over `axes`; the images themselves where those have one value."""
     mean = ops.mean(images, axis=axes, keepdims=True)
-    return mean + a_picture(factor, images) * (images - mean)
+    return mean + a_image(factor, images) * (images - mean)
 
 
-def a_picture(numbers: Tensor, images: Tensor) -> Tensor:
-    """One number a picture, (batch,) -> (batch, 1, 1, 1), of the pictures' type."""
+def a_image(numbers: Tensor, images: Tensor) -> Tensor:
+    """One number an image, (batch,) -> (batch, 1, 1, 1), of the images' type."""
     return ops.reshape(ops.cast(numbers, images.dtype), (-1, 1, 1, 1))
 
 
 def cutout(images: Tensor, uniform: Tensor, share: float) -> Tensor:
-    """A box of each picture set to 0, the middle of [-1, 1].
+    """A box of each image set to 0, the middle of [-1, 1].
 
     Args:
         images: (batch, height, width, channels).
         uniform: (batch, 2) in [0, 1): where the box's middle is, from top to bottom and from left to right. Part of the
             box may lie outside.
-        share: its sides, of the picture's, rounded to whole pixels, 0 < share <= 1.
+        share: its sides, of the image's, rounded to whole pixels, 0 < share <= 1.
     """
     inside = []
     for axis in (1, 2):
@@ -98,13 +98,13 @@ def cutout(images: Tensor, uniform: Tensor, share: float) -> Tensor:
 
 
 class Change(NamedTuple):
-    """What to draw for each picture, and the change that it decides."""
+    """What to draw for each image, and the change that it decides."""
 
     draw: Callable[[Draws], Tensor]
     apply: Callable[[Tensor, Tensor], Tensor]
 
 
-# Ranges as in DiffAugment's code, for pictures in [-1, 1]; what comes in from outside is 0.
+# Ranges as in DiffAugment's code, for images in [-1, 1]; what comes in from outside is 0.
 POLICIES: dict[str, tuple[Change, ...]] = {
     "color": (
         Change(lambda draws: draws.uniform(low=-0.5, high=0.5), brightness),
@@ -131,13 +131,13 @@ def changes_of(policy: str) -> list[Change]:
 def differentiable_augment(
     images: Tensor, draws: Draws, policy: str, probability: Tensor | float | None = None
 ) -> Tensor:
-    """Each picture changed by every change of the policy, by random numbers of its own  (arXiv:2006.10738, section 3).
+    """Each image changed by every change of the policy, by random numbers of its own  (arXiv:2006.10738, section 3).
 
     Args:
         images: (batch, height, width, channels) in [-1, 1]; nothing is clipped to that range.
-        draws: this step's. Pictures that are augmented in another call get other changes.
+        draws: this step's. Images that are augmented in another call get other changes.
         policy: as `changes_of` takes it.
-        probability: p, a scalar in [0, 1]: each picture gets each change with probability p and otherwise stays as it
+        probability: p, a scalar in [0, 1]: each image gets each change with probability p and otherwise stays as it
             is, independently (arXiv:2006.06676, section 2.3). None for all changes.
     """
     changes = changes_of(policy)
@@ -158,10 +158,10 @@ def next_probability(
 
     Args:
         p: a float scalar in [0, 1]; the paper starts at 0.
-        sign_mean: r_t, the mean sign of D's logits on pictures over the global batch, or over several of them.
+        sign_mean: r_t, the mean sign of D's logits on images over the global batch, or over several of them.
         target: of r_t.
-        images: pictures that D was shown since p last moved, on all replicas.
-        horizon: pictures in which p can go from 0 to 1.
+        images: images that D was shown since p last moved, on all replicas.
+        horizon: images in which p can go from 0 to 1.
     """
     return ops.clip(p + ops.sign(sign_mean - target) * (images / horizon), 0.0, 1.0)
 

@@ -67,7 +67,7 @@ class Quantizer(keras.layers.Layer):
         indices = ops.reshape(nearest, ops.shape(inputs)[:-1])
         quantized = ops.cast(self.look_up(indices), inputs.dtype)
         if training:
-            self.follow(vectors, nearest)
+            self.update_codebook(vectors, nearest)
         return inputs + ops.stop_gradient(quantized - inputs), indices
 
     def nearest(self, vectors: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Quantizer(keras.layers.Layer):
         """(...) integers in [0, codes) -> their vectors, (..., dimension)."""
         return ops.take(ops.convert_to_tensor(self.codebook), indices, axis=0)
 
-    def follow(self, vectors: Tensor, nearest: Tensor) -> None:
+    def update_codebook(self, vectors: Tensor, nearest: Tensor) -> None:
         """Move the averages and the codebook by this replica's vectors and all others'."""
         chosen = ops.one_hot(nearest, self.codes, dtype=vectors.dtype)  # (count, K)
         counts, sums = sum_over_replicas([ops.sum(chosen, axis=0), ops.matmul(ops.transpose(chosen), vectors)])

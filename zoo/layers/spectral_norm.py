@@ -55,7 +55,7 @@ class SpectralNorm(keras.layers.Wrapper):
     orthogonal to W. `keras.layers.SpectralNormalization` overwrites W and sends no gradient through sigma; here W is
     only read.
 
-    Each call with training=True makes one power iteration and keeps its u: a step that scores real and fake pictures
+    Each call with training=True makes one power iteration and keeps its u: a step that scores real and fake images
     in two calls makes two. Inference uses the u there is, as a moving average of the weights does with an averaged u:
     only u's direction counts. Before any training call u is random, and sigma too small.
 

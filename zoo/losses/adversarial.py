@@ -2,7 +2,7 @@
 
 Every adversarial loss takes logits, (batch, ...) float, unbounded, and returns one loss a row, (batch,); a
 discriminator that answers with a map of logits (a patch discriminator) has them averaged within the row first.
-Minimise all of them. D(x) = sigmoid(logits).
+Minimize all of them. D(x) = sigmoid(logits).
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from zoo.losses.rows import per_row
 
 
 def minimax_discriminator_loss(real_logits: Tensor, fake_logits: Tensor, smoothing: float = 0.0) -> Tensor:
-    """-log D(x) - log(1 - D(G(z)))  (GAN, eq. 1, negated); or with pictures' labels at 1 - smoothing.
+    """-log D(x) - log(1 - D(G(z)))  (GAN, eq. 1, negated); or with images' labels at 1 - smoothing.
 
     Then -(1 - smoothing) log D(x) - smoothing log(1 - D(x)) stands for the first term: one-sided label smoothing
     (arXiv:1606.03498, section 3.4). The label of G(z) stays 0.
 
     Args:
-        real_logits: of pictures.
+        real_logits: of images.
         fake_logits: of G(z).
         smoothing: 0 <= smoothing < 1.
     """
@@ -59,7 +59,7 @@ def wasserstein_generator_loss(fake_logits: Tensor) -> Tensor:
 def relativistic_loss(ahead: Tensor, behind: Tensor) -> Tensor:
     """-log sigmoid(C(ahead) - C(behind)), C the bare logit  (RSGAN, arXiv:1807.00734, section 4).
 
-    Both sides of the game: D wants each picture ahead of the sample in its row, G each sample ahead of the picture.
+    Both sides of the game: D wants each image ahead of the sample in its row, G each sample ahead of the image.
     """
     return per_row(ops.softplus(behind - ahead))
 
@@ -77,7 +77,7 @@ def feature_matching(real_features: Tensor, fake_features: Tensor) -> Tensor:
     """||E f(x) - E f(G(z))||^2, means over the global batch  (arXiv:1606.03498, section 3.1).
 
     Args:
-        real_features: f(x), what a layer of D gives for pictures, (batch, ...); half precision is summed in float32.
+        real_features: f(x), what a layer of D gives for images, (batch, ...); half precision is summed in float32.
         fake_features: f(G(z)), likewise, as many rows.
 
     Returns:
@@ -94,7 +94,7 @@ def probability(logits: Tensor) -> Tensor:
     return ops.sigmoid(logits)
 
 
-def bare(logits: Tensor) -> Tensor:
+def identity(logits: Tensor) -> Tensor:
     """D(x) where the loss takes the logit itself."""
     return logits
 
@@ -105,8 +105,8 @@ class AdversarialLoss(NamedTuple):
     A Wasserstein critic is determined up to a constant only: it has no such logit, and tells the two sides of a pair
     apart instead. So is a relativistic one.
 
-    discriminator takes the logits of pictures and of G(z); generator those of G(z) and, if the game is paired, those
-    of pictures as well, in this order.
+    discriminator takes the logits of images and of G(z); generator those of G(z) and, if the game is paired, those
+    of images as well, in this order.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
@@ -136,14 +136,14 @@ def least_squares(fake: float = 0.0, real: float = 1.0, wanted: float = 1.0) -> 
 
     Args:
         fake: a, what D is to answer for G(z).
-        real: b, what D is to answer for pictures; above a, as every score of pictures is.
+        real: b, what D is to answer for images; above a, as every score of images is.
         wanted: c, what G wants D to answer.
 
     Raises:
         ValueError: b <= a.
     """
     if not real > fake:
-        raise ValueError(f"codes a = {fake}, b = {real}: choose b > a, D's answer for pictures above that for samples.")
+        raise ValueError(f"codes a = {fake}, b = {real}: choose b > a, D's answer for images above that for samples.")
 
     def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return 0.5 * per_row(ops.square(real_logits - real)) + 0.5 * per_row(ops.square(fake_logits - fake))
@@ -151,21 +151,21 @@ def least_squares(fake: float = 0.0, real: float = 1.0, wanted: float = 1.0) -> 
     def generator_loss(fake_logits: Tensor) -> Tensor:
         return 0.5 * per_row(ops.square(fake_logits - wanted))
 
-    return AdversarialLoss(discriminator_loss, generator_loss, bare, (fake + real) / 2)
+    return AdversarialLoss(discriminator_loss, generator_loss, identity, (fake + real) / 2)
 
 
 ADVERSARIAL_LOSSES = {
     "minimax": AdversarialLoss(minimax_discriminator_loss, minimax_generator_loss, probability, 0.0),
     "non_saturating": AdversarialLoss(minimax_discriminator_loss, non_saturating_generator_loss, probability, 0.0),
     "least_squares": least_squares(),
-    "hinge": AdversarialLoss(hinge_discriminator_loss, wasserstein_generator_loss, bare, 0.0),
-    "wasserstein": AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss, bare, None),
+    "hinge": AdversarialLoss(hinge_discriminator_loss, wasserstein_generator_loss, identity, 0.0),
+    "wasserstein": AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss, identity, None),
 }
-# Paired: G's side needs the pictures' logits too.
+# Paired: G's side needs the images' logits too.
 RELATIVISTIC_LOSSES = {
-    "relativistic": AdversarialLoss(relativistic_loss, relativistic_loss, bare, None, paired=True),
+    "relativistic": AdversarialLoss(relativistic_loss, relativistic_loss, identity, None, paired=True),
     "relativistic_average": AdversarialLoss(
-        relativistic_average_loss, relativistic_average_loss, bare, None, paired=True
+        relativistic_average_loss, relativistic_average_loss, identity, None, paired=True
     ),
 }
 LOSSES = {**ADVERSARIAL_LOSSES, **RELATIVISTIC_LOSSES}

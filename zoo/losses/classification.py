@@ -18,6 +18,6 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
     return -ops.sum(((1.0 - smoothing) * chosen + smoothing / logits.shape[-1]) * log_probabilities, axis=-1)
 
 
-def right(logits: Tensor, labels: Tensor) -> Tensor:
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
     """1 where the likeliest class is the right one, else 0: (batch, K) and (batch,) integers -> (batch,) float."""
     return ops.cast(ops.equal(ops.argmax(logits, axis=1), ops.cast(labels, "int32")), logits.dtype)

@@ -17,9 +17,9 @@ from zoo.core.types import Tensor
 from zoo.losses.reconstruction import brightness
 
 tfd = tfp.distributions
-FIRST_SCALE = 0.3  # where a learned scale begins, of pictures in [-1, 1]
+FIRST_SCALE = 0.3  # where a learned scale begins, of images in [-1, 1]
 LEAST_LOG_SCALE = -7.0  # of a learned one, as in PixelCNN++'s code (arXiv:1701.05517): a density has no upper bound
-GREY_LEVEL = 2 / 255  # from one to the next, of pictures in [-1, 1]
+GRAY_LEVEL = 2 / 255  # from one to the next, of images in [-1, 1]
 
 
 def posterior(mean: Tensor, log_scale: Tensor) -> Any:
@@ -54,8 +54,8 @@ class Likelihood(NamedTuple):
 
     Args:
         distribution: (values, scale) -> of each pixel; values (batch, ...) are the decoder's.
-        observed: pictures in [-1, 1] -> what the distribution is of.
-        image: values -> its middle as pictures in [-1, 1]: the mean, where neither end cuts a tail off.
+        observed: images in [-1, 1] -> what the distribution is of.
+        image: values -> its middle as images in [-1, 1]: the mean, where neither end cuts a tail off.
         value: brightness in (0, 1) -> the value whose middle it is.
         scaled: whether it has a scale.
     """
@@ -73,23 +73,23 @@ def bernoulli(values: Tensor, scale: Tensor) -> Any:
 
 
 def gaussian(values: Tensor, scale: Tensor) -> Any:
-    """Of real numbers, the value its mean, the scale in units of pictures in [-1, 1]."""
+    """Of real numbers, the value its mean, the scale in units of images in [-1, 1]."""
     return tfd.Normal(values, scale)
 
 
-def discretised_logistic(values: Tensor, scale: Tensor) -> Any:
-    """Of 256 grey levels, the value where it is centred: level k has the logistic's mass from k - 1/2 to k + 1/2.
+def discretized_logistic(values: Tensor, scale: Tensor) -> Any:
+    """Of 256 gray levels, the value where it is centered: level k has the logistic's mass from k - 1/2 to k + 1/2.
 
     0 and 255 have the tails  (PixelCNN++, arXiv:1701.05517, eq. 2, for one component; arXiv:1606.04934, appendix C.5,
     has the mass from k to k + 1, and no tails).
     """
     # TFP rounds up: its level k has the mass from k - 1 to k.
-    return tfd.QuantizedDistribution(tfd.Logistic(levels(values) - 0.5, scale / GREY_LEVEL), low=0.0, high=255.0)
+    return tfd.QuantizedDistribution(tfd.Logistic(levels(values) - 0.5, scale / GRAY_LEVEL), low=0.0, high=255.0)
 
 
 def levels(images: Tensor) -> Tensor:
     """[-1, 1] -> [0, 255]."""
-    return (images + 1.0) / GREY_LEVEL
+    return (images + 1.0) / GRAY_LEVEL
 
 
 def clipped(values: Tensor) -> Tensor:
@@ -110,18 +110,18 @@ def of_logits(values: Tensor) -> Tensor:
 LIKELIHOODS = {
     "bernoulli": Likelihood(bernoulli, brightness, of_logits, logit, scaled=False),
     "gaussian": Likelihood(gaussian, lambda images: images, clipped),
-    "discretised_logistic": Likelihood(discretised_logistic, lambda images: ops.round(levels(images)), clipped),
+    "discretized_logistic": Likelihood(discretized_logistic, lambda images: ops.round(levels(images)), clipped),
 }
 
 
 class LogLikelihood(keras.layers.Layer):
     """log p(x|z), nats, in all: image and values, both (batch, height, width, channels) -> (batch,).
 
-    With K values of each picture, (batch, K, height, width, channels): (batch, K).
+    With K values of each image, (batch, K, height, width, channels): (batch, K).
 
     Args:
         kind: one of `LIKELIHOODS`.
-        scale: one for all pixels, in units of pictures in [-1, 1]: a number > 0, or "learned" (arXiv:2006.13202).
+        scale: one for all pixels, in units of images in [-1, 1]: a number > 0, or "learned" (arXiv:2006.13202).
     """
 
     def __init__(self, kind: str, scale: float | Literal["learned"], **kwargs: Any):

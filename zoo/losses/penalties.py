@@ -1,4 +1,4 @@
-"""Penalties on how steep a critic or an encoder is: pure functions, one value a row, (batch,). Minimise them."""
+"""Penalties on how steep a critic or an encoder is: pure functions, one value a row, (batch,). Minimize them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from keras import ops
 
 from zoo.core.step import global_mean, input_gradient, input_jacobian
 from zoo.core.types import Tensor
-from zoo.losses.rows import in_all, per_row
+from zoo.losses.rows import per_row, sum_per_row
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
@@ -34,8 +34,8 @@ def lengths(vectors: Tensor) -> Tensor:
     return ops.where(positive, ops.sqrt(ops.where(positive, squares, 1.0)), 0.0)
 
 
-def zero_centred(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """||grad D(x)||_2^2, D the bare logit, without gamma / 2  (arXiv:1801.04406, eq. 9): R1 at pictures, R2 at G(z).
+def zero_centered(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """||grad D(x)||_2^2, D the bare logit, without gamma / 2  (arXiv:1801.04406, eq. 9): R1 at images, R2 at G(z).
 
     Args:
         discriminator: D, (batch, ...) -> logits, (batch, ...), a map of them averaged within the row. A row's logits
@@ -54,10 +54,10 @@ def dragan(discriminator: Callable[[Tensor], Tensor], real: Tensor, noise: Tenso
     takes the slope somewhere between x and x + delta, which the paper does not, nor is it done here.
 
     Args:
-        discriminator: D, as `zero_centred` takes it.
+        discriminator: D, as `zero_centered` takes it.
         real: x, (batch, ...) float.
         noise: uniform in [0, 1) or standard normal, the shape of `real`.
-        strength: of the noise, in standard deviations of the pictures.
+        strength: of the noise, in standard deviations of the images.
     """
     (mean,) = global_mean([ops.sum(per_row(real))], real)
     (variance,) = global_mean([ops.sum(per_row(ops.square(real - mean)))], real)
@@ -75,7 +75,7 @@ def contraction(encoder: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         encoder: f, (batch, ...) -> codes h, (batch, units). A row's code must depend on that row alone.
         images: x, (batch, ...) float.
     """
-    return in_all(ops.square(input_jacobian(encoder, images)))
+    return sum_per_row(ops.square(input_jacobian(encoder, images)))
 
 
 def distance_to_average(variables: Sequence[Any], averages: Sequence[Any]) -> Tensor:

@@ -4,7 +4,7 @@ from keras import ops
 
 from zoo.core.step import global_mean
 from zoo.core.types import Tensor
-from zoo.losses.rows import in_all, per_row
+from zoo.losses.rows import per_row, sum_per_row
 
 EPSILON = 1e-6  # a mean activation is kept this far from 0 and 1, where a divergence has no value
 
@@ -34,20 +34,20 @@ def squared_error(images: Tensor, logits: Tensor) -> Tensor:
         images: what is to be given back, (batch, height, width, channels) in [-1, 1].
         logits: of what came back, likewise, unbounded.
     """
-    return in_all(ops.square(brightness(images) - ops.sigmoid(logits)))
+    return sum_per_row(ops.square(brightness(images) - ops.sigmoid(logits)))
 
 
 def binary_cross_entropy(images: Tensor, logits: Tensor) -> Tensor:
     """-sum over pixels of x log r + (1 - x) log(1 - r), x and r = sigmoid(logits) in [0, 1]; as `squared_error`."""
-    return in_all(ops.softplus(logits) - brightness(images) * logits)
+    return sum_per_row(ops.softplus(logits) - brightness(images) * logits)
 
 
-def activity(codes: Tensor) -> Tensor:
+def l1_sparsity(codes: Tensor) -> Tensor:
     """sum_j |h_j|: (batch, units) -> (batch,)."""
-    return in_all(ops.abs(codes))
+    return sum_per_row(ops.abs(codes))
 
 
-def rate_divergence(codes: Tensor, rate: float) -> Tensor:
+def kl_sparsity(codes: Tensor, rate: float) -> Tensor:
     """sum_j KL(rho || mean h_j), means over the global batch  (sparse autoencoder, CS294A lecture notes, section 3).
 
     Args:

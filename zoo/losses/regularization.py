@@ -15,37 +15,37 @@ from zoo.core.types import Tensor
 from zoo.layers.augmentation import annealed, changes_of, differentiable_augment, next_probability
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
 from zoo.losses.adversarial import AdversarialLoss, feature_matching, minimax_discriminator_loss
-from zoo.losses.penalties import distance_to_average, dragan, gradient_penalty, zero_centred
+from zoo.losses.penalties import distance_to_average, dragan, gradient_penalty, zero_centered
 from zoo.losses.rows import per_row
 
 Judge = Callable[[Tensor], Tensor]
 VariablesOf = Callable[[str], Sequence[keras.Variable]]
 
 SLOPES = ("r1", "r2", "gradient_penalty", "dragan")
-"""The remedies that look at one picture's slope: D must not mix the rows of a batch."""
+"""The remedies that look at one image's slope: D must not mix the rows of a batch."""
 MIXING = (keras.layers.BatchNormalization, MinibatchStddev, MinibatchDiscrimination)
 
 
 @final
-class Stabilisers(keras.layers.Layer):
+class Regularization(keras.layers.Layer):
     """What is done to a game besides its losses; nothing by default.
 
     Remedies that stand elsewhere: spectral norm, dropout and minibatch layers are arguments of the discriminator, the
     relativistic losses are losses; gradients are clipped, and rates chosen for two time scales, in the optimizers.
 
     Args:
-        label_smoothing: D is to give pictures 1 - this, one-sided (arXiv:1606.03498, section 3.4); of the minimax and
+        label_smoothing: D is to give images 1 - this, one-sided (arXiv:1606.03498, section 3.4); of the minimax and
             the non-saturating loss.
         instance_noise: standard deviation of normal noise on all that D sees (arXiv:1610.04490).
         instance_noise_steps: steps in which it falls to 0, in a straight line; None for noise that stays.
-        augment: what D sees is augmented, pictures and samples alike: "color", "translation", "cutout", with commas
+        augment: what D sees is augmented, images and samples alike: "color", "translation", "cutout", with commas
             between them (DiffAugment, arXiv:2006.10738).
         augment_target: r_t that an adaptive probability of augmentation keeps, 0.6 as published (ADA,
             arXiv:2006.06676); None to augment always. Not of a game that sees differences of logits alone.
-        r1: gamma, of the squared slope at pictures (arXiv:1801.04406).
+        r1: gamma, of the squared slope at images (arXiv:1801.04406).
         r2: gamma, of the squared slope at samples.
-        gradient_penalty: lambda, of WGAN-GP's penalty between pictures and samples (arXiv:1704.00028).
-        dragan: lambda, of the same penalty around pictures (arXiv:1705.07215).
+        gradient_penalty: lambda, of WGAN-GP's penalty between images and samples (arXiv:1704.00028).
+        dragan: lambda, of the same penalty around images (arXiv:1705.07215).
         feature_matching: weight, in G's loss, of the distance between the means of D's last features
             (arXiv:1606.03498, section 3.1).
         historical_averaging: weight, in both losses, of ||theta - its average so far||^2 (arXiv:1606.03498, section
@@ -68,7 +68,7 @@ class Stabilisers(keras.layers.Layer):
         historical_averaging: float = 0.0,
         weight_clipping: float | None = None,
     ):
-        super().__init__(name="stabilisers")
+        super().__init__(name="stabilizers")
         weights = {
             "instance_noise": instance_noise,
             "r1": r1,
@@ -80,21 +80,21 @@ class Stabilisers(keras.layers.Layer):
         }
         for name, value in weights.items():
             if not 0.0 <= value < math.inf:
-                raise ValueError(f"stabilisers: {name}={value}: choose a number >= 0; 0 leaves it out.")
+                raise ValueError(f"stabilizers: {name}={value}: choose a number >= 0; 0 leaves it out.")
         if not 0.0 <= label_smoothing < 0.5:
-            raise ValueError(f"stabilisers: label_smoothing={label_smoothing}: choose from [0, 0.5), such as 0.1.")
+            raise ValueError(f"stabilizers: label_smoothing={label_smoothing}: choose from [0, 0.5), such as 0.1.")
         if instance_noise_steps is not None and (instance_noise_steps < 1 or not instance_noise):
             raise ValueError(
-                f"stabilisers: instance_noise_steps={instance_noise_steps}: choose at least 1, with instance_noise > 0."
+                f"stabilizers: instance_noise_steps={instance_noise_steps}: choose at least 1, with instance_noise > 0."
             )
         if weight_clipping is not None and not weight_clipping > 0.0:
-            raise ValueError(f"stabilisers: weight_clipping={weight_clipping}: choose a number > 0.")
+            raise ValueError(f"stabilizers: weight_clipping={weight_clipping}: choose a number > 0.")
         if augment:
             changes_of(augment)
         elif augment_target is not None:
-            raise ValueError(f"stabilisers: augment_target={augment_target}: it takes augment, such as 'translation'.")
+            raise ValueError(f"stabilizers: augment_target={augment_target}: it takes augment, such as 'translation'.")
         if augment_target is not None and not -1.0 < augment_target < 1.0:
-            raise ValueError(f"stabilisers: augment_target={augment_target}: choose from (-1, 1), such as 0.6.")
+            raise ValueError(f"stabilizers: augment_target={augment_target}: choose from (-1, 1), such as 0.6.")
         self.weights_of = weights
         self.label_smoothing = label_smoothing
         self.instance_noise = instance_noise
@@ -112,7 +112,7 @@ class Stabilisers(keras.layers.Layer):
         self.built = True
 
     @classmethod
-    def chosen(cls, remedies: Mapping[str, Any], by: str = "", **own: Any) -> "Stabilisers":
+    def chosen(cls, remedies: Mapping[str, Any], by: str = "", **own: Any) -> "Regularization":
         """From the constructor's arguments by name.
 
         Args:
@@ -124,14 +124,14 @@ class Stabilisers(keras.layers.Layer):
             ValueError: there is no such remedy, its value is out of range, or another argument decides it.
         """
         if not isinstance(remedies, Mapping):
-            raise ValueError(f"stabilisers={remedies!r}: give each with its value, such as {{'r1': 10.0}}.")
+            raise ValueError(f"stabilizers={remedies!r}: give each with its value, such as {{'r1': 10.0}}.")
         known = list(inspect.signature(cls.__init__).parameters)[1:]
         unknown = sorted(set(remedies) - set(known))
         if unknown:
-            raise ValueError(f"stabilisers: {unknown} are none: choose from {known}.")
+            raise ValueError(f"stabilizers: {unknown} are none: choose from {known}.")
         twice = sorted(set(remedies) & set(own))
         if twice:
-            raise ValueError(f"stabilisers: {twice} are not chosen here: {by} decide them.")
+            raise ValueError(f"stabilizers: {twice} are not chosen here: {by} decide them.")
         return cls(**remedies, **own)
 
     @property
@@ -140,26 +140,26 @@ class Stabilisers(keras.layers.Layer):
         return ("slope_penalty",) * bool(self.slopes) + ("augment_probability",) * (self.probability is not None)
 
     def smoothed(self, game: AdversarialLoss) -> AdversarialLoss:
-        """The game with D's targets for pictures smoothed.
+        """The game with D's targets for images smoothed.
 
         Raises:
             ValueError: D's answers in this game are no probabilities, or have no sign for `adapt` to go by.
         """
         if self.probability is not None and game.threshold is None:
             raise ValueError(
-                "stabilisers: augment_target takes a loss whose D judges a picture by itself, such as loss='hinge', of "
+                "stabilizers: augment_target takes a loss whose D judges an image by itself, such as loss='hinge', of "
                 "GAN and ConditionalGAN."
             )
         if not self.label_smoothing:
             return game
         if game.discriminator is not minimax_discriminator_loss:
             raise ValueError(
-                "stabilisers: label_smoothing takes loss='minimax' or 'non_saturating', of GAN and ConditionalGAN."
+                "stabilizers: label_smoothing takes loss='minimax' or 'non_saturating', of GAN and ConditionalGAN."
             )
         return game._replace(discriminator=partial(minimax_discriminator_loss, smoothing=self.label_smoothing))
 
-    def look_at_slopes_of(self, judge: keras.Model, *penalties: str) -> None:
-        """Refuses a D whose logit of a picture depends on the others, if a penalty is chosen that does not allow it.
+    def require_per_sample(self, judge: keras.Model, *penalties: str) -> None:
+        """Refuses a D whose logit of an image depends on the others, if a penalty is chosen that does not allow it.
 
         Args:
             judge: D.
@@ -171,7 +171,7 @@ class Stabilisers(keras.layers.Layer):
         looking = sorted({*self.slopes, *penalties})
         if looking and any(isinstance(layer, MIXING) for layer in judge.layers):
             raise ValueError(
-                f"stabilisers: {looking} look at one picture's slope, and this discriminator mixes "
+                f"stabilizers: {looking} look at one image's slope, and this discriminator mixes "
                 "the rows of a batch: choose discriminator_norm='layer', 'spectral' or 'none', and no minibatch layer "
                 "(of WGAN, these penalties take constraint='gradient_penalty')."
             )
@@ -204,7 +204,7 @@ class Stabilisers(keras.layers.Layer):
                     setattr(self, average.name, average)  # a checkpoint holds a layer's attributes, not its lists
 
     def see(self, images: Tensor, step: Tensor) -> Tensor:
-        """What D sees of pictures or samples, (batch, height, width, channels).
+        """What D sees of images or samples, (batch, height, width, channels).
 
         Args:
             images: in [-1, 1].
@@ -224,7 +224,7 @@ class Stabilisers(keras.layers.Layer):
 
         Args:
             judge: D in training mode, images -> logits, each row's of that row alone.
-            real: what D sees of pictures, (batch, height, width, channels).
+            real: what D sees of images, (batch, height, width, channels).
             fake: what it sees of samples, likewise.
 
         Returns:
@@ -234,8 +234,8 @@ class Stabilisers(keras.layers.Layer):
             return 0.0, {}
         draws = context.active().draws
         terms: dict[str, Callable[[], Tensor]] = {
-            "r1": lambda: 0.5 * zero_centred(judge, real),
-            "r2": lambda: 0.5 * zero_centred(judge, fake),
+            "r1": lambda: 0.5 * zero_centered(judge, real),
+            "r2": lambda: 0.5 * zero_centered(judge, fake),
             "gradient_penalty": lambda: gradient_penalty(judge, real, fake, draws.uniform()),
             "dragan": lambda: dragan(judge, real, draws.normal(*real.shape[1:])),
         }
@@ -244,7 +244,7 @@ class Stabilisers(keras.layers.Layer):
 
     @property
     def matches(self) -> bool:
-        """Whether G's loss takes D's features of pictures and of samples."""
+        """Whether G's loss takes D's features of images and of samples."""
         return self.weights_of["feature_matching"] > 0.0
 
     def matching(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -271,7 +271,7 @@ class Stabilisers(keras.layers.Layer):
                 average.assign(average + share * (now - average))
 
     def overfitting(self, game: AdversarialLoss, real_logits: Tensor) -> dict[str, Tensor]:
-        """What `adapt` goes by: on which side of the game's threshold D puts pictures, 1 or -1, one value a row.
+        """What `adapt` goes by: on which side of the game's threshold D puts images, 1 or -1, one value a row.
 
         The threshold is 0 in most games, as published. Nothing where nothing adapts.
         """
@@ -280,7 +280,7 @@ class Stabilisers(keras.layers.Layer):
         return {"augment_probability": ops.sign(per_row(real_logits) - game.threshold)}
 
     def adapt(self, recorded: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
-        """After a step: move the probability of augmentation by how sure D is of pictures.
+        """After a step: move the probability of augmentation by how sure D is of images.
 
         Args:
             recorded: what D's last loss recorded, `overfitting` included.

@@ -10,6 +10,6 @@ def per_row(values: Tensor) -> Tensor:
     return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1)), axis=1)
 
 
-def in_all(values: Tensor) -> Tensor:
+def sum_per_row(values: Tensor) -> Tensor:
     """Sum over every axis but the first: (batch, ...) -> (batch,)."""
     return ops.sum(ops.reshape(values, (ops.shape(values)[0], -1)), axis=1)

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-RANGE_SLACK = 1e-3  # float16 weights and resampling overshoot [-1, 1] by less than an eighth of a grey level
+RANGE_SLACK = 1e-3  # float16 weights and resampling overshoot [-1, 1] by less than an eighth of a gray level
 
 
 def finite_rows(values: np.ndarray, what: str, *, least: int = 1) -> np.ndarray:
     """The same array, once it is known to be (count, dimension), float, finite and long enough.
 
     Args:
-        values: features, or probabilities, one row a picture.
+        values: features, or probabilities, one row an image.
         what: what an error calls them.
         least: rows that the score needs.
 
@@ -22,7 +22,7 @@ def finite_rows(values: np.ndarray, what: str, *, least: int = 1) -> np.ndarray:
         raise ValueError(f"{len(values)} {what}: give at least {least}.")
     bad = len(values) - np.count_nonzero(np.isfinite(values).all(axis=1))
     if bad:
-        raise ValueError(f"{bad} of {len(values)} {what} hold NaN or infinity: look at the pictures they come from.")
+        raise ValueError(f"{bad} of {len(values)} {what} hold NaN or infinity: look at the images they come from.")
     return values
 
 
@@ -38,27 +38,27 @@ def same_dimension(one: np.ndarray, other: np.ndarray, what: str) -> None:
         )
 
 
-def pictures_in_range(pictures: np.ndarray, *, smallest: int, least: int = 1) -> np.ndarray:
-    """The same array, once it is known to hold pictures: float (count, height, width, channels) in [-1, 1].
+def images_in_range(images: np.ndarray, *, smallest: int, least: int = 1) -> np.ndarray:
+    """The same array, once it is known to hold images: float (count, height, width, channels) in [-1, 1].
 
     Args:
-        pictures: to be checked.
+        images: to be checked.
         smallest: pixels a side that the score needs.
-        least: pictures that it needs.
+        least: images that it needs.
 
     Raises:
         ValueError: it holds something else.
     """
-    if pictures.ndim != 4 or pictures.dtype.kind != "f":
+    if images.ndim != 4 or images.dtype.kind != "f":
         raise ValueError(
-            f"pictures {pictures.shape} {pictures.dtype}: give (count, height, width, channels), float in [-1, 1]."
+            f"images {images.shape} {images.dtype}: give (count, height, width, channels), float in [-1, 1]."
         )
-    count, height, width, channels = pictures.shape
+    count, height, width, channels = images.shape
     if count < least or not channels:
-        raise ValueError(f"{count} pictures of {channels} channels: give at least {least}, of at least 1.")
+        raise ValueError(f"{count} images of {channels} channels: give at least {least}, of at least 1.")
     if min(height, width) < smallest:
-        raise ValueError(f"pictures of {height} x {width} pixels: give at least {smallest} x {smallest}.")
-    low, high = float(pictures.min()), float(pictures.max())  # NaN where there is one
+        raise ValueError(f"images of {height} x {width} pixels: give at least {smallest} x {smallest}.")
+    low, high = float(images.min()), float(images.max())  # NaN where there is one
     if not (low >= -1 - RANGE_SLACK and high <= 1 + RANGE_SLACK):
         raise ValueError(f"pixels from {low:.4g} to {high:.4g}: give values in [-1, 1], and no NaN.")
-    return pictures
+    return images

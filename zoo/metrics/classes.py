@@ -18,7 +18,7 @@ class ClassStatistics:
     """What the scores need of a stream of class probabilities; memory does not grow with the count.
 
     Row i belongs to split i modulo `splits`, so neither the count nor the batches need be known. (The authors' code
-    takes runs of neighbouring rows: the same for independent samples.)
+    takes runs of neighboring rows: the same for independent samples.)
     """
 
     def __init__(self, classes: int, splits: int = SPLITS) -> None:
@@ -81,8 +81,8 @@ class ClassStatistics:
     def class_score(self) -> Spread:
         """exp E[KL(p(y|x) || p(y))] over the splits (arXiv:1606.03498, section 4), from 1 to the number of classes.
 
-        High where each picture is sure and the classes are even. A split of few rows scores too low: thousands a
-        split are usual. Blind to how pictures of one class differ.
+        High where each image is sure and the classes are even. A split of few rows scores too low: thousands a
+        split are usual. Blind to how images of one class differ.
 
         Raises:
             ValueError: a split is empty.
@@ -107,7 +107,7 @@ class ClassStatistics:
         return int(np.count_nonzero(self.shares() >= share))
 
     def mean_entropy(self) -> float:
-        """Of a picture's own distribution, from 0 (sure) to log(classes): how undecided the pictures leave the judge.
+        """Of an image's own distribution, from 0 (sure) to log(classes): how undecided the images leave the judge.
 
         Raises:
             ValueError: no row has been seen.

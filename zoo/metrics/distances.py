@@ -1,4 +1,4 @@
-"""Distances between sets of pictures that need no feature extractor: on the pixels themselves, in NumPy."""
+"""Distances between sets of images that need no feature extractor: on the pixels themselves, in NumPy."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def sliced_wasserstein_distance(
 
     Along one direction it is the mean distance of the sorted projections. On pixels it notices wrong brightness,
     contrast and coarse structure, and hardly fine detail. Two sets of one distribution are not at 0: the distance of
-    training pictures to held-out ones is the floor.
+    training images to held-out ones is the floor.
 
     Args:
         samples: (count, ...) float, of any range.
@@ -34,8 +34,8 @@ def sliced_wasserstein_distance(
     return float(np.mean(np.abs(np.subtract(*sides))))
 
 
-def nearest_neighbour_distance(images: np.ndarray) -> float:
-    """The mean Euclidean distance of a picture to the nearest other one; 0 when every picture has a copy.
+def nearest_neighbor_distance(images: np.ndarray) -> float:
+    """The mean Euclidean distance of an image to the nearest other one; 0 when every image has a copy.
 
     Args:
         images: (count, ...) float, at least two.
@@ -44,7 +44,7 @@ def nearest_neighbour_distance(images: np.ndarray) -> float:
         ValueError: fewer than two.
     """
     if len(images) < 2:
-        raise ValueError(f"{len(images)} picture(s) have no nearest other one: give at least 2.")
+        raise ValueError(f"{len(images)} image(s) have no nearest other one: give at least 2.")
     flat = images.reshape(len(images), -1).astype(np.float64)
     squares = np.square(flat).sum(axis=1)
     distances = squares[:, None] + squares[None, :] - 2.0 * flat @ flat.T

@@ -20,10 +20,10 @@ def frechet_distance(one: Moments, other: Moments, *, allow_singular: bool = Fal
     values of equal counts.
 
     Args:
-        one: of the generated pictures' features.
+        one: of the generated images' features.
         other: of the reference's.
         allow_singular: take sets of no more rows than dimensions. The formula holds for them, yet a covariance of that
-            rank says more about the count than about the pictures.
+            rank says more about the count than about the images.
 
     Raises:
         ValueError: the dimensions differ; a set is too small.
@@ -42,7 +42,7 @@ def frechet_distance_at_infinity(
     samples, not the reference's own. Being an extrapolation, it can fall slightly below 0.
 
     Args:
-        features: (count, dimension) of the generated pictures.
+        features: (count, dimension) of the generated images.
         reference: of the real ones.
         smallest: rows of the smallest subset, more than dimensions; by default a tenth of all, at least twice the
             dimension.
@@ -66,8 +66,8 @@ def frechet_distance_at_infinity(
     subsets = (features[generator.permutation(count)[:size]] for size in sizes)
     distances = np.array([_distance(Moments.of(subset), reference, root) for subset in subsets])
     inverses = 1.0 / sizes
-    centred = inverses - inverses.mean()
-    slope = centred @ distances / (centred @ centred)
+    centered = inverses - inverses.mean()
+    slope = centered @ distances / (centered @ centered)
     return float(distances.mean() - slope * inverses.mean())
 
 

@@ -56,7 +56,7 @@ def kernel_distance(
     of one subset; subsets share rows, so dividing it by the root of their number would promise too much.
 
     Args:
-        features: (count, dimension) of the generated pictures.
+        features: (count, dimension) of the generated images.
         reference: of the real ones.
         subsets: how many.
         subset_size: rows of each side, drawn without replacement.

@@ -1,6 +1,6 @@
-"""What an encoder does with its latents, over many pictures: which it uses, and how their aggregate meets the prior.
+"""What an encoder does with its latents, over many images: which it uses, and how their aggregate meets the prior.
 
-q(z|x) = N(mean, scale^2), each dimension by itself, p(z) = N(0, I), q(z) = the mean of q(z|x) over the pictures. By
+q(z|x) = N(mean, scale^2), each dimension by itself, p(z) = N(0, I), q(z) = the mean of q(z|x) over the images. By
 ELBO surgery (Hoffman and Johnson 2016), the mean of KL(q(z|x) || p(z)) is I(x; z) + KL(q(z) || p(z)).
 """
 
@@ -10,19 +10,19 @@ import numpy as np
 
 from zoo.metrics.checks import finite_rows
 
-ACTIVE = 0.01  # variance over pictures of a latent's mean above which it is in use (arXiv:1509.00519, section 5.2)
+ACTIVE = 0.01  # variance over images of a latent's mean above which it is in use (arXiv:1509.00519, section 5.2)
 BLOCK = 256  # samples that are held against all posteriors at once
 
 
 class LatentStatistics(NamedTuple):
-    """Of all pictures; information in nats.
+    """Of all images; information in nats.
 
     Args:
-        active_units: dimensions whose mean has a variance over pictures above 0.01.
-        divergence: (count, latent_dim), KL(q(z|x) || p(z)) of each picture and dimension.
-        mutual_information: I(x; z), at most the log of the number of pictures.
+        active_units: dimensions whose mean has a variance over images above 0.01.
+        divergence: (count, latent_dim), KL(q(z|x) || p(z)) of each image and dimension.
+        mutual_information: I(x; z), at most the log of the number of images.
         aggregate_divergence: KL(q(z) || p(z)).
-        error: standard error of the latter two, which are estimates from one sample of z a picture.
+        error: standard error of the latter two, which are estimates from one sample of z an image.
     """
 
     active_units: int
@@ -33,19 +33,19 @@ class LatentStatistics(NamedTuple):
 
 
 def latent_statistics(mean: np.ndarray, scale: np.ndarray, *, seed: int = 0) -> LatentStatistics:
-    """Of the posteriors of many pictures.
+    """Of the posteriors of many images.
 
-    q(z) is the mixture of the given posteriors, so the aggregate divergence is of these pictures: where each has a
+    q(z) is the mixture of the given posteriors, so the aggregate divergence is of these images: where each has a
     region of z to itself, the mutual information is the log of their number, and the divergence falls by log 2 when
     there are twice as many. Values compare at equal counts only.
 
     Args:
-        mean: (count, latent_dim) float, at least two pictures.
+        mean: (count, latent_dim) float, at least two images.
         scale: likewise, above 0.
         seed: of the samples.
 
     Raises:
-        ValueError: shapes that differ, NaN, a scale that is not above 0, fewer than two pictures.
+        ValueError: shapes that differ, NaN, a scale that is not above 0, fewer than two images.
     """
     finite_rows(mean, "posterior means", least=2)
     divergence = divergences_of_each(mean, scale)
@@ -61,7 +61,7 @@ def latent_statistics(mean: np.ndarray, scale: np.ndarray, *, seed: int = 0) -> 
 
 
 def divergences(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """KL(q(z|x) || N(0, 1)) of each dimension, nats, the mean over the pictures: (latent_dim,) float64.
+    """KL(q(z|x) || N(0, 1)) of each dimension, nats, the mean over the images: (latent_dim,) float64.
 
     Arguments and errors are those of `divergences_of_each`. A dimension that says nothing has 0.
     """
@@ -69,7 +69,7 @@ def divergences(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def divergences_of_each(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """KL(q(z|x) || N(0, 1)) of each picture and dimension, nats: (count, latent_dim) float64.
+    """KL(q(z|x) || N(0, 1)) of each image and dimension, nats: (count, latent_dim) float64.
 
     (mean^2 + scale^2 - 1) / 2 - log scale  (arXiv:1312.6114, appendix B).
 
@@ -91,10 +91,10 @@ def divergences_of_each(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def information(mean: np.ndarray, scale: np.ndarray, seed: int) -> np.ndarray:
-    """log q(z|x) - log q(z) at one z ~ q(z|x) for each picture; float64 (count, latent_dim) -> (count,).
+    """log q(z|x) - log q(z) at one z ~ q(z|x) for each image; float64 (count, latent_dim) -> (count,).
 
-    Their mean is an unbiased estimate of I(x; z): every picture's posterior gives one of them. The differences have
-    less variance than log q(z) - log p(z), and none where each picture has a region of z to itself.
+    Their mean is an unbiased estimate of I(x; z): every image's posterior gives one of them. The differences have
+    less variance than log q(z) - log p(z), and none where each image has a region of z to itself.
     """
     count = len(mean)
     noise = np.random.Generator(np.random.Philox(seed)).standard_normal(mean.shape)

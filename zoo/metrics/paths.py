@@ -1,4 +1,4 @@
-"""Perceptual path length (arXiv:1812.04948, section 4.1): how much pictures change along a path between two latents.
+"""Perceptual path length (arXiv:1812.04948, section 4.1): how much images change along a path between two latents.
 
 generate = G, features = phi, interpolate = slerp or lerp, epsilon = the subdivision of the path.
 """
@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from zoo.metrics.checks import finite_rows, pictures_in_range
+from zoo.metrics.checks import finite_rows, images_in_range
 from zoo.metrics.moments import Spread
 
 PAIRS = 10_000
 EPSILON = 1e-4  # section 4.1
 TRIM = 0.01  # the authors' code; the paper does not speak of it
-BLOCK = 64  # pairs at once: twice as many pictures
+BLOCK = 64  # pairs at once: twice as many images
 ON_ONE_LINE = 1e-6  # the sine below which two latents span no circle that float64 could tell
 
 Interpolation = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -63,16 +63,16 @@ def perceptual_path_length(
 ) -> Spread:
     """E[|phi(G(path(t))) - phi(G(path(t + epsilon)))|^2] / epsilon^2, path from z1 to z2, t uniform in [0, 1).
 
-    The lower, the smoother; a generator of one picture has 0, so it says nothing without a score of variety.
+    The lower, the smoother; a generator of one image has 0, so it says nothing without a score of variety.
     Paper: LPIPS, a weighted distance of five layers of VGG. Here the squared distance of whatever features are given:
-    values compare under one extractor, picture size and latent distribution, and with no published ones.
+    values compare under one extractor, image size and latent distribution, and with no published ones.
     As in the authors' code, the pairs below the 1 % and above the 99 % quantile are left out; of heavy tails, which
     path lengths have, the rest has a smaller mean.
 
     Args:
-        generate: latents (count, dimension) float32 -> pictures (count, height, width, channels), float in [-1, 1],
-            not rounded to grey levels: an epsilon of 1e-4 moves pixels by less than one.
-        features: pictures -> (count, features), float.
+        generate: latents (count, dimension) float32 -> images (count, height, width, channels), float in [-1, 1],
+            not rounded to gray levels: an epsilon of 1e-4 moves pixels by less than one.
+        features: images -> (count, features), float.
         latents_of: (numbers of rows, seed) -> (count, dimension) float, such as `partial(serving.sampling.noise.draw, input)`.
             Pair i runs from row 2 i to row 2 i + 1.
         interpolate: slerp for normal latents, lerp for uniform ones.
@@ -86,7 +86,7 @@ def perceptual_path_length(
         Mean and standard deviation over the pairs kept; the mean's error is the latter over the root of their number.
 
     Raises:
-        ValueError: latents, pictures or features of another shape, out of range or with NaN; a count or share that
+        ValueError: latents, images or features of another shape, out of range or with NaN; a count or share that
             can't be meant.
     """
     if pairs < 1 or not 0 < epsilon < 1 or not 0 <= trim < 0.5:
@@ -100,8 +100,8 @@ def perceptual_path_length(
         rows = range(2 * start, 2 * (start + len(t)))
         ends = finite_rows(_one_a_row(latents_of(rows, seed), len(rows), "latents"), "latents").astype(np.float64)
         path = np.concatenate([interpolate(ends[::2], ends[1::2], shifted) for shifted in (t, t + epsilon)])
-        pictures = _one_a_row(generate(path.astype(np.float32)), len(path), "pictures")
-        found = _one_a_row(features(pictures_in_range(pictures, smallest=1)), len(path), "features")
+        images = _one_a_row(generate(path.astype(np.float32)), len(path), "images")
+        found = _one_a_row(features(images_in_range(images, smallest=1)), len(path), "features")
         before, after = np.split(finite_rows(found, "features").astype(np.float64), 2)
         lengths.append(np.square(after - before).sum(axis=1) / epsilon**2)
     every = np.concatenate(lengths)

@@ -2,21 +2,21 @@
 
 import numpy as np
 
-from zoo.metrics.checks import pictures_in_range
+from zoo.metrics.checks import images_in_range
 from zoo.metrics.moments import Spread
 
 SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])  # Wang, Simoncelli, Bovik 2003, section 3.2
 WINDOW, WINDOW_SIGMA = 11, 1.5  # Wang et al. 2004, section III.B; C1 and C2 as well
 LUMINANCE_CONSTANT, CONTRAST_CONSTANT = 0.01**2, 0.03**2  # for values in [0, 1]
 PAIRS = 1000
-BLOCK = 256  # pictures at once
+BLOCK = 256  # images at once
 
-# The variance of rounding to 255 steps of [-1, 1]: weaker frequencies are none of the picture's.
+# The variance of rounding to 255 steps of [-1, 1]: weaker frequencies are none of the image's.
 POWER_FLOOR = (2 / 255) ** 2 / 12
 
 
 def scale_weights(height: int, width: int) -> np.ndarray:
-    """The weights of the scales at which the window still fits into the picture, halved from scale to scale; sum 1.
+    """The weights of the scales at which the window still fits into the image, halved from scale to scale; sum 1.
 
     All five need 176 pixels. With 28 or 32 pixels two fit, with 64 three: the paper's first weights, brought to sum 1.
     So values of different sizes are not comparable.
@@ -26,7 +26,7 @@ def scale_weights(height: int, width: int) -> np.ndarray:
 
 
 def multiscale_similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """MS-SSIM of each pair of pictures (Wang, Simoncelli, Bovik 2003, eq. 7): 1 for equal ones, at least 0.
+    """MS-SSIM of each pair of images (Wang, Simoncelli, Bovik 2003, eq. 7): 1 for equal ones, at least 0.
 
     The mean over channels. Contrast and structure below 0 count as 0, or their powers would not be real.
 
@@ -41,8 +41,8 @@ def multiscale_similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         ValueError: the shapes differ; too small; out of range; NaN.
     """
     if one.shape != other.shape:
-        raise ValueError(f"pictures {one.shape} and {other.shape}: give pairs of the same shape.")
-    x, y = ((pictures_in_range(side, smallest=WINDOW).astype(np.float64) + 1) / 2 for side in (one, other))
+        raise ValueError(f"images {one.shape} and {other.shape}: give pairs of the same shape.")
+    x, y = ((images_in_range(side, smallest=WINDOW).astype(np.float64) + 1) / 2 for side in (one, other))
     weights = scale_weights(*one.shape[1:3])
     similarity = np.ones((len(one), one.shape[3]))
     for scale, weight in enumerate(weights):
@@ -53,13 +53,13 @@ def multiscale_similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return similarity.mean(axis=1)
 
 
-def multiscale_similarity_of_pairs(pictures: np.ndarray, *, pairs: int = PAIRS, seed: int = 0) -> Spread:
+def multiscale_similarity_of_pairs(images: np.ndarray, *, pairs: int = PAIRS, seed: int = 0) -> Spread:
     """Mean and standard deviation of MS-SSIM over random pairs of different rows (arXiv:1610.09585, section 4.2).
 
-    The lower, the more diverse; real pictures are the measure. 1 where all samples are alike.
+    The lower, the more diverse; real images are the measure. 1 where all samples are alike.
 
     Args:
-        pictures: (count, height, width, channels), float in [-1, 1], at least 2 of at least 11 x 11 pixels.
+        images: (count, height, width, channels), float in [-1, 1], at least 2 of at least 11 x 11 pixels.
         pairs: how many.
         seed: of the pairs.
 
@@ -68,34 +68,34 @@ def multiscale_similarity_of_pairs(pictures: np.ndarray, *, pairs: int = PAIRS, 
     """
     if pairs < 1:
         raise ValueError(f"pairs={pairs}: give at least 1.")
-    count = len(pictures_in_range(pictures, smallest=WINDOW, least=2))
+    count = len(images_in_range(images, smallest=WINDOW, least=2))
     generator = np.random.Generator(np.random.Philox(seed))
     first = generator.integers(count, size=pairs)
     second = (first + generator.integers(1, count, size=pairs)) % count
     blocks = (slice(start, start + BLOCK) for start in range(0, pairs, BLOCK))
-    return Spread.of(np.concatenate([multiscale_similarity(pictures[first[b]], pictures[second[b]]) for b in blocks]))
+    return Spread.of(np.concatenate([multiscale_similarity(images[first[b]], images[second[b]]) for b in blocks]))
 
 
-def radial_spectrum(pictures: np.ndarray) -> np.ndarray:
+def radial_spectrum(images: np.ndarray) -> np.ndarray:
     """The logarithm of the mean power at each distance from frequency 0 (arXiv:2003.01826, section 3.1).
 
     Ring k, from 1, holds the frequencies of about k periods on the shorter side, corners included: that is where a
-    checkerboard shows. The mean over pictures and channels; the mean brightness (k = 0) is left out. White noise of
+    checkerboard shows. The mean over images and channels; the mean brightness (k = 0) is left out. White noise of
     variance v is flat at log(v + POWER_FLOOR).
 
     Args:
-        pictures: (count, height, width, channels), float in [-1, 1], at least 4 x 4 pixels.
+        images: (count, height, width, channels), float in [-1, 1], at least 4 x 4 pixels.
 
     Returns:
-        (rings,), natural logarithms; as many for any pictures of one size.
+        (rings,), natural logarithms; as many for any images of one size.
 
     Raises:
         ValueError: none, or too small; out of range; NaN.
     """
-    count, height, width, channels = pictures_in_range(pictures, smallest=4).shape
+    count, height, width, channels = images_in_range(images, smallest=4).shape
     power = np.zeros((height, width))
     for start in range(0, count, BLOCK):
-        block = pictures[start : start + BLOCK].astype(np.float64)
+        block = images[start : start + BLOCK].astype(np.float64)
         power += np.square(np.abs(np.fft.fft2(block, axes=(1, 2)))).sum(axis=(0, 3))
     power /= height * width * count * channels
     frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
@@ -108,18 +108,18 @@ def spectral_distance(one: np.ndarray, other: np.ndarray) -> float:
 
     Args:
         one: (rings,) of `radial_spectrum`.
-        other: likewise, of pictures of the same size.
+        other: likewise, of images of the same size.
 
     Raises:
         ValueError: they are of different sizes.
     """
     if one.shape != other.shape or one.ndim != 1:
-        raise ValueError(f"spectra {one.shape} and {other.shape}: take both of pictures of the same size.")
+        raise ValueError(f"spectra {one.shape} and {other.shape}: take both of images of the same size.")
     return float(np.sqrt(np.mean(np.square(one - other))))
 
 
 def _luminance_and_structure(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maps of l and c s (Wang et al. 2004, eq. 6, 13) wherever the whole window lies inside the picture."""
+    """Maps of l and c s (Wang et al. 2004, eq. 6, 13) wherever the whole window lies inside the image."""
     mean_x, mean_y = _windowed(x), _windowed(y)
     products = mean_x * mean_y
     squares = mean_x**2 + mean_y**2

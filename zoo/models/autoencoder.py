@@ -13,13 +13,13 @@ from keras import ops
 
 from serving.card import Kind
 from zoo.core.ability import Ability
-from zoo.core.arguments import choose, picture_shape
+from zoo.core.arguments import checked_image_shape, choose
 from zoo.core.batch import images_of
 from zoo.core.model import GenerativeModel
 from zoo.core.noise import Draws
 from zoo.core.types import Tensor
 from zoo.losses.penalties import contraction
-from zoo.losses.reconstruction import RECONSTRUCTION_LOSSES, activity, brightness, rate_divergence
+from zoo.losses.reconstruction import RECONSTRUCTION_LOSSES, brightness, kl_sparsity, l1_sparsity
 from zoo.losses.rows import per_row
 from zoo.networks import coders
 from zoo.networks.functional import named_network
@@ -45,10 +45,10 @@ CORRUPTIONS: dict[str, Callable[[Tensor, Draws, float], Tensor]] = {
 
 @final
 class Autoencoder(GenerativeModel):
-    """Learns a code from which pictures can be given back; every variant is a term of the loss.
+    """Learns a code from which images can be given back; every variant is a term of the loss.
 
     Args:
-        image_shape: (height, width, channels); pictures are float32 in [-1, 1].
+        image_shape: (height, width, channels); images are float32 in [-1, 1].
         code_dim: units of h.
         architecture: "dense" or "convolutional".
         hidden: units of the encoder's hidden layers, or channels of its convolutions, each of which halves both sides;
@@ -86,7 +86,7 @@ class Autoencoder(GenerativeModel):
         contraction_weight: float = 0.0,
     ):
         super().__init__()
-        shape = picture_shape(image_shape)
+        shape = checked_image_shape(image_shape)
         if corruption_level < 0.0 or (corruption == "masking" and corruption_level >= 1.0):
             raise ValueError(f"corruption_level={corruption_level}: choose a deviation >= 0, or a share < 1.")
         if not 0.0 < sparsity_target < 1.0 or sparsity_weight < 0.0 or contraction_weight < 0.0:
@@ -98,7 +98,7 @@ class Autoencoder(GenerativeModel):
             raise ValueError(f'code_activation={code_activation!r}: sparsity="kl" compares rates, choose "sigmoid".')
         self.corrupt = partial(choose("corruption", corruption, CORRUPTIONS), level=corruption_level)
         self.cost = choose("loss", loss, RECONSTRUCTION_LOSSES)
-        penalties = {"none": None, "l1": activity, "kl": partial(rate_divergence, rate=sparsity_target)}
+        penalties = {"none": None, "l1": l1_sparsity, "kl": partial(kl_sparsity, rate=sparsity_target)}
         self.sparsity = choose("sparsity", sparsity, penalties)
         self.sparsity_weight, self.contraction_weight = sparsity_weight, contraction_weight
         coder = (architecture, hidden, activation)
@@ -106,7 +106,7 @@ class Autoencoder(GenerativeModel):
         self.encoder = coders.encoder(shape, heads, *coder, head_activation=code_activation, dropout=dropout)
         self.decoder = coders.decoder(shape, ("code", code_dim), *coder, dropout=dropout)
         terms = {"sparsity": self.sparsity is not None, "contraction": contraction_weight > 0.0}
-        self.finish("loss", "reconstruction_loss", *(name for name, used in terms.items() if used))
+        self.setup("loss", "reconstruction_loss", *(name for name, used in terms.items() if used))
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -117,9 +117,9 @@ class Autoencoder(GenerativeModel):
         """reconstruct: image -> reconstruction; encode: image -> code; decode: code -> image."""
         image, code = self.encoder.input, self.decoder.input
         outputs: dict[str, tuple[Tensor, dict[str, Tensor], Kind]] = {
-            "reconstruct": (image, {"reconstruction": self.picture(self.encoder(image))}, "reconstruction"),
+            "reconstruct": (image, {"reconstruction": self.image(self.encoder(image))}, "reconstruction"),
             "encode": (image, {"code": self.encoder(image)}, "code"),
-            "decode": (code, {"image": self.picture(code)}, "image"),
+            "decode": (code, {"image": self.image(code)}, "image"),
         }
         return {
             name: Ability(
@@ -131,7 +131,7 @@ class Autoencoder(GenerativeModel):
             for name, (taken, found, kind) in outputs.items()
         }
 
-    def picture(self, codes: Tensor) -> Tensor:
+    def image(self, codes: Tensor) -> Tensor:
         """g(h), (batch, height, width, channels) in [-1, 1]."""
         return 2.0 * ops.sigmoid(self.decoder(codes)) - 1.0
 
@@ -156,15 +156,15 @@ class Autoencoder(GenerativeModel):
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """One step down the gradient."""
         images, draws = images_of(data), self.draws(data)
-        loss, recorded = self.improve("autoencoder", partial(self.loss_of, images, self.corrupt(images, draws)))
+        loss, recorded = self.minimize("autoencoder", partial(self.loss_of, images, self.corrupt(images, draws)))
         return self.record(loss=loss, **recorded)
 
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
-        """Mean squared error a pixel, of brightness from 0 to 1, of pictures that are not corrupted.
+        """Mean squared error a pixel, of brightness from 0 to 1, of images that are not corrupted.
 
         Args:
             training: {"image": (count, height, width, channels) in [-1, 1]}.
-            held_out: pictures that training never shows, likewise.
+            held_out: images that training never shows, likewise.
         """
         sides = {"train_squared_error": training, "held_out_squared_error": held_out}
         return {name: ops.mean(self.squared_errors(images_of(side))) for name, side in sides.items()}

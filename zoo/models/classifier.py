@@ -1,4 +1,4 @@
-"""Classifier (VGG, arXiv:1409.1556): what tells generated pictures apart when they are scored.  features = phi(x)."""
+"""Classifier (VGG, arXiv:1409.1556): what tells generated images apart when they are scored.  features = phi(x)."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,24 +15,24 @@ from zoo.core.model import GenerativeModel
 from zoo.core.noise import Draws
 from zoo.core.types import Tensor
 from zoo.layers import augmentation as augment
-from zoo.losses.classification import cross_entropy, right
+from zoo.losses.classification import correct, cross_entropy
 from zoo.networks import vgg
 from zoo.networks.functional import averaged
 
 
 @final
 class Classifier(GenerativeModel):
-    """A convolutional network that names the class of a picture; no generator, but trained and exported like one.
+    """A convolutional network that names the class of an image; no generator, but trained and exported like one.
 
     Args:
-        image_shape: (height, width, channels); pictures are float32 in [-1, 1].
+        image_shape: (height, width, channels); images are float32 in [-1, 1].
         classes: their names, by number.
         width: channels of the first maps; the features are 4 times as many.
         dropout: of the features while training.
-        shift: training pictures move by up to this share of their side, either way.
-        flip: whether every second training picture is mirrored: not where left and right mean something, as in digits.
+        shift: training images move by up to this share of their side, either way.
+        flip: whether every second training image is mirrored: not where left and right mean something, as in digits.
         label_smoothing: what the right class's probability gives to all alike (arXiv:1512.00567, section 7).
-        average_decay: of the moving average of the network that is exported; None for the network itself.
+        ema_decay: of the moving average of the network that is exported; None for the network itself.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Classifier(GenerativeModel):
         shift: float = 0.1,
         flip: bool = False,
         label_smoothing: float = 0.1,
-        average_decay: float | None = 0.999,
+        ema_decay: float | None = 0.999,
     ):
         super().__init__()
         class_names(classes)  # refuses what is no set of names
@@ -55,8 +55,8 @@ class Classifier(GenerativeModel):
         self.label_smoothing = label_smoothing
         build = partial(vgg.classifier, image_shape, len(classes), width, dropout)
         self.classifier = build()
-        self.classifier_average, averages = averaged(self.classifier, build, average_decay)
-        self.finish("loss", "accuracy", averages=averages)
+        self.classifier_ema, averages = averaged(self.classifier, build, ema_decay)
+        self.setup("loss", "accuracy", averages=averages)
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -66,17 +66,17 @@ class Classifier(GenerativeModel):
     def abilities(self) -> Mapping[str, Ability]:
         """classify: image -> features and logits, by the averaged network."""
         kinds: dict[str, Kind] = {"features": "code", "logits": "logits"}
-        return {"classify": Ability(self.classifier_average, {"image": "image"}, kinds, {"image": (-1.0, 1.0)})}
+        return {"classify": Ability(self.classifier_ema, {"image": "image"}, kinds, {"image": (-1.0, 1.0)})}
 
     def classification_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The cross-entropy, one value a row, and whether the likeliest class is the right one."""
         _, logits = self.classifier(images, training=True)
-        return cross_entropy(logits, labels, self.label_smoothing), {"accuracy": right(logits, labels)}
+        return cross_entropy(logits, labels, self.label_smoothing), {"accuracy": correct(logits, labels)}
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        """One step down the gradient, on pictures that are shifted and mirrored at random."""
+        """One step down the gradient, on images that are shifted and mirrored at random."""
         images = self.augmented(images_of(data), self.draws(data))
-        loss, recorded = self.improve("classifier", partial(self.classification_loss, images, labels_of(data)))
+        loss, recorded = self.minimize("classifier", partial(self.classification_loss, images, labels_of(data)))
         return self.record(loss=loss, **recorded)
 
     def augmented(self, images: Tensor, draws: Draws) -> Tensor:
@@ -85,14 +85,14 @@ class Classifier(GenerativeModel):
         return augment.flip(images, draws.uniform()) if self.flip else images
 
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
-        """Accuracy of the averaged network, in inference mode, on training pictures and on held-out ones.
+        """Accuracy of the averaged network, in inference mode, on training images and on held-out ones.
 
         Args:
             training: {"image": (count, height, width, channels) in [-1, 1], "label": (count,)}.
-            held_out: pictures that training never shows, likewise.
+            held_out: images that training never shows, likewise.
         """
         sides = {"train_accuracy": training, "held_out_accuracy": held_out}
         return {
-            name: ops.mean(right(self.classifier_average(images_of(side), training=False)[1], labels_of(side)))
+            name: ops.mean(correct(self.classifier_ema(images_of(side), training=False)[1], labels_of(side)))
             for name, side in sides.items()
         }

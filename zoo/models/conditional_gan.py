@@ -12,14 +12,14 @@ import keras
 from keras import ops
 
 from zoo.core.ability import Ability
-from zoo.core.arguments import choose, class_names, picture_shape
-from zoo.core.batch import images_of, labelled_turns_of, labels_of
+from zoo.core.arguments import checked_image_shape, choose, class_names
+from zoo.core.batch import images_of, labeled_minibatches_of, labels_of
 from zoo.core.model import GenerativeModel
 from zoo.core.noise import Draws
 from zoo.core.types import Tensor
 from zoo.losses.adversarial import LOSSES
-from zoo.losses.classification import cross_entropy, right
-from zoo.losses.regularization import Stabilisers
+from zoo.losses.classification import correct, cross_entropy
+from zoo.losses.regularization import Regularization
 from zoo.losses.rows import per_row
 from zoo.networks import conditional
 from zoo.networks.convolutional import Minibatch, Norm
@@ -30,25 +30,25 @@ GENERATOR_CONDITIONS = {"batch_norm": True, "concatenation": False}
 
 @final
 class ConditionalGAN(GenerativeModel):
-    """G draws a picture of the class it is asked for; D judges pictures beside their class, or names it.
+    """G draws an image of the class it is asked for; D judges images beside their class, or names it.
 
     Args:
-        image_shape: (size, size, channels), size a power of two >= 8; pictures are float32 in [-1, 1].
+        image_shape: (size, size, channels), size a power of two >= 8; images are float32 in [-1, 1].
         classes: their names, by number.
         latent_dim: length of z.
         width: channels of the largest map of both networks, which are DCGAN's.
         generator_condition: "batch_norm": each class has its own scales and shifts; "concatenation": the class stands
             beside z.
-        discriminator_condition: "projection", "concatenation" (beside the picture) or "auxiliary_classifier".
+        discriminator_condition: "projection", "concatenation" (beside the image) or "auxiliary_classifier".
         discriminator_norm: "spectral" as published with projection, "batch", "layer" or "none".
         dropout: rate after every activation of D.
         minibatch: "stddev" or "discrimination": D's last layers see how the rows of a batch differ.
-        loss: a pair of `ADVERSARIAL_LOSSES` or of `RELATIVISTIC_LOSSES`: each sample against the picture of its row,
+        loss: a pair of `ADVERSARIAL_LOSSES` or of `RELATIVISTIC_LOSSES`: each sample against the image of its row,
             which is of its class.
         class_weight: of the auxiliary classifier's cross-entropy, in both players' losses.
-        discriminator_steps: k, updates of D before one of G, each with pictures, classes and latents of its own.
-        stabilisers: remedies by name, the arguments of `zoo.core.stabilisers.Stabilisers`.
-        average_decay: of the moving average of G that is sampled and exported; None for G itself.
+        discriminator_steps: k, updates of D before one of G, each with images, classes and latents of its own.
+        stabilizers: remedies by name, the arguments of `zoo.core.stabilizers.Regularization`.
+        ema_decay: of the moving average of G that is sampled and exported; None for G itself.
     """
 
     def __init__(
@@ -65,36 +65,36 @@ class ConditionalGAN(GenerativeModel):
         loss: str = "hinge",
         class_weight: float = 1.0,
         discriminator_steps: int = 1,
-        stabilisers: Mapping[str, Any] | None = None,
-        average_decay: float | None = 0.999,
+        stabilizers: Mapping[str, Any] | None = None,
+        ema_decay: float | None = 0.999,
     ):
         super().__init__()
         self.classes = class_names(classes)
-        shape, count = picture_shape(image_shape), len(classes)
+        shape, count = checked_image_shape(image_shape), len(classes)
         if not class_weight > 0.0:
             raise ValueError(f"class_weight={class_weight}: choose a number > 0.")
         if discriminator_steps < 1:
             raise ValueError(f"discriminator_steps={discriminator_steps}: choose at least 1.")
         choose("discriminator_condition", discriminator_condition, conditional.CONDITIONS)
         conditional_norm = choose("generator_condition", generator_condition, GENERATOR_CONDITIONS)
-        self.stabilisers = Stabilisers.chosen(stabilisers or {})
-        self.game = self.stabilisers.smoothed(choose("loss", loss, LOSSES))
+        self.stabilizers = Regularization.chosen(stabilizers or {})
+        self.game = self.stabilizers.smoothed(choose("loss", loss, LOSSES))
         self.names_classes = discriminator_condition == "auxiliary_classifier"
         self.last = "psi" if discriminator_condition == "projection" else "logit"
         self.class_weight = class_weight
-        self.discriminator_steps = self.pictures_per_row = discriminator_steps
+        self.discriminator_steps = self.minibatches_per_step = discriminator_steps
         self.latent_dim = latent_dim
         build = partial(conditional.generator, shape, latent_dim, count, width, conditional_norm)
         self.generator = build()
         self.discriminator = conditional.discriminator(
             shape, count, width, discriminator_condition, discriminator_norm, dropout, minibatch
         )
-        self.generator_average, averages = averaged(self.generator, build, average_decay)
+        self.generator_ema, averages = averaged(self.generator, build, ema_decay)
         trackers = ["discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy"]
         trackers += ["real_class_accuracy", "fake_class_accuracy"] * self.names_classes
-        self.stabilisers.look_at_slopes_of(self.discriminator)
-        self.finish(*trackers, *self.stabilisers.names, averages=averages)
-        self.stabilisers.attach(self.players, self.variables_of, "discriminator")
+        self.stabilizers.require_per_sample(self.discriminator)
+        self.setup(*trackers, *self.stabilizers.names, averages=averages)
+        self.stabilizers.attach(self.players, self.variables_of, "discriminator")
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -105,7 +105,7 @@ class ConditionalGAN(GenerativeModel):
         """generate: latent and label -> image, by the averaged G."""
         return {
             "generate": Ability(
-                self.generator_average,
+                self.generator_ema,
                 {"latent": "normal", "label": "label"},
                 {"image": "image"},
                 {"image": (-1.0, 1.0)},
@@ -120,7 +120,7 @@ class ConditionalGAN(GenerativeModel):
         return self.discriminator([images, labels], training=training), None
 
     def features(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What D's last layer is given of a picture, (batch, size), and both of `judged`, in training mode."""
+        """What D's last layer is given of an image, (batch, size), and both of `judged`, in training mode."""
         judge = with_features(self.discriminator, self.last)
         if self.names_classes:
             return judge(images, training=True)
@@ -131,21 +131,21 @@ class ConditionalGAN(GenerativeModel):
         real, fake = self.seen(real), self.seen(fake)
         real_logits, real_classes = self.judged(real, labels)
         fake_logits, fake_classes = self.judged(fake, labels)
-        penalty, penalties = self.stabilisers.penalty(lambda images: self.judged(images, labels)[0], real, fake)
+        penalty, penalties = self.stabilizers.penalty(lambda images: self.judged(images, labels)[0], real, fake)
         loss = self.game.discriminator(real_logits, fake_logits) + penalty
-        loss = loss + self.stabilisers.history("discriminator")
+        loss = loss + self.stabilizers.history("discriminator")
         recorded = {
             "real_score": self.scores(real_logits),
             "fake_score": self.scores(fake_logits),
             "discriminator_accuracy": self.game.accuracy(real_logits, fake_logits),
             **penalties,
-            **self.stabilisers.overfitting(self.game, real_logits),
+            **self.stabilizers.overfitting(self.game, real_logits),
         }
         if real_classes is None or fake_classes is None:
             return loss, recorded
         named = cross_entropy(real_classes, labels) + cross_entropy(fake_classes, labels)
-        recorded["real_class_accuracy"] = right(real_classes, labels)
-        recorded["fake_class_accuracy"] = right(fake_classes, labels)
+        recorded["real_class_accuracy"] = correct(real_classes, labels)
+        recorded["fake_class_accuracy"] = correct(fake_classes, labels)
         return loss + self.class_weight * named, recorded
 
     def generator_loss(self, fake: Tensor, held_back: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
@@ -155,38 +155,38 @@ class ConditionalGAN(GenerativeModel):
             fake: G(z, y), (batch, height, width, channels) in [-1, 1].
             held_back: historical averaging's term, a scalar.
             labels: y, (batch,) integers.
-            real: pictures of these classes, likewise; for a relativistic loss and for feature matching.
+            real: images of these classes, likewise; for a relativistic loss and for feature matching.
         """
         fake = self.seen(fake)
-        if self.game.paired or self.stabilisers.matches:
+        if self.game.paired or self.stabilizers.matches:
             real_features, real_logits, _ = self.features(self.seen(real), labels)
             fake_features, fake_logits, class_logits = self.features(fake, labels)
         else:
             fake_logits, class_logits = self.judged(fake, labels)
         sides = (fake_logits, real_logits) if self.game.paired else (fake_logits,)
         loss = self.game.generator(*sides) + held_back
-        if self.stabilisers.matches:
-            loss = loss + self.stabilisers.matching(real_features, fake_features)
+        if self.stabilizers.matches:
+            loss = loss + self.stabilizers.matching(real_features, fake_features)
         return loss if class_logits is None else loss + self.class_weight * cross_entropy(class_logits, labels)
 
     def seen(self, images: Tensor) -> Tensor:
-        """What D is shown of pictures or samples."""
-        return self.stabilisers.see(images, self.step.read_value())
+        """What D is shown of images or samples."""
+        return self.stabilizers.see(images, self.step.read_value())
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        """D moves k times, then G on D's last fakes, scored again; fakes are of the classes of D's pictures."""
+        """D moves k times, then G on D's last fakes, scored again; fakes are of the classes of D's images."""
         draws = self.draws(data)
-        *earlier, (real, labels) = labelled_turns_of(data, self.discriminator_steps, "discriminator_steps")
+        *earlier, (real, labels) = labeled_minibatches_of(data, self.discriminator_steps, "discriminator_steps")
         for images, names in earlier:
-            self.improve("discriminator", partial(self.discriminator_loss, images, self.fakes(draws, names), names))
-        fakes = self.hold("generator", lambda: (self.fakes(draws, labels), self.stabilisers.history("generator")))
+            self.minimize("discriminator", partial(self.discriminator_loss, images, self.fakes(draws, names), names))
+        fakes = self.hold("generator", lambda: (self.fakes(draws, labels), self.stabilizers.history("generator")))
         fake, held_back = fakes.output
         loss = partial(self.discriminator_loss, real, fake, labels)
-        discriminator_loss, recorded = self.improve("discriminator", loss)
+        discriminator_loss, recorded = self.minimize("discriminator", loss)
         loss = partial(self.generator_loss, fake, held_back, labels, real)
-        generator_loss = self.improve("generator", loss, through=fakes)
-        recorded = self.stabilisers.adapt(recorded, self.discriminator_steps)
-        self.stabilisers.remember(self.step)
+        generator_loss = self.minimize("generator", loss, through=fakes)
+        recorded = self.stabilizers.adapt(recorded, self.discriminator_steps)
+        self.stabilizers.remember(self.step)
         return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)
 
     def fakes(self, draws: Draws, labels: Tensor) -> Tensor:
@@ -198,11 +198,11 @@ class ConditionalGAN(GenerativeModel):
         return per_row(self.game.score(logits))
 
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
-        """D in inference mode on training pictures and on held-out ones: a gap says that D memorises.
+        """D in inference mode on training images and on held-out ones: a gap says that D memorizes.
 
         Args:
             training: {"image": (count, height, width, channels) in [-1, 1], "label": (count,)}.
-            held_out: pictures that training never shows, likewise.
+            held_out: images that training never shows, likewise.
         """
         sides = {"train_score": training, "held_out_score": held_out}
         return {

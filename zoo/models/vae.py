@@ -14,7 +14,7 @@ from keras import ops
 
 from serving.card import Feed, Kind
 from zoo.core.ability import Ability
-from zoo.core.arguments import class_names, picture_shape
+from zoo.core.arguments import checked_image_shape, class_names
 from zoo.core.batch import images_of, labels_of
 from zoo.core.model import GenerativeModel
 from zoo.core.precision import full_precision
@@ -25,7 +25,7 @@ from zoo.networks import coders
 from zoo.networks.functional import named_network
 
 BOUNDS = ("elbo", "importance_weighted")  # of `Bounds`, those that are exported
-ACTIVE = 0.01  # variance over pictures of a latent's mean from which it counts as in use (IWAE, section 5.2)
+ACTIVE = 0.01  # variance over images of a latent's mean from which it counts as in use (IWAE, section 5.2)
 
 
 class Bounds(NamedTuple):
@@ -51,21 +51,21 @@ class VAE(GenerativeModel):
     """Learns q(z|x) and p(x|z) together, by a lower bound of log p(x).
 
     Args:
-        image_shape: (height, width, channels); pictures are float32 in [-1, 1].
+        image_shape: (height, width, channels); images are float32 in [-1, 1].
         latent_dim: dimensions of z.
         architecture: "dense" or "convolutional".
         hidden: units of the encoder's hidden layers, or channels of its convolutions, each of which halves both sides;
             the decoder has them in reverse.
         activation: of the hidden layers.
-        likelihood: "bernoulli" for black and white pictures, "discretised_logistic" for grey levels, or "gaussian".
-        scale: of the latter two, one for all pixels: a number, in units of pictures in [-1, 1], or "learned".
+        likelihood: "bernoulli" for black and white images, "discretized_logistic" for gray levels, or "gaussian".
+        scale: of the latter two, one for all pixels: a number, in units of images in [-1, 1], or "learned".
         beta: weight of the divergence; 1 makes the loss a bound.
         warmup_steps: the weight grows to beta over so many steps, linearly: the first has beta / warmup_steps
             (arXiv:1602.02282, section 2.3).
         free_bits: nats of divergence that each dimension, on average over the global batch, has for nothing
             (arXiv:1606.04934, appendix C.8, lambda).
         importance_samples: K of the loss; more than 1 makes it IWAE's.
-        first_brightness: of what the decoder gives before it has learned, between 0 and 1. The training pictures' mean
+        first_brightness: of what the decoder gives before it has learned, between 0 and 1. The training images' mean
             spares it the first steps, in which latents that are of no use yet are given up.
         classes: their names, by number, where encoder and decoder are told the class.
         bound_samples: samples of z that the ability log_prob takes at once.
@@ -81,7 +81,7 @@ class VAE(GenerativeModel):
         architecture: Literal["dense", "convolutional"] = "dense",
         hidden: Sequence[int] = (512, 256),
         activation: str = "relu",
-        likelihood: Literal["bernoulli", "gaussian", "discretised_logistic"] = "bernoulli",
+        likelihood: Literal["bernoulli", "gaussian", "discretized_logistic"] = "bernoulli",
         scale: float | Literal["learned"] = "learned",
         beta: float = 1.0,
         warmup_steps: int = 0,
@@ -92,7 +92,7 @@ class VAE(GenerativeModel):
         bound_samples: int = 50,
     ):
         super().__init__()
-        self.image_shape = shape = picture_shape(image_shape)
+        self.image_shape = shape = checked_image_shape(image_shape)
         if beta < 0.0 or warmup_steps < 0 or free_bits < 0.0:
             raise ValueError(f"beta={beta}, warmup_steps={warmup_steps}, free_bits={free_bits}: choose numbers from 0.")
         if latent_dim < 1 or importance_samples < 1 or bound_samples < 1:
@@ -118,12 +118,12 @@ class VAE(GenerativeModel):
         self.log_likelihood = LogLikelihood(likelihood, scale, dtype=full, name="log_likelihood")
         first = self.log_likelihood.likelihood.value(first_brightness)
         self.decoder = coders.decoder(shape, ("latent", latent_dim), first=first, **coder)
-        pictures = [keras.Input(shape, name="image"), keras.Input((None, *shape), name="values")]
-        self.likelihood = keras.Model(pictures, self.log_likelihood(*pictures), name="likelihood")
+        images = [keras.Input(shape, name="image"), keras.Input((None, *shape), name="values")]
+        self.likelihood = keras.Model(images, self.log_likelihood(*images), name="likelihood")
         self.divergence = Divergence(dtype=full, name="divergence")
         self.log_ratio = LogRatio(dtype=full, name="log_ratio")
         trackers = ["loss", "elbo", "log_likelihood", "divergence"]
-        self.finish(*trackers, *["importance_weighted"] * (importance_samples > 1))
+        self.setup(*trackers, *["importance_weighted"] * (importance_samples > 1))
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -141,10 +141,10 @@ class VAE(GenerativeModel):
         mean, log_scale = self.encoder(self.inputs(image, label))
         bounds = self.bounds(image, noise, label)
         outputs: dict[str, tuple[list[Tensor], dict[str, Tensor], Kind]] = {
-            "generate": ([latent], {"image": self.picture(latent, label)}, "image"),
-            "decode": ([latent], {"image": self.picture(latent, label)}, "image"),
+            "generate": ([latent], {"image": self.image(latent, label)}, "image"),
+            "decode": ([latent], {"image": self.image(latent, label)}, "image"),
             "encode": ([image], {"mean": mean, "scale": ops.exp(log_scale)}, "code"),
-            "reconstruct": ([image], {"reconstruction": self.picture(mean, label)}, "reconstruction"),
+            "reconstruct": ([image], {"reconstruction": self.image(mean, label)}, "reconstruction"),
             "log_prob": ([image, noise], {name: getattr(bounds, name) for name in BOUNDS}, "log_prob"),
         }
         feeds: dict[str, Feed] = {"image": "image", "noise": "normal", "label": "label"}
@@ -160,10 +160,10 @@ class VAE(GenerativeModel):
         }
 
     def inputs(self, first: Tensor, labels: Tensor | None) -> Any:
-        """What encoder and decoder take: a picture or a latent, and the class where there are classes."""
+        """What encoder and decoder take: an image or a latent, and the class where there are classes."""
         return [first, labels] if self.classes else first
 
-    def picture(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+    def image(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         """The mean of p(x|z), (batch, height, width, channels) in [-1, 1]."""
         return self.log_likelihood.likelihood.image(self.decoder(self.inputs(latents, labels)))
 
@@ -179,7 +179,7 @@ class VAE(GenerativeModel):
         samples = noise.shape[1]
         mean, log_scale = self.encoder(self.inputs(images, labels), training=training)
         noise = ops.cast(noise, mean.dtype)
-        latents = mean[:, None] + ops.exp(log_scale)[:, None] * noise  # (batch, K, latent_dim), reparameterised
+        latents = mean[:, None] + ops.exp(log_scale)[:, None] * noise  # (batch, K, latent_dim), reparameterized
         repeated = None if labels is None else ops.repeat(labels, samples, axis=0)
         values = self.decoder(
             self.inputs(ops.reshape(latents, (-1, self.latent_dim)), repeated), training=training
@@ -207,9 +207,9 @@ class VAE(GenerativeModel):
         }
         if self.importance_samples > 1:
             return -found.importance_weighted, recorded | {"importance_weighted": found.importance_weighted}
-        return self.weight() * self.charged(found.divergence) - found.log_likelihood, recorded
+        return self.weight() * self.free_bits_kl(found.divergence) - found.log_likelihood, recorded
 
-    def charged(self, divergence: Tensor) -> Tensor:
+    def free_bits_kl(self, divergence: Tensor) -> Tensor:
         """The divergence that is paid for, one value a row: a dimension within its free bits costs them, no more."""
         if not self.free_bits:
             return ops.sum(divergence, axis=1)
@@ -225,15 +225,15 @@ class VAE(GenerativeModel):
         """One step up the bound."""
         noise = self.draws(data).normal(self.importance_samples, self.latent_dim)
         labels = ops.cast(labels_of(data), "int32") if self.classes else None
-        loss, recorded = self.improve("autoencoder", partial(self.loss_of, images_of(data), noise, labels))
+        loss, recorded = self.minimize("autoencoder", partial(self.loss_of, images_of(data), noise, labels))
         return self.record(loss=loss, **recorded)
 
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
-        """The ELBO of both sides, and the share of latent dimensions whose mean depends on the held-out picture.
+        """The ELBO of both sides, and the share of latent dimensions whose mean depends on the held-out image.
 
         Args:
             training: {"image": (count, height, width, channels) in [-1, 1]}, with "label" where there are classes.
-            held_out: pictures that training never shows, likewise.
+            held_out: images that training never shows, likewise.
         """
         found = {}
         for name, side in {"train_elbo": training, "held_out_elbo": held_out}.items():

@@ -1,7 +1,7 @@
 """Encoders and decoders of autoencoders, dense (arXiv:1312.6114, appendix C) or of strided convolutions.
 
 A decoder is its encoder in reverse. Both may be told a class (arXiv:1406.5298): one-hot beside their input, as constant
-maps beside a picture that is convolved.
+maps beside an image that is convolved.
 """
 
 import math
@@ -37,7 +37,7 @@ def encoder(
         image_shape: (height, width, channels).
         heads: name -> size of each output.
         architecture: one of `ARCHITECTURES`.
-        hidden: units of the dense layers; or channels of the convolutions, each of which halves the picture.
+        hidden: units of the dense layers; or channels of the convolutions, each of which halves the image.
         activation: of the hidden layers.
         head_activation: of the outputs.
         dropout: rate after every hidden layer.
@@ -51,7 +51,7 @@ def encoder(
     if dropout and not hidden:
         raise ValueError(f"dropout={dropout}: it follows hidden layers, and hidden={tuple(hidden)} has none.")
     image = keras.Input(image_shape, name="image")
-    label, chosen = told(classes)
+    label, chosen = class_input(classes)
     x = downward(image, chosen, hidden, activation, dropout)
     outputs = [
         layers.Dense(size, head_activation, dtype=full_precision(), name=head)(x) for head, size in heads.items()
@@ -84,13 +84,13 @@ def decoder(
     _, upward = choose("architecture", architecture, ARCHITECTURES)
     title, size = inputs
     code = keras.Input((size,), name=title)
-    label, chosen = told(classes)
+    label, chosen = class_input(classes)
     bias = keras.initializers.Constant(first)
-    pixels = upward(beside(code, chosen), image_shape, hidden, activation, dropout, bias)
+    pixels = upward(concatenate_class(code, chosen), image_shape, hidden, activation, dropout, bias)
     return keras.Model(code if label is None else [code, label], pixels, name=name)
 
 
-def told(classes: int) -> tuple[KerasTensor | None, KerasTensor | None]:
+def class_input(classes: int) -> tuple[KerasTensor | None, KerasTensor | None]:
     """The input that takes a class, and the class one-hot; None for both where there are no classes."""
     if not classes:
         return None, None
@@ -98,7 +98,7 @@ def told(classes: int) -> tuple[KerasTensor | None, KerasTensor | None]:
     return label, ops.one_hot(label, classes)
 
 
-def beside(values: KerasTensor, chosen: KerasTensor | None) -> KerasTensor:
+def concatenate_class(values: KerasTensor, chosen: KerasTensor | None) -> KerasTensor:
     """(batch, size) with the class beside it."""
     return values if chosen is None else layers.Concatenate(name="with_class")([values, chosen])
 
@@ -107,7 +107,7 @@ def dense_downward(
     image: KerasTensor, chosen: KerasTensor | None, hidden: Sequence[int], activation: str, dropout: float
 ) -> KerasTensor:
     """Dense layers on all pixels."""
-    return dense_layers(beside(layers.Flatten(name="flatten")(image), chosen), hidden, activation, dropout)
+    return dense_layers(concatenate_class(layers.Flatten(name="flatten")(image), chosen), hidden, activation, dropout)
 
 
 def dense_upward(

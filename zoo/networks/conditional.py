@@ -2,7 +2,7 @@
 
 The generator learns of the class beside z (conditional GAN, arXiv:1411.1784) or in the scales and shifts of its batch
 norms (conditional batch norm, arXiv:1802.05637; of instance norms first, arXiv:1610.07629). The discriminator learns of
-it beside the picture (arXiv:1411.1784), in an inner product with its features (projection, arXiv:1802.05637), or is not
+it beside the image (arXiv:1411.1784), in an inner product with its features (projection, arXiv:1802.05637), or is not
 told and has to name it (auxiliary classifier, arXiv:1610.09585).
 """
 
@@ -82,7 +82,7 @@ Ends = tuple[KerasTensor | list[KerasTensor], list[KerasTensor]]
 
 
 def concatenation(image: KerasTensor, label: KerasTensor, classes: int, downward: Downward, wrap: Wrap) -> Ends:
-    """The class as one constant map a class, beside the picture's channels."""
+    """The class as one constant map a class, beside the image's channels."""
     height, width, _ = image.shape[1:]
     maps = ops.tile(ops.reshape(ops.one_hot(label, classes), (-1, 1, 1, classes)), (1, height, width, 1))
     features = downward(layers.Concatenate(name="image_and_class")([image, maps]))

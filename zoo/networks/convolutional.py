@@ -81,7 +81,7 @@ def upward(
     """The generator's layers: latent (batch, size) -> image.
 
     Args:
-        latent: what the picture is made of.
+        latent: what the image is made of.
         image_shape: see `generator`.
         width: see `generator`.
         norm: name -> a normalization of maps; batch norm by default.
@@ -111,10 +111,10 @@ def downward(
     dropout: float = 0.0,
     minibatch: Minibatch = "none",
 ) -> keras.KerasTensor:
-    """The discriminator's layers but the last: maps of a picture's size -> features (batch, size).
+    """The discriminator's layers but the last: maps of an image's size -> features (batch, size).
 
     Args:
-        x: the picture, with more channels if need be; the others: see `discriminator`.
+        x: the image, with more channels if need be; the others: see `discriminator`.
     """
     normalize, wrap = choose("norm", norm, NORMS), wrapper(norm)
     choose("minibatch", minibatch, dict.fromkeys(MINIBATCH))
@@ -152,7 +152,7 @@ def halvings(image_shape: tuple[int, int, int], smallest: int) -> int:
     height, side, _ = image_shape
     if height != side or side < smallest or side & (side - 1):
         raise ValueError(
-            f"image_shape={image_shape}: these networks take square pictures with a power-of-two side >= "
+            f"image_shape={image_shape}: these networks take square images with a power-of-two side >= "
             f"{smallest}; resize or pad them first (28x28 becomes 32x32 by padding)."
         )
     return (side // BASE).bit_length() - 1

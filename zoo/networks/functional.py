@@ -11,16 +11,16 @@ def named_network(inputs: Sequence[keras.KerasTensor], outputs: Mapping[str, ker
 
 
 def averaged(
-    live: keras.Model, build: Callable[..., keras.Model], average_decay: float | None
+    live: keras.Model, build: Callable[..., keras.Model], ema_decay: float | None
 ) -> tuple[keras.Model, dict[str, tuple[keras.Model, keras.Model]]]:
-    """The network that is sampled and exported, and the averages that `finish` takes.
+    """The network that is sampled and exported, and the averages that `setup` takes.
 
     Args:
         live: the network that learns.
         build: what built it; called with the name of another.
-        average_decay: None where `live` itself is exported.
+        ema_decay: None where `live` itself is exported.
     """
-    if average_decay is None:
+    if ema_decay is None:
         return live, {}
     average = build(name=f"{live.name}_average")
     return average, {live.name: (live, average)}

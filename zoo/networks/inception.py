@@ -21,8 +21,8 @@ Size = int | tuple[int, int]
 def inception_2015(name: str = "inception_2015") -> keras.Model:
     """image (batch, height, width, 3), float32 in [-1, 1] -> features (batch, 2048), >= 0, and logits (batch, 1008).
 
-    Height and width are free: the picture is resized inside, as the published graph does. Values are not rounded:
-    whoever scores pictures as they are stored rounds to 256 levels before. features: the graph's last pool, "pool_3".
+    Height and width are free: the image is resized inside, as the published graph does. Values are not rounded:
+    whoever scores images as they are stored rounds to 256 levels before. features: the graph's last pool, "pool_3".
     logits: without the graph's bias, as the authors of the Inception Score take them. Whatever the policy, all
     computes in float32.
     """
@@ -53,8 +53,8 @@ def inception_2015(name: str = "inception_2015") -> keras.Model:
 class Resize(layers.Layer):
     """(batch, height, width, channels) in [-1, 1] -> (batch, 299, 299, channels) in [-1, 127/128].
 
-    Bilinear, as TensorFlow 1 does it: pixel i of the result lies at i * length / 299 of the picture, so both have their
-    first pixel in common (`keras.ops.image.resize` has their centres in common). Then (level - 128) / 128, where level
+    Bilinear, as TensorFlow 1 does it: pixel i of the result lies at i * length / 299 of the image, so both have their
+    first pixel in common (`keras.ops.image.resize` has their centers in common). Then (level - 128) / 128, where level
     is 0 to 255.
     """
 

@@ -1,7 +1,7 @@
 """The networks of the first GAN on MNIST (arXiv:1406.2661, section 5): ReLU and sigmoid against maxout and dropout.
 
 The published text names the layers; the sizes are those of the authors' MNIST configuration. There the biases of G's
-last layer begin at the pictures' mean brightness, here at 0.
+last layer begin at the images' mean brightness, here at 0.
 """
 
 import math

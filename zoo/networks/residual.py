@@ -1,4 +1,4 @@
-"""SN-GAN's residual pair (arXiv:1802.05957, appendix B.4, table 4), published for 32x32 pictures.
+"""SN-GAN's residual pair (arXiv:1802.05957, appendix B.4, table 4), published for 32x32 images.
 
 The generator has residual blocks that double the map, with batch norm; the discriminator has blocks that halve it, then
 two plain ones, all with spectral norm and no other, and its logit is linear in the sums over the last maps. All maps of
@@ -103,7 +103,7 @@ def down_block(x: keras.KerasTensor, width: int, name: str, activate: bool) -> k
         x: the maps.
         width: channels of the result.
         name: of the block.
-        activate: False for pictures, which are no activations and would lose their dark half to a ReLU.
+        activate: False for images, which are no activations and would lose their dark half to a ReLU.
     """
     residual = layers.AveragePooling2D(2, name=f"{name}_smaller")(judge(x, width, name, activate))
     shortcut = layers.AveragePooling2D(2, name=f"{name}_shortcut_smaller")(x)

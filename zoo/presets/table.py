@@ -40,7 +40,7 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def class_called(dotted: str) -> Any:
+def resolve_class(dotted: str) -> Any:
     """The class of a dotted name such as "zoo.models.gan.GAN"; this is where a model's module is imported."""
     module, name = dotted.rsplit(".", 1)
     return getattr(importlib.import_module(module), name)

@@ -46,12 +46,12 @@ PRESETS = (
         model="zoo.models.vae.VAE",
         family="VAE",
         paper="arXiv:1312.6114",
-        summary="A convolutional VAE with a probability for each grey level, on Fashion-MNIST, 28x28 grey.",
+        summary="A convolutional VAE with a probability for each gray level, on Fashion-MNIST, 28x28 gray.",
         arguments={
             "image_shape": (28, 28, 1),
             "architecture": "convolutional",
             "hidden": (32, 64),
-            "likelihood": "discretised_logistic",
+            "likelihood": "discretized_logistic",
             "bound_samples": 10,
         },
         tiny={"image_shape": (8, 8, 1), "hidden": (4, 8), "latent_dim": 4, "bound_samples": 2},
@@ -61,7 +61,7 @@ PRESETS = (
         model="zoo.models.vae.VAE",
         family="beta-VAE",
         paper="arXiv:1804.03599",
-        summary="Ten latents, each to mean something by itself: beta = 4, on Fashion-MNIST, 28x28 grey.",
+        summary="Ten latents, each to mean something by itself: beta = 4, on Fashion-MNIST, 28x28 gray.",
         arguments={
             "image_shape": (28, 28, 1),
             "latent_dim": 10,
@@ -78,7 +78,7 @@ PRESETS = (
         model="zoo.models.vae.VAE",
         family="conditional VAE",
         paper="arXiv:1406.5298",
-        summary="Draws the digit it is asked for; what the latents hold is the hand. MNIST, 28x28 grey.",
+        summary="Draws the digit it is asked for; what the latents hold is the hand. MNIST, 28x28 gray.",
         arguments={
             "image_shape": (28, 28, 1),
             "latent_dim": 8,

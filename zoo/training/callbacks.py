@@ -1,4 +1,4 @@
-"""`RunKeeper`: what is written while a run trains, and when."""
+"""`RunCallback`: what is written while a run trains, and when."""
 
 import csv
 import io
@@ -17,26 +17,26 @@ from rich.markup import escape
 
 from serving.images import save_grid, to_uint8
 from zoo.core.model import GenerativeModel
-from zoo.data.images import Pictures, scaled
-from zoo.metrics.distances import nearest_neighbour_distance
+from zoo.data.images import ImageSet, scaled
+from zoo.metrics.distances import nearest_neighbor_distance
 from zoo.training import run_directory
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.diagnosis import Watch, probabilities_of
 from zoo.training.log import read_log
 from zoo.training.recipe import Recipe
 from zoo.training.report import write_report
-from zoo.training.signals import Stop
+from zoo.training.signals import SignalHandler
 from zoo.training.validation import Scorer, scorer_of
 from zoo.training.workers import Workers
 
-SHOWN = 64  # pictures of a sample grid, always the same latents
+SHOWN = 64  # images of a sample grid, always the same latents
 SHOWN_SEED = 0
-COLUMNS = 8  # of a grid of reconstructions: an even number keeps each beside its picture
-DIAGNOSED = 256  # pictures of each side when training and held-out pictures are compared
+COLUMNS = 8  # of a grid of reconstructions: an even number keeps each beside its image
+DIAGNOSED = 256  # images of each side when training and held-out images are compared
 SCORED_SEED = 1  # another than the grid's
 
 
-class RunKeeper(keras.callbacks.Callback):
+class RunCallback(keras.callbacks.Callback):
     """Keeps log.csv, TensorBoard, sample grids, checkpoints and the report as the steps go by.
 
     Every worker has one, so that all count alike and stop at the same step; only the chief's writes.
@@ -48,9 +48,9 @@ class RunKeeper(keras.callbacks.Callback):
         model: GenerativeModel,
         checkpoints: Checkpoints,
         directory: Path,
-        sides: tuple[Pictures, Pictures],
+        sides: tuple[ImageSet, ImageSet],
         console: Console,
-        stop: Stop,
+        stop: SignalHandler,
         workers: Workers,
     ):
         super().__init__()
@@ -66,8 +66,8 @@ class RunKeeper(keras.callbacks.Callback):
             return
         self.training, self.held_out = (batch_of(side) for side in sides)
         self.samples = "generate" in model.abilities()
-        self.pictured = self.samples or "reconstruct" in model.abilities()
-        self.spread = nearest_neighbour_distance(self.training["image"][:SHOWN])
+        self.imaged = self.samples or "reconstruct" in model.abilities()
+        self.spread = nearest_neighbor_distance(self.training["image"][:SHOWN])
         self.best = Checkpoints(model, directory / "best", 1, resumable=checkpoints)
         self.scorer = scorer_of(sides[0], padded=recipe.fit == "pad") if self.samples and recipe.score_every else None
         self.lowest = float("inf")
@@ -75,12 +75,12 @@ class RunKeeper(keras.callbacks.Callback):
             self.lowest = self.best.facts(self.done).get(self.scorer.name, self.lowest)
         self.weights_before: dict[str, list[np.ndarray]] = {}
         self.writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
-        if self.pictured:
+        if self.imaged:
             (directory / "samples").mkdir(exist_ok=True)
         self.forget_later_rows()
         self.rows = read_log(directory / "log.csv")
         self.watch = Watch(probabilities_of({"model": model.get_config()}), self.rows)
-        if self.done == 0 and self.pictured:
+        if self.done == 0 and self.imaged:
             self.draw(model)
 
     def due(self, interval: int | None) -> bool:
@@ -105,7 +105,7 @@ class RunKeeper(keras.callbacks.Callback):
                 scores = self.keep_the_best(self.scorer)
             if row_due or asked:
                 self.log(logs or {}, scores)
-            if self.pictured and self.due(self.recipe.sample_every):
+            if self.imaged and self.due(self.recipe.sample_every):
                 self.draw(self.model)
             if asked or self.due(self.recipe.checkpoint_every):
                 self.checkpoints.save(self.done)
@@ -176,11 +176,11 @@ class RunKeeper(keras.callbacks.Callback):
             found |= dict.fromkeys((f"{player}_update_ratio" for player in self.model.players), float("nan"))
         if self.samples:
             samples = self.model.sample(SHOWN, seed=SHOWN_SEED, output_type="float32")
-            found["diversity"] = nearest_neighbour_distance(samples) / self.spread
+            found["diversity"] = nearest_neighbor_distance(samples) / self.spread
         return found
 
     def draw(self, model: GenerativeModel) -> None:
-        """The grid of the fixed latents; of a model that draws none, held-out pictures beside what it gives back."""
+        """The grid of the fixed latents; of a model that draws none, held-out images beside what it gives back."""
         path = self.directory / "samples" / f"step-{self.done:07d}.png"
         if self.samples:
             save_grid(model.sample(SHOWN, seed=SHOWN_SEED), path)
@@ -189,11 +189,11 @@ class RunKeeper(keras.callbacks.Callback):
 
 
 def reconstructions(model: GenerativeModel, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Pictures, each followed by what the model gives back of it.
+    """ImageSet, each followed by what the model gives back of it.
 
     Args:
         model: with the ability "reconstruct".
-        batch: of training data, as of `batch_of`; its first pictures are taken.
+        batch: of training data, as of `batch_of`; its first images are taken.
 
     Returns:
         uint8 (at most `SHOWN`, height, width, channels).
@@ -223,7 +223,7 @@ def norm(arrays: list[np.ndarray]) -> float:
     return float(np.sqrt(sum(np.sum(np.square(array, dtype=np.float64)) for array in arrays)))
 
 
-def batch_of(pictures: Pictures) -> dict[str, np.ndarray]:
-    """The first pictures of a set as a batch of training data."""
-    batch = {"image": scaled(np.asarray(pictures.images[:DIAGNOSED]))}
-    return batch if pictures.labels is None else batch | {"label": pictures.labels[:DIAGNOSED]}
+def batch_of(image_set: ImageSet) -> dict[str, np.ndarray]:
+    """The first images of a set as a batch of training data."""
+    batch = {"image": scaled(np.asarray(image_set.images[:DIAGNOSED]))}
+    return batch if image_set.labels is None else batch | {"label": image_set.labels[:DIAGNOSED]}

@@ -1,8 +1,8 @@
 """Names what is wrong with a training run, from the rows of its log.csv.
 
 Four illnesses of adversarial training (GAN, arXiv:1406.2661, sections 3 and 6, names the first two): the generator gets
-no gradient; it draws one picture whatever the latent; the two players chase each other; the discriminator knows its
-pictures by heart. And one of variational autoencoders: no latent says anything of the picture (arXiv:1511.06349,
+no gradient; it draws one image whatever the latent; the two players chase each other; the discriminator knows its
+images by heart. And one of variational autoencoders: no latent says anything of the image (arXiv:1511.06349,
 section 3.1). A rule looks at the last rows, never at a single one, and does not apply to a log without its columns. The
 thresholds were set on short runs of small models, healthy and spoilt on purpose; the tests keep one of each.
 """
@@ -22,7 +22,7 @@ AWAY = 2 * WINDOW  # rows; a single better row silences a rule for a window, and
 FIRST = 5  # rows that say how large G's gradient is while D still learns
 SATURATED = 0.98  # share of right answers; healthy runs pass through it while D is ahead, so it is not enough alone
 VANISHED = 1 / 20  # of the largest of the first rows; it fell to 0.3 of that in healthy runs, to 0.0005 in ill ones
-DIVERSE = 0.25  # a generator that has been above it had left the one grey picture that all begin with
+DIVERSE = 0.25  # a generator that has been above it had left the one gray image that all begin with
 FALLEN = 0.5  # of the best it had; in healthy runs diversity fell back to 0.7 of it
 SINGLE = 0.02  # a healthy generator can be near it for long: dense networks stayed at 0.04 for 400 steps
 GRACE_ROWS = 20  # before them a low diversity is only a beginning
@@ -30,8 +30,8 @@ GRACE_STEPS = 500  # likewise, where rows are dense; healthy runs had left SINGL
 SWUNG = 16  # rows that are searched for swings
 SWING = 0.15  # of D's accuracy; a healthy run turned as often by 0.05
 SWINGS = 4  # up, down, up, down
-MEMORISED = 0.2  # of probability, training pictures ahead of held-out ones; at most 0.05 for a healthy window
-MEMORISED_SHARE = 0.4  # of the way from training to generated pictures, for scores without a scale; 0.1 when healthy
+MEMORIZED = 0.2  # of probability, training images ahead of held-out ones; at most 0.05 for a healthy window
+MEMORISED_SHARE = 0.4  # of the way from training to generated images, for scores without a scale; 0.1 when healthy
 DISCERNING = 0.6  # accuracy below which that way is too short to measure by: D tells nothing apart
 IDLE = 0.105  # share of latents in use, a tenth however it is rounded; healthy runs ended above 0.4, ill ones at 0.1
 LITTLE = 3.0  # nats: what two latents say in a healthy run; of very many latents, a tenth may say enough
@@ -83,7 +83,7 @@ def vanishing_gradients(log: Log, probabilities: bool) -> str | None:
     if right < SATURATED or late > VANISHED * began:
         return None
     return (
-        f"For {WINDOW} rows D has been right about at least {math.floor(1000 * right) / 10:g} % of its pictures, and "
+        f"For {WINDOW} rows D has been right about at least {math.floor(1000 * right) / 10:g} % of its images, and "
         f"the norm of G's gradient, up to {began:.3g} at the start, has been at most {late:.3g}."
     )
 
@@ -102,7 +102,7 @@ def mode_collapse(log: Log, probabilities: bool) -> str | None:
         return None
     return (
         f"For {WINDOW} rows a sample has been at most {late:.2g} times as far from its nearest other sample as "
-        f"training pictures are from theirs{before}"
+        f"training images are from theirs{before}"
     )
 
 
@@ -113,35 +113,33 @@ def oscillation(log: Log, probabilities: bool) -> str | None:
     if turns < SWINGS:
         return None
     return (
-        f"Within {len(accuracy)} rows the share of pictures D is right about went up or down by at least {SWING:.0%} "
+        f"Within {len(accuracy)} rows the share of images D is right about went up or down by at least {SWING:.0%} "
         f"{turns} times in turn, between {accuracy.min():.0%} and {accuracy.max():.0%}."
     )
 
 
-def memorising_discriminator(log: Log, probabilities: bool) -> str | None:
-    """D prefers the pictures it was trained on to others of the same kind.
+def memorizing_discriminator(log: Log, probabilities: bool) -> str | None:
+    """D prefers the images it was trained on to others of the same kind.
 
-    Bare logits have no scale: there the gap is measured by the distance from training to generated pictures, which is
+    Bare logits have no scale: there the gap is measured by the distance from training to generated images, which is
     r_v of arXiv:2006.06676, eq. 1.
     """
     if len(log["step"]) < WINDOW:
         return None
     train, held_out, fake, accuracy = (log[name][-WINDOW:] for name in MEMORISING_COLUMNS)
     gap = train - held_out
-    shown = (
-        f"D scores training pictures {train[-1]:.3g} and held-out ones {held_out[-1]:.3g}; for {WINDOW} rows the gap"
-    )
+    shown = f"D scores training images {train[-1]:.3g} and held-out ones {held_out[-1]:.3g}; for {WINDOW} rows the gap"
     if probabilities:
-        return f"{shown} has been {gap.min():.2g} or more." if gap.min() >= MEMORISED else None
+        return f"{shown} has been {gap.min():.2g} or more." if gap.min() >= MEMORIZED else None
     distance = train - fake
     if accuracy.min() < DISCERNING or distance.min() <= 0.0 or (gap / distance).min() < MEMORISED_SHARE:
         return None
     share = (gap / distance).min()
-    return f"{shown} has been at least {share:.0%} of the distance from training pictures to generated ones."
+    return f"{shown} has been at least {share:.0%} of the distance from training images to generated ones."
 
 
 def posterior_collapse(log: Log, probabilities: bool) -> str | None:
-    """Hardly a latent's mean depends on the picture, and together they say next to nothing."""
+    """Hardly a latent's mean depends on the image, and together they say next to nothing."""
     step, share, divergence = log["step"], log["active_unit_share"], log["divergence"]
     if len(step) < GRACE_ROWS or step[-WINDOW] < LATENT_GRACE_STEPS:
         return None
@@ -149,7 +147,7 @@ def posterior_collapse(log: Log, probabilities: bool) -> str | None:
     if used > IDLE or said > LITTLE:
         return None
     return (
-        f"For {WINDOW} rows at most {used:.2g} of the latents have had a mean that depends on the picture, and all of "
+        f"For {WINDOW} rows at most {used:.2g} of the latents have had a mean that depends on the image, and all of "
         f"them together have said at most {said:.2g} nats of it."
     )
 
@@ -174,7 +172,7 @@ RULES = (
         ("step", "discriminator_accuracy", "generator_gradient_norm"),
         vanishing_gradients,
         "Give G a loss that does not saturate (`--model loss=non_saturating`, `hinge` or `least_squares`), blur what D "
-        "sees (`--model \"stabilisers={'instance_noise': 0.1}\"`), or slow D down: a lower "
+        "sees (`--model \"stabilizers={'instance_noise': 0.1}\"`), or slow D down: a lower "
         "`--optimizers.discriminator.learning-rate` than G's, or fewer `discriminator_steps`.",
     ),
     Rule(
@@ -183,8 +181,8 @@ RULES = (
         mode_collapse,
         "Lower `--optimizers.generator.learning-rate`, or let D keep up (`--model discriminator_steps=2`, a larger "
         "`--batch-size`). Let D see that a batch is all alike (`--model minibatch=stddev`), or hold its slope "
-        "(`--model discriminator_norm=none \"stabilisers={'r1': 10.0}\"`).",
-        unless=("divergence",),  # a VAE's means are smooth, and nearer to each other than pictures are
+        "(`--model discriminator_norm=none \"stabilizers={'r1': 10.0}\"`).",
+        unless=("divergence",),  # a VAE's means are smooth, and nearer to each other than images are
     ),
     Rule(
         "oscillation",
@@ -192,14 +190,14 @@ RULES = (
         oscillation,
         "Lower both learning rates or decay them, use a `beta-1` of 0.5 or less, clip gradients "
         "(`--optimizers.discriminator.global-clipnorm 1`), or take a larger `--batch-size`; "
-        "`--model average_decay=0.999` samples the average of G over the swings.",
+        "`--model ema_decay=0.999` samples the average of G over the swings.",
     ),
     Rule(
-        "memorising discriminator",
+        "memorizing discriminator",
         ("step", *MEMORISING_COLUMNS),
-        memorising_discriminator,
-        "Train on more pictures or for fewer steps: an earlier checkpoint may be the better one. Show D a picture in "
-        "many ways (`--model \"stabilisers={'augment': 'color,translation,cutout'}\"`), or weaken it "
+        memorizing_discriminator,
+        "Train on more images or for fewer steps: an earlier checkpoint may be the better one. Show D an image in "
+        "many ways (`--model \"stabilizers={'augment': 'color,translation,cutout'}\"`), or weaken it "
         "(`--model dropout=0.3`, `discriminator_norm=spectral`).",
     ),
     Rule(
@@ -261,13 +259,13 @@ class Watch:
         self.probabilities = probabilities
         self.last_shown: dict[str, int] = {}
         """Illness -> number of the last row that showed it."""
-        self.follow(rows)
+        self.observe(rows)
 
     def begun(self, rows: Sequence[Mapping[str, float]]) -> list[Illness]:
         """The illnesses that begin at the last of `rows`; to be called at every row."""
         return self.news(columns_of(rows), len(rows))
 
-    def follow(self, rows: Sequence[Mapping[str, float]]) -> list[Illness]:
+    def observe(self, rows: Sequence[Mapping[str, float]]) -> list[Illness]:
         """Every illness that begins at one of `rows`, oldest first."""
         log = columns_of(rows)
         return [
@@ -286,4 +284,4 @@ class Watch:
 
 def history(rows: Sequence[Mapping[str, float]], probabilities: bool = True) -> list[Illness]:
     """Every illness of a run, each with the step at which it began, oldest first."""
-    return Watch(probabilities).follow(rows)
+    return Watch(probabilities).observe(rows)

@@ -38,26 +38,26 @@ class Recipe:
     preset: Annotated[str, tyro.conf.Suppress]
     """Preset to train, see `zoo list`."""
     data: str = "embedded"
-    """What to train on: "embedded" (10,000 Fashion-MNIST test pictures that come with the package), the name of an
-    image data set of TensorFlow Datasets, or the path of a folder or zip of pictures."""
+    """What to train on: "embedded" (10,000 Fashion-MNIST test images that come with the package), the name of an
+    image data set of TensorFlow Datasets, or the path of a folder or zip of images."""
     steps: int = 10_000
     """Train steps in all; a resumed run may ask for more."""
     batch_size: int = 64
-    """Pictures a step, over all devices together."""
+    """ImageSet a step, over all devices together."""
     optimizers: Mapping[str, Adam | RMSprop | SGD] = field(default_factory=dict)
     """One optimizer a player."""
     model: tuple[str, ...] = ()
     """Constructor arguments that differ from the preset's, as name=value: discriminator_steps=2 loss=hinge."""
     image_size: int | None = None
-    """Side of the pictures in pixels; by default the preset's."""
+    """Side of the images in pixels; by default the preset's."""
     channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for colour; by default the preset's."""
+    """1 for gray, 3 for color; by default the preset's."""
     fit: Literal["crop", "squash", "pad"] = "crop"
-    """How a picture becomes square: scale and crop the centre, scale without keeping the aspect, or pad with black."""
+    """How an image becomes square: scale and crop the center, scale without keeping the aspect, or pad with black."""
     skip_broken: bool = False
-    """Leave out pictures that can't be read instead of stopping."""
+    """Leave out images that can't be read instead of stopping."""
     seed: int = 0
-    """Of the weights' start, the order of the pictures and all training noise."""
+    """Of the weights' start, the order of the images and all training noise."""
     devices: int | None = None
     """Devices to train on: the first N GPUs, or N logical CPU devices where there is no GPU; by default every GPU."""
     threads: int | None = None
@@ -79,7 +79,7 @@ class Recipe:
     keep: int = 3
     """Checkpoints kept."""
     score_every: int | None = None
-    """Steps between two scores of 1,000 samples against training pictures; the best one's checkpoint is kept in best/:
+    """Steps between two scores of 1,000 samples against training images; the best one's checkpoint is kept in best/:
     by the Frechet distance with the data set's classifier where there is one, else by one of the pixels."""
     export: Literal["last", "best"] = "last"
     """What is exported: the last step, or the one with the best score."""
@@ -117,10 +117,10 @@ class Recipe:
             raise ValueError("model: image_shape is chosen with --image-size and --channels.")
 
     def to_preset(self) -> Preset:
-        """The preset, or its tiny twin for a smoke run, with this recipe's picture size and model arguments."""
+        """The preset, or its tiny twin for a smoke run, with this recipe's image size and model arguments."""
         preset = find_preset(self.preset)
         if self.smoke:
-            arguments = preset.twin().arguments  # its own picture size is part of being tiny
+            arguments = preset.twin().arguments  # its own image size is part of being tiny
         else:
             height, width, channels = preset.arguments["image_shape"]
             shape = (self.image_size or height, self.image_size or width, self.channels or channels)

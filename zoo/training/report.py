@@ -30,12 +30,12 @@ SIZE = (6.0, 2.6)  # of a chart, in inches of 72 points
 LINE = 1.6  # width of a curve, in points
 NOT_CHARTED = ("step", "seconds")
 
-# Matplotlib knows no CSS: it draws in these colours, each of which then becomes the page's own, light or dark.
+# Matplotlib knows no CSS: it draws in these colors, each of which then becomes the page's own, light or dark.
 INK, MARK = "#010203", "#040506"
 SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04")
-DASHES = ((), (5.0, 2.0), (1.0, 1.5), (5.0, 2.0, 1.0, 2.0))  # widths of a line; for who can't tell the colours apart
-PAGE_COLOURS = {INK: "currentColor", MARK: "var(--ill)"} | {
-    colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)
+DASHES = ((), (5.0, 2.0), (1.0, 1.5), (5.0, 2.0, 1.0, 2.0))  # widths of a line; for who can't tell the colors apart
+PAGE_COLORS = {INK: "currentColor", MARK: "var(--ill)"} | {
+    color: f"var(--series-{number})" for number, color in enumerate(SERIES, start=1)
 }
 
 
@@ -65,36 +65,36 @@ GROUPS = (
         "Likelihood bounds",
         r"((train|held_out)_)?elbo|importance_weighted",
         "Nats; log p(x) is higher. elbo and importance_weighted: means since the row before. train_elbo and "
-        "held_out_elbo: of fixed pictures, by the model as it was at the row; a gap says that it knows them by heart.",
+        "held_out_elbo: of fixed images, by the model as it was at the row; a gap says that it knows them by heart.",
     ),
     Group("Log-likelihood", r"log_likelihood", "log p(x|z) of z drawn from q(z|x), the first term of elbo; nats."),
     Group(
         "Divergence",
         r"divergence",
-        "KL(q(z|x) || p(z)), what elbo takes off log_likelihood; nats. Near 0, latents say nothing of the picture.",
+        "KL(q(z|x) || p(z)), what elbo takes off log_likelihood; nats. Near 0, latents say nothing of the image.",
     ),
     Group(
         "Latents in use",
         r"active_unit_share",
-        "Share of the latents whose mean varies over held-out pictures by more than 0.01.",
+        "Share of the latents whose mean varies over held-out images by more than 0.01.",
         limits=(0.0, 1.02),
     ),
     Group(
         "Squared error",
         r"(train|held_out)_squared_error",
-        "Of reconstructions of fixed pictures, not corrupted: the mean a pixel, of brightness from 0 to 1. A gap "
-        "between the two says that the training pictures are known by heart.",
+        "Of reconstructions of fixed images, not corrupted: the mean a pixel, of brightness from 0 to 1. A gap "
+        "between the two says that the training images are known by heart.",
     ),
     Group(
         "Scores",
         r"(real|fake|train|held_out)_score",
-        "D(x) of the batches' pictures and D(G(z)), means since the row before; and D, as it was at the row, on fixed "
-        "training and held-out pictures. A gap between the last two says that D memorises.",
+        "D(x) of the batches' images and D(G(z)), means since the row before; and D, as it was at the row, on fixed "
+        "training and held-out images. A gap between the last two says that D memorizes.",
     ),
     Group(
         "Accuracy",
         r"(.+_)?accuracy",
-        "Share of pictures, real and generated, that D tells rightly; one half is guessing.",
+        "Share of images, real and generated, that D tells rightly; one half is guessing.",
         limits=(0.0, 1.02),
     ),
     Group("Gradient norms", r".+_gradient_norm", "Of all of a player's weights together.", logarithmic=True),
@@ -102,10 +102,10 @@ GROUPS = (
     Group(
         "Diversity",
         r"diversity",
-        "How far a sample is from its nearest other sample, over the same of training pictures: near 0, all are alike.",
+        "How far a sample is from its nearest other sample, over the same of training images: near 0, all are alike.",
     ),
     Group(
-        "Distance to training pictures",
+        "Distance to training images",
         r"(frechet|sliced_wasserstein)_distance",
         "Of 1,000 samples; the lowest is kept in best/. It is there to choose by: `zoo evaluate` gives the score.",
         logarithmic=True,
@@ -128,7 +128,7 @@ def write_report(directory: tyro.conf.Positional[Path]) -> Path:
     """Write report.html, whole or not at all.
 
     Args:
-        directory: of a run; one without rows, pictures or checkpoints yet gives a report, too.
+        directory: of a run; one without rows, images or checkpoints yet gives a report, too.
 
     Returns:
         The path of the page.
@@ -208,9 +208,9 @@ def facts(
 
 
 def trained_on(data: Mapping[str, Any]) -> str:
-    """The pictures, by name where it is known."""
+    """The images, by name where it is known."""
     named = f" of {data['name']}" if data.get("name") else ""
-    return f"{data['count']:,} pictures{named}" if "count" in data else ""
+    return f"{data['count']:,} images{named}" if "count" in data else ""
 
 
 def duration(seconds: Sequence[float]) -> str:
@@ -258,7 +258,7 @@ def charts(rows: Sequence[Mapping[str, float]], marks: Sequence[int]) -> list[Ch
 
 
 def draw(group: Group, series: Mapping[str, np.ndarray], steps: np.ndarray, marks: Sequence[int]) -> str:
-    """The curves as an <svg> element in the page's colours, which the page's legend names in the same order."""
+    """The curves as an <svg> element in the page's colors, which the page's legend names in the same order."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter
@@ -272,7 +272,7 @@ def draw(group: Group, series: Mapping[str, np.ndarray], steps: np.ndarray, mark
         figure.patch.set_alpha(0.0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0.0)
-        for values, colour, dashes in zip(series.values(), SERIES, DASHES, strict=False):
+        for values, color, dashes in zip(series.values(), SERIES, DASHES, strict=False):
             style = (0.0, dashes) if dashes else "solid"
             there = np.isfinite(values)
             sparse = not (there[1:] & there[:-1]).any()  # scores of every so many rows: points, joined over the gaps
@@ -281,7 +281,7 @@ def draw(group: Group, series: Mapping[str, np.ndarray], steps: np.ndarray, mark
             axes.plot(
                 steps[chosen],
                 values[chosen],
-                color=colour,
+                color=color,
                 linestyle=style,
                 linewidth=LINE,
                 marker=marker,
@@ -305,12 +305,12 @@ def draw(group: Group, series: Mapping[str, np.ndarray], steps: np.ndarray, mark
 
 
 def in_page(svg: str, label: str) -> str:
-    """A file of Matplotlib's as an element of a page: without prologue and repeated names, in the page's colours."""
+    """A file of Matplotlib's as an element of a page: without prologue and repeated names, in the page's colors."""
     from markupsafe import escape
 
     element = svg[svg.index("<svg") :]
     element = re.sub(r'<g id="[^"]*"', "<g", element)
-    for drawn, shown_as in PAGE_COLOURS.items():
+    for drawn, shown_as in PAGE_COLORS.items():
         element = element.replace(drawn, shown_as)
     return element.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
 
@@ -321,7 +321,7 @@ def grids(directory: Path) -> list[dict[str, Any]]:
     found = {int(match[1]): path for match, path in named if match}
     steps = sorted(found)
     chosen = dict.fromkeys(steps[round(place)] for place in np.linspace(0, len(steps) - 1, SHOWN)) if steps else ()
-    return [{"step": step, "picture": base64.b64encode(found[step].read_bytes()).decode("ascii")} for step in chosen]
+    return [{"step": step, "image": base64.b64encode(found[step].read_bytes()).decode("ascii")} for step in chosen]
 
 
 def shown(value: float) -> str:

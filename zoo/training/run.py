@@ -21,23 +21,23 @@ from zoo.core.model import GenerativeModel
 from zoo.core.precision import computing_in
 from zoo.core.step import NOT_FINITE
 from zoo.data.batches import distributed_batches, steps_per_epoch
-from zoo.data.images import Pictures
-from zoo.data.load import load_pictures
+from zoo.data.images import ImageSet
+from zoo.data.load import load_images
 from zoo.presets.preset import Preset
-from zoo.presets.table import class_called
+from zoo.presets.table import resolve_class
 from zoo.training import run_directory
-from zoo.training.callbacks import COLUMNS, RunKeeper, batch_of, reconstructions
+from zoo.training.callbacks import COLUMNS, RunCallback, batch_of, reconstructions
 from zoo.training.checkpoints import Checkpoints, out_of_room
 from zoo.training.devices import choose_strategy, devices_of
 from zoo.training.recipe import FREE_TO_CHANGE, Recipe, check_arguments, model_arguments
 from zoo.training.report import write_report
 from zoo.training.run_directory import RunError
-from zoo.training.signals import Stop
+from zoo.training.signals import SignalHandler
 from zoo.training.workers import LOST, WorkerLostError, Workers, lost, several_workers
 
 OF_ONE_WORKER = ("data", "threads")  # options that may differ between the workers of a run; data differ by their path
 FAILED = 1
-SIGNALLED = 128  # plus the signal's number, as shells count
+SIGNALED = 128  # plus the signal's number, as shells count
 
 
 class DivergedError(RuntimeError):
@@ -52,7 +52,7 @@ class StoppedError(RuntimeError):
             f"stopped by {signal.Signals(number).name} and saved at step {step}: "
             f"go on with --resume --run-dir {directory}"
         )
-        self.status = SIGNALLED + number
+        self.status = SIGNALED + number
 
 
 def run(recipe: Recipe) -> int:
@@ -69,7 +69,7 @@ def run(recipe: Recipe) -> int:
         return error.status
     except KeyboardInterrupt:
         console.print("stopped by SIGINT outside of the training steps; a run that has begun goes on with --resume.")
-        return SIGNALLED + signal.SIGINT
+        return SIGNALED + signal.SIGINT
     except (RuntimeError, ValueError, LookupError, OSError) as error:
         console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         return FAILED
@@ -105,54 +105,54 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     preset = recipe.to_preset()
     size, _, channels = preset.arguments["image_shape"]
     options = {"image_size": size, "channels": channels, "fit": recipe.fit, "skip_broken": recipe.skip_broken}
-    pictures = load_pictures(recipe.data, split="train", **options)
-    held_out = load_pictures(recipe.data, split="test", **options)
-    preset = with_classes(recipe, preset, pictures, held_out)
+    image_set = load_images(recipe.data, split="train", **options)
+    held_out = load_images(recipe.data, split="test", **options)
+    preset = with_classes(recipe, preset, image_set, held_out)
     directory = workers.together(lambda: choose_directory(recipe, workers))
     model = compiled(recipe, preset, strategy)
-    # Refuses too few pictures before anything is written.
-    steps_per_epoch(pictures, recipe.batch_size, model.pictures_per_row)
+    # Refuses too few images before anything is written.
+    steps_per_epoch(image_set, recipe.batch_size, model.minibatches_per_step)
     on = f"{replicas} device(s)" + (f" of {workers.count} workers" if workers.count > 1 else "")
     console.print(
-        f"[bold]{preset.name}[/bold] on {len(pictures.images)} pictures of {escape(pictures.name)} "
+        f"[bold]{preset.name}[/bold] on {len(image_set.images)} images of {escape(image_set.name)} "
         f"({size}x{size}x{channels}), {recipe.steps} steps of {recipe.batch_size}, {on}; run: {escape(str(directory))}",
         highlight=False,
         soft_wrap=True,
     )
-    if pictures.ignored:
-        console.print(f"{pictures.ignored} files that are no pictures were left out.")
+    if image_set.ignored:
+        console.print(f"{image_set.ignored} files that are no images were left out.")
     if recipe.dry_run:
         return None
 
     checkpoints = Checkpoints(model, directory / "checkpoints", recipe.keep, writes=workers.chief)
-    begin(recipe, model, pictures, directory, checkpoints, workers, console)
+    begin(recipe, model, image_set, directory, checkpoints, workers, console)
     if int(model.step.numpy()) < recipe.steps:
-        fit(recipe, model, (pictures, held_out), directory, checkpoints, workers, console)
+        fit(recipe, model, (image_set, held_out), directory, checkpoints, workers, console)
     if workers.chief:
-        export_run(model, recipe, preset, (pictures, held_out), directory, console)
+        export_run(model, recipe, preset, (image_set, held_out), directory, console)
     return directory
 
 
-def with_classes(recipe: Recipe, preset: Preset, pictures: Pictures, held_out: Pictures) -> Preset:
+def with_classes(recipe: Recipe, preset: Preset, image_set: ImageSet, held_out: ImageSet) -> Preset:
     """The preset with the data's classes, if its model knows classes and `--model classes=...` does not name them.
 
     Raises:
-        RunError: it knows classes, and either side has pictures without, or there are not as many as were named.
+        RunError: it knows classes, and either side has images without, or there are not as many as were named.
     """
     if "classes" not in preset.arguments:
         return preset
-    for side in (pictures, held_out):
+    for side in (image_set, held_out):
         if side.labels is None:
             raise RunError(
                 f"{preset.name} learns from labels, and {side.name} {side.split} has none: give a data set with "
-                "classes, or a folder with two sub-folders or more, one a class, and no picture beside them."
+                "classes, or a folder with two sub-folders or more, one a class, and no image beside them."
             )
-    found = pictures.class_names
+    found = image_set.class_names
     if "classes" not in model_arguments(recipe.model):
         return dataclasses.replace(preset, arguments={**preset.arguments, "classes": found})
     named = preset.arguments["classes"]
     if not isinstance(named, (list, tuple)) or len(named) != len(found) or not all(isinstance(n, str) for n in named):
-        raise RunError(f"classes={named!r}: the pictures have {len(found)}: name them, as in classes={list(found)}.")
+        raise RunError(f"classes={named!r}: the images have {len(found)}: name them, as in classes={list(found)}.")
     return preset
 
 
@@ -180,7 +180,7 @@ def compiled(recipe: Recipe, preset: Preset, strategy: tf.distribute.Strategy) -
 
 def build(preset: Preset) -> GenerativeModel:
     """The preset's model with fresh weights."""
-    model_class = class_called(preset.model)
+    model_class = resolve_class(preset.model)
     check_arguments(model_class, preset.arguments)
     return model_class(**preset.arguments)
 
@@ -188,7 +188,7 @@ def build(preset: Preset) -> GenerativeModel:
 def fit(
     recipe: Recipe,
     model: GenerativeModel,
-    sides: tuple[Pictures, Pictures],
+    sides: tuple[ImageSet, ImageSet],
     directory: Path,
     checkpoints: Checkpoints,
     workers: Workers,
@@ -199,7 +199,7 @@ def fit(
     Args:
         recipe: what to do.
         model: compiled, and restored where the run goes on.
-        sides: training pictures and held-out ones.
+        sides: training images and held-out ones.
         directory: of the run.
         checkpoints: where to save.
         workers: who trains.
@@ -215,13 +215,13 @@ def fit(
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         start_step=done,
-        pictures_per_row=model.pictures_per_row,
+        minibatches_per_step=model.minibatches_per_step,
     )
     options: dict[str, Any] = {"shuffle": False, "verbose": verbosity() if workers.chief else 0}
     try:
-        with Stop() as stop:
-            keeper = RunKeeper(recipe, model, checkpoints, directory, sides, console, stop, workers)
-            model.fit(data, steps_per_epoch=recipe.steps - done, callbacks=[keeper], **options)
+        with SignalHandler() as stop:
+            callback = RunCallback(recipe, model, checkpoints, directory, sides, console, stop, workers)
+            model.fit(data, steps_per_epoch=recipe.steps - done, callbacks=[callback], **options)
     except (OSError, tf.errors.OpError) as error:
         if isinstance(error, tf.errors.InvalidArgumentError) and NOT_FINITE in error.message:
             raise DivergedError(diverged(error.message, checkpoints.last)) from None
@@ -244,7 +244,7 @@ def advice(directory: Path) -> str:
 def begin(
     recipe: Recipe,
     model: GenerativeModel,
-    pictures: Pictures,
+    image_set: ImageSet,
     directory: Path,
     checkpoints: Checkpoints,
     workers: Workers,
@@ -256,7 +256,7 @@ def begin(
         "recipe": options,
         "model": model.get_config(),
         "optimizers": {player: type(optimizer).__name__ for player, optimizer in model.player_optimizers.items()},
-        "data": {"fingerprint": pictures.fingerprint, "count": len(pictures.images)},
+        "data": {"fingerprint": image_set.fingerprint, "count": len(image_set.images)},
     }
     everything = {key: str(value) for key, value in dataclasses.asdict(recipe).items() if key not in OF_ONE_WORKER}
     workers.agree({"options or data": number_of([everything, config])})
@@ -308,7 +308,7 @@ def export_run(
     model: GenerativeModel,
     recipe: Recipe,
     preset: Preset,
-    sides: tuple[Pictures, Pictures],
+    sides: tuple[ImageSet, ImageSet],
     directory: Path,
     console: Console,
 ) -> None:
@@ -326,8 +326,8 @@ def export_run(
             best.restore(lambda line: None)
             ((score, value),) = facts.items()
             chosen = f"the best of {recipe.steps} steps by {score}, {value:.4g} at one of every {recipe.score_every}"
-    pictures, held_out = sides
-    data = Data(pictures.name, pictures.split, len(pictures.images), pictures.licence, recipe.data)
+    image_set, held_out = sides
+    data = Data(image_set.name, image_set.split, len(image_set.images), image_set.license, recipe.data)
     about = {
         "name": recipe.preset,
         "steps": int(model.step.numpy()),
@@ -346,6 +346,6 @@ def export_run(
         file = BytesIO()
         save_grid(reconstructions(model, batch_of(held_out)), file, columns=COLUMNS)
         sheet["reconstructions.png"] = file.getvalue()
-    export(model, directory / "export", preset=preset, data=data, recipe=about, pictures=sheet)
+    export(model, directory / "export", preset=preset, data=data, recipe=about, images=sheet)
     write_report(directory)
     console.print(f"exported: {escape(str(directory / 'export'))}", highlight=False, soft_wrap=True)

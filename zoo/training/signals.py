@@ -8,7 +8,7 @@ from typing import Any, Self
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stop:
+class SignalHandler:
     """Within it, the first SIGTERM or SIGINT only sets `asked`, the signal's number; a second one ends the process.
 
     Python gives signals to the main thread alone: elsewhere this does nothing.

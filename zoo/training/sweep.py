@@ -44,18 +44,18 @@ from zoo.training.sweep_table import (
 )
 
 FAILED = 1
-SIGNALLED = 128  # plus the signal's number, as shells count
+SIGNALED = 128  # plus the signal's number, as shells count
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
 LISTENING = 0.2  # seconds between two looks at whether a signal came
 Train = Callable[[Sequence[str], Path], int]  # a command and the file for its output -> exit status
 
 
-class SignalledError(RuntimeError):
+class SignaledError(RuntimeError):
     """A signal stopped the sweep; the run under way was told, and has ended."""
 
     def __init__(self, number: int):
         super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.status = SIGNALLED + number
+        self.status = SIGNALED + number
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def in_a_process(command: Sequence[str], output: Path) -> int:
         Its exit status, or minus the number of the signal that killed it.
 
     Raises:
-        SignalledError: a signal came; the process has ended, and has saved what it saves.
+        SignaledError: a signal came; the process has ended, and has saved what it saves.
     """
     # Unbuffered, or what it printed long before would come after the line that says why it failed.
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -145,7 +145,7 @@ def in_a_process(command: Sequence[str], output: Path) -> int:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(LISTENING)
     if asked:
-        raise SignalledError(asked[0])
+        raise SignaledError(asked[0])
     return process.returncode
 
 
@@ -208,12 +208,12 @@ def sweep(
             show_table(runs, rows)
             tell(shown, f"{label}: {outcome}, {rows[run.name]['seconds']} s")
             status = status if outcome == FINISHED else FAILED
-    except SignalledError as error:
+    except SignaledError as error:
         tell(shown, f"{error}: the same command goes on.")
         status = error.status
     except KeyboardInterrupt:  # between two runs
         tell(shown, "stopped between two runs: the same command goes on.")
-        status = SIGNALLED + signal.SIGINT
+        status = SIGNALED + signal.SIGINT
     else:
         if not trained:  # otherwise the last run's table says it all
             show_table(runs, rows)
@@ -239,7 +239,7 @@ def do(run: Run, out: Path, rows: dict[str, Row], train: Train) -> str:
     """Train one run and keep its row, whatever becomes of it; returns its status.
 
     Raises:
-        SignalledError: a signal stopped the run.
+        SignaledError: a signal stopped the run.
     """
     output = out / f"{run.name}.txt"
     before, began = seconds_of(rows, run), time.monotonic()

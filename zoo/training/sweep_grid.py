@@ -14,7 +14,7 @@ import tyro
 
 from zoo.extras import start_tensorflow
 from zoo.presets.preset import Preset
-from zoo.presets.table import class_called
+from zoo.presets.table import resolve_class
 from zoo.training.recipe import Recipe, check_arguments
 
 OURS = ("seed", "run_dir", "resume", "dry_run")  # what the sweep itself gives every run
@@ -205,7 +205,7 @@ def first_complaint(presets: Mapping[str, Preset]) -> str | None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU is not needed, and taking one would outlast the sweep's start
     start_tensorflow()
     for owner, preset in presets.items():
-        model = class_called(preset.model)
+        model = resolve_class(preset.model)
         try:
             check_arguments(model, preset.arguments)
             model(**preset.arguments)

@@ -1,6 +1,6 @@
 """A small score of a run's samples, made every so often while it trains.
 
-The samples are compared with training pictures: held-out ones stay unseen until `zoo evaluate` judges what came of it.
+The samples are compared with training images: held-out ones stay unseen until `zoo evaluate` judges what came of it.
 """
 
 from collections.abc import Callable
@@ -9,26 +9,26 @@ from functools import partial
 
 import numpy as np
 
-from zoo.data.images import Pictures, centre, scaled
+from zoo.data.images import ImageSet, center, scaled
 from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, features_of, versioned
 from zoo.metrics.distances import sliced_wasserstein_distance
 from zoo.metrics.frechet import frechet_distance
 from zoo.metrics.moments import Moments
 from zoo.pretrained import local_directory
 
-SAMPLES = 1_000  # of a score, fewer where there are fewer training pictures
-REFERENCE = 10_000  # training pictures whose mean and covariance samples are compared with
+SAMPLES = 1_000  # of a score, fewer where there are fewer training images
+REFERENCE = 10_000  # training images whose mean and covariance samples are compared with
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """How near samples are to training pictures; the lower, the better.
+    """How near samples are to training images; the lower, the better.
 
     Args:
         name: the column of log.csv.
         label: the score's full name.
         count: samples that a score takes.
-        distance: of pictures (count, height, width, channels) float32 in [-1, 1].
+        distance: of images (count, height, width, channels) float32 in [-1, 1].
     """
 
     name: str
@@ -37,12 +37,12 @@ class Scorer:
     distance: Callable[[np.ndarray], float]
 
 
-def scorer_of(training: Pictures, *, padded: bool) -> Scorer:
+def scorer_of(training: ImageSet, *, padded: bool) -> Scorer:
     """The Frechet distance with the data set's own extractor where that is at hand, else one of the pixels.
 
     Args:
-        training: pictures as the run takes them.
-        padded: whether they are centred on black: the extractor then sees their centre.
+        training: images as the run takes them.
+        padded: whether they are centered on black: the extractor then sees their center.
     """
     count = min(SAMPLES, len(training.images))
     extractor = extractor_of(training, padded)
@@ -51,16 +51,16 @@ def scorer_of(training: Pictures, *, padded: bool) -> Scorer:
         distance = partial(sliced_wasserstein_distance, reference=reference)
         return Scorer("sliced_wasserstein_distance", "sliced_wasserstein_distance", count, distance)
     height, width, _ = extractor.image.row
-    moments = Moments.of(features_of(extractor, centre(np.asarray(training.images[:REFERENCE]), height, width))[0])
+    moments = Moments.of(features_of(extractor, center(np.asarray(training.images[:REFERENCE]), height, width))[0])
 
     def frechet(samples: np.ndarray) -> float:
-        return frechet_distance(Moments.of(extractor(np.clip(centre(samples, height, width), -1, 1))[0]), moments)
+        return frechet_distance(Moments.of(extractor(np.clip(center(samples, height, width), -1, 1))[0]), moments)
 
     return Scorer("frechet_distance", f"FCD({versioned(extractor)})", count, frechet)
 
 
-def extractor_of(training: Pictures, padded: bool) -> ClassifierExtractor | None:
-    """The data set's extractor, if it is on this machine and takes pictures of this size."""
+def extractor_of(training: ImageSet, padded: bool) -> ClassifierExtractor | None:
+    """The data set's extractor, if it is on this machine and takes images of this size."""
     preset = EXTRACTORS.get(training.name)
     directory = local_directory(preset) if preset else None
     if directory is None:

@@ -99,7 +99,7 @@ def port_of(address: str) -> int:
 
 
 def leave_signals_to_the_system() -> None:
-    """SIGTERM and SIGINT end this process at once, until `keeper.Stop` takes them.
+    """SIGTERM and SIGINT end this process at once, until `SignalHandler` takes them.
 
     A TensorFlow that belongs to a cluster catches SIGTERM and goes on, and Python acts on SIGINT only when an operation
     is over: a worker that waits for another one would heed neither.

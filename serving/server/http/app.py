@@ -4,7 +4,7 @@
     GET  /v2/models/NAME          GET /v2/models/NAME/ready
     POST /v2/models/NAME/infer    {"inputs": [{"name", "shape", "datatype", "data"}], "outputs", "parameters", "id"}
 
-An extension of ours: without inputs, {"parameters": {"count": 4, "seed": 0}} answers with the pictures that
+An extension of ours: without inputs, {"parameters": {"count": 4, "seed": 0}} answers with the images that
 `Sampler.sample(4, seed=0)` gives. Every error is {"error": reason}.
 """
 

@@ -27,7 +27,7 @@ from zoo.applications.anomaly import (
     surprise,
 )
 from zoo.data.images import scaled
-from zoo.data.load import load_pictures
+from zoo.data.load import load_images
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
 from zoo.training.run import build
@@ -48,18 +48,18 @@ class Normal:
         return Bound("exact", 1, each.sum(axis=(1, 2, 3)))
 
 
-def pictures_of(values: list[float], size: int = 2) -> np.ndarray:
-    """A picture of one brightness for each value."""
+def images_of(values: list[float], size: int = 2) -> np.ndarray:
+    """An image of one brightness for each value."""
     return np.broadcast_to(np.array(values, np.float32)[:, None, None, None], (len(values), size, size, 1))
 
 
 def embedded(split: str, count: int) -> np.ndarray:
-    return scaled(load_pictures("embedded", split=split, image_size=28, channels=1).images[:count])
+    return scaled(load_images("embedded", split=split, image_size=28, channels=1).images[:count])
 
 
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A VAE of 28 x 28 pictures that has learned nothing."""
+    """A VAE of 28 x 28 images that has learned nothing."""
     twin = PRESETS["vae-fashion-mnist"].twin()
     preset = replace(twin, arguments={**twin.arguments, "image_shape": (28, 28, 1)})
     keras.utils.set_random_seed(0)
@@ -114,17 +114,17 @@ def test_scores_that_mean_nothing_are_refused(scores: np.ndarray) -> None:
 
 def test_reconstruction_error_by_hand() -> None:
     # Brightness 0 and 1 against 1/2, and 1 against 1: 1/4, 1/4, 0.
-    found = reconstruction_error(pictures_of([-1.0, 1.0, 1.0]), pictures_of([0.0, 0.0, 1.0]))
+    found = reconstruction_error(images_of([-1.0, 1.0, 1.0]), images_of([0.0, 0.0, 1.0]))
     np.testing.assert_allclose(found, [0.25, 0.25, 0.0])
     with pytest.raises(ValueError, match="of one shape"):
-        reconstruction_error(pictures_of([0.0]), pictures_of([0.0, 0.0]))
+        reconstruction_error(images_of([0.0]), images_of([0.0, 0.0]))
 
 
 def test_surprise_is_the_negative_log_density() -> None:
     model = Normal()
     # Four pixels of N(0, 1): 4 (x^2 + log 2 pi) / 2.
     np.testing.assert_allclose(
-        surprise(model, pictures_of([0.0, 1.0]), seed=3), [2 * math.log(2 * math.pi), 2 * (1 + math.log(2 * math.pi))]
+        surprise(model, images_of([0.0, 1.0]), seed=3), [2 * math.log(2 * math.pi), 2 * (1 + math.log(2 * math.pi))]
     )
     assert model.asked == [{"seed": 3}]
 
@@ -133,15 +133,15 @@ def test_likelihood_ratio_cancels_what_both_models_know() -> None:
     model, background = Normal(0.5), Normal(-0.5)
     # 4 ((x - 1/2)^2 - (x + 1/2)^2) / 2 = -4 x.
     values = [-1.0, 0.25, 1.0]
-    found = likelihood_ratio(model, background, pictures_of(values), samples=10)
+    found = likelihood_ratio(model, background, images_of(values), samples=10)
     np.testing.assert_allclose(found, [-4 * value for value in values], atol=1e-12)
     assert model.asked == background.asked == [{"samples": 10}]
 
 
 def test_complexity_is_the_size_of_the_file() -> None:
     noise = scaled(np.random.default_rng(0).integers(256, size=(1, 28, 28, 1), dtype=np.uint8))
-    pictures = np.concatenate([np.zeros_like(noise), embedded("test", 1), noise])
-    constant, real, random = complexity(pictures)
+    images = np.concatenate([np.zeros_like(noise), embedded("test", 1), noise])
+    constant, real, random = complexity(images)
     assert constant < real < random
     # 784 random bytes do not compress; a PNG has 57 bytes of signature, header and end, 28 filter bytes and zlib's own.
     assert 8 * (784 + 57) <= random <= 8 * (784 + 57 + 28 + 40)
@@ -152,28 +152,28 @@ def test_complexity_is_the_size_of_the_file() -> None:
 
 
 def test_the_correction_is_in_bits() -> None:
-    pictures = embedded("test", 3)
-    expected = surprise(Normal(), pictures) / math.log(2) - complexity(pictures)
-    np.testing.assert_allclose(complexity_corrected(Normal(), pictures), expected)
+    images = embedded("test", 3)
+    expected = surprise(Normal(), images) / math.log(2) - complexity(images)
+    np.testing.assert_allclose(complexity_corrected(Normal(), images), expected)
 
 
-def test_the_correction_undoes_a_preference_for_simple_pictures() -> None:
-    """A likelihood that prefers grey finds grey pictures most normal, and its correction does not."""
+def test_the_correction_undoes_a_preference_for_simple_images() -> None:
+    """A likelihood that prefers gray finds gray images most normal, and its correction does not."""
     normal = embedded("test", 60)
-    grey = np.broadcast_to(np.linspace(-0.3, 0.3, 60, dtype=np.float32)[:, None, None, None], normal.shape)
-    assert area_under_curve(surprise(Normal(), normal), surprise(Normal(), grey)).value == 0.0
-    assert area_under_curve(complexity_corrected(Normal(), normal), complexity_corrected(Normal(), grey)).value > 0.9
+    gray = np.broadcast_to(np.linspace(-0.3, 0.3, 60, dtype=np.float32)[:, None, None, None], normal.shape)
+    assert area_under_curve(surprise(Normal(), normal), surprise(Normal(), gray)).value == 0.0
+    assert area_under_curve(complexity_corrected(Normal(), normal), complexity_corrected(Normal(), gray)).value > 0.9
 
 
-def test_perturbed_pictures() -> None:
-    pictures = np.zeros((20, 28, 28, 1), np.uint8)
-    found = perturbed(pictures, 0.3, seed=1)
+def test_perturbed_images() -> None:
+    images = np.zeros((20, 28, 28, 1), np.uint8)
+    found = perturbed(images, 0.3, seed=1)
     # One new value in 256 is 0 again. 15,680 values: a standard error of 0.0037.
     assert (found != 0).mean() == pytest.approx(0.3 * 255 / 256, abs=0.015)
     assert found[found != 0].mean() == pytest.approx(128, abs=4.5)  # of 1 to 255; standard error 1.1
-    np.testing.assert_array_equal(found, perturbed(pictures, 0.3, seed=1))
-    assert (perturbed(pictures, 0.0, seed=1) == 0).all()
-    for wrong, rate in ((pictures, 1.5), (pictures.astype(np.float32), 0.1)):
+    np.testing.assert_array_equal(found, perturbed(images, 0.3, seed=1))
+    assert (perturbed(images, 0.0, seed=1) == 0).all()
+    for wrong, rate in ((images, 1.5), (images.astype(np.float32), 0.1)):
         with pytest.raises(ValueError, match="rate"):
             perturbed(wrong, rate, seed=0)
 
@@ -182,18 +182,18 @@ def test_perturbed_pictures() -> None:
 
 
 def test_pipelines_score_as_their_graphs_say(vae: Path) -> None:
-    pictures = embedded("test", 5)
+    images = embedded("test", 5)
     bounds, whole = (Pipeline.from_directory(vae, ability=name) for name in ("log_prob", "reconstruct"))
-    expected = bounds.log_prob(pictures, bound="elbo", samples=4, seed=7).values
-    np.testing.assert_allclose(surprise(bounds, pictures, bound="elbo", samples=4, seed=7), -expected)
+    expected = bounds.log_prob(images, bound="elbo", samples=4, seed=7).values
+    np.testing.assert_allclose(surprise(bounds, images, bound="elbo", samples=4, seed=7), -expected)
     # IWAE's bound is the tighter one, sample by sample.
-    assert (surprise(bounds, pictures, samples=4) <= surprise(bounds, pictures, samples=4, bound="elbo")).all()
-    reconstructed = reconstruct(whole, pictures)
-    np.testing.assert_array_equal(reconstructed, whole.run({"image": pictures})["reconstruction"])
+    assert (surprise(bounds, images, samples=4) <= surprise(bounds, images, samples=4, bound="elbo")).all()
+    reconstructed = reconstruct(whole, images)
+    np.testing.assert_array_equal(reconstructed, whole.run({"image": images})["reconstruction"])
     with pytest.raises(ValueError, match='ability="reconstruct"'):
-        reconstruct(bounds, pictures)
+        reconstruct(bounds, images)
     with pytest.raises(ValueError, match=r"values in \[-1, 1\]"):
-        reconstruct(whole, pictures + 1)
+        reconstruct(whole, images + 1)
 
 
 # The recipe
@@ -230,7 +230,7 @@ def test_an_autoencoder_of_trousers_finds_other_clothes_strange(tmp_path: Path) 
 
 @pytest.fixture
 def novelty(vae: Path, tmp_path: Path) -> anomaly_detection.Options:
-    """A small table of one other set, white pictures."""
+    """A small table of one other set, white images."""
     white = tmp_path / "white"
     for name in ("train", "test"):
         (white / name).mkdir(parents=True)
@@ -259,7 +259,7 @@ def test_novelty_has_a_row_for_each_score_and_set(novelty: anomaly_detection.Opt
         *("complexity", "complexity_corrected", "likelihood_ratio"),
     }
     assert set(found) == {(score, strange) for score in scores for strange in (white, "constant", "noise")}
-    # Without any model: pictures of one grey level are smaller than clothes, noise is larger.
+    # Without any model: images of one gray level are smaller than clothes, noise is larger.
     assert [found["complexity", name] for name in (white, "constant", "noise")] == [0.0, 0.0, 1.0]
     assert novelty.figure.exists()
 
@@ -269,7 +269,7 @@ def test_the_bounds_of_a_set_are_computed_once(
 ) -> None:
     options = replace(novelty, background_steps=0, samples=4, seed=3)
     pipeline, runs = Pipeline.from_directory(vae, ability="log_prob"), list[int]()
-    sets = anomaly_detection.picture_sets((28, 28, 1), options)
+    sets = anomaly_detection.image_sets((28, 28, 1), options)
     expected = {
         "surprise_elbo": surprise(pipeline, sets["noise"], bound="elbo", samples=4, seed=3),
         "surprise_importance_weighted": surprise(pipeline, sets["noise"], samples=4, seed=3),
@@ -304,11 +304,11 @@ def test_parts_that_do_not_run_keep_rows_and_panels(
         anomaly_detection.main(replace(novelty, parts=("classes",)))
 
     measure(1, "0.5")
-    with Image.open(novelty.figure) as picture:  # nothing is lost: the table has no other part
-        alone = picture.height
+    with Image.open(novelty.figure) as image:  # nothing is lost: the table has no other part
+        alone = image.height
     anomaly_detection.main(novelty)
-    with Image.open(novelty.figure) as picture:
-        assert picture.height > 1.8 * alone  # the bars of the part that did not run as well
+    with Image.open(novelty.figure) as image:
+        assert image.height > 1.8 * alone  # the bars of the part that did not run as well
     rows, drawn = table(novelty.table), novelty.figure.read_bytes()
     assert {row["part"] for row in rows} == {"classes", "novelty"}
     capsys.readouterr()

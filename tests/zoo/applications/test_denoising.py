@@ -29,7 +29,7 @@ from zoo.applications.denoising import (
     tuned,
 )
 from zoo.data.batches import batches
-from zoo.data.load import load_pictures
+from zoo.data.load import load_images
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
 from zoo.training.run import build
@@ -57,7 +57,7 @@ def linear_pipeline(mean: np.ndarray, projection: np.ndarray, kind: str = "recon
     ability = Ability(
         (Input("image", "float32", shape, "image"),), (Output("reconstruction", "float32", shape, **output),)
     )
-    about = {"family": "PCA", "paper": "", "licence": "", "summary": "", "data": DATA, "recipe": {}}
+    about = {"family": "PCA", "paper": "", "license": "", "summary": "", "data": DATA, "recipe": {}}
     model = {"class": "", "arguments": {}}
     card = Card(
         "pca", **about, model=model, abilities={"reconstruct": ability}, default_ability="reconstruct", files={}
@@ -67,7 +67,7 @@ def linear_pipeline(mean: np.ndarray, projection: np.ndarray, kind: str = "recon
 
 @pytest.fixture
 def subspace() -> tuple[np.ndarray, np.ndarray]:
-    """A mean and an orthonormal basis (RANK, SIZE * SIZE), of pictures in [-1, 1]."""
+    """A mean and an orthonormal basis (RANK, SIZE * SIZE), of images in [-1, 1]."""
     random = np.random.default_rng(0)
     basis = np.linalg.qr(random.standard_normal((SIZE * SIZE, RANK)))[0].T
     return random.uniform(-0.2, 0.2, SIZE * SIZE), basis
@@ -75,7 +75,7 @@ def subspace() -> tuple[np.ndarray, np.ndarray]:
 
 def embedded(split: str, count: int) -> np.ndarray:
     """Brightness."""
-    return load_pictures("embedded", split=split, image_size=28, channels=1).images[:count].astype(np.float32) / 255
+    return load_images("embedded", split=split, image_size=28, channels=1).images[:count].astype(np.float32) / 255
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +86,8 @@ def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keras.utils.set_random_seed(0)
     model = build(preset)
     model.compile(autoencoder=keras.optimizers.Adam(2e-3))
-    pictures = load_pictures("embedded", split="train", image_size=28, channels=1)
-    model.fit(batches(pictures, batch_size=128, seed=0), steps_per_epoch=400, shuffle=False, verbose=0)
+    images = load_images("embedded", split="train", image_size=28, channels=1)
+    model.fit(batches(images, batch_size=128, seed=0), steps_per_epoch=400, shuffle=False, verbose=0)
     directory = tmp_path_factory.mktemp("denoiser") / preset.name
     export(model, directory, preset=preset, data=DATA, recipe={}, formats=("onnx",))
     return directory
@@ -97,14 +97,14 @@ def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_noise_has_the_deviation_that_was_asked_for() -> None:
-    grey = np.full((20, 28, 28, 1), 0.5, np.float32)
-    found = noisy(grey, 0.1, seed=1)
+    gray = np.full((20, 28, 28, 1), 0.5, np.float32)
+    found = noisy(gray, 0.1, seed=1)
     # 15,680 values: the deviation is known to 0.6 %, the mean to 0.0008; 5 deviations fit before anything is clipped.
     assert found.std() == pytest.approx(0.1, rel=0.03)
     assert found.mean() == pytest.approx(0.5, abs=0.004)
     assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, noisy(grey, 0.1, seed=1))
-    assert (noisy(grey, 0.1, seed=2) != found).any()
+    np.testing.assert_array_equal(found, noisy(gray, 0.1, seed=1))
+    assert (noisy(gray, 0.1, seed=2) != found).any()
 
 
 def test_noise_is_clipped() -> None:
@@ -128,11 +128,11 @@ def test_masks_have_the_size_that_was_asked_for() -> None:
     np.testing.assert_array_equal(pixels, missing_pixels(shape, 0.25, seed=0))
 
 
-def test_masked_pictures_keep_what_is_known() -> None:
-    pictures = embedded("test", 2)
-    missing = missing_square(pictures.shape, 12, seed=0)
-    found = masked(pictures, missing)
-    np.testing.assert_array_equal(found[~missing], pictures[~missing])
+def test_masked_images_keep_what_is_known() -> None:
+    images = embedded("test", 2)
+    missing = missing_square(images.shape, 12, seed=0)
+    found = masked(images, missing)
+    np.testing.assert_array_equal(found[~missing], images[~missing])
     assert not found[missing].any()
 
 
@@ -199,9 +199,9 @@ def test_the_error_of_decibels_is_that_of_repeated_draws() -> None:
 
 
 def test_median_takes_out_single_pixels() -> None:
-    picture = np.full((1, 9, 9, 1), 0.25, np.float32)
-    picture[0, 4, 4] = 1.0
-    np.testing.assert_array_equal(median(picture), np.full_like(picture, 0.25))
+    image = np.full((1, 9, 9, 1), 0.25, np.float32)
+    image[0, 4, 4] = 1.0
+    np.testing.assert_array_equal(median(image), np.full_like(image, 0.25))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -233,13 +233,13 @@ def test_tuning_finds_the_best_of_every_combination() -> None:
 
 def test_denoising_goes_through_the_networks_range(subspace: tuple[np.ndarray, np.ndarray]) -> None:
     mean, basis = subspace
-    pictures = np.random.default_rng(1).uniform(0, 1, (5, SIZE, SIZE, 1)).astype(np.float32)
-    rows = 2 * pictures.reshape(5, -1) - 1
+    images = np.random.default_rng(1).uniform(0, 1, (5, SIZE, SIZE, 1)).astype(np.float32)
+    rows = 2 * images.reshape(5, -1) - 1
     expected = (mean + (rows - mean) @ basis.T @ basis + 1) / 2
-    found = denoise(linear_pipeline(mean, basis.T @ basis), pictures)
+    found = denoise(linear_pipeline(mean, basis.T @ basis), images)
     np.testing.assert_allclose(found.reshape(5, -1), expected, atol=1e-6)
     with pytest.raises(ValueError, match='ability="reconstruct"'):
-        denoise(linear_pipeline(mean, basis, kind="image"), pictures)
+        denoise(linear_pipeline(mean, basis, kind="image"), images)
 
 
 def test_filling_ends_at_the_least_squares_point(subspace: tuple[np.ndarray, np.ndarray]) -> None:
@@ -247,14 +247,14 @@ def test_filling_ends_at_the_least_squares_point(subspace: tuple[np.ndarray, np.
     mean, basis = subspace
     random = np.random.default_rng(2)
     rows = mean + 0.4 * random.uniform(-1, 1, (6, RANK)) @ basis + 0.05 * random.standard_normal((6, SIZE * SIZE))
-    pictures = ((rows + 1) / 2).reshape(6, SIZE, SIZE, 1).astype(np.float32)
-    missing = missing_pixels(pictures.shape, 0.3, seed=0)
+    images = ((rows + 1) / 2).reshape(6, SIZE, SIZE, 1).astype(np.float32)
+    missing = missing_pixels(images.shape, 0.3, seed=0)
     pipeline = linear_pipeline(mean, basis.T @ basis)
-    found = fill(pipeline, masked(pictures, missing), missing, rounds=2_000, tolerance=1e-8)
-    np.testing.assert_array_equal(found.pictures[~missing], pictures[~missing])
-    seeing = fill(pipeline, pictures, missing, rounds=2_000, tolerance=1e-8)  # what lies beneath a gap is not used
-    np.testing.assert_array_equal(found.pictures, seeing.pictures)
-    for row, gap, filled in zip(rows, missing.reshape(6, -1), found.pictures.reshape(6, -1), strict=True):
+    found = fill(pipeline, masked(images, missing), missing, rounds=2_000, tolerance=1e-8)
+    np.testing.assert_array_equal(found.images[~missing], images[~missing])
+    seeing = fill(pipeline, images, missing, rounds=2_000, tolerance=1e-8)  # what lies beneath a gap is not used
+    np.testing.assert_array_equal(found.images, seeing.images)
+    for row, gap, filled in zip(rows, missing.reshape(6, -1), found.images.reshape(6, -1), strict=True):
         code = np.linalg.lstsq(basis[:, ~gap].T, (row - mean)[~gap], rcond=None)[0]
         np.testing.assert_allclose(2 * filled[gap] - 1, (mean + code @ basis)[gap], atol=1e-4)
     assert found.changes[-1] < 1e-6 < found.changes[0]
@@ -263,14 +263,14 @@ def test_filling_ends_at_the_least_squares_point(subspace: tuple[np.ndarray, np.
 
 def test_filling_stops_when_told_to(subspace: tuple[np.ndarray, np.ndarray]) -> None:
     mean, basis = subspace
-    pipeline, pictures = linear_pipeline(mean, basis.T @ basis), np.full((2, SIZE, SIZE, 1), 0.5, np.float32)
-    missing = missing_pixels(pictures.shape, 0.3, seed=0)
-    assert len(fill(pipeline, pictures, missing, rounds=3, tolerance=0.0).changes) == 3
-    found = fill(pipeline, pictures, missing, tolerance=1e-3)
+    pipeline, images = linear_pipeline(mean, basis.T @ basis), np.full((2, SIZE, SIZE, 1), 0.5, np.float32)
+    missing = missing_pixels(images.shape, 0.3, seed=0)
+    assert len(fill(pipeline, images, missing, rounds=3, tolerance=0.0).changes) == 3
+    found = fill(pipeline, images, missing, tolerance=1e-3)
     assert found.changes[-1] < 1e-3 <= found.changes[-2]
     for wrong in ({"rounds": 0, "missing": missing}, {"missing": np.zeros_like(missing)}):
         with pytest.raises(ValueError, match="nothing to do"):
-            fill(pipeline, pictures, **wrong)
+            fill(pipeline, images, **wrong)
 
 
 # Trained

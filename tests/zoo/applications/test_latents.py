@@ -20,12 +20,12 @@ from zoo.applications.latents import (
     encoder_of,
     gaussians_of,
     interpolate,
-    interpolate_pictures,
+    interpolate_images,
     latent_map,
     scatter,
     traverse,
 )
-from zoo.data.load import load_pictures
+from zoo.data.load import load_images
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
 from zoo.training.run import build
@@ -35,13 +35,13 @@ BASIS = np.linalg.qr(np.random.default_rng(0).standard_normal((6, DIMENSION)))[0
 
 
 def decode(codes: np.ndarray) -> np.ndarray:
-    """(count, 4) -> pictures (count, 2, 3, 1), linear."""
+    """(count, 4) -> images (count, 2, 3, 1), linear."""
     return (codes @ BASIS.T).reshape(-1, 2, 3, 1)
 
 
-def encode(pictures: np.ndarray) -> np.ndarray:
+def encode(images: np.ndarray) -> np.ndarray:
     """Gives a decoded code back."""
-    return pictures.reshape(len(pictures), -1) @ BASIS
+    return images.reshape(len(images), -1) @ BASIS
 
 
 def codes_in(sheet: np.ndarray) -> np.ndarray:
@@ -77,11 +77,11 @@ def test_a_path_on_the_sphere_keeps_the_norm_and_has_equal_angles() -> None:
     assert np.linalg.norm(interpolate(start, end, 9), axis=1)[4] < 0.9 * np.linalg.norm(start)  # the straight one
 
 
-def test_pictures_between_two_pictures() -> None:
+def test_images_between_two_images() -> None:
     first, second = decode(np.random.default_rng(3).standard_normal((2, DIMENSION)))
-    pictures = interpolate_pictures(encode, decode, first, second, 5)
+    images = interpolate_images(encode, decode, first, second, 5)
     expected = [first + t * (second - first) for t in (0.0, 0.25, 0.5, 0.75, 1.0)]  # all is linear
-    np.testing.assert_allclose(pictures, expected, atol=1e-12)
+    np.testing.assert_allclose(images, expected, atol=1e-12)
 
 
 def test_a_path_refuses() -> None:
@@ -97,7 +97,7 @@ def test_a_path_refuses() -> None:
         with pytest.raises(ValueError, match=message):
             interpolate(*arguments)
     with pytest.raises(ValueError, match="two of one"):
-        interpolate_pictures(encode, decode, np.zeros((2, 3, 1)), np.zeros((2, 2, 1)), 3)
+        interpolate_images(encode, decode, np.zeros((2, 3, 1)), np.zeros((2, 2, 1)), 3)
 
 
 # Single dimensions
@@ -233,18 +233,18 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return exported(tmp_path_factory.mktemp("plain"), "beta-vae-fashion-mnist")
 
 
-def pictures(count: int) -> np.ndarray:
+def make_images(count: int) -> np.ndarray:
     return np.random.default_rng(6).uniform(-1.0, 1.0, (count, 8, 8, 1)).astype(np.float32)
 
 
 def test_an_autoencoder_there_and_back(autoencoder: tuple[Path, Any]) -> None:
     directory, model = autoencoder
     there, back = (load_pretrained(directory, format="onnx", ability=each) for each in ("encode", "decode"))
-    images = pictures(251)  # one more than a batch
+    images = make_images(251)  # one more than a batch
     codes = encoder_of(there)(images)
     np.testing.assert_allclose(codes, model.encoder(images), atol=1e-5)
-    np.testing.assert_allclose(decoder_of(back)(codes), model.picture(model.encoder(images)), atol=1e-5)
-    assert codes.std(axis=0).min() > 1e-3  # the pictures are told apart
+    np.testing.assert_allclose(decoder_of(back)(codes), model.image(model.encoder(images)), atol=1e-5)
+    assert codes.std(axis=0).min() > 1e-3  # the images are told apart
     with pytest.raises(ValueError, match="takes no labels"):
         encoder_of(there, np.zeros(251, int))
     with pytest.raises(ValueError, match="mean and scale"):
@@ -258,14 +258,14 @@ def test_an_autoencoder_there_and_back(autoencoder: tuple[Path, Any]) -> None:
 def test_a_conditional_model_is_told_each_class(conditional: tuple[Path, Any]) -> None:
     directory, model = conditional
     there, back = (load_pretrained(directory, format="onnx", ability=each) for each in ("encode", "decode"))
-    images, labels = pictures(300), np.arange(300) % 10
+    images, labels = make_images(300), np.arange(300) % 10
     told = keras.ops.convert_to_tensor(labels, "int32")
     mean, log_scale = model.encoder([keras.ops.convert_to_tensor(images), told])
     found = gaussians_of(there, images, labels)
     np.testing.assert_allclose(found.mean, mean, atol=1e-5)
     np.testing.assert_allclose(found.scale, np.exp(log_scale), rtol=1e-4)
     np.testing.assert_array_equal(encoder_of(there, labels)(images), found.mean)
-    np.testing.assert_allclose(decoder_of(back, labels)(found.mean), model.picture(mean, told), atol=1e-5)
+    np.testing.assert_allclose(decoder_of(back, labels)(found.mean), model.image(mean, told), atol=1e-5)
     other = decoder_of(back, (labels + 1) % 10)(found.mean)
     assert np.abs(other - decoder_of(back, labels)(found.mean)).mean() > 0.01
     with pytest.raises(ValueError, match="give labels"):
@@ -279,7 +279,7 @@ def test_a_conditional_model_is_told_each_class(conditional: tuple[Path, Any]) -
 
 def test_the_paths_of_the_recipe_join_two_classes(plain: tuple[Path, Any]) -> None:
     directory, _ = plain
-    test = load_pictures("embedded", split="test", image_size=8, channels=1)
+    test = load_images("embedded", split="test", image_size=8, channels=1)
     assert test.labels is not None
     ends = [0]
     for number, label in enumerate(test.labels):
@@ -296,7 +296,7 @@ def test_the_paths_of_the_recipe_join_two_classes(plain: tuple[Path, Any]) -> No
 
 def test_every_label_of_one_latent(conditional: tuple[Path, Any]) -> None:
     directory, model = conditional
-    test = load_pictures("embedded", split="test", image_size=8, channels=1)
+    test = load_images("embedded", split="test", image_size=8, channels=1)
     assert test.labels is not None
     images, labels = (test.images[:2] / 127.5 - 1).astype(np.float32), test.labels[:2].astype(np.int32)
     mean, _ = model.encoder([keras.ops.convert_to_tensor(each) for each in (images, labels)])
@@ -304,11 +304,11 @@ def test_every_label_of_one_latent(conditional: tuple[Path, Any]) -> None:
     assert found.shape == (2, 10, 8, 8, 1)
     for label in (0, 7):
         told = keras.ops.convert_to_tensor([label, label], "int32")
-        np.testing.assert_allclose(found[:, label], model.picture(mean, told), atol=1e-5)
+        np.testing.assert_allclose(found[:, label], model.image(mean, told), atol=1e-5)
 
 
 def test_the_recipe_draws(plain: tuple[Path, Any], conditional: tuple[Path, Any], tmp_path: Path) -> None:
     figure = tmp_path / "docs" / "figure.png"
     recipe.main(recipe.Options(str(plain[0]), str(plain[0]), str(conditional[0]), rows=2, figure=figure))
-    with Image.open(figure) as picture:
-        assert np.ptp(np.asarray(picture.convert("L"))) > 100
+    with Image.open(figure) as image:
+        assert np.ptp(np.asarray(image.convert("L"))) > 100

@@ -1,4 +1,4 @@
-"""Probes, few labels, clusters: known answers, chance, what is refused, and pictures."""
+"""Probes, few labels, clusters: known answers, chance, what is refused, and images."""
 
 import csv
 from pathlib import Path
@@ -20,12 +20,12 @@ from zoo.applications.representation import (
     clustering,
     few_labels,
     flat,
-    labelled_rows,
+    labeled_rows,
     linear_probe,
     most_exciting,
     principal_components,
 )
-from zoo.data.load import load_pictures
+from zoo.data.load import load_images
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
 from zoo.pretrained import load_pretrained
@@ -46,7 +46,7 @@ def blobs(each: int, seed: int, distance: float = 20.0, classes: int = 3) -> tup
 def test_classes_that_a_plane_divides_are_told_apart(kind: Any) -> None:
     found = linear_probe(*blobs(20, seed=0), *blobs(50, seed=1), kind=kind)
     assert found.accuracy == 1.0
-    assert found.strength == STRENGTHS[0]  # of equals the one that is regularised most
+    assert found.strength == STRENGTHS[0]  # of equals the one that is regularized most
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,11 +121,11 @@ def test_a_probe_refuses(changes: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("count", [1, 4, 10])
 def test_exactly_so_many_labels_of_each_class_are_drawn(count: int) -> None:
     labels = np.random.default_rng(0).permutation(np.repeat([3, 5, 9], [10, 40, 25]))
-    rows = labelled_rows(labels, count, seed=0)
+    rows = labeled_rows(labels, count, seed=0)
     assert len(set(rows.tolist())) == len(rows) == 3 * count
     assert np.bincount(labels[rows], minlength=10)[[3, 5, 9]].tolist() == [count] * 3
-    np.testing.assert_array_equal(rows, labelled_rows(labels, count, seed=0))
-    assert count == 10 or set(rows.tolist()) != set(labelled_rows(labels, count, seed=1).tolist())
+    np.testing.assert_array_equal(rows, labeled_rows(labels, count, seed=0))
+    assert count == 10 or set(rows.tolist()) != set(labeled_rows(labels, count, seed=1).tolist())
 
 
 def test_no_other_label_is_used() -> None:
@@ -134,7 +134,7 @@ def test_no_other_label_is_used() -> None:
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     expected = []
     for seed in (0, 7):
-        rows = labelled_rows(labels, 3, seed)
+        rows = labeled_rows(labels, 3, seed)
         model = LogisticRegression(C=0.1, max_iter=5_000).fit((train[rows] - mean) / deviation, labels[rows])
         expected.append(model.score((test - mean) / deviation, truth))
     assert found.labels == 3
@@ -224,9 +224,9 @@ def test_principal_components_are_those_of_the_singular_values(shape: tuple[int,
         principal_components(rows, min(shape) + 1)
 
 
-def test_rows_of_pictures() -> None:
-    pictures = np.array([[[[0], [51]], [[255], [102]]]], np.uint8)
-    np.testing.assert_allclose(flat(pictures), [[0.0, 0.2, 1.0, 0.4]], rtol=1e-6)
+def test_rows_of_images() -> None:
+    images = np.array([[[[0], [51]], [[255], [102]]]], np.uint8)
+    np.testing.assert_allclose(flat(images), [[0.0, 0.2, 1.0, 0.4]], rtol=1e-6)
     np.testing.assert_array_equal(flat(np.float32([[[[-1.0], [1.0]]]])), [[-1.0, 1.0]])
 
 
@@ -250,11 +250,11 @@ def test_the_rows_that_excite_a_unit_most() -> None:
         most_exciting(codes, 5)
 
 
-# Pictures
+# Images
 
 
 def test_principal_components_of_clothes_tell_them_apart() -> None:
-    train, test = (load_pictures("embedded", split=each, image_size=28, channels=1) for each in ("train", "test"))
+    train, test = (load_images("embedded", split=each, image_size=28, channels=1) for each in ("train", "test"))
     assert train.labels is not None
     assert test.labels is not None
     pixels, labels = flat(train.images[:2_000]), train.labels[:2_000]
@@ -305,8 +305,8 @@ def test_the_recipe_measures_each_representation_once(exported: Path, tmp_path: 
     assert {row["score"] for row in rows if row["deviation"]} == {"labels_1", "labels_2"}
     value = {(row["representation"], row["score"]): float(row["value"]) for row in rows}
     assert value["pixels", "logistic_regression"] > value["pixels", "labels_2"] > 0.2  # chance is 0.1
-    with Image.open(figure) as picture:
-        assert np.ptp(np.asarray(picture.convert("L"))) > 100
+    with Image.open(figure) as image:
+        assert np.ptp(np.asarray(image.convert("L"))) > 100
 
 
 def test_rows_of_other_presets_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,6 +335,6 @@ def test_the_kernel_is_the_encoders(exported: Path) -> None:
     np.testing.assert_allclose(found, (kernel / np.linalg.norm(kernel, axis=0)).T, atol=1e-6)
 
 
-def test_signed_pictures_have_their_zero_at_grey() -> None:
-    pictures = np.array([[0.0, 0.5, -0.25], [0.0, 0.0, 0.0]]).reshape(2, 1, 3, 1)
-    assert recipe.signed(pictures).reshape(2, 3).tolist() == [[128, 255, 64], [128, 128, 128]]
+def test_signed_images_have_their_zero_at_gray() -> None:
+    images = np.array([[0.0, 0.5, -0.25], [0.0, 0.0, 0.0]]).reshape(2, 1, 3, 1)
+    assert recipe.signed(images).reshape(2, 3).tolist() == [[128, 255, 64], [128, 128, 128]]

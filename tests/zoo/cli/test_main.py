@@ -216,7 +216,7 @@ def test_sample_in_another_format(exported: Path, format: str) -> None:
     np.testing.assert_array_equal(np.load("two.npy"), load_pretrained(str(exported), format=format).sample(2))
 
 
-def test_sample_picture(exported: Path) -> None:
+def test_sample_image(exported: Path) -> None:
     main(["sample", NAME])
     expected = grid(load_pretrained(str(exported), format="onnx").sample(16, seed=0))
     np.testing.assert_array_equal(np.asarray(Image.open("samples.png")), expected[:, :, 0])
@@ -233,7 +233,7 @@ def test_sample_picture(exported: Path) -> None:
         ([NAME, "--labels", "shirt"], "no input of this ability takes a label"),
         (["dcgan-fashion-mnits"], "did you mean dcgan-fashion-mnist"),
         (["../nowhere"], "../nowhere is read as a path, and there is no ../nowhere/card.json"),
-        (["dcgan-pictures"], "dcgan-pictures has no weights in this installation: train it with `zoo train"),
+        (["dcgan-images"], "dcgan-images has no weights in this installation: train it with `zoo train"),
     ],
 )
 def test_sample_refuses(fails: Fails, arguments: list[str], reason: str) -> None:
@@ -253,12 +253,12 @@ def test_sample_refuses_a_damaged_file(fails: Fails, exported: Path, tmp_path: P
 def test_source_that_does_not_answer(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_SOURCE", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    assert "http://127.0.0.1:1 does not give dcgan-pictures/card.json" in fails("sample", "dcgan-pictures")
+    assert "http://127.0.0.1:1 does not give dcgan-images/card.json" in fails("sample", "dcgan-images")
 
 
 @pytest.fixture
 def shows_label(tmp_path: Path) -> Path:
-    """An export whose picture is one pixel: 100 times the number of its class."""
+    """An export whose image is one pixel: 100 times the number of its class."""
     nodes = [
         helper.make_node("Cast", ["label"], ["number"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["number", "hundred"], ["level"]),
@@ -329,8 +329,8 @@ def test_export_of_one_format(exported: Path) -> None:
 def test_export_keeps_reconstructions(tmp_path: Path) -> None:
     preset, directory = PRESETS["sparse-autoencoder-mnist"].twin(), tmp_path / "sparse"
     save_grid(np.arange(128, dtype=np.uint8).reshape(2, 8, 8, 1), sheet := tmp_path / "sheet.png")
-    pictures = {"reconstructions.png": sheet.read_bytes()}
-    export(build(preset), directory, preset=preset, data=DATA, recipe={}, formats=(), pictures=pictures)
+    images = {"reconstructions.png": sheet.read_bytes()}
+    export(build(preset), directory, preset=preset, data=DATA, recipe={}, formats=(), images=images)
     main(["export", str(directory), "--out", "again", "--format", "onnx"])
     assert Path("again/reconstructions.png").read_bytes() == sheet.read_bytes()
     card = read_card("again")
@@ -344,7 +344,7 @@ def test_export_keeps_reconstructions(tmp_path: Path) -> None:
     [
         (NAME, ".", "--out . exists already: choose another name."),
         ("dcgan-fashion-mnits", "new", "did you mean"),
-        ("dcgan-pictures", "new", "has no weights in this installation"),
+        ("dcgan-images", "new", "has no weights in this installation"),
     ],
 )
 def test_export_refuses(fails: Fails, name: str, out: str, reason: str) -> None:
@@ -372,8 +372,8 @@ def assert_finished(run: Path, name: str) -> None:
     assert tf.train.load_variable(checkpoint, "model/step/.ATTRIBUTES/VARIABLE_VALUE") == 4
     card = read_card(run / "export")
     verify_files(run / "export", card)
-    pictured = {"generate", "reconstruct"} & set(card.abilities)
-    grids = {"step-0000000.png", "step-0000004.png"} if pictured else set()
+    imaged = {"generate", "reconstruct"} & set(card.abilities)
+    grids = {"step-0000000.png", "step-0000004.png"} if imaged else set()
     assert {path.name for path in run.glob("samples/*")} == grids
     assert (card.name, card.recipe["steps"], card.data.source) == (name, 4, "embedded")
     assert {"model.weights.h5", "saved_model/1/saved_model.pb"} <= set(card.files)
@@ -406,7 +406,7 @@ def test_train_dry_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     out, error = capsys.readouterr()
     size, _, channels = PRESETS[name].arguments["image_shape"]
     assert (exit.value.code, out) == (0, "")
-    assert f"{name} on 9000 pictures of " in error
+    assert f"{name} on 9000 images of " in error
     assert f"({size}x{size}x{channels})" in error
     assert not (tmp_path / "run").exists()
 
@@ -496,7 +496,7 @@ def test_importing_the_zoo_imports_nothing_heavy() -> None:
     [
         ["list"],
         ["list", "--json"],
-        ["describe", "dcgan-pictures"],
+        ["describe", "dcgan-images"],
         ["sample", "PATH"],
         ["train", NAME, "--help"],
         ["sweep", NAME, "--help"],

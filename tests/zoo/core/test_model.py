@@ -15,7 +15,7 @@ X = np.array([[1.0], [2.0], [3.0], [4.0], [5.0]], np.float32)
 
 
 def mean_of_inner(model, x, target):
-    return model.improve("inner", lambda: per_row(model.inner(x)))
+    return model.minimize("inner", lambda: per_row(model.inner(x)))
 
 
 def test_the_base_is_abstract():
@@ -66,8 +66,8 @@ def test_the_norm_of_each_players_gradient_is_a_metric(probe, fit, replicas):
     """k updates count k times; a player that has not moved has 0."""
 
     def algorithm(model, x, target):
-        model.improve("inner", lambda: per_row(model.inner(x)))
-        return model.improve("inner", lambda: 3.0 * per_row(model.inner(x)))
+        model.minimize("inner", lambda: per_row(model.inner(x)))
+        return model.minimize("inner", lambda: 3.0 * per_row(model.inner(x)))
 
     history = fit(probe(algorithm, replicas), X, target=X)
     assert history["inner_gradient_norm"] == [pytest.approx((3.0 + 9.0) / 2)]  # d mean(w x)/dw = mean(1..5) = 3
@@ -99,7 +99,7 @@ def test_a_replica_without_rows_is_an_error(probe, fit):
         fit(probe(mean_of_inner, 4), X, target=X)
 
 
-def test_row_numbers_and_pictures_of_a_batch():
+def test_row_numbers_and_images_of_a_batch():
     rows = tf.constant([4, 5], tf.int64)
     np.testing.assert_array_equal(rows_of({"image": X[:2], "row": rows}), [4, 5])
     for data in ({"image": X}, (X, "label"), X):
@@ -118,26 +118,26 @@ def gan():
 
 
 def test_exported_weights_are_those_of_the_averages(gan):
-    live, average = gan.generator.weights[0], gan.generator_average.weights[0]
+    live, average = gan.generator.weights[0], gan.generator_ema.weights[0]
     live.assign(live + 1.0)
     exported = gan.exported_weights()
-    assert len(exported) == len(gan.discriminator.weights) + len(gan.generator_average.weights)
+    assert len(exported) == len(gan.discriminator.weights) + len(gan.generator_ema.weights)
     assert {name.split("/")[0] for name in exported} == {"discriminator", "generator"}
     assert exported[f"generator/{live.path}"] is average
-    gan.adopt_averages()
-    for live, average in zip(gan.generator.weights, gan.generator_average.weights, strict=True):
+    gan.load_ema()
+    for live, average in zip(gan.generator.weights, gan.generator_ema.weights, strict=True):
         np.testing.assert_array_equal(live, average)
 
 
-def test_sample_gives_pictures_in_the_asked_for_form(gan):
+def test_sample_gives_images_in_the_asked_for_form(gan):
     floats = gan.sample(3, seed=1, output_type="float32")
     assert (floats.shape, floats.dtype) == ((3, 8, 8, 1), np.float32)
     whole = gan.sample(3, seed=1)
     assert whole.dtype == np.uint8
     np.testing.assert_array_equal(whole, np.rint((floats + 1) * 127.5))
-    for picture, array in zip(gan.sample(3, seed=1, output_type="pil"), whole, strict=True):
-        assert picture.mode == "L"
-        np.testing.assert_array_equal(np.asarray(picture), array[:, :, 0])
+    for image, array in zip(gan.sample(3, seed=1, output_type="pil"), whole, strict=True):
+        assert image.mode == "L"
+        np.testing.assert_array_equal(np.asarray(image), array[:, :, 0])
 
 
 def test_an_ability_describes_itself(gan):

@@ -39,7 +39,7 @@ def test_a_replica_draws_exactly_its_slice_of_the_global_batch(kind, shape):
 
 @pytest.fixture(scope="module")
 def streams():
-    """2,000 rows of 8 numbers of neighbouring seeds and steps, three draws each: (stream, draw) -> values."""
+    """2,000 rows of 8 numbers of neighboring seeds and steps, three draws each: (stream, draw) -> values."""
     places = [(0, 0), (1, 0), (2**63 - 1, 0), (0, 1), (0, 2), (1, 1), (0, 10**9)]
     found = {}
     for seed, step in places:

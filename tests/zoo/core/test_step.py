@@ -16,7 +16,7 @@ TARGET = np.full((4, 1), 2.0, np.float32)
 
 def squared_error(model, x, target):
     """(w x - t)^2, moved by `inner` alone."""
-    return model.improve("inner", lambda: per_row(ops.square(model.inner(x) - target)))
+    return model.minimize("inner", lambda: per_row(ops.square(model.inner(x) - target)))
 
 
 # w = 1: residuals w x - t = -1, 0, 1, 2; gradients by row 2 (w x - t) x = -2, 0, 6, 16, mean 5.
@@ -52,12 +52,12 @@ def test_rows_weigh_the_same_on_replicas_that_hold_different_numbers_of_them(pro
     assert float(model.inner.weights[0][0, 0]) == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_recorded_part_of_a_loss_is_not_minimised(probe, fit):
+def test_the_recorded_part_of_a_loss_is_not_minimized(probe, fit):
     def algorithm(model, x, target):
         def loss():
             return per_row(model.inner(x)), {"also": 100.0 * per_row(model.inner(x))}
 
-        rows, recorded = model.improve("inner", loss)
+        rows, recorded = model.minimize("inner", loss)
         return rows + 0.0 * recorded["also"]
 
     model = probe(algorithm)
@@ -84,7 +84,7 @@ def test_through_a_held_pass_the_gradient_is_that_of_one_tape_through_both_netwo
 
     model.draws(x)
     held = model.hold("inner", lambda: model.inner(x))
-    (found,) = model.direction("inner", lambda: tanh_loss(model.outer(held.output)), through=held).gradients
+    (found,) = model.compute_gradients("inner", lambda: tanh_loss(model.outer(held.output)), through=held).gradients
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -94,8 +94,8 @@ def test_two_players_share_a_held_pass(probe, fit, replicas):
 
     def algorithm(model, x, target):
         held = model.hold("inner", lambda: model.inner(x))
-        model.improve("outer", lambda: -per_row(model.outer(held.output)))
-        return model.improve("inner", lambda: per_row(model.outer(held.output)), through=held)
+        model.minimize("outer", lambda: -per_row(model.outer(held.output)))
+        return model.minimize("inner", lambda: per_row(model.outer(held.output)), through=held)
 
     model = probe(algorithm, replicas)
     fit(model, X, target=TARGET)
@@ -106,13 +106,13 @@ def test_two_players_share_a_held_pass(probe, fit, replicas):
 
 def after_its_player_moved(model, x, target):
     held = model.hold("inner", lambda: model.inner(x))
-    model.improve("inner", lambda: per_row(held.output), through=held)
-    return model.improve("inner", lambda: per_row(held.output), through=held)
+    model.minimize("inner", lambda: per_row(held.output), through=held)
+    return model.minimize("inner", lambda: per_row(held.output), through=held)
 
 
 def for_another_player(model, x, target):
     held = model.hold("inner", lambda: model.inner(x))
-    return model.improve("outer", lambda: per_row(model.outer(held.output)), through=held)
+    return model.minimize("outer", lambda: per_row(model.outer(held.output)), through=held)
 
 
 @pytest.mark.parametrize("algorithm", [after_its_player_moved, for_another_player])
@@ -170,7 +170,7 @@ def test_what_no_smaller_loss_scale_mends_stops_the_step(probe, fit, value, scal
 
 def test_a_loss_that_leaves_a_variable_out_is_an_error_with_its_name(probe, fit):
     def algorithm(model, x, target):
-        return model.improve("outer", lambda: per_row(model.inner(x)))
+        return model.minimize("outer", lambda: per_row(model.inner(x)))
 
     message = r"the loss of player 'outer' does not depend on its variables \['outer_output/kernel'\]"
     with pytest.raises(ValueError, match=message):

@@ -11,7 +11,7 @@ from keras.optimizers import SGD, Adam, LossScaleOptimizer
 from zoo.core import step
 from zoo.losses.rows import per_row
 from zoo.presets.preset import Preset
-from zoo.presets.table import PRESETS, class_called
+from zoo.presets.table import PRESETS, resolve_class
 
 TINY = {"image_shape": (8, 8, 1), "latent_dim": 4, "width": 4}
 GAN = Preset("gan", "zoo.models.gan.GAN", "GAN", "arXiv:1406.2661", "One more case.", TINY)
@@ -31,13 +31,13 @@ ROWS = 5
 def trained(preset, fit, jit_compile, steps=1):
     """All weights, averages and the metrics, after steps that remember gradients in SGD's velocity."""
     keras.utils.set_random_seed(3)
-    model = class_called(preset.model)(**preset.arguments)
+    model = resolve_class(preset.model)(**preset.arguments)
     for player in model.players:
         for variable in model.variables_of(player):
             variable.assign(5.0 * variable)  # away from D = 1/2, where gradients cancel to mere rounding
     optimizers = {player: SGD(0.1, momentum=0.5) for player in model.players}
     model.compile(seed=7, jit_compile=jit_compile, **optimizers)
-    per_row = model.pictures_per_row
+    per_row = model.minibatches_per_step
     shape = (ROWS, *([per_row] if per_row > 1 else []), *preset.arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     history = fit(model, images, steps=steps, label=np.arange(ROWS) % 3)
@@ -59,7 +59,7 @@ X = np.array([[1.0], [2.0], [3.0], [4.0]], np.float32)
 
 
 def squared_error(model, x, target):
-    return model.improve("inner", lambda: per_row(tf.square(model.inner(x) - target)))
+    return model.minimize("inner", lambda: per_row(tf.square(model.inner(x) - target)))
 
 
 def compiled(probe, optimizer):

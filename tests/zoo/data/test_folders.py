@@ -11,7 +11,7 @@ from PIL import Image
 from zoo.data import folders as module
 from zoo.data.folders import held_out
 from zoo.data.images import Policy
-from zoo.data.load import load_pictures
+from zoo.data.load import load_images
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -22,7 +22,7 @@ def encoded(image: Image.Image, format: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def grey(value: int, size: tuple[int, int] = (4, 4)) -> bytes:
+def gray(value: int, size: tuple[int, int] = (4, 4)) -> bytes:
     return encoded(Image.new("L", size, value), "PNG")
 
 
@@ -40,10 +40,10 @@ def zipped(file: Path, files: dict[str, bytes]) -> Path:
     return file
 
 
-# --- one picture
+# --- one image
 
 
-def test_exif_orientation_turns_the_picture() -> None:
+def test_exif_orientation_turns_the_image() -> None:
     image = Image.new("RGB", (32, 16), "white")
     image.paste(RED, (0, 0, 16, 16))  # the left half is red
     exif = Image.Exif()
@@ -80,7 +80,7 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 
 def test_first_frame_of_a_gif() -> None:
-    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (2, 2), color) for color in ("red", "blue")]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(Policy(None, 3).decode(data)[0, 0], RED)
 
@@ -91,7 +91,7 @@ def test_formats_without_loss_come_back_exactly(format: str) -> None:
     options = {"lossless": True, "exact": True} if format == "WEBP" else {}
     np.testing.assert_array_equal(
         Policy(None, 3).decode(encoded(Image.fromarray(image), format, **options)), image
-    )  # 16 colours: GIF's palette holds them
+    )  # 16 colors: GIF's palette holds them
 
 
 def test_an_unlisted_decoder_never_runs() -> None:
@@ -100,20 +100,20 @@ def test_an_unlisted_decoder_never_runs() -> None:
         Policy(None, 3).decode(postscript)
 
 
-def test_pad_centres_on_black_and_does_not_scale_up() -> None:
+def test_pad_centers_on_black_and_does_not_scale_up() -> None:
     image = Image.fromarray(np.arange(1, 785, dtype=np.uint16).astype(np.uint8).reshape(28, 28))
     padded = Policy(32, 1, "pad").apply(image)[..., 0]
     np.testing.assert_array_equal(padded[2:30, 2:30], np.asarray(image))
     np.testing.assert_array_equal(padded, np.pad(np.asarray(image), 2))
 
 
-def test_pad_scales_a_larger_picture_down_to_fit() -> None:
+def test_pad_scales_a_larger_image_down_to_fit() -> None:
     padded = Policy(8, 1, "pad").apply(Image.new("L", (32, 16), 200))[..., 0]
     np.testing.assert_array_equal(padded[2:6], np.full((4, 8), 200))  # 32x16 -> 8x4, two black rows on each side
     assert padded[:2].max() == padded[6:].max() == 0
 
 
-def test_crop_keeps_the_centre_and_squash_everything() -> None:
+def test_crop_keeps_the_center_and_squash_everything() -> None:
     image = Image.new("RGB", (30, 10), "white")
     image.paste(RED, (10, 0, 20, 10))  # the middle third
     cropped = Policy(10, 3, "crop").apply(image)
@@ -138,18 +138,18 @@ def test_shrinking_averages_instead_of_picking() -> None:
 )
 def test_bad_policy(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        load_pictures("embedded", **({"image_size": 32, "channels": 1} | arguments))  # type: ignore[arg-type]
+        load_images("embedded", **({"image_size": 32, "channels": 1} | arguments))  # type: ignore[arg-type]
 
 
 # --- folders and zips
 
-CLASSES = {"cat/1.png": grey(1), "cat/2.PNG": grey(2), "dog/deep/3.png": grey(3)}
+CLASSES = {"cat/1.png": gray(1), "cat/2.PNG": gray(2), "dog/deep/3.png": gray(3)}
 SPLITS = {f"train/{name}": content for name, content in CLASSES.items()} | {
-    "test/dog/4.png": grey(4),
-    "test/emu/5.png": grey(5),
-    "valid/cat/6.png": grey(6),
+    "test/dog/4.png": gray(4),
+    "test/emu/5.png": gray(5),
+    "valid/cat/6.png": gray(6),
 }
-CLUTTER = {"README.txt": b"hello", ".DS_Store": b"", "train/cat/.hidden.png": grey(9), "__MACOSX/cat/._1.png": b"x"}
+CLUTTER = {"README.txt": b"hello", ".DS_Store": b"", "train/cat/.hidden.png": gray(9), "__MACOSX/cat/._1.png": b"x"}
 
 
 @pytest.fixture(params=["folder", "zip", "wrapped zip", "wrapped folder"])
@@ -160,27 +160,27 @@ def layout(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_splits_classes_order_and_clutter(layout: str) -> None:
-    train = load_pictures(layout, image_size=None, channels=1)
+    train = load_images(layout, image_size=None, channels=1)
     assert train.images.shape == (3, 4, 4, 1)
     np.testing.assert_array_equal(train.images[:, 0, 0, 0], [1, 2, 3])
     assert train.class_names == ("cat", "dog", "emu")  # of all splits, so that numbers agree between them
     np.testing.assert_array_equal(train.labels, [0, 0, 1])
     assert train.ignored == 4
-    assert (train.name, train.split, train.broken, train.licence) == (Path(layout).name, "train", (), "")
-    test = load_pictures(layout, split="test", image_size=None, channels=1)
+    assert (train.name, train.split, train.broken, train.license) == (Path(layout).name, "train", (), "")
+    test = load_images(layout, split="test", image_size=None, channels=1)
     np.testing.assert_array_equal(test.labels, [1, 2])
-    validation = load_pictures(layout, split="validation", image_size=None, channels=1)
+    validation = load_images(layout, split="validation", image_size=None, channels=1)
     np.testing.assert_array_equal(validation.images[:, 0, 0, 0], [6])
     assert len({train.fingerprint, test.fingerprint, validation.fingerprint}) == 3
 
 
 def test_fingerprint_is_of_the_pixels_and_the_shape(tmp_path: Path) -> None:
-    one = write(tmp_path / "one", {"a.png": grey(1), "b.png": grey(2)})
-    same = zipped(tmp_path / "two.zip", {"a.png": grey(1), "b.png": grey(2)})
-    other = write(tmp_path / "other", {"a.png": grey(1), "b.png": grey(3)})
-    wide = write(tmp_path / "wide", {"a.png": grey(1, (8, 2)), "b.png": grey(2, (8, 2))})
+    one = write(tmp_path / "one", {"a.png": gray(1), "b.png": gray(2)})
+    same = zipped(tmp_path / "two.zip", {"a.png": gray(1), "b.png": gray(2)})
+    other = write(tmp_path / "other", {"a.png": gray(1), "b.png": gray(3)})
+    wide = write(tmp_path / "wide", {"a.png": gray(1, (8, 2)), "b.png": gray(2, (8, 2))})
     first, second, *rest = (
-        {load_pictures(str(p), split=s, image_size=None, channels=1).fingerprint for s in ("train", "test")}
+        {load_images(str(p), split=s, image_size=None, channels=1).fingerprint for s in ("train", "test")}
         for p in (one, same, other, wide)
     )
     assert first == second
@@ -189,11 +189,11 @@ def test_fingerprint_is_of_the_pixels_and_the_shape(tmp_path: Path) -> None:
 
 def test_unknown_split_lists_the_known_ones(layout: str) -> None:
     with pytest.raises(ValueError, match=r"split 'dev'; it has test \(2\), train \(3\), validation \(1\)"):
-        load_pictures(layout, split="dev", image_size=None, channels=1)
+        load_images(layout, split="dev", image_size=None, channels=1)
 
 
 def test_all_is_every_split_in_turn_with_one_numbering_of_classes(layout: str) -> None:
-    everything = load_pictures(layout, split="all", image_size=None, channels=1)
+    everything = load_images(layout, split="all", image_size=None, channels=1)
     np.testing.assert_array_equal(np.sort(everything.images[:, 0, 0, 0]), [1, 2, 3, 4, 5, 6])
     assert everything.labels is not None
     labels = dict(zip(everything.images[:, 0, 0, 0].tolist(), everything.labels.tolist(), strict=True))
@@ -202,9 +202,9 @@ def test_all_is_every_split_in_turn_with_one_numbering_of_classes(layout: str) -
 
 
 def test_all_of_a_set_without_split_folders_is_train_and_test(tmp_path: Path) -> None:
-    folder = write(tmp_path / "plain", {f"{value}.png": grey(value) for value in range(30)})
+    folder = write(tmp_path / "plain", {f"{value}.png": gray(value) for value in range(30)})
     parts = {
-        split: load_pictures(str(folder), split=split, image_size=None, channels=1).images[:, 0, 0, 0].tolist()
+        split: load_images(str(folder), split=split, image_size=None, channels=1).images[:, 0, 0, 0].tolist()
         for split in ("train", "test", "all")
     }
     assert sorted(parts["all"]) == sorted(parts["train"] + parts["test"]) == list(range(30))
@@ -214,23 +214,23 @@ def test_all_of_a_set_without_split_folders_is_train_and_test(tmp_path: Path) ->
     ("mode", "channels"),
     [("1", 1), ("L", 1), ("LA", 1), ("I;16", 1), ("P", 3), ("RGB", 3), ("RGBA", 3)],
 )
-def test_native_channels_are_those_of_the_first_picture(mode: str, channels: int, tmp_path: Path) -> None:
-    other = grey(1) if channels == 3 else encoded(Image.new("RGB", (4, 4)), "PNG")
+def test_native_channels_are_those_of_the_first_image(mode: str, channels: int, tmp_path: Path) -> None:
+    other = gray(1) if channels == 3 else encoded(Image.new("RGB", (4, 4)), "PNG")
     files = {"README.txt": b"", "b.png": encoded(Image.new(mode, (4, 4)), "PNG"), "z.png": other}
     for source in (write(tmp_path / "folder", files), zipped(tmp_path / "set.zip", files)):
         assert module.native_channels(source) == channels
 
 
 def test_native_channels_of_nothing_or_of_what_is_broken(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no pictures: looked at 1 files"):
+    with pytest.raises(ValueError, match="holds no images: looked at 1 files"):
         module.native_channels(write(tmp_path / "none", {"README.txt": b"hello"}))
     with pytest.raises(ValueError, match=r"broken: a\.png can't be read"):
-        module.native_channels(write(tmp_path / "broken", {"a.png": b"no picture"}))
+        module.native_channels(write(tmp_path / "broken", {"a.png": b"no image"}))
 
 
 def test_unpaired_domains_are_splits_without_classes(tmp_path: Path) -> None:
-    files = {f"{split}/{i}.png": grey(i) for i, split in enumerate(("trainA", "trainB", "testA", "testB"))}
-    domain = load_pictures(str(write(tmp_path, files)), split="trainB", image_size=None, channels=1)
+    files = {f"{split}/{i}.png": gray(i) for i, split in enumerate(("trainA", "trainB", "testA", "testB"))}
+    domain = load_images(str(write(tmp_path, files)), split="trainB", image_size=None, channels=1)
     assert domain.images[0, 0, 0, 0] == 1
     assert domain.labels is None
     assert domain.class_names == ()
@@ -249,12 +249,12 @@ def test_held_out_split_is_disjoint_whole_and_stable() -> None:
 
 
 def test_no_test_folder_holds_a_part_of_train_out(tmp_path: Path) -> None:
-    files = {f"{i}.png": grey(i) for i in range(60)}
+    files = {f"{i}.png": gray(i) for i in range(60)}
     for folder in (
         write(tmp_path / "flat", files),
         write(tmp_path / "set", {f"train/{n}": c for n, c in files.items()}),
     ):
-        parts = [load_pictures(str(folder), split=split, image_size=None, channels=1) for split in ("train", "test")]
+        parts = [load_images(str(folder), split=split, image_size=None, channels=1) for split in ("train", "test")]
         values = [set(part.images[:, 0, 0, 0].tolist()) for part in parts]
         assert values[0] | values[1] == set(range(60))
         assert not values[0] & values[1]
@@ -267,9 +267,9 @@ def test_zip_entries_that_lead_outside_are_ignored_and_nothing_is_extracted(tmp_
     inside.parent.mkdir()
     zipped(
         inside,
-        {"../evil.png": grey(9), "/abs.png": grey(9), "a/../../b.png": grey(9), "x/1.png": grey(1), "y/2.png": grey(2)},
+        {"../evil.png": gray(9), "/abs.png": gray(9), "a/../../b.png": gray(9), "x/1.png": gray(1), "y/2.png": gray(2)},
     )
-    found = [load_pictures(str(inside), split=split, image_size=None, channels=1) for split in ("train", "test")]
+    found = [load_images(str(inside), split=split, image_size=None, channels=1) for split in ("train", "test")]
     assert sorted(int(part.images[0, 0, 0, 0]) for part in found) == [1, 2]
     assert found[0].ignored == 3
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [inside]
@@ -277,79 +277,79 @@ def test_zip_entries_that_lead_outside_are_ignored_and_nothing_is_extracted(tmp_
 
 def test_backslashes_in_zip_names_are_folders(tmp_path: Path) -> None:
     file = zipped(
-        tmp_path / "set.zip", {"train\\a\\1.png": grey(1), "train\\b\\2.png": grey(2), "test\\b\\3.png": grey(3)}
+        tmp_path / "set.zip", {"train\\a\\1.png": gray(1), "train\\b\\2.png": gray(2), "test\\b\\3.png": gray(3)}
     )
-    assert load_pictures(str(file), image_size=None, channels=1).class_names == ("a", "b")
+    assert load_images(str(file), image_size=None, channels=1).class_names == ("a", "b")
 
 
-def test_broken_pictures_are_named_or_skipped_with_their_labels(tmp_path: Path) -> None:
+def test_broken_images_are_named_or_skipped_with_their_labels(tmp_path: Path) -> None:
     photograph = encoded(Image.effect_noise((64, 64), 50), "JPEG")
-    good = {"train/a/1.png": grey(1), "train/b/3.png": grey(3), "test/a/4.png": grey(4)}
+    good = {"train/a/1.png": gray(1), "train/b/3.png": gray(3), "test/a/4.png": gray(4)}
     broken = {"train/a/2.jpg": photograph[: len(photograph) // 2], "train/a/0.png": b"", "train/b/text.gif": b"hello"}
     source = str(write(tmp_path, good | broken))
-    with pytest.raises(ValueError, match="3 of 5 pictures cannot be decoded") as error:
-        load_pictures(source, image_size=4, channels=1)
+    with pytest.raises(ValueError, match="3 of 5 images cannot be decoded") as error:
+        load_images(source, image_size=4, channels=1)
     assert all(name in str(error.value) for name in broken)
     assert "skip_broken=True" in str(error.value)
-    kept = load_pictures(source, image_size=4, channels=1, skip_broken=True)
+    kept = load_images(source, image_size=4, channels=1, skip_broken=True)
     assert kept.broken == tuple(sorted(broken))
     np.testing.assert_array_equal(kept.images[:, 0, 0, 0], [1, 3])
     np.testing.assert_array_equal(kept.labels, [0, 1])
 
 
 def test_at_most_ten_broken_names_are_listed(tmp_path: Path) -> None:
-    source = write(tmp_path, {f"train/{i:02}.png": b"no" for i in range(14)} | {"test/x.png": grey(1)})
+    source = write(tmp_path, {f"train/{i:02}.png": b"no" for i in range(14)} | {"test/x.png": gray(1)})
     with pytest.raises(ValueError, match="14 of 14") as error:
-        load_pictures(str(source), image_size=4, channels=1)
+        load_images(str(source), image_size=4, channels=1)
     assert str(error.value).count(".png:") == 10
-    with pytest.raises(ValueError, match="none of 14 pictures can be decoded"):
-        load_pictures(str(source), image_size=4, channels=1, skip_broken=True)
+    with pytest.raises(ValueError, match="none of 14 images can be decoded"):
+        load_images(str(source), image_size=4, channels=1, skip_broken=True)
 
 
 def test_decompression_bomb_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     source = str(
-        write(tmp_path, {"train/bomb.png": grey(0, (64, 64)), "train/fine.png": grey(7), "test/x.png": grey(1)})
+        write(tmp_path, {"train/bomb.png": gray(0, (64, 64)), "train/fine.png": gray(7), "test/x.png": gray(1)})
     )
     with pytest.raises(ValueError, match=r"bomb\.png: .*exceeds limit"):
-        load_pictures(source, image_size=4, channels=1)
-    assert load_pictures(source, image_size=4, channels=1, skip_broken=True).images[0, 0, 0, 0] == 7
+        load_images(source, image_size=4, channels=1)
+    assert load_images(source, image_size=4, channels=1, skip_broken=True).images[0, 0, 0, 0] == 7
 
 
 def test_huge_file_is_broken_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FILE_LIMIT", 10)
-    source = zipped(tmp_path / "set.zip", {"train/a.png": grey(0), "test/x.png": grey(1)})
+    source = zipped(tmp_path / "set.zip", {"train/a.png": gray(0), "test/x.png": gray(1)})
     with pytest.raises(ValueError, match="the limit is 10"):
-        load_pictures(str(source), image_size=4, channels=1)
+        load_images(str(source), image_size=4, channels=1)
 
 
 def test_native_sizes_that_differ_are_named(tmp_path: Path) -> None:
-    source = write(tmp_path, {"train/a.png": grey(0), "train/b.png": grey(0, (5, 4)), "test/x.png": grey(1)})
+    source = write(tmp_path, {"train/a.png": gray(0), "train/b.png": gray(0, (5, 4)), "test/x.png": gray(1)})
     with pytest.raises(ValueError, match=r"train/a\.png is 4x4, train/b\.png is 5x4"):
-        load_pictures(str(source), image_size=None, channels=1)
+        load_images(str(source), image_size=None, channels=1)
 
 
 def test_nothing_to_load_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no pictures: looked at 1 files for the endings \.png, \.jpg"):
-        load_pictures(str(write(tmp_path / "text", {"README.txt": b"hello"})), image_size=4, channels=1)
+    with pytest.raises(ValueError, match=r"no images: looked at 1 files for the endings \.png, \.jpg"):
+        load_images(str(write(tmp_path / "text", {"README.txt": b"hello"})), image_size=4, channels=1)
     (tmp_path / "bad.zip").write_bytes(b"not a zip")
     with pytest.raises(ValueError, match="neither a folder nor a readable zip"):
-        load_pictures(str(tmp_path / "bad.zip"), image_size=4, channels=1)
+        load_images(str(tmp_path / "bad.zip"), image_size=4, channels=1)
     with pytest.raises(FileNotFoundError, match=r"absent\.zip: no such"):
-        load_pictures(str(tmp_path / "absent.zip"), image_size=4, channels=1)
+        load_images(str(tmp_path / "absent.zip"), image_size=4, channels=1)
     with pytest.raises(ValueError, match=r"split 'test'; it has test \(0\), train \(1\)"):
-        load_pictures(str(write(tmp_path / "one", {"a.png": grey(1)})), split="test", image_size=4, channels=1)
+        load_images(str(write(tmp_path / "one", {"a.png": gray(1)})), split="test", image_size=4, channels=1)
 
 
 def test_a_big_set_is_memory_mapped_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {f"train/{'ab'[i % 2]}/{i:02}.png": grey(i) for i in range(20)} | {
+    files = {f"train/{'ab'[i % 2]}/{i:02}.png": gray(i) for i in range(20)} | {
         "train/a/broken.png": b"",
-        "test/x.png": grey(1),
+        "test/x.png": gray(1),
     }
     source, cache = write(tmp_path / "set", files), tmp_path / "cache"
 
-    def load() -> module.Pictures:
-        return load_pictures(str(source), image_size=4, channels=1, skip_broken=True, cache=cache)
+    def load() -> module.ImageSet:
+        return load_images(str(source), image_size=4, channels=1, skip_broken=True, cache=cache)
 
     small = load()
     assert not isinstance(small.images, np.memmap)
@@ -366,24 +366,24 @@ def test_a_big_set_is_memory_mapped_and_used_again(tmp_path: Path, monkeypatch: 
         assert (big.fingerprint, big.broken) == (small.fingerprint, ("train/a/broken.png",))
     monkeypatch.undo()
     monkeypatch.setattr(module, "MEMORY_LIMIT", 100)
-    write(source, {"train/a/00.png": grey(77)})  # a changed file is another set
+    write(source, {"train/a/00.png": gray(77)})  # a changed file is another set
     assert load().images[0, 0, 0, 0] == 77
 
 
 def test_a_failed_decoding_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MEMORY_LIMIT", 1)
-    source = write(tmp_path / "set", {"train/a.png": grey(1), "train/b.png": b"", "test/x.png": grey(1)})
+    source = write(tmp_path / "set", {"train/a.png": gray(1), "train/b.png": b"", "test/x.png": gray(1)})
     with pytest.raises(ValueError, match="cannot be decoded"):
-        load_pictures(str(source), image_size=4, channels=1, cache=tmp_path / "cache")
+        load_images(str(source), image_size=4, channels=1, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 # --- the embedded sample
 
 
-def test_embedded_sample_is_the_ten_thousand_test_pictures() -> None:
+def test_embedded_sample_is_the_ten_thousand_test_images() -> None:
     train, test, everything = (
-        load_pictures("embedded", split=split, image_size=None, channels=1) for split in ("train", "test", "all")
+        load_images("embedded", split=split, image_size=None, channels=1) for split in ("train", "test", "all")
     )
     assert train.images.shape == (9000, 28, 28, 1)
     np.testing.assert_array_equal(everything.images, np.concatenate([train.images, test.images]))
@@ -394,9 +394,9 @@ def test_embedded_sample_is_the_ten_thousand_test_pictures() -> None:
     np.testing.assert_array_equal(np.bincount(np.concatenate([train.labels, test.labels])), np.full(10, 1000))
     np.testing.assert_array_equal(everything.labels, np.concatenate([train.labels, test.labels]))
     assert train.class_names[train.labels[0]] == "Ankle boot"  # as published: the first test label is 9
-    assert (train.name, train.licence) == ("fashion_mnist_t10k", "MIT")
+    assert (train.name, train.license) == ("fashion_mnist_t10k", "MIT")
 
 
 def test_embedded_sample_has_no_other_split() -> None:
     with pytest.raises(ValueError, match=r"split='validation': the embedded sample has \['all', 'test', 'train'\]"):
-        load_pictures("embedded", split="validation", image_size=32, channels=1, fit="pad")
+        load_images("embedded", split="validation", image_size=32, channels=1, fit="pad")

@@ -11,27 +11,27 @@ import numpy as np
 import pytest
 
 from zoo.data.batches import batches, steps_per_epoch
-from zoo.data.images import Pictures
-from zoo.data.load import load_pictures
+from zoo.data.images import ImageSet
+from zoo.data.load import load_images
 
 TFDS = Path(os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets"))
 PREPARED = any(TFDS.glob("fashion_mnist/*/dataset_info.json"))
 
 
-def numbered(count: int, labelled: bool = True) -> Pictures:
-    """Picture i is grey i and has the label i."""
+def numbered(count: int, labeled: bool = True) -> ImageSet:
+    """Image i is gray i and has the label i."""
     images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 2, 3, 1)).copy()
-    labels = np.arange(count) if labelled else None
-    names = tuple(map(str, range(count))) if labelled else ()
-    return Pictures(images, labels, names, "numbered", "train", "", 0, (), "")
+    labels = np.arange(count) if labeled else None
+    names = tuple(map(str, range(count))) if labeled else ()
+    return ImageSet(images, labels, names, "numbered", "train", "", 0, (), "")
 
 
-def take(count: int, pictures: Pictures, **arguments: Any) -> list[dict[str, np.ndarray]]:
-    return list(islice(batches(pictures, **arguments).as_numpy_iterator(), count))
+def take(count: int, images: ImageSet, **arguments: Any) -> list[dict[str, np.ndarray]]:
+    return list(islice(batches(images, **arguments).as_numpy_iterator(), count))
 
 
 def epochs(count: int, epoch_count: int, seed: int, batch_size: int = 1) -> np.ndarray:
-    """(epoch, position) -> picture."""
+    """(epoch, position) -> image."""
     steps = take(epoch_count * (count // batch_size), numbered(count), batch_size=batch_size, seed=seed)
     return np.concatenate([step["label"] for step in steps]).reshape(epoch_count, -1)
 
@@ -56,7 +56,7 @@ def test_content_of_a_batch() -> None:
 
 def test_black_is_minus_one_and_white_is_one() -> None:
     images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
-    batch = take(1, Pictures(images, None, (), "", "", "", 0, (), ""), batch_size=2, seed=0)[0]
+    batch = take(1, ImageSet(images, None, (), "", "", "", 0, (), ""), batch_size=2, seed=0)[0]
     assert sorted(batch["image"].ravel().tolist()) == [-1.0, 1.0]
     assert "label" not in batch
 
@@ -79,35 +79,35 @@ def test_epochs_and_seeds_differ() -> None:
 def test_consecutive_epochs_and_seeds_do_not_correlate() -> None:
     count = 10_000
     images = np.zeros((count, 1, 1, 1), np.uint8)
-    pictures = Pictures(images, np.arange(count), (), "", "", "", 0, (), "")
+    image_list = ImageSet(images, np.arange(count), (), "", "", "", 0, (), "")
 
     def order(seed: int, epoch: int) -> np.ndarray:
-        return take(1, pictures, batch_size=count, seed=seed, start_step=epoch)[0]["label"]
+        return take(1, image_list, batch_size=count, seed=seed, start_step=epoch)[0]["label"]
 
     rows = [order(0, epoch) for epoch in range(6)] + [order(seed, 0) for seed in (1, 2)]
     correlations = np.corrcoef(rows)[~np.eye(len(rows), dtype=bool)] * np.sqrt(count)
     assert np.abs(correlations).max() < 5  # standard errors; with 4 rounds consecutive epochs reach 16
 
 
-@pytest.mark.parametrize("pictures_per_row", [1, 3])
+@pytest.mark.parametrize("minibatches_per_step", [1, 3])
 @pytest.mark.parametrize("start", [0, 1, 4, 5, 17])
-def test_start_step_is_skip(start: int, pictures_per_row: int) -> None:
-    arguments: dict[str, Any] = {"batch_size": 4, "seed": 7, "pictures_per_row": pictures_per_row}
-    pictures = numbered(63)  # 63 // 12 = 5 steps an epoch with three a row: the borders are crossed
-    assert_equal(take(7, pictures, start_step=start, **arguments), take(start + 7, pictures, **arguments)[start:])
+def test_start_step_is_skip(start: int, minibatches_per_step: int) -> None:
+    arguments: dict[str, Any] = {"batch_size": 4, "seed": 7, "minibatches_per_step": minibatches_per_step}
+    images = numbered(63)  # 63 // 12 = 5 steps an epoch with three a row: the borders are crossed
+    assert_equal(take(7, images, start_step=start, **arguments), take(start + 7, images, **arguments)[start:])
 
 
 def test_partial_batch_is_dropped() -> None:
-    pictures = numbered(10)
-    assert steps_per_epoch(pictures, 4) == 2
-    assert steps_per_epoch(pictures, 2, 2) == 2
-    labels = [step["label"] for step in take(3, pictures, batch_size=4, seed=0)]
+    images = numbered(10)
+    assert steps_per_epoch(images, 4) == 2
+    assert steps_per_epoch(images, 2, 2) == 2
+    labels = [step["label"] for step in take(3, images, batch_size=4, seed=0)]
     assert len(set(np.concatenate(labels[:2]).tolist())) == 8  # one epoch repeats nothing
-    np.testing.assert_array_equal(labels[2], take(1, pictures, batch_size=4, seed=0, start_step=2)[0]["label"])
+    np.testing.assert_array_equal(labels[2], take(1, images, batch_size=4, seed=0, start_step=2)[0]["label"])
 
 
-def test_pictures_per_row_has_the_pictures_of_a_larger_batch() -> None:
-    three = take(1, numbered(100), batch_size=4, seed=0, pictures_per_row=3)[0]
+def test_images_per_row_has_the_images_of_a_larger_batch() -> None:
+    three = take(1, numbered(100), batch_size=4, seed=0, minibatches_per_step=3)[0]
     flat = take(1, numbered(100), batch_size=12, seed=0)[0]
     assert three["image"].shape == (4, 3, 2, 3, 1)
     np.testing.assert_array_equal(three["label"], flat["label"].reshape(4, 3))
@@ -115,20 +115,20 @@ def test_pictures_per_row_has_the_pictures_of_a_larger_batch() -> None:
     np.testing.assert_array_equal(three["row"], np.arange(4))
 
 
-def test_memory_mapped_pictures_give_the_same_batches(tmp_path: Path) -> None:
-    pictures = numbered(50)
-    np.save(tmp_path / "images.npy", pictures.images)
+def test_memory_mapped_images_give_the_same_batches(tmp_path: Path) -> None:
+    image_set = numbered(50)
+    np.save(tmp_path / "images.npy", image_set.images)
     images = np.load(tmp_path / "images.npy", mmap_mode="r")
-    mapped = Pictures(images, pictures.labels, (), "", "", "", 0, (), "")
-    assert_equal(take(5, pictures, batch_size=8, seed=0), take(5, mapped, batch_size=8, seed=0))
+    mapped = ImageSet(images, image_set.labels, (), "", "", "", 0, (), "")
+    assert_equal(take(5, image_set, batch_size=8, seed=0), take(5, mapped, batch_size=8, seed=0))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 4, "pictures_per_row": 3}, r"4 \* 3 = 12 pictures, numbered train has 10"),
+        ({"batch_size": 4, "minibatches_per_step": 3}, r"4 \* 3 = 12 images, numbered train has 10"),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"batch_size": 1, "pictures_per_row": 0}, "pictures_per_row=0"),
+        ({"batch_size": 1, "minibatches_per_step": 0}, "minibatches_per_step=0"),
         ({"batch_size": 1, "start_step": -1}, "start_step=-1"),
         ({"batch_size": 1, "seed": -1}, "seed=-1"),
     ],
@@ -142,12 +142,12 @@ REPLICAS = """
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from zoo.data.images import Pictures
+from zoo.data.images import ImageSet
 from zoo.data.batches import batches
-pictures = Pictures(np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1), np.arange(60), (), "", "", "", 0, (), "")
+images = ImageSet(np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1), np.arange(60), (), "", "", "", 0, (), "")
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-whole = batches(pictures, batch_size=8, seed=0, start_step=5).as_numpy_iterator()
-split = iter(strategy.experimental_distribute_dataset(batches(pictures, batch_size=8, seed=0, start_step=5)))
+whole = batches(images, batch_size=8, seed=0, start_step=5).as_numpy_iterator()
+split = iter(strategy.experimental_distribute_dataset(batches(images, batch_size=8, seed=0, start_step=5)))
 for _ in range(5):
     parts, expected = next(split), next(whole)
     for key, values in expected.items():
@@ -168,32 +168,32 @@ def test_each_replica_has_a_contiguous_slice() -> None:
 
 def test_unknown_data_set_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"'fashion_mnst' is no folder.*near: fashion_mnist"):
-        load_pictures("fashion_mnst", image_size=28, channels=1)
+        load_images("fashion_mnst", image_size=28, channels=1)
 
 
 def test_unknown_version_says_which_exist() -> None:
     with pytest.raises(ValueError, match=r"fashion_mnist:9\.0\.0: .*3\.0\.1"):
-        load_pictures("fashion_mnist:9.0.0", image_size=28, channels=1)
+        load_images("fashion_mnist:9.0.0", image_size=28, channels=1)
 
 
-def test_data_set_without_pictures() -> None:
+def test_data_set_without_images() -> None:
     with pytest.raises(ValueError, match=r"imdb_reviews is no image data set: its features are \['label', 'text'\]"):
-        load_pictures("imdb_reviews", image_size=28, channels=1)
+        load_images("imdb_reviews", image_size=28, channels=1)
 
 
 @pytest.mark.skipif(
     not PREPARED, reason="Fashion-MNIST is not prepared under TFDS_DATA_DIR; nothing is downloaded here"
 )
 def test_fashion_mnist_from_tfds_holds_the_embedded_sample() -> None:
-    prepared = load_pictures("fashion_mnist", split="test", image_size=32, channels=1, fit="pad")
+    prepared = load_images("fashion_mnist", split="test", image_size=32, channels=1, fit="pad")
     assert prepared.images.shape == (10_000, 32, 32, 1)
-    assert (prepared.name, prepared.split, prepared.licence) == ("fashion_mnist", "test", "MIT")
+    assert (prepared.name, prepared.split, prepared.license) == ("fashion_mnist", "test", "MIT")
     assert prepared.labels is not None
     np.testing.assert_array_equal(np.bincount(prepared.labels), np.full(10, 1000))
-    embedded = [load_pictures("embedded", split=s, image_size=32, channels=1, fit="pad") for s in ("train", "test")]
+    embedded = [load_images("embedded", split=s, image_size=32, channels=1, fit="pad") for s in ("train", "test")]
     assert prepared.class_names == embedded[0].class_names
 
-    everything = load_pictures("fashion_mnist", split="all", image_size=28, channels=1)
+    everything = load_images("fashion_mnist", split="all", image_size=28, channels=1)
     assert (len(everything.images), everything.split) == (70_000, "all")
 
     def bag(images: np.ndarray) -> list[bytes]:
@@ -201,4 +201,4 @@ def test_fashion_mnist_from_tfds_holds_the_embedded_sample() -> None:
 
     assert bag(prepared.images) == bag(np.concatenate([part.images for part in embedded]))
     with pytest.raises(ValueError, match=r"split 'validation'; it has .*train \(60000\)"):
-        load_pictures("fashion_mnist", split="validation", image_size=28, channels=1)
+        load_images("fashion_mnist", split="validation", image_size=28, channels=1)

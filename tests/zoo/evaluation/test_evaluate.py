@@ -1,4 +1,4 @@
-"""Pictures of any source against held-out ones: the record, its floor, what is kept, what is refused."""
+"""Images of any source against held-out ones: the record, its floor, what is kept, what is refused."""
 
 import hashlib
 import json
@@ -19,13 +19,13 @@ from PIL import Image
 from serving.card import Data
 from serving.pipeline import Pipeline
 from zoo import load_pretrained
-from zoo.data.images import Pictures
-from zoo.data.load import load_pictures
+from zoo.data.images import ImageSet
+from zoo.data.load import load_images
 from zoo.evaluation import evaluate as module
 from zoo.evaluation import judges, scores
 from zoo.evaluation.evaluate import evaluate
 from zoo.evaluation.record import Record, as_json
-from zoo.evaluation.reference import load_held
+from zoo.evaluation.reference import load_reference
 from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, OF_HELD_OUT, TRAINED
 from zoo.evaluation.source import open_source
 from zoo.export.export import export
@@ -48,7 +48,7 @@ Edit = Callable[..., Path]
 def write_twin(
     directory: Path, name: str, recipe: dict[str, Any], *, source: str = "embedded", **arguments: Any
 ) -> Path:
-    """An export that says it was trained on the embedded sample's first 9,000 pictures, or on another source's."""
+    """An export that says it was trained on the embedded sample's first 9,000 images, or on another source's."""
     preset = replace(PRESETS[name], arguments={**PRESETS[name].arguments, **arguments})
     data = Data("fashion_mnist_t10k", "train", 9_000, "MIT", source)
     keras.utils.set_random_seed(0)
@@ -58,13 +58,13 @@ def write_twin(
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small DCGAN of 28 x 28 pictures in 32 x 32; nothing here changes it."""
+    """A small DCGAN of 28 x 28 images in 32 x 32; nothing here changes it."""
     return write_twin(tmp_path_factory.mktemp("generator"), GENERATOR, {"fit": "pad"}, width=4, latent_dim=8)
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small classifier of 28 x 28 pictures, 16 features; nothing here changes it."""
+    """A small classifier of 28 x 28 images, 16 features; nothing here changes it."""
     return write_twin(tmp_path_factory.mktemp("classifier"), CLASSIFIER, {"fit": "crop"}, width=4)
 
 
@@ -79,13 +79,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def extracted(monkeypatch: pytest.MonkeyPatch) -> Spy:
-    """How many pictures each call of an extractor saw since it was last asked."""
+    """How many images each call of an extractor saw since it was last asked."""
     seen: list[int] = []
     real = module.features_of
 
-    def features_of(extractor: Any, pictures: np.ndarray) -> Any:
-        seen.append(len(pictures))
-        return real(extractor, pictures)
+    def features_of(extractor: Any, images: np.ndarray) -> Any:
+        seen.append(len(images))
+        return real(extractor, images)
 
     def asked() -> list[int]:
         found = sorted(seen)
@@ -112,16 +112,16 @@ def trained_on(generator: Path, tmp_path: Path) -> Edit:
     return edit
 
 
-def embedded(split: str, size: int = 28, **options: Any) -> Pictures:
-    return load_pictures("embedded", split=split, image_size=size, channels=1, **options)
+def embedded(split: str, size: int = 28, **options: Any) -> ImageSet:
+    return load_images("embedded", split=split, image_size=size, channels=1, **options)
 
 
-def write_folder(folder: Path, pictures: np.ndarray, names: list[str] | None = None) -> Path:
-    """Picture files; of grey values (count, height, width, 1)."""
-    for number, picture in enumerate(pictures):
+def write_folder(folder: Path, images: np.ndarray, names: list[str] | None = None) -> Path:
+    """Image files; of gray values (count, height, width, 1)."""
+    for number, image in enumerate(images):
         path = folder / (names[number] if names else f"{number:05}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture[..., 0]).save(path)
+        Image.fromarray(image[..., 0]).save(path)
     return folder
 
 
@@ -129,8 +129,8 @@ def by_name(records: list[Record]) -> dict[str, Record]:
     return {record.name: record for record in records}
 
 
-def row_bytes(pictures: np.ndarray) -> list[bytes]:
-    return sorted(picture.tobytes() for picture in pictures)
+def row_bytes(images: np.ndarray) -> list[bytes]:
+    return sorted(image.tobytes() for image in images)
 
 
 # The record
@@ -147,7 +147,7 @@ def test_a_record_says_what_it_rests_on(generator: Path, classifier: Path) -> No
         assert (record.model, record.data, record.split) == (GENERATOR, "fashion_mnist_t10k", "test")
         assert (record.seeds, record.generated_count, record.real_count) == (SEEDS, COUNT, 1_000)
         assert record.better == ALL_METRICS[record.name].better
-        assert record.preprocessing == "8 bits a channel; real ones pad to 32 x 32, Lanczos; the centre 28 x 28 of both"
+        assert record.preprocessing == "8 bits a channel; real ones pad to 32 x 32, Lanczos; the center 28 x 28 of both"
         assert record.source_sha256 == hashlib.sha256((generator / "generate.onnx").read_bytes()).hexdigest()
         assert record.data_sha256 == embedded("test").fingerprint
         assert set(record.versions) == {"generative-zoo", "numpy", "onnxruntime", "pillow"}
@@ -160,9 +160,9 @@ def test_a_record_says_what_it_rests_on(generator: Path, classifier: Path) -> No
 
 
 def test_value_and_spread_are_those_of_the_seeds(generator: Path, classifier: Path) -> None:
-    def features(pictures: np.ndarray) -> np.ndarray:
+    def features(images: np.ndarray) -> np.ndarray:
         session = onnxruntime.InferenceSession(classifier / "classify.onnx", providers=["CPUExecutionProvider"])
-        (found,) = session.run(["features"], {"image": (pictures / 127.5 - 1).astype(np.float32)})
+        (found,) = session.run(["features"], {"image": (images / 127.5 - 1).astype(np.float32)})
         return found
 
     model, real = load_pretrained(generator, format="onnx"), Moments.of(features(embedded("test").images))
@@ -193,7 +193,7 @@ def test_a_second_run_reads_what_the_first_one_kept(
         seeds=SEEDS,
     )
     first = run()
-    # each seed's pictures; floor, noise, blurred; held-out and training pictures
+    # each seed's images; floor, noise, blurred; held-out and training images
     assert extracted() == [COUNT] * 5 + [1_000, 9_000]
     kept = sorted(path.relative_to(home / "evaluation") for path in (home / "evaluation").rglob("*.*"))
     assert [(path.parent.name, path.suffix) for path in kept] == [("anchors", ".json"), *[("features", ".npz")] * 5]
@@ -238,7 +238,7 @@ def test_nothing_is_kept_of_what_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_copies_alone_ask_for_the_training_pictures(generator: Path, classifier: Path, extracted: Spy) -> None:
+def test_copies_alone_ask_for_the_training_images(generator: Path, classifier: Path, extracted: Spy) -> None:
     for metrics, counts in ((["recall"], [20] * 4 + [1_000]), (["copies"], [20, 9_000])):
         evaluate(str(generator), extractors=[str(classifier)], metrics=metrics, count=20, seeds=(0,))
         assert extracted() == counts
@@ -247,7 +247,7 @@ def test_copies_alone_ask_for_the_training_pictures(generator: Path, classifier:
 # Known answers
 
 
-def test_copies_of_training_pictures_are_found(classifier: Path, tmp_path: Path) -> None:
+def test_copies_of_training_images_are_found(classifier: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "copies", embedded("train").images[:60])
     found = by_name(
         evaluate(
@@ -267,7 +267,7 @@ def test_copies_of_training_pictures_are_found(classifier: Path, tmp_path: Path)
     assert found["copy_distance"].floor == pytest.approx(1.0, abs=0.1)
 
 
-def test_held_out_pictures_score_as_the_floor_does(classifier: Path, tmp_path: Path) -> None:
+def test_held_out_images_score_as_the_floor_does(classifier: Path, tmp_path: Path) -> None:
     test = embedded("test").images
     one, other = (
         write_folder(tmp_path / "one", test[:400]),
@@ -291,11 +291,11 @@ def test_held_out_pictures_score_as_the_floor_does(classifier: Path, tmp_path: P
     assert found["copy_distance"].value == pytest.approx(1.0, abs=0.1)
 
 
-def test_the_held_out_pictures_that_training_has_too_are_left_out(
+def test_the_held_out_images_that_training_has_too_are_left_out(
     generator: Path, classifier: Path, tmp_path: Path
 ) -> None:
     test, train = embedded("test"), embedded("train")
-    # 2 of 302 pictures: fewer than one in a hundred
+    # 2 of 302 images: fewer than one in a hundred
     mixed = write_folder(tmp_path / "mixed" / "test", np.concatenate([test.images[:300], train.images[:2]])).parent
     (record,) = evaluate(str(generator), against=str(mixed), metrics=["recall"], extractors=[str(classifier)], count=20)
     assert record.real_count == 300
@@ -303,15 +303,15 @@ def test_the_held_out_pictures_that_training_has_too_are_left_out(
     assert record.data_sha256 == module.fingerprint(test.images[:300])
 
 
-# Which pictures, and how they are cut
+# Which images, and how they are cut
 
 
-def test_the_first_held_out_pictures_are_of_all_classes(tmp_path: Path) -> None:
-    # Grey as the class, so sorted by class as a folder is: 4 classes of 50.
+def test_the_first_held_out_images_are_of_all_classes(tmp_path: Path) -> None:
+    # Gray as the class, so sorted by class as a folder is: 4 classes of 50.
     images = np.repeat(np.arange(200, dtype=np.uint8) // 50, 28 * 28).reshape(200, 28, 28, 1)
     names = [f"test/{number // 50}/{number}.png" for number in range(200)]
     folder = write_folder(tmp_path / "sorted", images, names)
-    held = load_held(open_source(str(folder)), str(folder), "test", None, None)
+    held = load_reference(open_source(str(folder)), str(folder), "test", None, None)
     assert held.real.labels is not None
     np.testing.assert_array_equal(held.real.labels, held.real.images[:, 0, 0, 0])
     assert np.bincount(held.real.labels[:40], minlength=4).min() >= 3
@@ -319,46 +319,46 @@ def test_the_first_held_out_pictures_are_of_all_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (27, 27), (20, 27), (27, 20), (40, 40)])
-def test_padding_is_cut_off_real_and_generated_pictures_alike(
+def test_padding_is_cut_off_real_and_generated_images_alike(
     height: int, width: int, trained_on: Edit, tmp_path: Path
 ) -> None:
     images = np.random.default_rng(0).integers(1, 256, (12, height, width, 1), np.uint8)
     folder = write_folder(tmp_path / "data" / "test", images[:6]).parent
     write_folder(folder / "train", images[6:])
-    held = load_held(open_source(str(trained_on(str(folder), "pad"))), None, "test", None, None)
+    held = load_reference(open_source(str(trained_on(str(folder), "pad"))), None, "test", None, None)
     side = min(max(height, width), 32)
     assert held.train is not None
-    for pictures, split in ((held.real, "test"), (held.train, "train")):
-        padded = load_pictures(str(folder), split=split, image_size=32, channels=1, fit="pad").images
-        assert pictures.images.shape == (6, side, side, 1)
-        assert row_bytes(pictures.images) == row_bytes(module.cropped(padded, side))
-        assert np.count_nonzero(pictures.images) == np.count_nonzero(padded)  # nothing but padding is lost
+    for image_set, split in ((held.real, "test"), (held.train, "train")):
+        padded = load_images(str(folder), split=split, image_size=32, channels=1, fit="pad").images
+        assert image_set.images.shape == (6, side, side, 1)
+        assert row_bytes(image_set.images) == row_bytes(module.cropped(padded, side))
+        assert np.count_nonzero(image_set.images) == np.count_nonzero(padded)  # nothing but padding is lost
 
 
-def test_padding_is_that_of_the_training_pictures(trained_on: Edit, tmp_path: Path) -> None:
+def test_padding_is_that_of_the_training_images(trained_on: Edit, tmp_path: Path) -> None:
     large = write_folder(tmp_path / "large" / "test", np.full((3, 50, 50, 1), 9, np.uint8)).parent
-    held = load_held(open_source(str(trained_on("embedded", "pad"))), str(large), "test", None, None)
+    held = load_reference(open_source(str(trained_on("embedded", "pad"))), str(large), "test", None, None)
     assert (held.crop, held.real.images.shape) == (28, (3, 28, 28, 1))
 
 
 def test_a_crop_that_is_asked_for_cuts_both(generator: Path) -> None:
-    held = load_held(open_source(str(generator)), None, "test", None, 24)
+    held = load_reference(open_source(str(generator)), None, "test", None, 24)
     wanted = embedded("test").images[:, 2:26, 2:26]
     assert held.crop == 24
     assert row_bytes(held.real.images) == row_bytes(wanted)
 
 
-def test_without_a_card_real_pictures_are_brought_to_what_is_left(tmp_path: Path) -> None:
+def test_without_a_card_real_images_are_brought_to_what_is_left(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "padded", np.zeros((2, 33, 33, 1), np.uint8))
-    held = load_held(open_source(str(folder)), "embedded", "test", "embedded", 28)
+    held = load_reference(open_source(str(folder)), "embedded", "test", "embedded", 28)
     assert row_bytes(held.real.images) == row_bytes(embedded("test").images)
     assert held.preprocessing == (
-        "8 bits a channel; real ones crop to 28 x 28, Lanczos; the centre 28 x 28 of generated ones"
+        "8 bits a channel; real ones crop to 28 x 28, Lanczos; the center 28 x 28 of generated ones"
     )
 
 
 def test_without_padding_nothing_is_cut(trained_on: Edit) -> None:
-    held = load_held(open_source(str(trained_on("embedded", "crop"))), None, "test", None, None)
+    held = load_reference(open_source(str(trained_on("embedded", "crop"))), None, "test", None, None)
     assert held.crop is None
     assert row_bytes(held.real.images) == row_bytes(embedded("test", 32).images)
     assert held.preprocessing == "8 bits a channel; real ones crop to 32 x 32, Lanczos"
@@ -366,8 +366,8 @@ def test_without_padding_nothing_is_cut(trained_on: Edit) -> None:
 
 def test_an_odd_margin_is_larger_on_the_right() -> None:
     # as Pillow's pad does: 5 of 8 leaves (8 - 5) // 2 = 1 before and 2 behind
-    picture = np.arange(64).reshape(1, 8, 8, 1)
-    np.testing.assert_array_equal(module.cropped(picture, 5)[0, :, :, 0], picture[0, 1:6, 1:6, 0])
+    image = np.arange(64).reshape(1, 8, 8, 1)
+    np.testing.assert_array_equal(module.cropped(image, 5)[0, :, :, 0], image[0, 1:6, 1:6, 0])
 
 
 # Several extractors, or none
@@ -402,7 +402,7 @@ def test_the_data_sets_own_extractor_is_the_default(generator: Path) -> None:
 # Scores that train a network
 
 
-def test_judges_see_each_seeds_pictures_and_as_many_real_ones(
+def test_judges_see_each_seeds_images_and_as_many_real_ones(
     generator: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Any, ...]] = []
@@ -422,9 +422,9 @@ def test_judges_see_each_seeds_pictures_and_as_many_real_ones(
     model = load_pretrained(generator, format="onnx")
     samples = [model.sample(40, seed=seed)[:, 2:30, 2:30] for seed in (1, 4)]
     for call, wanted, seed in zip(calls[:2], samples, (1, 4), strict=True):
-        pictures, labels, real, real_labels, held_out, held_out_labels, given = call
-        np.testing.assert_allclose(pictures.astype(int), wanted, atol=1)
-        assert share_of_right(classifier, replace(train, images=pictures, labels=labels)) == 1
+        image_list, labels, real, real_labels, held_out, held_out_labels, given = call
+        np.testing.assert_allclose(image_list.astype(int), wanted, atol=1)
+        assert share_of_right(classifier, replace(train, images=image_list, labels=labels)) == 1
         for images, numbers, whole in ((real, real_labels, train), (held_out, held_out_labels, test)):
             assert whole.labels is not None
             known = dict(zip((image.tobytes() for image in whole.images), whole.labels, strict=True))
@@ -454,17 +454,17 @@ def test_judges_are_trained(generator: Path, classifier: Path, monkeypatch: pyte
         assert found[name].floor is not None
     extractor = found["classification_accuracy"].extractor
     assert extractor is not None
-    assert extractor.startswith(f"{CLASSIFIER}@")  # it names the classes of generated pictures
+    assert extractor.startswith(f"{CLASSIFIER}@")  # it names the classes of generated images
     assert found["jensen_shannon_divergence"].extractor is None
 
 
 # Classifiers
 
 
-def share_of_right(directory: Path, pictures: Pictures) -> float:
+def share_of_right(directory: Path, image_set: ImageSet) -> float:
     session = onnxruntime.InferenceSession(directory / "classify.onnx", providers=["CPUExecutionProvider"])
-    (logits,) = session.run(["logits"], {"image": (pictures.images / 127.5 - 1).astype(np.float32)})
-    return float(np.mean(logits.argmax(axis=1) == pictures.labels))
+    (logits,) = session.run(["logits"], {"image": (image_set.images / 127.5 - 1).astype(np.float32)})
+    return float(np.mean(logits.argmax(axis=1) == image_set.labels))
 
 
 def test_a_classifier_has_one_score(classifier: Path) -> None:
@@ -481,27 +481,27 @@ def test_a_classifier_has_one_score(classifier: Path) -> None:
 
 @pytest.mark.parametrize(("split", "count"), [("test", 1_000), pytest.param("all", 10_000, marks=pytest.mark.slow)])
 def test_the_shipped_classifier_names_nine_in_ten(split: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, train = module.load_pictures, embedded("train")
+    real, train = module.load_images, embedded("train")
     blank = replace(train, images=np.zeros_like(train.images), name="fashion_mnist")
 
-    def load(source: str, **options: Any) -> Pictures:  # its training pictures are not here
+    def load(source: str, **options: Any) -> ImageSet:  # its training images are not here
         return blank if source == "fashion_mnist" else real(source, **options)
 
-    monkeypatch.setattr(module, "load_pictures", load)
+    monkeypatch.setattr(module, "load_images", load)
     (record,) = evaluate(CLASSIFIER, against="embedded", split=split)
     assert record.real_count == count
     assert record.value > 0.9
     wanted = share_of_right(module.find_directory(CLASSIFIER), embedded(split))
-    assert record.value == pytest.approx(wanted, abs=1.5 / count)  # one picture may fall to the other side of a tie
+    assert record.value == pytest.approx(wanted, abs=1.5 / count)  # one image may fall to the other side of a tie
 
 
-def test_a_classifiers_own_training_pictures_are_refused(classifier: Path) -> None:
+def test_a_classifiers_own_training_images_are_refused(classifier: Path) -> None:
     for split, count in (("train", "9000 of 9000"), ("all", "9000 of 10000")):
-        with pytest.raises(ValueError, match=f"{count} pictures .* {CLASSIFIER} was trained on: give pictures that"):
+        with pytest.raises(ValueError, match=f"{count} images .* {CLASSIFIER} was trained on: give images that"):
             evaluate(str(classifier), split=split)
 
 
-def test_pictures_of_other_classes_or_of_none_have_no_accuracy(classifier: Path, tmp_path: Path) -> None:
+def test_images_of_other_classes_or_of_none_have_no_accuracy(classifier: Path, tmp_path: Path) -> None:
     images = embedded("test").images[:4]
     plain = write_folder(tmp_path / "plain" / "test", images)
     other = write_folder(tmp_path / "other", images, [f"test/{name}/0.png" for name in ("a", "b", "c", "d")])
@@ -511,24 +511,24 @@ def test_pictures_of_other_classes_or_of_none_have_no_accuracy(classifier: Path,
         evaluate(str(classifier), against=str(other))
 
 
-# What a model makes of held-out pictures
+# What a model makes of held-out images
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """40 training and 40 test pictures, 8 x 8, four a class: "grey", whose brightness goes with it, and "binary".
+    """40 training and 40 test images, 8 x 8, four a class: "gray", whose brightness goes with it, and "binary".
 
-    "plain" has test pictures alone, and no classes.
+    "plain" has test images alone, and no classes.
     """
     folder, random = tmp_path_factory.mktemp("digits"), np.random.default_rng(0)
     names = [f"{split}/{digit}/{number}.png" for split in ("train", "test") for digit in range(10) for number in "abcd"]
     levels = np.repeat(np.tile(np.arange(10), 2), 4)[:, None, None, None]
-    grey = (random.integers(0, 100, (80, 8, 8, 1)) + 15 * levels).astype(np.uint8)
+    gray = (random.integers(0, 100, (80, 8, 8, 1)) + 15 * levels).astype(np.uint8)
     binary = (255 * random.integers(0, 2, (80, 8, 8, 1))).astype(np.uint8)
     return {
-        "grey": write_folder(folder / "grey", grey, names),
+        "gray": write_folder(folder / "gray", gray, names),
         "binary": write_folder(folder / "binary", binary, names),
-        "plain": write_folder(folder / "plain", grey[40:], [f"test/{number}.png" for number in range(40)]),
+        "plain": write_folder(folder / "plain", gray[40:], [f"test/{number}.png" for number in range(40)]),
     }
 
 
@@ -540,30 +540,30 @@ def write_coder(directory: Path, name: str, source: Path, **arguments: Any) -> P
 
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) -> Path:
-    """A VAE of black and white pictures, 2 samples at once; nothing here changes it."""
+    """A VAE of black and white images, 2 samples at once; nothing here changes it."""
     return write_coder(tmp_path_factory.mktemp("vae"), "vae-mnist", digits["binary"])
 
 
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) -> Path:
-    """A VAE that is told the class of grey pictures; nothing here changes it."""
-    return write_coder(tmp_path_factory.mktemp("conditional"), "cvae-mnist", digits["grey"])
+    """A VAE that is told the class of gray images; nothing here changes it."""
+    return write_coder(tmp_path_factory.mktemp("conditional"), "cvae-mnist", digits["gray"])
 
 
 @pytest.fixture(scope="module")
 def autoencoder(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path]) -> Path:
-    """Of grey pictures; nothing here changes it."""
-    return write_coder(tmp_path_factory.mktemp("autoencoder"), "sparse-autoencoder-mnist", digits["grey"])
+    """Of gray images; nothing here changes it."""
+    return write_coder(tmp_path_factory.mktemp("autoencoder"), "sparse-autoencoder-mnist", digits["gray"])
 
 
 def held_out(directory: Path, against: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The held-out pictures as a model takes them, in the order in which they are shown, and their classes."""
-    held = load_held(open_source(str(directory)), against and str(against), "test", None, None)
+    """The held-out images as a model takes them, in the order in which they are shown, and their classes."""
+    held = load_reference(open_source(str(directory)), against and str(against), "test", None, None)
     assert held.real.labels is not None
     return (held.real.images / 127.5 - 1).astype(np.float32), held.real.labels.astype(np.int32)
 
 
-def test_bounds_are_means_over_held_out_pictures(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds_are_means_over_held_out_images(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = partial(evaluate, str(vae), seeds=(3, 5))
     found = by_name(run(metrics=("elbo", "importance_weighted_bound")))
     pipeline, (images, _) = Pipeline.from_directory(vae, ability="log_prob"), held_out(vae)
@@ -602,22 +602,22 @@ def said(vae: Path, tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize(
-    ("likelihood", "of_binary", "of_grey"),
+    ("likelihood", "of_binary", "of_gray"),
     [
         ("bernoulli", "", " (cross-entropy)"),
         ("gaussian", " (density)", " (density)"),
-        ("discretised_logistic", "", ""),
+        ("discretized_logistic", "", ""),
     ],
 )
 def test_a_bound_says_of_what_it_is_one(
-    likelihood: str, of_binary: str, of_grey: str, said: Callable[[str], Path], digits: dict[str, Path]
+    likelihood: str, of_binary: str, of_gray: str, said: Callable[[str], Path], digits: dict[str, Path]
 ) -> None:
     directory = str(said(likelihood))
-    for against, remark in (("binary", of_binary), ("grey", of_grey)):
+    for against, remark in (("binary", of_binary), ("gray", of_gray)):
         found = by_name(evaluate(directory, against=str(digits[against]), seeds=(0,), metrics=["elbo"]))
         assert found["elbo"].metric == f"elbo{remark}"
         run = partial(evaluate, directory, against=str(digits[against]), seeds=(0,))
-        if likelihood == "discretised_logistic":
+        if likelihood == "discretized_logistic":
             found = by_name(run(metrics=["importance_weighted_bound", "bits_per_dimension"]))
             bits, bound = found["bits_per_dimension"], found["importance_weighted_bound"]
             assert (bound.metric, bits.metric, bits.better) == ("IWAE-2", "bits_per_dimension (IWAE-2)", "lower")
@@ -625,7 +625,7 @@ def test_a_bound_says_of_what_it_is_one(
             assert bound.std is not None
             assert bits.std == pytest.approx(bound.std / np.log(2) / 64, rel=1e-5)
         else:
-            with pytest.raises(ValueError, match=r"^bits_per_dimension can't be made .* a likelihood of grey levels"):
+            with pytest.raises(ValueError, match=r"^bits_per_dimension can't be made .* a likelihood of gray levels"):
                 run(metrics=["bits_per_dimension"])
 
 
@@ -676,7 +676,7 @@ def test_an_autoencoder_has_the_error_of_its_reconstructions(autoencoder: Path) 
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        (["frechet_distance"], "makes no pictures of its own, so it has no frechet_distance: choose from elbo, "),
+        (["frechet_distance"], "makes no images of its own, so it has no frechet_distance: choose from elbo, "),
         (["squared_error", "copies", "accuracy"], "so it has no accuracy, copies: choose from elbo, "),
         (["elbo"], "elbo can't be made of sparse-autoencoder-mnist"),
         (["active_units"], "active_units can't be made of sparse-autoencoder-mnist"),  # its codes are no distribution
@@ -687,7 +687,7 @@ def test_an_autoencoder_has_nothing_else(metrics: list[str], message: str, autoe
         evaluate(str(autoencoder), metrics=metrics)
 
 
-def test_a_model_is_told_the_classes_of_the_pictures(conditional: Path, digits: dict[str, Path]) -> None:
+def test_a_model_is_told_the_classes_of_the_images(conditional: Path, digits: dict[str, Path]) -> None:
     metrics = ("elbo", "importance_weighted_bound", "active_units", "squared_error")
     found = by_name(evaluate(str(conditional), seeds=(3,), metrics=metrics))
     images, labels = held_out(conditional)
@@ -702,12 +702,12 @@ def test_a_model_is_told_the_classes_of_the_pictures(conditional: Path, digits: 
         np.square(given_back["reconstruction"] - images).mean() / 4, rel=1e-5
     )
     for against in (str(digits["plain"]), "embedded"):  # of no classes, of others
-        with pytest.raises(ValueError, match="pictures of the classes that it knows where it is told the class"):
+        with pytest.raises(ValueError, match="images of the classes that it knows where it is told the class"):
             evaluate(str(conditional), against=against, metrics=["elbo"])
         assert evaluate(str(conditional), against=against, metrics=["spectral_distance"], count=20)
 
 
-def test_a_vae_has_the_scores_of_its_pictures_and_those_of_held_out_ones(vae: Path, tmp_path: Path) -> None:
+def test_a_vae_has_the_scores_of_its_images_and_those_of_held_out_ones(vae: Path, tmp_path: Path) -> None:
     judge = write_twin(tmp_path / "judge", "cnn-mnist", {"fit": "crop"}, image_shape=(8, 8, 1), width=2)
     found = [record.name for record in evaluate(str(vae), extractors=[str(judge)], count=20, seeds=(0, 1))]
     of_held_out = [name for name in OF_HELD_OUT if name != "bits_per_dimension"]
@@ -716,7 +716,7 @@ def test_a_vae_has_the_scores_of_its_pictures_and_those_of_held_out_ones(vae: Pa
     assert len(set(found)) == len(found)
 
 
-def test_a_model_is_shown_pictures_with_the_padding_it_was_trained_with(vae: Path, tmp_path: Path) -> None:
+def test_a_model_is_shown_images_with_the_padding_it_was_trained_with(vae: Path, tmp_path: Path) -> None:
     images = (255 * np.random.default_rng(1).integers(0, 2, (40, 6, 6, 1))).astype(np.uint8)
     names = [f"{split}/{number}.png" for split in ("train", "test") for number in range(20)]
     folder = write_folder(tmp_path / "small", images, names)
@@ -726,7 +726,7 @@ def test_a_model_is_shown_pictures_with_the_padding_it_was_trained_with(vae: Pat
     card["data"]["source"], card["recipe"]["fit"] = str(folder), "pad"
     (directory / "card.json").write_text(json.dumps(card))
     found = by_name(evaluate(str(directory), metrics=("squared_error", "spectral_distance"), count=20, seeds=(0,)))
-    assert found["spectral_distance"].preprocessing.endswith("the centre 6 x 6 of both")
+    assert found["spectral_distance"].preprocessing.endswith("the center 6 x 6 of both")
     assert found["squared_error"].preprocessing == "8 bits a channel; real ones pad to 8 x 8, Lanczos"
     shown = np.pad(images[20:], ((0, 0), (1, 1), (1, 1), (0, 0))).astype(np.float32) / 127.5 - 1
     given_back = Pipeline.from_directory(vae, ability="reconstruct").run({"image": shown})["reconstruction"]
@@ -744,19 +744,19 @@ def test_a_number_of_samples_is_a_multiple_and_for_bounds_alone(vae: Path, autoe
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", "9000 of 9000"), ("all", "9000 of 10000")])
-def test_training_pictures_are_refused(split: str, count: str, generator: Path) -> None:
+def test_training_images_are_refused(split: str, count: str, generator: Path) -> None:
     message = (
-        f"{count} pictures of fashion_mnist_t10k, {split}, are among those that {GENERATOR} was trained on "
-        r"\(fashion_mnist_t10k, train\): give pictures that were held out"
+        f"{count} images of fashion_mnist_t10k, {split}, are among those that {GENERATOR} was trained on "
+        r"\(fashion_mnist_t10k, train\): give images that were held out"
     )
     for against in (None, "embedded"):
         with pytest.raises(ValueError, match=message):
             evaluate(str(generator), against=against, split=split, metrics=PIXELS)
 
 
-def test_training_pictures_of_a_source_without_a_card_are_refused(tmp_path: Path) -> None:
+def test_training_images_of_a_source_without_a_card_are_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "folder", np.zeros((4, 28, 28, 1), np.uint8))
-    with pytest.raises(ValueError, match=r"9000 of 9000 pictures .* folder was trained on"):
+    with pytest.raises(ValueError, match=r"9000 of 9000 images .* folder was trained on"):
         evaluate(str(folder), against="embedded", split="train", trained_on="embedded", metrics=PIXELS, seeds=(0,))
 
 
@@ -764,7 +764,7 @@ def test_training_pictures_of_a_source_without_a_card_are_refused(tmp_path: Path
     ("options", "message"),
     [
         ({"metrics": ["frechet"]}, r"metrics=\['frechet'\]: choose from frechet_distance, "),
-        ({"count": 1}, "count=1, .*: give at least 2 pictures and different seeds"),
+        ({"count": 1}, "count=1, .*: give at least 2 images and different seeds"),
         ({"seeds": ()}, r"seeds=\(\): give"),
         ({"seeds": (1, 1)}, r"seeds=\(1, 1\): give"),
         ({"seeds": (-1,), "metrics": PIXELS}, "seed=-1: give 0 <= seed"),
@@ -783,7 +783,7 @@ def test_what_can_not_be_meant(options: dict[str, Any], message: str, generator:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"count": 16}, f"16 pictures, and {CLASSIFIER} has 16 features: a Frechet distance needs more"),
+        ({"count": 16}, f"16 images, and {CLASSIFIER} has 16 features: a Frechet distance needs more"),
         ({"crop": 20}, f"20 x 20 x 1 and an extractor, {CLASSIFIER}, of 28 x 28 x 1"),
         ({"extractors": [GENERATOR]}, "an extractor maps an image to features and logits"),
     ],
@@ -798,12 +798,12 @@ def test_what_the_extractor_can_not_do(
         evaluate(str(generator), **{"extractors": [str(classifier)], "metrics": ["frechet_distance"]} | options)
 
 
-def test_too_few_held_out_pictures_are_refused_before_any_is_drawn(
+def test_too_few_held_out_images_are_refused_before_any_is_drawn(
     generator: Path, classifier: Path, tmp_path: Path
 ) -> None:
     few = write_folder(tmp_path / "few" / "test", embedded("test").images[:16]).parent
     said: list[str] = []
-    with pytest.raises(ValueError, match="16 pictures, and cnn-fashion-mnist has 16 features"):
+    with pytest.raises(ValueError, match="16 images, and cnn-fashion-mnist has 16 features"):
         evaluate(
             str(generator),
             against=str(few),
@@ -811,14 +811,14 @@ def test_too_few_held_out_pictures_are_refused_before_any_is_drawn(
             metrics=["frechet_distance"],
             tell=said.append,
         )
-    assert said == [f"{GENERATOR}: real pictures"]
+    assert said == [f"{GENERATOR}: real images"]
 
 
-def test_a_folder_names_its_data_and_has_enough_pictures_for_the_seeds(tmp_path: Path) -> None:
+def test_a_folder_names_its_data_and_has_enough_images_for_the_seeds(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "folder", np.zeros((5, 28, 28, 1), np.uint8))
     with pytest.raises(ValueError, match="folder has no card that names its data: say what to compare with"):
         evaluate(str(folder), seeds=(0,))
-    with pytest.raises(ValueError, match="folder: too few pictures for 3 seeds: give at least 6"):
+    with pytest.raises(ValueError, match="folder: too few images for 3 seeds: give at least 6"):
         evaluate(str(folder), against="embedded")
 
 
@@ -830,22 +830,22 @@ def test_what_was_asked_for_and_can_not_be_made_is_named(tmp_path: Path) -> None
     assert "perceptual_path_length" not in by_name(run(metrics=["precision"]))
 
 
-def test_pictures_that_are_not_square_are_refused(tmp_path: Path) -> None:
+def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "wide", np.zeros((2, 28, 30, 1), np.uint8))
     with pytest.raises(ValueError, match="28 x 30 pixels: only square ones"):
         evaluate(str(folder), against="embedded", seeds=(0,))
 
 
-def test_padding_of_pictures_of_many_sizes_must_be_said(trained_on: Edit, tmp_path: Path) -> None:
+def test_padding_of_images_of_many_sizes_must_be_said(trained_on: Edit, tmp_path: Path) -> None:
     folder = tmp_path / "sizes"
     for split in ("train", "test"):
         for side in (20, 24):
-            grey = np.full((1, side, side, 1), side + len(split), np.uint8)
-            write_folder(folder, grey, [f"{split}/{side}.png"])
+            gray = np.full((1, side, side, 1), side + len(split), np.uint8)
+            write_folder(folder, gray, [f"{split}/{side}.png"])
     source = open_source(str(trained_on(str(folder), "pad")))
-    with pytest.raises(ValueError, match="was trained on padded pictures; say with --crop"):
-        load_held(source, None, "test", None, None)
-    assert load_held(source, None, "test", None, 32).real.images.shape == (2, 32, 32, 1)
+    with pytest.raises(ValueError, match="was trained on padded images; say with --crop"):
+        load_reference(source, None, "test", None, None)
+    assert load_reference(source, None, "test", None, 32).real.images.shape == (2, 32, 32, 1)
 
 
 def test_a_classifier_is_asked_for_nothing_else(classifier: Path) -> None:

@@ -22,7 +22,7 @@ SIDE = 8
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier of 8 x 8 pictures and 10 classes; nothing here changes it."""
+    """A classifier of 8 x 8 images and 10 classes; nothing here changes it."""
     preset, directory = PRESETS[NAME].twin(), tmp_path_factory.mktemp("exported") / NAME
     data = Data("none", "train", 1, "MIT", "embedded")
     export(build(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
@@ -34,7 +34,7 @@ def extractor(directory: Path) -> ClassifierExtractor:
     return ClassifierExtractor(directory)
 
 
-def pictures(count: int, side: int = SIDE, channels: int = 1) -> np.ndarray:
+def make_images(count: int, side: int = SIDE, channels: int = 1) -> np.ndarray:
     """uint8 noise."""
     return np.random.default_rng(count).integers(0, 256, (count, side, side, channels), np.uint8)
 
@@ -48,7 +48,7 @@ def test_name_hash_and_sizes_are_those_of_the_card(directory: Path, extractor: C
 
 
 def test_features_and_probabilities_are_the_graphs(directory: Path, extractor: ClassifierExtractor) -> None:
-    images = pictures(7)
+    images = make_images(7)
     session = onnxruntime.InferenceSession(directory / "classify.onnx", providers=["CPUExecutionProvider"])
     wanted, logits = session.run(["features", "logits"], {"image": (images / 127.5 - 1).astype(np.float32)})
     powers = np.exp(logits.astype(np.float64))
@@ -59,7 +59,7 @@ def test_features_and_probabilities_are_the_graphs(directory: Path, extractor: C
 
 
 def test_any_batches_give_the_same_rows(extractor: ClassifierExtractor, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = pictures(23)
+    images = make_images(23)
     whole = extractor(scaled(images))
     monkeypatch.setattr(extractors, "BATCH_SIZE", 5)
     for size in (1, 4, 23):
@@ -69,9 +69,9 @@ def test_any_batches_give_the_same_rows(extractor: ClassifierExtractor, monkeypa
             np.testing.assert_allclose(joined, whole[number], rtol=1e-5, atol=1e-6)
 
 
-def test_no_pictures_have_no_features(extractor: ClassifierExtractor) -> None:
-    with pytest.raises(ValueError, match="0 pictures of 1 channels"):
-        features_of(extractor, pictures(0))
+def test_no_images_have_no_features(extractor: ClassifierExtractor) -> None:
+    with pytest.raises(ValueError, match="0 images of 1 channels"):
+        features_of(extractor, make_images(0))
 
 
 def test_softmax_is_a_distribution_whatever_the_logits() -> None:
@@ -89,7 +89,7 @@ def test_scaling_reaches_both_ends_exactly() -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((2, 9, 9, 1), np.float32), f"pictures of 9 x 9 x 1 and an extractor, {NAME}, of 8 x 8 x 1.*--crop"),
+        (np.zeros((2, 9, 9, 1), np.float32), f"images of 9 x 9 x 1 and an extractor, {NAME}, of 8 x 8 x 1.*--crop"),
         (np.zeros((2, 8, 8, 3), np.float32), r"8 x 8 x 3 and an extractor"),
         (np.full((2, 8, 8, 1), 255.0, np.float32), r"pixels from 255 to 255: give values in \[-1, 1\]"),
         (np.full((2, 8, 8, 1), np.nan, np.float32), "no NaN"),
@@ -97,7 +97,7 @@ def test_scaling_reaches_both_ends_exactly() -> None:
     ],
     ids=["size", "channels", "range", "NaN", "uint8"],
 )
-def test_what_is_no_picture_for_it_is_refused(extractor: ClassifierExtractor, images: np.ndarray, message: str) -> None:
+def test_what_is_no_image_for_it_is_refused(extractor: ClassifierExtractor, images: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         extractor(images)
 

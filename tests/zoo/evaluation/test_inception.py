@@ -56,14 +56,14 @@ def drawn_weight(name, shape):
     return values / 5
 
 
-def drawn_picture(height, width):
+def drawn_image(height, width):
     block = RECORD["block"]
     cells = random_of(f"{height} x {width}").integers(0, 256, (-(-height // block), -(-width // block), 3), np.uint8)
     return cells.repeat(block, axis=0).repeat(block, axis=1)[:height, :width]
 
 
-def scaled(picture):
-    return picture[None].astype(np.float32) / 127.5 - 1
+def scaled(image):
+    return image[None].astype(np.float32) / 127.5 - 1
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +111,15 @@ def write_graph(path, arrays):
 # The network and the names
 
 
-def test_weights_and_pictures_are_the_same_as_theirs(state):
-    arrays = [*state.values(), *(drawn_picture(*size) for size in SIZES)]
+def test_weights_and_images_are_the_same_as_theirs(state):
+    arrays = [*state.values(), *(drawn_image(*size) for size in SIZES)]
     assert hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest() == RECORD["sha256"]
 
 
 @pytest.mark.parametrize("number", range(len(SIZES)), ids=RECORD["sizes"])
 def test_features_and_logits_are_torch_fidelitys(extractor, number):
     theirs = np.load(FIXTURES / "inception.npz")
-    features, logits = extractor.network(scaled(drawn_picture(*SIZES[number])), training=False)
+    features, logits = extractor.network(scaled(drawn_image(*SIZES[number])), training=False)
     for name, ours in (("features", features), ("logits", logits)):
         expected = theirs[name][number]
         np.testing.assert_allclose(np.asarray(ours)[0], expected, rtol=0, atol=1e-5 * np.ptp(expected))
@@ -128,40 +128,40 @@ def test_features_and_logits_are_torch_fidelitys(extractor, number):
 def test_the_extractor_runs_in_batches_and_says_what_it_is(extractor, monkeypatch):
     assert (extractor.name, extractor.dimension, extractor.classes) == ("inception-2015-12-05", 2048, 1008)
     assert len(extractor.sha256) == 64
-    picture = drawn_picture(*SIZES[0])
-    pictures = np.concatenate([scaled(picture), scaled(picture[:, ::-1]), scaled(picture[::-1])])
+    image = drawn_image(*SIZES[0])
+    images = np.concatenate([scaled(image), scaled(image[:, ::-1]), scaled(image[::-1])])
     monkeypatch.setattr(inception, "BATCH_SIZE", 2)
-    features, probabilities = extractor(pictures)
+    features, probabilities = extractor(images)
     assert features.dtype == probabilities.dtype == np.float32
     theirs = np.load(FIXTURES / "inception.npz")
     np.testing.assert_allclose(features[0], theirs["features"][0], atol=1e-5 * theirs["features"][0].max())
     powers = np.exp(theirs["logits"][0])
     np.testing.assert_allclose(probabilities[0], powers / powers.sum(), rtol=1e-3)
-    for number in (1, 2):  # each row is its picture's, whatever is beside it
-        alone = extractor(pictures[number : number + 1])
+    for number in (1, 2):  # each row is its image's, whatever is beside it
+        alone = extractor(images[number : number + 1])
         np.testing.assert_allclose(features[number], alone[0][0], atol=1e-5 * features.max())
         assert not np.allclose(features[number], features[0], atol=1e-2 * features.max())
 
 
-def test_grey_pictures_get_three_equal_channels(extractor):
-    grey = scaled(drawn_picture(*SIZES[0])[:, :, :1])
-    for one, other in zip(extractor(grey), extractor(np.repeat(grey, 3, axis=3)), strict=True):
+def test_gray_images_get_three_equal_channels(extractor):
+    gray = scaled(drawn_image(*SIZES[0])[:, :, :1])
+    for one, other in zip(extractor(gray), extractor(np.repeat(gray, 3, axis=3)), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(
-    ("pictures", "complaint"),
+    ("images", "complaint"),
     [
-        (np.zeros((0, 8, 8, 3), np.float32), "0 pictures of 3 channels: give at least 1"),
-        (np.zeros((1, 8, 8, 4), np.float32), "pictures of 4 channels: give grey"),
+        (np.zeros((0, 8, 8, 3), np.float32), "0 images of 3 channels: give at least 1"),
+        (np.zeros((1, 8, 8, 4), np.float32), "images of 4 channels: give gray"),
         (np.full((1, 8, 8, 3), 255, np.float32), r"give values in \[-1, 1\]"),
         (np.full((1, 8, 8, 3), np.nan, np.float32), "no NaN"),
         (np.zeros((1, 8, 8, 3), np.uint8), "uint8: give"),
     ],
 )
-def test_pictures_that_are_none_are_refused(extractor, pictures, complaint):
+def test_images_that_are_none_are_refused(extractor, images, complaint):
     with pytest.raises(ValueError, match=complaint):
-        extractor(pictures)
+        extractor(images)
 
 
 def test_the_graphs_and_torchs_names_are_those_of_the_published_conversion(extractor, graph, state):

@@ -8,13 +8,13 @@ import pytest
 from zoo.data.images import scaled
 from zoo.evaluation import scores
 from zoo.evaluation.extractors import softmax
-from zoo.evaluation.scores import GROUPS, INCEPTION, METRICS, Metric, Side, Yardstick, compare
+from zoo.evaluation.scores import GROUPS, INCEPTION, METRICS, Metric, ReferenceStatistics, Side, compare
 from zoo.metrics.classes import ClassStatistics, jensen_shannon_divergence
 from zoo.metrics.distances import sliced_wasserstein_distance
 from zoo.metrics.frechet import frechet_distance, frechet_distance_at_infinity
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.moments import Moments
-from zoo.metrics.neighbours import birthday_support, copy_check, nearest_distances, neighbour_scores
+from zoo.metrics.neighbors import birthday_support, copy_check, nearest_distances, neighbor_scores
 from zoo.metrics.similarity import multiscale_similarity_of_pairs, radial_spectrum, spectral_distance
 
 DIMENSION, CLASSES = 6, 10
@@ -25,7 +25,7 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def arrays(seed: int, count: int, side: int = 12) -> Arrays:
-    """Pictures, features and probabilities that have nothing to do with each other."""
+    """ImageSet, features and probabilities that have nothing to do with each other."""
     generator = np.random.default_rng(seed)
     return (
         generator.integers(0, 256, (count, side, side, 1), np.uint8),
@@ -36,8 +36,8 @@ def arrays(seed: int, count: int, side: int = 12) -> Arrays:
 
 @pytest.fixture
 def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def similarity(pictures: np.ndarray, *, seed: int) -> object:
-        return multiscale_similarity_of_pairs(pictures, pairs=10, seed=seed)
+    def similarity(images: np.ndarray, *, seed: int) -> object:
+        return multiscale_similarity_of_pairs(images, pairs=10, seed=seed)
 
     monkeypatch.setattr(scores, "multiscale_similarity_of_pairs", similarity)
 
@@ -58,7 +58,7 @@ def test_streaming_in_any_batches_equals_all_at_once(size: int) -> None:
     for start in range(0, 40, size):
         streamed.update(*(part[start : start + size] for part in everything))
     assert streamed.count == whole.count == 40
-    np.testing.assert_array_equal(streamed.pictures, whole.pictures)
+    np.testing.assert_array_equal(streamed.images, whole.images)
     np.testing.assert_array_equal(streamed.features, everything[1])
     for side in (streamed, whole):
         moments, statistics = taken_in(side)
@@ -69,11 +69,11 @@ def test_streaming_in_any_batches_equals_all_at_once(size: int) -> None:
 
 
 def test_what_was_looked_at_in_between_does_not_stay() -> None:
-    pictures, features, probabilities = arrays(0, 20)
-    side = Side.of(pictures[:5], features[:5], probabilities[:5])
-    assert (len(side.pictures), len(side.features)) == (5, 5)
-    side.update(pictures[5:], features[5:], probabilities[5:])
-    np.testing.assert_array_equal(side.pictures, pictures)
+    images, features, probabilities = arrays(0, 20)
+    side = Side.of(images[:5], features[:5], probabilities[:5])
+    assert (len(side.images), len(side.features)) == (5, 5)
+    side.update(images[5:], features[5:], probabilities[5:])
+    np.testing.assert_array_equal(side.images, images)
     np.testing.assert_array_equal(side.features, features)
 
 
@@ -83,7 +83,7 @@ def test_the_first_ones_are_held_and_all_are_counted(size: int, monkeypatch: pyt
     everything, side = arrays(0, 30), Side()
     for start in range(0, 30, size):
         side.update(*(part[start : start + size] for part in everything))
-    np.testing.assert_array_equal(side.pictures, everything[0][:10])
+    np.testing.assert_array_equal(side.images, everything[0][:10])
     np.testing.assert_array_equal(side.features, everything[1][:10])
     moments, statistics = taken_in(side)
     assert (side.count, moments.count, statistics.count) == (30, 30, 30)
@@ -96,10 +96,10 @@ def test_the_first_ones_are_held_and_all_are_counted(size: int, monkeypatch: pyt
 def test_each_value_is_that_of_its_function(few_pairs: None) -> None:
     ours, theirs, train = arrays(1, 150), arrays(2, 120), arrays(4, 300)[1]
     seed = 3
-    found = compare(Side.of(*ours), Yardstick(Side.of(*theirs), train, seed), METRICS)
-    (pictures, features, probabilities), (real, real_features, real_probabilities) = ours, theirs
+    found = compare(Side.of(*ours), ReferenceStatistics(Side.of(*theirs), train, seed), METRICS)
+    (images, features, probabilities), (real, real_features, real_probabilities) = ours, theirs
     moments, statistics = Moments.of(real_features), ClassStatistics.of(probabilities)
-    neighbours = neighbour_scores(features[:120], real_features)  # as many of each
+    neighbors = neighbor_scores(features[:120], real_features)  # as many of each
     copies = copy_check(nearest_distances(features, train), nearest_distances(real_features, train))
     shares = np.bincount(probabilities.argmax(axis=1), minlength=CLASSES) / 150
     real_counts = np.bincount(real_probabilities.argmax(axis=1), minlength=CLASSES)
@@ -107,10 +107,10 @@ def test_each_value_is_that_of_its_function(few_pairs: None) -> None:
         "frechet_distance": frechet_distance(Moments.of(features), moments),
         "frechet_distance_at_infinity": frechet_distance_at_infinity(features, moments, seed=seed),
         "kernel_distance": kernel_distance(features, real_features, subset_size=120, seed=seed).mean,
-        "precision": neighbours.precision,
-        "recall": neighbours.recall,
-        "density": neighbours.density,
-        "coverage": neighbours.coverage,
+        "precision": neighbors.precision,
+        "recall": neighbors.recall,
+        "density": neighbors.density,
+        "coverage": neighbors.coverage,
         "class_score": statistics.class_score().mean,
         "class_divergence": jensen_shannon_divergence(shares, real_counts),
         "smallest_class_share": shares.min(),
@@ -118,22 +118,22 @@ def test_each_value_is_that_of_its_function(few_pairs: None) -> None:
         "copies": copies.share,
         "copy_distance": copies.ratio,
         "birthday_batch": birthday_support(features, bound=copies.bound, seed=seed).batch,
-        "sliced_wasserstein_distance": sliced_wasserstein_distance(scaled(pictures[:120]), scaled(real), seed=seed),
-        "ms_ssim": multiscale_similarity_of_pairs(scaled(pictures), pairs=10, seed=seed).mean,
-        "spectral_distance": spectral_distance(radial_spectrum(scaled(pictures)), radial_spectrum(scaled(real))),
+        "sliced_wasserstein_distance": sliced_wasserstein_distance(scaled(images[:120]), scaled(real), seed=seed),
+        "ms_ssim": multiscale_similarity_of_pairs(scaled(images), pairs=10, seed=seed).mean,
+        "spectral_distance": spectral_distance(radial_spectrum(scaled(images)), radial_spectrum(scaled(real))),
     }
     assert list(found) == list(METRICS) == list(wanted)
     assert found == pytest.approx(wanted, rel=1e-9)
 
 
 def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(side: Side, yardstick: Yardstick) -> dict[str, float]:
+    def fails(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
         raise AssertionError
 
     monkeypatch.setattr(scores, "GROUPS", dict.fromkeys(GROUPS, fails) | {"frechet": GROUPS["frechet"]})
     one, other = (Side.of(*arrays(seed, 30)) for seed in (0, 1))
-    assert set(compare(one, Yardstick(other), ["frechet_distance"])) == {"frechet_distance"}
-    assert compare(one, Yardstick(other), []) == {}
+    assert set(compare(one, ReferenceStatistics(other), ["frechet_distance"])) == {"frechet_distance"}
+    assert compare(one, ReferenceStatistics(other), []) == {}
 
 
 # What can't be made
@@ -141,24 +141,24 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_pixels_alone_have_no_scores_of_features(few_pairs: None) -> None:
     one, other = (Side.of(arrays(seed, 30)[0]) for seed in (0, 1))
-    assert set(compare(one, Yardstick(other), METRICS)) == set(PIXELS)
+    assert set(compare(one, ReferenceStatistics(other), METRICS)) == set(PIXELS)
 
 
-def test_small_pictures_have_no_similarity() -> None:
+def test_small_images_have_no_similarity() -> None:
     one, other = (Side.of(arrays(seed, 30, side=10)[0]) for seed in (0, 1))
-    assert set(compare(one, Yardstick(other), PIXELS)) == set(PIXELS) - {"ms_ssim"}
+    assert set(compare(one, ReferenceStatistics(other), PIXELS)) == set(PIXELS) - {"ms_ssim"}
 
 
-def test_copies_need_training_pictures_and_a_hundred_held_out() -> None:
+def test_copies_need_training_images_and_a_hundred_held_out() -> None:
     train, side = arrays(4, 200)[1], Side.of(*arrays(1, 50))
     enough, too_few = Side.of(*arrays(2, 100)), Side.of(*arrays(2, 99))
-    assert set(compare(side, Yardstick(enough, train), COPIES)) == set(COPIES)
-    assert compare(side, Yardstick(too_few, train), COPIES) == {}
-    assert compare(side, Yardstick(enough), COPIES) == {}
+    assert set(compare(side, ReferenceStatistics(enough, train), COPIES)) == set(COPIES)
+    assert compare(side, ReferenceStatistics(too_few, train), COPIES) == {}
+    assert compare(side, ReferenceStatistics(enough), COPIES) == {}
 
 
 def test_a_line_to_infinity_needs_more_than_four_times_the_dimension() -> None:
-    yardstick, name = Yardstick(Side.of(*arrays(2, 50))), "frechet_distance_at_infinity"
+    yardstick, name = ReferenceStatistics(Side.of(*arrays(2, 50))), "frechet_distance_at_infinity"
     assert compare(Side.of(*arrays(1, 4 * DIMENSION)), yardstick, [name]) == {}
     assert set(compare(Side.of(*arrays(1, 4 * DIMENSION + 1)), yardstick, [name])) == {name}
 
@@ -175,15 +175,15 @@ def test_a_line_to_infinity_needs_more_than_four_times_the_dimension() -> None:
 )
 def test_what_does_not_fit_is_refused(change: Callable[..., Arrays], metric: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compare(Side.of(*change(*arrays(1, 30))), Yardstick(Side.of(*arrays(2, 30))), [metric])
+        compare(Side.of(*change(*arrays(1, 30))), ReferenceStatistics(Side.of(*arrays(2, 30))), [metric])
 
 
 # The floor
 
 
-def test_the_floor_of_copies_is_one_half_of_the_held_out_pictures_against_the_other() -> None:
+def test_the_floor_of_copies_is_one_half_of_the_held_out_images_against_the_other() -> None:
     real, train = arrays(2, 240), arrays(4, 300)
-    yardstick = Yardstick(Side.of(*real), train[1])
+    yardstick = ReferenceStatistics(Side.of(*real), train[1])
     floor = yardstick.floors(Side.of(*train), [*COPIES, "frechet_distance"])
     distances = nearest_distances(real[1], train[1])
     wanted = copy_check(distances[::2], distances[1::2])
@@ -194,15 +194,15 @@ def test_the_floor_of_copies_is_one_half_of_the_held_out_pictures_against_the_ot
     assert {name: floor[name] for name in others} == others
 
 
-def test_too_few_held_out_pictures_for_halves_have_no_floor_of_copies() -> None:
+def test_too_few_held_out_images_for_halves_have_no_floor_of_copies() -> None:
     train = arrays(4, 300)
-    yardstick = Yardstick(Side.of(*arrays(2, 199)), train[1])
+    yardstick = ReferenceStatistics(Side.of(*arrays(2, 199)), train[1])
     assert set(yardstick.floors(Side.of(*train), [*COPIES, "precision"])) == {"birthday_batch", "precision"}
 
 
 def test_a_floor_has_nothing_that_was_not_asked_for() -> None:
     train = arrays(4, 300)
-    yardstick = Yardstick(Side.of(*arrays(2, 240)), train[1])
+    yardstick = ReferenceStatistics(Side.of(*arrays(2, 240)), train[1])
     assert set(yardstick.floors(Side.of(*train), ["copies"])) == {"copies"}
 
 
@@ -217,7 +217,7 @@ class Named:
     def __init__(self, name: str) -> None:
         self.name, self.sha256 = name, "0123456789abcdef"
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise NotImplementedError
 
 

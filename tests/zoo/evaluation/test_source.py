@@ -1,4 +1,4 @@
-"""What pictures can come from, that they are the same from each, and what is said about everything else."""
+"""What images can come from, that they are the same from each, and what is said about everything else."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Write:
-    """Writes image = latent * gain + offset, with pictures of 2 x 2 pixels."""
+    """Writes image = latent * gain + offset, with images of 2 x 2 pixels."""
 
     def write(
         gain: float = 0.01,
@@ -81,14 +81,14 @@ def drawn(name: str | Path, count: int, number: int = 0, seeds: tuple[int, ...] 
 
 
 def levels(*values: int) -> dict[str, np.ndarray]:
-    """Files of 4 x 4 grey pictures, one of each level, named in their order."""
+    """Files of 4 x 4 gray images, one of each level, named in their order."""
     return {f"{value:03}.png": np.full((4, 4), value, np.uint8) for value in values}
 
 
 def write_folder(folder: Path, files: dict[str, np.ndarray]) -> Path:
-    for name, picture in files.items():
+    for name, image in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / name)
+        Image.fromarray(image).save(folder / name)
     return folder
 
 
@@ -103,7 +103,7 @@ def write_zip(path: Path, files: dict[str, np.ndarray]) -> Path:
 # Models
 
 
-def test_every_form_of_a_model_gives_the_same_pictures(directory: Path, tmp_path: Path) -> None:
+def test_every_form_of_a_model_gives_the_same_images(directory: Path, tmp_path: Path) -> None:
     shutil.copytree(directory, tmp_path / "home" / NAME)
     bare = shutil.copy(directory / "generate.onnx", tmp_path / "other.onnx")
     saved = shutil.copytree(directory / "saved_model", tmp_path / "saved")
@@ -133,7 +133,7 @@ def test_every_form_has_its_hash_and_what_else_is_known(directory: Path, tmp_pat
         assert (source.latent.name, source.latent.feed, source.latent.row) == ("latent", "normal", (8,))
 
 
-def test_a_picture_is_its_seeds_and_numbers_whatever_the_batches(
+def test_a_image_is_its_seeds_and_numbers_whatever_the_batches(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = drawn(directory, 23).astype(int)
@@ -145,7 +145,7 @@ def test_a_picture_is_its_seeds_and_numbers_whatever_the_batches(
     np.testing.assert_array_equal(drawn(directory, 23, 0, (5,)), drawn(directory, 23, 1))
 
 
-def test_values_become_the_nearest_grey_levels(graph: Write) -> None:
+def test_values_become_the_nearest_gray_levels(graph: Write) -> None:
     assert (drawn(graph(0.0, -1.0), 2) == 0).all()
     assert (drawn(graph(0.0, -0.6), 2) == 51).all()  # (-0.6 + 1) * 127.5
     assert (drawn(graph(0.0, 1.0005), 2) == 255).all()  # within rounding of 1
@@ -167,7 +167,7 @@ def test_a_bare_graphs_free_sizes_may_have_any_name(graph: Write) -> None:
         (np.inf, 0.0, "pixels from -inf to inf|NaN"),
     ],
 )
-def test_pictures_out_of_range_or_broken_are_refused(graph: Write, gain: float, offset: float, message: str) -> None:
+def test_images_out_of_range_or_broken_are_refused(graph: Write, gain: float, offset: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         drawn(graph(gain, offset), 3)
 
@@ -183,32 +183,32 @@ def test_pictures_out_of_range_or_broken_are_refused(graph: Write, gain: float, 
     ],
     ids=["integers", "free size", "fixed batch", "rows", "channels first"],
 )
-def test_a_graph_that_makes_no_pictures_of_normal_numbers_is_refused(graph: Write, options: dict[str, object]) -> None:
+def test_a_graph_that_makes_no_images_of_normal_numbers_is_refused(graph: Write, options: dict[str, object]) -> None:
     message = r"graph\.onnx has latent .*, image .*: a generator takes float32 \(batch, sizes \.\.\.\)"
     with pytest.raises(ValueError, match=message):
         open_source(str(graph(**options)))
 
 
-def test_a_classifier_makes_no_pictures(tmp_path: Path) -> None:
+def test_a_classifier_makes_no_images(tmp_path: Path) -> None:
     preset, directory = PRESETS["cnn-mnist"].twin(), tmp_path / "cnn-mnist"
     data = Data("none", "train", 1, "MIT", "embedded")
     export(build(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
-    with pytest.raises(ValueError, match="cnn-mnist makes no pictures: its ability is 'classify'"):
+    with pytest.raises(ValueError, match="cnn-mnist makes no images: its ability is 'classify'"):
         open_source(str(directory))
     with pytest.raises(ValueError, match=r"has image float32\['batch', 8, 8, 1\], .*: a generator takes"):
         open_source(str(directory / "classify.onnx"))
 
 
-def test_an_autoencoder_is_a_source_without_pictures(tmp_path: Path) -> None:
+def test_an_autoencoder_is_a_source_without_images(tmp_path: Path) -> None:
     preset, directory = PRESETS["sparse-autoencoder-mnist"].twin(), tmp_path / "sparse-autoencoder-mnist"
     data = Data("none", "train", 1, "MIT", "embedded")
     export(build(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
     source = open_source(str(directory))
     assert (source.name, source.size, source.directory) == (preset.name, (8, 8, 1), directory)
     assert source.sha256 == hashlib.sha256((directory / "reconstruct.onnx").read_bytes()).hexdigest()
-    assert not source.makes_pictures
+    assert not source.makes_images
     assert source.latent is None
-    with pytest.raises(ValueError, match="sparse-autoencoder-mnist makes no pictures of its own: it gives back those"):
+    with pytest.raises(ValueError, match="sparse-autoencoder-mnist makes no images of its own: it gives back those"):
         next(source.draw(2, SEEDS, 0))
 
 
@@ -232,18 +232,18 @@ def test_a_model_that_was_not_exported_to_onnx_is_refused(directory: Path, tmp_p
 
 @pytest.mark.parametrize("write", [write_folder, write_zip])
 def test_a_folder_is_divided_among_the_seeds(write: Write, tmp_path: Path) -> None:
-    source = open_source(str(write(tmp_path / "pictures.zip", levels(*range(23)))))
+    source = open_source(str(write(tmp_path / "images.zip", levels(*range(23)))))
     assert (source.size, source.count(1000, 3), source.count(5, 3)) == ((4, 4, 1), 7, 5)
     assert source.latent is None
     parts = [np.concatenate(list(source.draw(7, (0, 1, 2), number))) for number in range(3)]
     seen = [set(part[:, 0, 0, 0].tolist()) for part in parts]
     assert [len(part) for part in seen] == [7, 7, 7]
     assert len(set.union(*seen)) == 21
-    again = open_source(str(tmp_path / "pictures.zip"))
+    again = open_source(str(tmp_path / "images.zip"))
     np.testing.assert_array_equal(np.concatenate(list(again.draw(7, (0, 1, 2), 1))), parts[1])
 
 
-def test_some_pictures_of_a_sorted_folder_are_from_all_over_it(tmp_path: Path) -> None:
+def test_some_images_of_a_sorted_folder_are_from_all_over_it(tmp_path: Path) -> None:
     classes = {f"{value // 50}/{value:03}.png": np.full((4, 4), value, np.uint8) for value in range(200)}
     source = open_source(str(write_folder(tmp_path / "sorted", classes)))
     for number in range(2):
@@ -251,7 +251,7 @@ def test_some_pictures_of_a_sorted_folder_are_from_all_over_it(tmp_path: Path) -
         assert np.bincount(part // 50, minlength=4).min() >= 3  # ten each, were it even; all in one, were it sorted
 
 
-def test_pictures_of_every_split_are_taken(tmp_path: Path) -> None:
+def test_images_of_every_split_are_taken(tmp_path: Path) -> None:
     files = {f"{split}/{value}.png": np.full((4, 4), value, np.uint8) for value, split in enumerate(("train", "test"))}
     source = open_source(str(write_folder(tmp_path / "splits", files)))
     assert source.count(10, 1) == 2
@@ -266,11 +266,11 @@ def test_a_folders_hash_is_of_its_pixels(tmp_path: Path) -> None:
     assert (one.name, one.card, one.sampler) == ("one", None, None)
 
 
-def test_colours_are_kept(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
-    source = open_source(str(write_folder(tmp_path / "colour", {"a.png": picture})))
+def test_colors_are_kept(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    source = open_source(str(write_folder(tmp_path / "color", {"a.png": image})))
     assert source.size == (4, 4, 3)
-    np.testing.assert_array_equal(next(source.draw(1, (0,), 0))[0], picture)
+    np.testing.assert_array_equal(next(source.draw(1, (0,), 0))[0], image)
 
 
 # What is none
@@ -293,11 +293,11 @@ def test_names_of_nothing(name: str, error: type[Exception], message: str) -> No
 
 def test_files_that_are_nothing_of_the_kind(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "text.txt").write_text("no pictures")
+    (tmp_path / "text.txt").write_text("no images")
     (tmp_path / "text.onnx").write_text("no graph")
     write_folder(tmp_path / "sizes", {"a.png": np.zeros((4, 4), np.uint8), "b.png": np.zeros((4, 5), np.uint8)})
     for name, message in {
-        "empty": "empty holds no pictures: looked at 0 files",
+        "empty": "empty holds no images: looked at 0 files",
         "text.txt": "neither a folder nor a readable zip",
         "text.onnx": "not a graph that ONNX Runtime can open",
         "sizes": r"a\.png is 4x4, b\.png is 5x4",

@@ -96,12 +96,12 @@ def test_a_console_table_names_extractor_and_protocol_once() -> None:
     assert "FCD " in text
     assert "0.5 ± 0.05" in text
     assert text.count(EXTRACTOR) == 1
-    assert "5000 generated pictures a seed, seeds 0, 1, 2; 10000 real ones of fashion_mnist, test" in text.replace(
+    assert "5000 generated images a seed, seeds 0, 1, 2; 10000 real ones of fashion_mnist, test" in text.replace(
         "\n", " "
     )
 
 
-def test_a_console_table_says_which_scores_are_of_held_out_pictures() -> None:
+def test_a_console_table_says_which_scores_are_of_held_out_images() -> None:
     shown = io.StringIO()
     results.show(OF_HELD_OUT, Console(file=shown, width=200))
     lines = [" ".join(line.split()) for line in shown.getvalue().splitlines()]
@@ -110,7 +110,7 @@ def test_a_console_table_says_which_scores_are_of_held_out_pictures() -> None:
     assert lines.count("posterior_divergence of each latent, the largest first: 49.7, 2.15, 0.000123, 0.") == 1
     assert sum("of each latent" in line for line in lines) == 1
     whose = "10000 real ones of fashion_mnist, test; 8 bits a channel"
-    made = f"5000 generated pictures a seed, seeds 0, 1, 2; {whose}. Floor: training pictures in the place of generated"
+    made = f"5000 generated images a seed, seeds 0, 1, 2; {whose}. Floor: training images in the place of generated"
     start = lines.index(f"Latents drawn, seeds 0; {whose}.")
     assert lines[start + 1] == f"{whose}."
     assert lines[start + 2] == f"{made} ones."
@@ -120,14 +120,14 @@ def test_the_readme_has_models_with_a_bound_and_autoencoders() -> None:
     rows = [line for line in results.readme_table(RECORDS + OF_HELD_OUT).splitlines() if line.startswith("|")]
     assert "| `vae-fashion` | 4 ± 0.05 |  |" in rows
     start = rows.index("| model | bound (IWAE-K), nats | ELBO | active units | squared error | on |")
-    where = "10000 pictures of fashion_mnist, test"
+    where = "10000 images of fashion_mnist, test"
     assert rows[start + 1 :] == [
         "|---|---|---|---|---|---|",
         f"| `vae-fashion` | -1651 ± 0.2, IWAE-10 | -1654 ± 0.2 | 17 | 0.0123 ± 0.0001 | {where} |",
         f"| `vae` | -88.4 ± 0.2, IWAE-50 (cross-entropy) |  |  |  | {where} |",
         "| autoencoder | squared error | on |",
         "|---|---|---|",
-        "| `autoencoder` | 0.00456 ± 3e-05 | 10000 pictures of mnist, test |",
+        "| `autoencoder` | 0.00456 ± 3e-05 | 10000 images of mnist, test |",
         "| classifier | accuracy | on |",
         "|---|---|---|",
         f"| `judge` | 92.88% | {where} |",
@@ -145,14 +145,14 @@ def test_the_readme_orders_models_within_a_data_set() -> None:
         "|---|---|---|",
         "| `better` | 0.206 ± 0.05 | 0.125 ± 0.05 |",
         "| `worse` | 0.5 ± 0.05 | 0.25 ± 0.05 |",
-        "| training pictures (the floor) | 0.01 | 0.01 |",
+        "| training images (the floor) | 0.01 | 0.01 |",
         "| mnist | FCD |",
         "|---|---|",
         "| `digits` | 3 ± 0.05 |",
-        "| training pictures (the floor) | 0.01 |",
+        "| training images (the floor) | 0.01 |",
         "| classifier | accuracy | on |",
         "|---|---|---|",
-        "| `judge` | 92.88% | 10000 pictures of fashion_mnist, test |",
+        "| `judge` | 92.88% | 10000 images of fashion_mnist, test |",
     ]
     assert "Features: `cnn-fashion-mnist@01234567`." in text
     assert "Features: `cnn-mnist@76543210`." in text
@@ -196,13 +196,13 @@ def test_a_card_keeps_scores_and_their_protocol(exported: Path, tmp_path: Path) 
     readme = (exported / "README.md").read_text(encoding="utf-8")
     assert readme == model_card(card)
     assert "| FCD(cnn-fashion-mnist@01234567) | 0.5 ± 0.05 | 0.01 | 27 | 6 | lower |" in readme
-    assert "sampling seeds 0, 1, 2, 5000 pictures each, against 10000 pictures of fashion_mnist, test" in readme
+    assert "sampling seeds 0, 1, 2, 5000 images each, against 10000 images of fashion_mnist, test" in readme
     again = tmp_path / "again"
     main(["export", str(exported), "--format", "onnx", "--out", str(again)])
     assert read_card(again).scores == card.scores  # the weights are the same
 
 
-def test_a_card_says_what_scores_of_held_out_pictures_rest_on(exported: Path) -> None:
+def test_a_card_says_what_scores_of_held_out_images_rest_on(exported: Path) -> None:
     mine = [replace(one, model=NAME) for one in OF_HELD_OUT[:5]]
     results.keep_in_card(NAME, mine)
     assert results.records_of(read_card(exported)) == mine
@@ -215,7 +215,7 @@ def test_a_card_says_what_scores_of_held_out_pictures_rest_on(exported: Path) ->
     assert "| posterior_divergence | 51.83 ± 0.25 |  |  |  | lower |" in readme
     assert "\nposterior_divergence of each latent, the largest first: 49.7, 2.15, 0.000123, 0.\n" in readme
     assert readme.count("of each latent") == 1
-    on = "On 10000 pictures of fashion_mnist, test"
+    on = "On 10000 images of fashion_mnist, test"
     assert f"\n{on}, latents of seed 0; ± is the standard error. 8 bits a channel; numpy 2.0.\n" in readme
     assert f"\n{on}; ± is the standard error. 8 bits a channel; numpy 2.0.\n" in readme
 
@@ -249,12 +249,12 @@ def test_a_preset_whose_data_are_not_here_keeps_its_scores(exported: Path, monke
     results.keep_in_card(NAME, kept)
 
     def evaluate(name: str, tell: object) -> list[Record]:
-        raise FileNotFoundError("signs.zip: no such folder or zip of pictures")
+        raise FileNotFoundError("signs.zip: no such folder or zip of images")
 
     monkeypatch.setattr(results, "evaluate", evaluate)
     said: list[str] = []
     assert results.evaluate_all(lambda message: None, said.append, checkout) == kept
-    assert said == [f"{NAME} is not scored again: signs.zip: no such folder or zip of pictures"]
+    assert said == [f"{NAME} is not scored again: signs.zip: no such folder or zip of images"]
     assert f"| `{NAME}` | 0.5 ± 0.05 | 0.25 ± 0.05 |" in (checkout / "README.md").read_text(encoding="utf-8")
 
 
@@ -276,7 +276,7 @@ def test_the_command_prints_a_table_or_json(exported: Path, capsys: pytest.Captu
         ([NAME, "--all"], "give one of the two"),
         (["dcgan-fashon-mnist"], "did you mean dcgan-fashion-mnist"),
         ([NAME, "--metrics", "fid"], "choose from frechet_distance"),
-        ([NAME, "--against", "embedded", "--split", "train", "--metrics", "ms_ssim"], "give pictures that were held"),
+        ([NAME, "--against", "embedded", "--split", "train", "--metrics", "ms_ssim"], "give images that were held"),
         ([NAME, "--seeds", "1", "1"], "different seeds"),
         ([NAME, "--bound-samples", "100"], f"bound_samples=100: {NAME} gives no bound"),
     ],

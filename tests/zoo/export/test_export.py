@@ -72,10 +72,10 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Exported(request.param, model, directory, export_of(model, request.param, directory), before)
 
 
-def draws_pictures(exported: Exported) -> None:
-    """Skip what is said of pictures for a model that draws none."""
+def draws_images(exported: Exported) -> None:
+    """Skip what is said of images for a model that draws none."""
     if "generate" not in exported.card.abilities:
-        pytest.skip(f"{exported.preset.family} draws no pictures")
+        pytest.skip(f"{exported.preset.family} draws no images")
 
 
 def feeds_of(card: Card, ability: str, batch: int) -> dict[str, np.ndarray]:
@@ -126,14 +126,14 @@ def test_saved_model_agrees_with_keras(exported: Exported) -> None:
             assert_agree(exported.card, name, {key: value.numpy() for key, value in outputs.items()}, expected)
 
 
-def test_every_format_shows_the_same_pictures(exported: Exported) -> None:
-    draws_pictures(exported)
+def test_every_format_shows_the_same_images(exported: Exported) -> None:
+    draws_images(exported)
     shown = {
         format: load_pretrained(str(exported.directory), format=format) for format in ("keras", "onnx", "saved_model")
     }
     expected = shown["keras"].sample(7, seed=5).astype(int)
     assert expected.shape == (7, *exported.preset.twin().arguments["image_shape"])
-    assert len({picture.tobytes() for picture in expected}) == 7
+    assert len({image.tobytes() for image in expected}) == 7
     for model in shown.values():
         for count in (1, 3, 7):
             assert abs(model.sample(count, seed=5).astype(int) - expected[:count]).max() <= 1
@@ -222,15 +222,15 @@ def test_card_lists_every_file(exported: Exported) -> None:
         path.relative_to(exported.directory).as_posix() for path in exported.directory.rglob("*") if path.is_file()
     }
     assert below == set(card.files) | {"card.json", "README.md"}
-    pictures = {"samples.png"} if "generate" in card.abilities else set()
-    assert {"model.weights.h5"} | pictures | {f"{name}.onnx" for name in card.abilities} <= set(card.files)
+    images = {"samples.png"} if "generate" in card.abilities else set()
+    assert {"model.weights.h5"} | images | {f"{name}.onnx" for name in card.abilities} <= set(card.files)
     assert (card.name, card.data, card.recipe) == (exported.preset.name, DATA, RECIPE)
     arguments = json.loads(json.dumps(exported.model.get_config()))
     assert card.model == {"class": exported.preset.model, "arguments": arguments}
 
 
-def test_pictures_and_readme_are_of_this_model(exported: Exported) -> None:
-    draws_pictures(exported)
+def test_images_and_readme_are_of_this_model(exported: Exported) -> None:
+    draws_images(exported)
     size, _, channels = exported.preset.twin().arguments["image_shape"]
     sheet = np.asarray(Image.open(exported.directory / "samples.png"))
     assert sheet.shape == (8 * (size + 2) + 2, 8 * (size + 2) + 2, *((3,) if channels == 3 else ()))
@@ -298,7 +298,7 @@ def test_disagreement_leaves_nothing(
 
 
 def test_a_small_disagreement_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One kernel off by 1 % moves pictures by far more than 1e-4 of their range."""
+    """One kernel off by 1 % moves images by far more than 1e-4 of their range."""
     preset = PRESETS["dcgan-fashion-mnist"]
     model, write = shaken(preset), zoo.export.onnx.write_onnx
 

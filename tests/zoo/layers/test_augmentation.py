@@ -1,4 +1,4 @@
-"""Each change of pictures by hand, its gradient by differences, and how often a policy makes it."""
+"""Each change of images by hand, its gradient by differences, and how often a policy makes it."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from zoo.core.noise import Draws
 from zoo.core.step import input_gradient
 from zoo.layers import augmentation as augment
 
-PICTURES = np.random.default_rng(0).uniform(-1.0, 1.0, (4, 8, 6, 3))
+IMAGES = np.random.default_rng(0).uniform(-1.0, 1.0, (4, 8, 6, 3))
 FACTORS = np.array([0.0, 0.5, 1.0, 1.9])
 EVERYTHING = "color,translation,cutout"
 
@@ -22,23 +22,23 @@ def uniform(*rows):
     return tf.constant(rows, tf.float32)
 
 
-# Colour
+# Color
 
 
 def test_brightness_shifts_every_value_and_clips_none():
     shift = np.array([-0.5, 0.0, 0.25, 0.5])
-    found = augment.brightness(PICTURES, shift)
-    np.testing.assert_allclose(found, PICTURES + shift[:, None, None, None], rtol=1e-12)
+    found = augment.brightness(IMAGES, shift)
+    np.testing.assert_allclose(found, IMAGES + shift[:, None, None, None], rtol=1e-12)
     assert found.numpy().max() > 1.0
 
 
-def test_contrast_keeps_each_pictures_mean_and_scales_the_rest():
-    found = augment.contrast(PICTURES, FACTORS).numpy()
-    means = PICTURES.mean(axis=(1, 2, 3))
+def test_contrast_keeps_each_images_mean_and_scales_the_rest():
+    found = augment.contrast(IMAGES, FACTORS).numpy()
+    means = IMAGES.mean(axis=(1, 2, 3))
     np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), means, atol=1e-14)
-    np.testing.assert_allclose(found.std(axis=(1, 2, 3)), FACTORS * PICTURES.std(axis=(1, 2, 3)), atol=1e-14)
+    np.testing.assert_allclose(found.std(axis=(1, 2, 3)), FACTORS * IMAGES.std(axis=(1, 2, 3)), atol=1e-14)
     np.testing.assert_allclose(found[0], np.full((8, 6, 3), means[0]))  # factor 0
-    np.testing.assert_allclose(found[2], PICTURES[2], atol=1e-14)  # factor 1
+    np.testing.assert_allclose(found[2], IMAGES[2], atol=1e-14)  # factor 1
 
 
 def test_saturation_keeps_each_pixels_mean_over_its_channels():
@@ -46,15 +46,15 @@ def test_saturation_keeps_each_pixels_mean_over_its_channels():
     pixel = np.broadcast_to([0.0, 0.3, 0.6], (2, 1, 1, 3))
     found = augment.saturation(pixel, np.array([0.5, 2.0]))
     np.testing.assert_allclose(found[:, 0, 0], [[0.15, 0.3, 0.45], [-0.3, 0.3, 0.9]], atol=1e-15)
-    found = augment.saturation(PICTURES, FACTORS).numpy()
-    np.testing.assert_allclose(found.mean(axis=3), PICTURES.mean(axis=3), atol=1e-15)
-    np.testing.assert_allclose(found.std(axis=3), FACTORS[:, None, None] * PICTURES.std(axis=3), atol=1e-15)
+    found = augment.saturation(IMAGES, FACTORS).numpy()
+    np.testing.assert_allclose(found.mean(axis=3), IMAGES.mean(axis=3), atol=1e-15)
+    np.testing.assert_allclose(found.std(axis=3), FACTORS[:, None, None] * IMAGES.std(axis=3), atol=1e-15)
 
 
-def test_grey_pictures_have_no_saturation_to_change():
-    grey = PICTURES[..., :1]
-    np.testing.assert_array_equal(augment.saturation(grey, FACTORS), grey)
-    three = np.repeat(grey, 3, axis=3)
+def test_gray_images_have_no_saturation_to_change():
+    gray = IMAGES[..., :1]
+    np.testing.assert_array_equal(augment.saturation(gray, FACTORS), gray)
+    three = np.repeat(gray, 3, axis=3)
     np.testing.assert_allclose(augment.saturation(three, FACTORS), three, atol=1e-15)
 
 
@@ -73,9 +73,9 @@ def test_grey_pictures_have_no_saturation_to_change():
     ],
 )
 def test_cutout_erases_the_box_and_nothing_else(at, rows, columns):
-    expected = PICTURES[:1].copy()
+    expected = IMAGES[:1].copy()
     expected[0, rows, columns] = 0.0
-    np.testing.assert_array_equal(augment.cutout(PICTURES[:1], uniform(at), 0.5), expected)
+    np.testing.assert_array_equal(augment.cutout(IMAGES[:1], uniform(at), 0.5), expected)
 
 
 def test_cutout_puts_the_middle_everywhere_alike():
@@ -89,12 +89,12 @@ def test_cutout_puts_the_middle_everywhere_alike():
 
 def test_a_translation_moves_by_whole_pixels():
     # 8 rows: an eighth is 1 pixel, 3 places: up, stay, down. 6 columns: round(0.75) = 1.
-    found = augment.translate(PICTURES[:3], uniform((0.0, 0.5), (0.5, 0.99), (0.5, 0.5)), 1 / 8, fill=0.0).numpy()
-    np.testing.assert_array_equal(found[0, :-1], PICTURES[0, 1:])
+    found = augment.translate(IMAGES[:3], uniform((0.0, 0.5), (0.5, 0.99), (0.5, 0.5)), 1 / 8, fill=0.0).numpy()
+    np.testing.assert_array_equal(found[0, :-1], IMAGES[0, 1:])
     np.testing.assert_array_equal(found[0, -1], np.zeros((6, 3)))
-    np.testing.assert_array_equal(found[1, :, 1:], PICTURES[1, :, :-1])
+    np.testing.assert_array_equal(found[1, :, 1:], IMAGES[1, :, :-1])
     np.testing.assert_array_equal(found[1, :, 0], np.zeros((8, 3)))
-    np.testing.assert_array_equal(found[2], PICTURES[2])
+    np.testing.assert_array_equal(found[2], IMAGES[2])
 
 
 # Policies
@@ -102,18 +102,18 @@ def test_a_translation_moves_by_whole_pixels():
 
 @pytest.mark.parametrize("probability", [None, 0.5])
 @pytest.mark.parametrize("policy", [*augment.POLICIES, EVERYTHING])
-def test_the_gradient_by_the_pictures_is_that_of_differences(policy, probability):
+def test_the_gradient_by_the_images_is_that_of_differences(policy, probability):
     def rows(images):
         return ops.sum(ops.sin(augment.differentiable_augment(images, draws(), policy, probability)), axis=(1, 2, 3))
 
-    found = input_gradient(rows, tf.constant(PICTURES)).numpy()
-    way = np.random.default_rng(1).normal(size=PICTURES.shape)
-    low, high = (rows(tf.constant(PICTURES + sign * 1e-5 * way)).numpy() for sign in (-1, 1))
+    found = input_gradient(rows, tf.constant(IMAGES)).numpy()
+    way = np.random.default_rng(1).normal(size=IMAGES.shape)
+    low, high = (rows(tf.constant(IMAGES + sign * 1e-5 * way)).numpy() for sign in (-1, 1))
     np.testing.assert_allclose(np.sum(found * way, axis=(1, 2, 3)), (high - low) / 2e-5, rtol=1e-6)
 
 
 def test_a_policy_is_its_changes_in_order_with_the_papers_ranges():
-    images, numbers = tf.constant(PICTURES), draws()
+    images, numbers = tf.constant(IMAGES), draws()
     shift, saturation, contrast = (numbers.uniform().numpy() for _ in range(3))
     to, at = numbers.uniform(2), numbers.uniform(2)
     expected = augment.brightness(images, shift - 0.5)
@@ -133,15 +133,15 @@ def test_all_of_a_range_is_used_and_nothing_beyond():
     for values, low, high in ((shift, -0.5, 0.5), (factor, 0.5, 1.5)):
         assert low - 1e-5 <= values.min() < low + 0.01
         assert high - 0.01 < values.max() <= high + 1e-5
-    colours = np.tile([[[[-1.0, 1.0]]]], (2000, 1, 1, 1))
+    colors = np.tile([[[[-1.0, 1.0]]]], (2000, 1, 1, 1))
     (_, saturation, _) = augment.changes_of("color")
-    factor = saturation.apply(tf.constant(colours), saturation.draw(draws(2000)))[:, 0, 0, 1].numpy()
+    factor = saturation.apply(tf.constant(colors), saturation.draw(draws(2000)))[:, 0, 0, 1].numpy()
     assert 0.0 <= factor.min() < 0.02
     assert 1.98 < factor.max() < 2.0
 
 
 def test_probability_0_is_the_identity_and_1_the_whole_policy_bit_for_bit():
-    images = tf.constant(PICTURES, tf.float32)
+    images = tf.constant(IMAGES, tf.float32)
     whole = augment.differentiable_augment(images, draws(), EVERYTHING)
     assert np.abs(whole - images).max() > 0.1
     never = augment.differentiable_augment(images, draws(), EVERYTHING, tf.constant(0.0))
@@ -151,19 +151,19 @@ def test_probability_0_is_the_identity_and_1_the_whole_policy_bit_for_bit():
 
 @pytest.mark.parametrize("probability", [0.2, 0.7])
 def test_each_change_is_made_with_its_probability_and_independently(probability):
-    # Brightness, then a box: a picture of ones shows both, 4 pixels in the box or its part inside, the rest shifted.
+    # Brightness, then a box: an image of ones shows both, 4 pixels in the box or its part inside, the rest shifted.
     count = 4000
     images = tf.ones((count, 4, 4, 1))
     policy = "color,cutout"
     found = augment.differentiable_augment(images, draws(count), policy, probability).numpy()
     cut = (found == 0.0).any(axis=(1, 2, 3))
-    shifted = np.abs(found.max(axis=(1, 2, 3)) - 1.0) > 1e-6  # flat pictures: saturation and contrast change nothing
+    shifted = np.abs(found.max(axis=(1, 2, 3)) - 1.0) > 1e-6  # flat images: saturation and contrast change nothing
     for made, share in ((cut, probability), (shifted, probability), (cut & shifted, probability**2)):
         assert abs(made.mean() - share) < 5 * np.sqrt(share * (1 - share) / count)
 
 
 def test_changes_belong_to_the_global_rows_and_the_step():
-    images = tf.constant(PICTURES, tf.float32)
+    images = tf.constant(IMAGES, tf.float32)
     whole = augment.differentiable_augment(images, draws(), EVERYTHING, 0.6).numpy()
     parts = [
         augment.differentiable_augment(images[start:stop], draws(stop - start, start), EVERYTHING, 0.6)
@@ -176,7 +176,7 @@ def test_changes_belong_to_the_global_rows_and_the_step():
 @pytest.mark.parametrize("policy", ["blur", "color,blur", "", "color, cutout"])
 def test_an_unknown_policy_names_the_good_ones(policy):
     with pytest.raises(ValueError, match=r"policy='.*': choose from \['color', 'cutout', 'translation'\]"):
-        augment.differentiable_augment(PICTURES, draws(), policy)
+        augment.differentiable_augment(IMAGES, draws(), policy)
 
 
 # What moves in time
@@ -185,7 +185,7 @@ def test_an_unknown_policy_names_the_good_ones(policy):
 @pytest.mark.parametrize(
     ("p", "sign_mean", "expected"),
     [
-        (0.5, 0.61, 0.5 + 0.001),  # 500 pictures of 500,000
+        (0.5, 0.61, 0.5 + 0.001),  # 500 images of 500,000
         (0.5, 0.59, 0.5 - 0.001),
         (0.5, 0.6, 0.5),
         (0.9995, 1.0, 1.0),

@@ -81,7 +81,7 @@ def test_dropout_outside_a_train_step_is_an_error():
 
 
 def test_no_step_is_under_way_once_it_is_over(probe, fit):
-    model = probe(lambda model, x, target: model.improve("inner", lambda: model.inner(x)[:, 0]))
+    model = probe(lambda model, x, target: model.minimize("inner", lambda: model.inner(x)[:, 0]))
     fit(model, np.ones((4, 1), np.float32), target=np.ones(4))
     with pytest.raises(RuntimeError, match="outside a train step"):
         context.active()
@@ -322,7 +322,7 @@ def spectral_step(strategy, kind, x):
             outputs.append(layer(rows, training=True))
             return per_row(tf.sin(outputs[-1]))
 
-        move = step.direction("player", layer.trainable_variables, loss)
+        move = step.compute_gradients("player", layer.trainable_variables, loss)
         return [outputs[-1], *step.global_mean(move.gradients, move.rows)]
 
     outputs, *gradients = per_replica(strategy, replica, x)
@@ -364,7 +364,7 @@ def test_a_network_with_spectral_norm_trains_clones_and_exports(tmp_path):
 
 # Minibatch statistics
 
-PICTURES = np.random.default_rng(6).normal(size=(8, 3, 2, 4))
+IMAGES = np.random.default_rng(6).normal(size=(8, 3, 2, 4))
 
 
 def numpy_stddev(x, group_size=None, epsilon=1e-8):
@@ -381,13 +381,13 @@ def test_minibatch_stddev_by_hand():
 
 @pytest.mark.parametrize("group_size", [None, 2, 4, 8])
 def test_minibatch_stddev_against_numpy(group_size):
-    found = MinibatchStddev(group_size, dtype="float64")(PICTURES)
-    np.testing.assert_allclose(found, numpy_stddev(PICTURES, group_size), rtol=1e-12)
+    found = MinibatchStddev(group_size, dtype="float64")(IMAGES)
+    np.testing.assert_allclose(found, numpy_stddev(IMAGES, group_size), rtol=1e-12)
 
 
 def test_minibatch_stddev_of_large_values_does_not_cancel():
     # In float32 a mean of squares less a squared mean is off by 1e4^2 * 2^-24 = 6, and the variance here is 1.
-    x = (PICTURES + 1e4).astype(np.float32)
+    x = (IMAGES + 1e4).astype(np.float32)
     np.testing.assert_allclose(MinibatchStddev()(x)[..., -1], numpy_stddev(x.astype(np.float64))[..., -1], rtol=1e-3)
 
 
@@ -401,7 +401,7 @@ def test_minibatch_stddev_in_a_network_of_unknown_batch_size():
     inputs = keras.Input((3, 2, 4))
     network = keras.Model(inputs, MinibatchStddev(4)(inputs))
     assert network.output_shape == (None, 3, 2, 5)
-    np.testing.assert_allclose(network(PICTURES.astype(np.float32)), numpy_stddev(PICTURES, 4), rtol=1e-5)
+    np.testing.assert_allclose(network(IMAGES.astype(np.float32)), numpy_stddev(IMAGES, 4), rtol=1e-5)
 
 
 def stddev_on(strategy, group_size, x, weights):
@@ -420,8 +420,8 @@ def stddev_on(strategy, group_size, x, weights):
 
 @pytest.mark.parametrize(("replicas", "rows", "group_size"), [(2, 8, None), (4, 8, None), (4, 7, None), (2, 8, 4)])
 def test_minibatch_stddev_is_of_the_global_batch(replicas, rows, group_size, strategy_of, difference):
-    # The weights differ by row, so that what a replica gives its neighbours' losses matters.
-    x = PICTURES[:rows]
+    # The weights differ by row, so that what a replica gives its neighbors' losses matters.
+    x = IMAGES[:rows]
     weights = np.random.default_rng(7).normal(size=(rows, 3, 2, 5))
     expected = stddev_on(strategy_of(1), group_size, x, weights)
     np.testing.assert_allclose(expected[0], numpy_stddev(x, group_size), rtol=1e-12)
@@ -430,9 +430,9 @@ def test_minibatch_stddev_is_of_the_global_batch(replicas, rows, group_size, str
 
 def test_both_gradients_of_minibatch_stddev_against_finite_differences(strategy_of):
     weights = np.random.default_rng(7).normal(size=(8, 3, 2, 5))
-    way = np.random.default_rng(8).normal(size=PICTURES.shape)
-    low, high = PICTURES - 1e-6 * way, PICTURES + 1e-6 * way
-    _, slope, second = stddev_on(strategy_of(2), None, PICTURES, weights)
+    way = np.random.default_rng(8).normal(size=IMAGES.shape)
+    low, high = IMAGES - 1e-6 * way, IMAGES + 1e-6 * way
+    _, slope, second = stddev_on(strategy_of(2), None, IMAGES, weights)
     sums = [np.sum(weights * np.sin(numpy_stddev(x))) for x in (low, high)]
     assert np.sum(slope * way) == pytest.approx((sums[1] - sums[0]) / 2e-6, rel=1e-7)
     # The gradient of a gradient penalty goes through the mean too, though the gradient itself does not.
@@ -442,10 +442,10 @@ def test_both_gradients_of_minibatch_stddev_against_finite_differences(strategy_
 
 def test_minibatch_stddev_takes_whole_groups():
     with pytest.raises(ValueError, match="a batch of 8 rows on a replica is not made of groups of 3"):
-        MinibatchStddev(3)(PICTURES)
+        MinibatchStddev(3)(IMAGES)
     unknown = tf.function(MinibatchStddev(3), input_signature=[tf.TensorSpec((None, 3, 2, 4))])
     with pytest.raises(tf.errors.InvalidArgumentError, match="reshape"):
-        unknown(tf.constant(PICTURES, tf.float32))
+        unknown(tf.constant(IMAGES, tf.float32))
     with pytest.raises(ValueError, match="group_size=1: choose at least 2 rows, or None"):
         MinibatchStddev(1)
 
@@ -488,7 +488,7 @@ def test_minibatch_discrimination_against_loops(group_size, rows):
     layer, x = discrimination(group_size), FEATURES[:rows]
     expected = numpy_discrimination(x, layer.kernel.numpy(), group_size)
     np.testing.assert_allclose(layer(x), expected, rtol=1e-12)
-    if rows == 1:  # as an exported D sees a picture
+    if rows == 1:  # as an exported D sees an image
         np.testing.assert_allclose(layer(x)[:, 5:], np.ones((1, 3)))
 
 
@@ -507,7 +507,9 @@ def discrimination_on(strategy, group_size, x, weights):
 
     def replica(rows, weights):
         slope = step.input_gradient(lambda inputs: weights * tf.sin(layer(inputs)), rows)
-        move = step.direction("player", layer.trainable_variables, lambda: per_row(weights * tf.sin(layer(rows))))
+        move = step.compute_gradients(
+            "player", layer.trainable_variables, lambda: per_row(weights * tf.sin(layer(rows)))
+        )
         return [layer(rows), slope, *step.global_mean(move.gradients, move.rows)]
 
     output, slope, gradient = per_replica(strategy, replica, x, weights)

@@ -17,14 +17,14 @@ from zoo.losses.adversarial import (
     minimax_discriminator_loss,
 )
 from zoo.losses.reconstruction import (
-    activity,
     binary_cross_entropy,
     brightness,
     commitment_loss,
-    rate_divergence,
+    kl_sparsity,
+    l1_sparsity,
     squared_error,
 )
-from zoo.losses.rows import in_all, per_row
+from zoo.losses.rows import per_row, sum_per_row
 
 LOG_2, LOG_3, LOG_4 = np.log([2.0, 3.0, 4.0])
 
@@ -85,7 +85,7 @@ def test_codes_of_least_squares_by_hand():
         (1.0, 1.0),
         (1.0, 0.0),
         (float("nan"), 1.0),
-    ):  # accuracy and ADA take pictures' answer for higher
+    ):  # accuracy and ADA take images' answer for higher
         with pytest.raises(ValueError, match=rf"a = {fake}, b = {real}: choose b > a"):
             least_squares(fake, real)
 
@@ -105,7 +105,7 @@ def test_against_the_best_discriminator_least_squares_is_pearsons_divergence():
 
     for _ in range(5):
         assert loss(best) < loss(best + random.normal(0, 0.1, 6))
-    both = np.asarray(game.generator(column(best))) * (p + q)  # C(G) has the term of the pictures as well
+    both = np.asarray(game.generator(column(best))) * (p + q)  # C(G) has the term of the images as well
     assert 2 * both.sum() == pytest.approx(np.sum((2 * q - (p + q)) ** 2 / (p + q)), rel=1e-5)
 
 
@@ -150,7 +150,9 @@ def test_per_row_keeps_the_first_axis_alone():
 
 def test_in_all_keeps_the_first_axis_alone():
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    np.testing.assert_allclose(in_all(ops.convert_to_tensor(values)), [66.0, 210.0])  # 12 values of means 5.5 and 17.5
+    np.testing.assert_allclose(
+        sum_per_row(ops.convert_to_tensor(values)), [66.0, 210.0]
+    )  # 12 values of means 5.5 and 17.5
 
 
 def test_the_commitment_loss_by_hand_moves_the_encoder_alone():
@@ -193,7 +195,7 @@ def test_accuracy_counts_right_answers(loss, real, fake, expected):
 
 
 def test_smoothed_labels_by_hand():
-    # 0.9 of the picture's label: row 0, D = 1/2: 0.9 log 2 + 0.1 log 2 = log 2.
+    # 0.9 of the image's label: row 0, D = 1/2: 0.9 log 2 + 0.1 log 2 = log 2.
     # Row 1, D = 3/4: 0.9 log 4/3 + 0.1 log 4 = log 4 - 0.9 log 3. The samples' terms stay log 2 and log 4/3.
     found = minimax_discriminator_loss(column(REAL), column(FAKE), smoothing=0.1)
     np.testing.assert_allclose(found, [2 * LOG_2, 2 * LOG_4 - 1.9 * LOG_3], rtol=1e-6)
@@ -201,7 +203,7 @@ def test_smoothed_labels_by_hand():
     np.testing.assert_array_equal(plain, minimax_discriminator_loss(column(REAL), column(FAKE)))
 
 
-def test_smoothing_moves_the_best_answer_for_pictures_alone():
+def test_smoothing_moves_the_best_answer_for_images_alone():
     # -(1 - s) log D - s log(1 - D) is least at D = 1 - s, with s = 1/4 the logit log 3; that for samples is -infinity.
     def slopes(logits, side):
         def loss(values):
@@ -288,7 +290,7 @@ GAMES = {
     "relativistic_average, discriminator": RELATIVISTIC_LOSSES["relativistic_average"].discriminator,
     "relativistic_average, generator": RELATIVISTIC_LOSSES["relativistic_average"].generator,
     "feature_matching": lambda real, fake: feature_matching(ops.concatenate([real, real**2], 1), fake**3),
-    "rate_divergence": lambda real, fake: rate_divergence(ops.sigmoid(ops.concatenate([real, fake**2], 1)), 0.1),
+    "kl_sparsity": lambda real, fake: kl_sparsity(ops.sigmoid(ops.concatenate([real, fake**2], 1)), 0.1),
 }
 
 
@@ -312,7 +314,7 @@ def test_an_update_against_means_of_the_global_batch(probe, fit, name, replicas)
         return loss(*(ops.matmul(ops.convert_to_tensor(side), weight) for side in (X, OTHER)))
 
     def algorithm(model, x, target):
-        return model.improve("inner", lambda: loss(model.inner(x), model.inner(target)))
+        return model.minimize("inner", lambda: loss(model.inner(x), model.inner(target)))
 
     model = probe(algorithm, replicas, inner=WEIGHT.tolist())
     history = fit(model, X.astype(np.float32), target=OTHER.astype(np.float32))
@@ -344,17 +346,17 @@ def test_features_in_half_precision_are_summed_in_float32():
 # What reconstructions cost
 
 # Two rows of two pixels: x = 0, 1 and 3/4, 0;  r = sigmoid(0), sigmoid(log 3) = 1/2, 3/4, then 3/4, 1/2.
-PICTURES = ops.reshape(ops.convert_to_tensor(np.array([-1.0, 1.0, 0.5, -1.0])), (2, 2, 1, 1))
+IMAGES = ops.reshape(ops.convert_to_tensor(np.array([-1.0, 1.0, 0.5, -1.0])), (2, 2, 1, 1))
 LOGITS = ops.reshape(ops.convert_to_tensor(np.array([0.0, LOG_3, LOG_3, 0.0])), (2, 2, 1, 1))
 
 
 def test_reconstruction_losses_by_hand():
-    np.testing.assert_allclose(ops.reshape(brightness(PICTURES), (-1,)), [0.0, 1.0, 0.75, 0.0])
+    np.testing.assert_allclose(ops.reshape(brightness(IMAGES), (-1,)), [0.0, 1.0, 0.75, 0.0])
     # (0 - 1/2)^2 + (1 - 3/4)^2 = 5/16;  (3/4 - 3/4)^2 + (0 - 1/2)^2 = 1/4.
-    np.testing.assert_allclose(squared_error(PICTURES, LOGITS), [5 / 16, 1 / 4], rtol=1e-6)
+    np.testing.assert_allclose(squared_error(IMAGES, LOGITS), [5 / 16, 1 / 4], rtol=1e-6)
     # -log 1/2 - log 3/4 = log 8/3;  -3/4 log 3/4 - 1/4 log 1/4 - log 1/2 = log 4 - 3/4 log 3 + log 2.
     expected = [LOG_2 + LOG_4 - LOG_3, LOG_4 - 0.75 * LOG_3 + LOG_2]
-    np.testing.assert_allclose(binary_cross_entropy(PICTURES, LOGITS), expected, rtol=1e-6)
+    np.testing.assert_allclose(binary_cross_entropy(IMAGES, LOGITS), expected, rtol=1e-6)
 
 
 def test_the_cross_entropy_is_that_of_keras_over_all_pixels():
@@ -382,28 +384,28 @@ CODES = ops.convert_to_tensor(np.array([[0.2, 0.1], [0.8, 0.4]]))  # means 1/2 a
 
 def test_activity_by_hand():
     codes = ops.convert_to_tensor(np.array([[1.0, -2.0], [0.0, 0.5]]))
-    np.testing.assert_allclose(activity(codes), [3.0, 0.5])
-    np.testing.assert_allclose(input_gradient(activity, codes)[:, 1], [-1.0, 1.0])
+    np.testing.assert_allclose(l1_sparsity(codes), [3.0, 0.5])
+    np.testing.assert_allclose(input_gradient(l1_sparsity, codes)[:, 1], [-1.0, 1.0])
 
 
 def test_the_rate_divergence_by_hand():
     # rho = 1/4. Unit 0: 1/4 log(1/4 / 1/2) + 3/4 log(3/4 / 1/2) = 3/4 log 3 - log 2. Unit 1 is at its target: 0.
-    np.testing.assert_allclose(rate_divergence(CODES, 0.25), 2 * [0.75 * LOG_3 - LOG_2], rtol=1e-6)
+    np.testing.assert_allclose(kl_sparsity(CODES, 0.25), 2 * [0.75 * LOG_3 - LOG_2], rtol=1e-6)
     # By h of the rows' mean: (-rho / mean + (1 - rho) / (1 - mean)) / 2 rows = (-1/2 + 3/2) / 2; at the target 0.
-    slope = input_gradient(lambda codes: rate_divergence(codes, 0.25) / 2, CODES)
+    slope = input_gradient(lambda codes: kl_sparsity(codes, 0.25) / 2, CODES)
     np.testing.assert_allclose(slope, [[0.5, 0.0], [0.5, 0.0]], atol=1e-6)
 
 
 def test_the_rate_divergence_is_zero_at_its_target_alone():
     for rate in (0.05, 0.5, 0.9):
         codes = ops.convert_to_tensor(np.array([[rate - 0.04], [rate + 0.04]]))  # each away from it, the mean on it
-        np.testing.assert_allclose(rate_divergence(codes, rate), [0.0, 0.0], atol=1e-12)
+        np.testing.assert_allclose(kl_sparsity(codes, rate), [0.0, 0.0], atol=1e-12)
         for other in (rate - 0.02, rate + 0.02):
-            assert float(rate_divergence(codes, other)[0]) > 5e-4
+            assert float(kl_sparsity(codes, other)[0]) > 5e-4
 
 
 def test_units_that_are_all_off_or_all_on_have_a_divergence():
     # At 1e-6 from the ends, in float32: 1/4 log(1/4 / 1e-6) + 3/4 log 3/4, and 1/4 log 1/4 + 3/4 log(3/4 / 1e-6).
-    found = [rate_divergence(ops.full((3, 1), value), 0.25)[0] for value in (0.0, 1.0)]
+    found = [kl_sparsity(ops.full((3, 1), value), 0.25)[0] for value in (0.0, 1.0)]
     far, near = 6 * np.log(10), 0.25 * np.log(0.25) + 0.75 * np.log(0.75)
     np.testing.assert_allclose(found, [0.25 * far + near, 0.75 * far + near], rtol=5e-3)

@@ -10,7 +10,7 @@ from keras import ops
 
 from zoo.core.precision import computing_in
 from zoo.core.step import input_gradient
-from zoo.losses.penalties import contraction, distance_to_average, dragan, gradient_penalty, zero_centred
+from zoo.losses.penalties import contraction, distance_to_average, dragan, gradient_penalty, zero_centered
 from zoo.networks import coders
 
 RANDOM = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def test_a_quadratic_critics_slope_is_that_between_the_two_rows():
     np.testing.assert_allclose(found, [1.0, 2.25, 16.0, 81.0])
 
 
-def test_pictures_have_one_slope_a_row_over_all_of_their_values():
+def test_images_have_one_slope_a_row_over_all_of_their_values():
     # D(x) = sum of x^2 / 2 over 2 x 2 x 1 pixels. x_hat: 1/2 of 4 = 2 everywhere -> |grad| = 4 -> 9; 1 -> 2 -> 1.
     fake = np.stack([np.full((2, 2, 1), 4.0), np.full((2, 2, 1), 2.0)])
     found = penalty_of(lambda x: 0.5 * ops.sum(x * x, axis=(1, 2, 3)), 0 * fake, fake, np.array([0.5, 0.5]))
@@ -104,7 +104,7 @@ def test_a_flat_critic_is_penalised_and_its_gradient_is_finite(dtype):
 
 @pytest.mark.parametrize("strength", [0.5, 10.0])
 def test_between_two_point_masses_the_penalised_optimum_is_known(strength):
-    """Pictures at d, samples at 0, D(x) = w x: -w d + lambda (w - 1)^2 is least at w = 1 + d / (2 lambda)."""
+    """ImageSet at d, samples at 0, D(x) = w x: -w d + lambda (w - 1)^2 is least at w = 1 + d / (2 lambda)."""
     distance = 3.0
     real, fake, mix = np.full((4, 1), distance), np.zeros((4, 1)), MIX
 
@@ -135,17 +135,17 @@ def half_square(x):
     return 0.5 * ops.sum(x * x, axis=tuple(range(1, len(x.shape))))
 
 
-def test_the_zero_centred_penalty_of_a_linear_critic_is_its_squared_weight():
-    found = zero_centred(linear_critic([3.0, 4.0, 0.0]), ops.convert_to_tensor(REAL))
+def test_the_zero_centered_penalty_of_a_linear_critic_is_its_squared_weight():
+    found = zero_centered(linear_critic([3.0, 4.0, 0.0]), ops.convert_to_tensor(REAL))
     np.testing.assert_allclose(found, 4 * [25.0])
 
 
-def test_the_zero_centred_penalty_of_a_quadratic_critic_is_the_squared_distance():
-    found = zero_centred(half_square, ops.convert_to_tensor(REAL))
+def test_the_zero_centered_penalty_of_a_quadratic_critic_is_the_squared_distance():
+    found = zero_centered(half_square, ops.convert_to_tensor(REAL))
     np.testing.assert_allclose(found, np.sum(REAL**2, axis=1), rtol=1e-12)
-    # A picture of 2 x 2 pixels at 3 everywhere: 4 * 3^2. Two scores a row of slopes 3 and 5: the mean's, 4 -> 16.
-    np.testing.assert_allclose(zero_centred(half_square, ops.full((1, 2, 2, 1), 3.0)), [36.0])
-    maps = zero_centred(lambda x: ops.stack([3.0 * x[:, :1], 5.0 * x[:, :1]], axis=1), ops.convert_to_tensor(REAL))
+    # An image of 2 x 2 pixels at 3 everywhere: 4 * 3^2. Two scores a row of slopes 3 and 5: the mean's, 4 -> 16.
+    np.testing.assert_allclose(zero_centered(half_square, ops.full((1, 2, 2, 1), 3.0)), [36.0])
+    maps = zero_centered(lambda x: ops.stack([3.0 * x[:, :1], 5.0 * x[:, :1]], axis=1), ops.convert_to_tensor(REAL))
     np.testing.assert_allclose(maps, 4 * [16.0])
 
 
@@ -166,14 +166,14 @@ def test_dragan_takes_the_slope_half_a_deviation_times_the_noise_away():
     np.testing.assert_allclose(found, [1.0, (np.sqrt(29) - 1) ** 2])
 
 
-@pytest.mark.parametrize("penalty", ["zero_centred", "dragan"])
+@pytest.mark.parametrize("penalty", ["zero_centered", "dragan"])
 def test_the_gradients_of_both_by_the_critics_weights_are_those_of_differences(penalty):
     weights = RANDOM.normal(0.0, 1.0, (1, 20))
     real, noise = map(ops.convert_to_tensor, (REAL, NOISE))
 
     def rows(values):
         critic = critic_of(values)
-        return zero_centred(critic, real) if penalty == "zero_centred" else dragan(critic, real, noise)
+        return zero_centered(critic, real) if penalty == "zero_centered" else dragan(critic, real, noise)
 
     found = ops.convert_to_numpy(input_gradient(rows, ops.convert_to_tensor(weights)))[0]
     step = 1e-5
@@ -191,7 +191,7 @@ def test_dragans_deviation_is_that_of_the_global_batch(probe, fit, replicas):
     u = np.linspace(0.0, 0.9, 7)[:, None]
 
     def algorithm(model, images, noise):
-        return model.improve("inner", lambda: dragan(lambda x: ops.square(model.inner(x)) / 2, images, noise))
+        return model.minimize("inner", lambda: dragan(lambda x: ops.square(model.inner(x)) / 2, images, noise))
 
     model = probe(algorithm, replicas, inner=[[0.7]])
     history = fit(model, x.astype(np.float32), target=u.astype(np.float32))
@@ -225,7 +225,7 @@ def test_the_distance_to_an_average_enters_the_mean_over_the_rows_once(probe, fi
             weights = model.inner.trainable_variables
             return model.inner(x)[:, 0] + distance_to_average(weights, model.outer.trainable_variables)
 
-        return model.improve("inner", loss)
+        return model.minimize("inner", loss)
 
     model = probe(algorithm, replicas, inner=[[3.0]], outer=[[1.0]])
     x = np.array([[1.0], [2.0], [4.0]], np.float32)

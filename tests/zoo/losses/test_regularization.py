@@ -1,4 +1,4 @@
-"""Stabilisers: what each remedy does to a whole train step, against the same step written with plain tapes."""
+"""Regularization: what each remedy does to a whole train step, against the same step written with plain tapes."""
 
 import json
 
@@ -13,7 +13,7 @@ from zoo.core.noise import Draws
 from zoo.core.precision import computing_in
 from zoo.layers.augmentation import differentiable_augment
 from zoo.losses.adversarial import ADVERSARIAL_LOSSES
-from zoo.losses.regularization import Stabilisers
+from zoo.losses.regularization import Regularization
 from zoo.models.conditional_gan import ConditionalGAN
 from zoo.models.gan import GAN
 from zoo.models.wgan import WGAN
@@ -48,14 +48,14 @@ def louder(model, factor=5.0):
     for player in model.players:
         for variable in model.variables_of(player):
             variable.assign(factor * variable)
-    if model.stabilisers.probability is not None:
-        model.stabilisers.probability.assign(0.5)
+    if model.stabilizers.probability is not None:
+        model.stabilizers.probability.assign(0.5)
     return model
 
 
-def compiled(stabilisers=None, rate=RATE, **arguments):
+def compiled(stabilizers=None, rate=RATE, **arguments):
     keras.utils.set_random_seed(1)
-    model = louder(GAN(**{**TINY, **arguments}, stabilisers=stabilisers))
+    model = louder(GAN(**{**TINY, **arguments}, stabilizers=stabilizers))
     model.compile(seed=SEED, discriminator=SGD(rate), generator=SGD(rate))
     return model
 
@@ -128,7 +128,7 @@ def matching(judge, real, fake):
 def held_back(model, player, remedies):
     if "historical_averaging" not in remedies:
         return 0.0
-    averages = model.stabilisers.histories[player]
+    averages = model.stabilizers.histories[player]
     squares = [
         tf.reduce_sum((variable.value - average.numpy()) ** 2)
         for variable, average in zip(model.variables_of(player), averages, strict=True)
@@ -256,7 +256,7 @@ def play_wasserstein(model, turns, remedies):
 def test_a_critic_takes_the_remedies_of_a_discriminator(steps, difference):
     images, turns = (IMAGES, [IMAGES]) if steps == 1 else (IMAGE_PAIRS, [IMAGE_PAIRS[:, 0], IMAGE_PAIRS[:, 1]])
     keras.utils.set_random_seed(1)
-    model = louder(wasserstein(critic_steps=steps, stabilisers=WASSERSTEIN))
+    model = louder(wasserstein(critic_steps=steps, stabilizers=WASSERSTEIN))
     model.compile(seed=SEED, critic=SGD(RATE), generator=SGD(RATE))
     ends = {}
     for left_out in (None, *WASSERSTEIN):
@@ -276,23 +276,23 @@ def test_a_critic_takes_the_remedies_of_a_discriminator(steps, difference):
 
 
 def test_instance_noise_falls_to_nothing_in_a_straight_line(difference):
-    remedy = Stabilisers.chosen({"instance_noise": 0.4, "instance_noise_steps": 10})
+    remedy = Regularization.chosen({"instance_noise": 0.4, "instance_noise_steps": 10})
     still = np.zeros((ROWS, 40, 40, 3), np.float32)
     for done, deviation in ((0, 0.4), (5, 0.2), (9, 0.04), (10, 0.0), (11, 0.0)):
         context.activate(draws_of(done))
         found = remedy.see(still, tf.constant(done, tf.int64)).numpy()
         assert found.std() == pytest.approx(deviation, rel=0.02)
     ends = []
-    for stabilisers in ({"instance_noise": 0.4, "instance_noise_steps": 10}, {}):
-        model = compiled(stabilisers)
+    for stabilizers in ({"instance_noise": 0.4, "instance_noise_steps": 10}, {}):
+        model = compiled(stabilizers)
         model.step.assign(10)
         step(model)
         ends.append(trainable(model))
     assert difference(*ends) == 0.0
 
 
-def test_pictures_and_samples_are_augmented_alike_by_numbers_of_their_own():
-    remedy, images = Stabilisers.chosen({"augment": POLICY}), tf.constant(IMAGES)
+def test_images_and_samples_are_augmented_alike_by_numbers_of_their_own():
+    remedy, images = Regularization.chosen({"augment": POLICY}), tf.constant(IMAGES)
     context.activate(draws_of())
     real, fake = remedy.see(images, 0), remedy.see(images, 0)
     draws = draws_of()
@@ -303,34 +303,34 @@ def test_pictures_and_samples_are_augmented_alike_by_numbers_of_their_own():
 
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize(("logit", "way"), [(100.0, 1), (-100.0, -1)])
-def test_the_probability_follows_how_sure_d_is_of_pictures(logit, way, steps):
+def test_the_probability_follows_how_sure_d_is_of_images(logit, way, steps):
     model = compiled({"augment": "translation", "augment_target": 0.6}, rate=1e-12, discriminator_steps=steps)
     model.discriminator.get_layer("logit").bias.assign([logit])
     for done in (1, 2, 3):
         found = step(model, IMAGES if steps == 1 else IMAGE_PAIRS)
         expected = 0.5 + way * done * steps * ROWS / 500_000
-        assert float(model.stabilisers.probability) == pytest.approx(expected, abs=1e-7)
+        assert float(model.stabilizers.probability) == pytest.approx(expected, abs=1e-7)
         assert abs(expected - 0.5) > 1e-6
     assert 0.5 < found["augment_probability"] < expected or 0.5 > found["augment_probability"] > expected  # their mean
-    model.stabilisers.probability.assign(0.0 if way < 0 else 1.0)
+    model.stabilizers.probability.assign(0.0 if way < 0 else 1.0)
     step(model, IMAGES if steps == 1 else IMAGE_PAIRS)
-    assert float(model.stabilisers.probability) == (0.0 if way < 0 else 1.0)
+    assert float(model.stabilizers.probability) == (0.0 if way < 0 else 1.0)
 
 
 def test_at_the_start_nothing_is_augmented_yet(difference):
     ends = []
-    for stabilisers in ({"augment": POLICY, "augment_target": 0.6}, {}):
-        model = compiled(stabilisers)
-        if stabilisers:
-            model.stabilisers.probability.assign(0.0)
-            assert float(Stabilisers.chosen(stabilisers).probability) == 0.0
+    for stabilizers in ({"augment": POLICY, "augment_target": 0.6}, {}):
+        model = compiled(stabilizers)
+        if stabilizers:
+            model.stabilizers.probability.assign(0.0)
+            assert float(Regularization.chosen(stabilizers).probability) == 0.0
         step(model)
         ends.append(trainable(model))
     assert difference(*ends) == 0.0
 
 
 def test_d_is_sure_beyond_the_threshold_of_its_game():
-    remedy = Stabilisers.chosen({"augment": "color", "augment_target": 0.6})
+    remedy = Regularization.chosen({"augment": "color", "augment_target": 0.6})
     logits = tf.constant([[-2.0], [0.3], [0.7], [3.0]])
     for name, signs in (("non_saturating", [-1, 1, 1, 1]), ("hinge", [-1, 1, 1, 1]), ("least_squares", [-1, -1, 1, 1])):
         (found,) = remedy.overfitting(ADVERSARIAL_LOSSES[name], logits).values()
@@ -340,13 +340,13 @@ def test_d_is_sure_beyond_the_threshold_of_its_game():
 def test_averages_are_those_of_the_weights_so_far_and_begin_to_matter_at_the_third_step():
     # In step 1 and 2 the weights are their own average: theta_0, and theta_1.
     models = []
-    for stabilisers in ({"historical_averaging": HISTORY}, {}):
+    for stabilizers in ({"historical_averaging": HISTORY}, {}):
         keras.utils.set_random_seed(1)
-        model = GAN(**TINY, stabilisers=stabilisers)
+        model = GAN(**TINY, stabilizers=stabilizers)
         model.compile(seed=SEED, discriminator=SGD(1.0), generator=SGD(1.0))
         models.append(model)
     model, plain = models
-    averages = model.stabilisers.histories
+    averages = model.stabilizers.histories
     past = {player: [] for player in model.players}
     assert set(averages) == set(past)
     for number in (1, 2, 3):
@@ -394,7 +394,7 @@ def test_clipping_bounds_ds_weights_and_no_others(way, strategy_of, fit):
     replicas, scaled = options.pop("replicas", 1), options.pop("scaled", False)
     with computing_in(options.pop("policy", "float32")), strategy_of(replicas).scope():
         keras.utils.set_random_seed(1)
-        model = louder(GAN(**TINY, stabilisers={"weight_clipping": CLIP}), 10.0)
+        model = louder(GAN(**TINY, stabilizers={"weight_clipping": CLIP}), 10.0)
         model.compile(seed=SEED, discriminator=sgd(scaled), generator=sgd(scaled), **options)
     assert max(np.abs(value).max() for value in trainable(model, "discriminator")) > 10 * CLIP
     fit(model, IMAGES, steps=2)
@@ -418,12 +418,12 @@ def conditional(**arguments):
 
 
 BUILDERS = {
-    "gan": lambda: GAN(**TINY, stabilisers=CLIPPED),
-    "without slopes": lambda: GAN(**TINY, stabilisers={**REST, "weight_clipping": 0.05}),
-    "conditional": lambda: conditional(stabilisers=CONDITIONAL),
-    "wasserstein": lambda: wasserstein(stabilisers=WASSERSTEIN),
+    "gan": lambda: GAN(**TINY, stabilizers=CLIPPED),
+    "without slopes": lambda: GAN(**TINY, stabilizers={**REST, "weight_clipping": 0.05}),
+    "conditional": lambda: conditional(stabilizers=CONDITIONAL),
+    "wasserstein": lambda: wasserstein(stabilizers=WASSERSTEIN),
     "relativistic": lambda: GAN(
-        **TINY, loss="relativistic_average", stabilisers={"feature_matching": MATCHING, "instance_noise": NOISE}
+        **TINY, loss="relativistic_average", stabilizers={"feature_matching": MATCHING, "instance_noise": NOISE}
     ),
 }
 
@@ -491,10 +491,10 @@ def test_layers_in_float16_leave_what_is_remembered_in_float32(on_one_replica, s
         _, found, _ = trained(fit, "gan", strategy_of(1), 5)
         model = BUILDERS["gan"]()
     _, expected, _ = on_one_replica("gan")
-    assert {variable.dtype for variable in model.stabilisers.variables} == {"float32"}
+    assert {variable.dtype for variable in model.stabilizers.variables} == {"float32"}
     assert difference(found, expected) < 0.03  # half precision's eleven bits, through two layers and their slopes
     plain = GAN(**TINY).get_weights()
-    assert len(found) == len(plain) + len(model.stabilisers.variables) > len(plain)
+    assert len(found) == len(plain) + len(model.stabilizers.variables) > len(plain)
 
 
 @pytest.mark.parametrize("builder", ["without slopes", pytest.param("conditional", marks=pytest.mark.slow)])
@@ -502,44 +502,44 @@ def test_a_resumed_run_ends_with_the_same_bits(builder, fit, tmp_path):
     def built(seed):
         keras.utils.set_random_seed(seed)
         model = BUILDERS[builder]()
-        if model.stabilisers.probability is not None:
-            model.stabilisers.probability.assign(seed / 10)
+        if model.stabilizers.probability is not None:
+            model.stabilizers.probability.assign(seed / 10)
         model.compile(seed=SEED, discriminator=Adam(0.01), generator=Adam(0.01))
         return model
 
     model, fresh = built(1), built(2)
     fit(model, IMAGES, steps=3, label=LABELS)
     path = model.state().save(str(tmp_path / "checkpoint"))
-    remembered = [value.numpy() for value in model.stabilisers.variables]
+    remembered = [value.numpy() for value in model.stabilizers.variables]
     count = sum(len(model.variables_of(player)) for player in model.players)
     assert len(remembered) == count + 1  # an average for each weight, and the probability
     status = fresh.state().restore(path)
     status.assert_consumed()
     status.assert_existing_objects_matched()
-    for value, expected in zip(fresh.stabilisers.variables, remembered, strict=True):
+    for value, expected in zip(fresh.stabilizers.variables, remembered, strict=True):
         np.testing.assert_array_equal(value, expected)
     for each in (model, fresh):
         fit(each, IMAGES, steps=2, label=LABELS)
     for value, expected in zip(fresh.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
-    for value, expected in zip(model.stabilisers.variables, remembered, strict=True):
+    for value, expected in zip(model.stabilizers.variables, remembered, strict=True):
         assert (value.numpy() != expected).any()
 
 
 def test_the_configuration_is_plain_data():
-    for model in (GAN(**TINY, stabilisers=CLIPPED), BUILDERS["conditional"]()):
+    for model in (GAN(**TINY, stabilizers=CLIPPED), BUILDERS["conditional"]()):
         plain = json.loads(json.dumps(model.get_config()))
         copy = type(model).from_config(plain)
-        assert copy.get_config()["stabilisers"] == model.get_config()["stabilisers"] == plain["stabilisers"]
+        assert copy.get_config()["stabilizers"] == model.get_config()["stabilizers"] == plain["stabilizers"]
         assert [tuple(v.shape) for v in copy.weights] == [tuple(v.shape) for v in model.weights]
-        assert copy.stabilisers.slopes == model.stabilisers.slopes != {}
+        assert copy.stabilizers.slopes == model.stabilizers.slopes != {}
 
 
 def test_without_remedies_a_model_remembers_and_draws_nothing_more():
     model = GAN(**TINY)
-    assert model.stabilisers.variables == []
+    assert model.stabilizers.variables == []
     context.activate(draws_of())
-    np.testing.assert_array_equal(model.stabilisers.see(IMAGES, 0), IMAGES)
+    np.testing.assert_array_equal(model.stabilizers.see(IMAGES, 0), IMAGES)
     np.testing.assert_array_equal(context.active().draws.normal(3), draws_of().normal(3))  # still the first draw
     assert all(variable.constraint is None for variable in model.discriminator.trainable_variables)
 
@@ -548,8 +548,8 @@ def test_without_remedies_a_model_remembers_and_draws_nothing_more():
 
 BAD = {
     "an unknown name": ({"r3": 1.0}, r"\['r3'\] are none: choose from \['label_smoothing', 'instance_noise'"),
-    "no names": ("r1", r"stabilisers='r1': give each with its value"),
-    "a list": (["r1"], r"stabilisers=\['r1'\]: give each with its value"),
+    "no names": ("r1", r"stabilizers='r1': give each with its value"),
+    "a list": (["r1"], r"stabilizers=\['r1'\]: give each with its value"),
     "a negative weight": ({"r1": -1.0}, r"r1=-1.0: choose a number >= 0"),
     "no number": ({"dragan": float("nan")}, r"dragan=nan: choose a number >= 0"),
     "an infinite one": ({"feature_matching": float("inf")}, r"feature_matching=inf: choose a number >= 0"),
@@ -566,65 +566,63 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_remedy_is_named_with_the_good_ones(case):
-    stabilisers, message = BAD[case]
+    stabilizers, message = BAD[case]
     with pytest.raises(ValueError, match=message):
-        GAN(**TINY, stabilisers=stabilisers)
+        GAN(**TINY, stabilizers=stabilizers)
 
 
 @pytest.mark.parametrize("loss", ["hinge", "least_squares", "wasserstein", "relativistic"])
 def test_labels_are_smoothed_where_answers_are_probabilities(loss):
     with pytest.raises(ValueError, match="label_smoothing takes loss='minimax' or 'non_saturating'"):
-        GAN(**TINY, loss=loss, stabilisers={"label_smoothing": 0.1})
+        GAN(**TINY, loss=loss, stabilizers={"label_smoothing": 0.1})
 
 
 @pytest.mark.parametrize("loss", ["wasserstein", "relativistic", "relativistic_average"])
 def test_the_probability_adapts_where_an_answer_has_a_sign(loss):
-    with pytest.raises(ValueError, match="augment_target takes a loss whose D judges a picture by itself"):
-        GAN(**TINY, loss=loss, stabilisers={"augment": "color", "augment_target": 0.6})
+    with pytest.raises(ValueError, match="augment_target takes a loss whose D judges an image by itself"):
+        GAN(**TINY, loss=loss, stabilizers={"augment": "color", "augment_target": 0.6})
 
 
 @pytest.mark.parametrize("penalty", SLOPES)
 @pytest.mark.parametrize(
     "mixing", [{"discriminator_norm": "batch"}, {"minibatch": "stddev"}, {"minibatch": "discrimination"}]
 )
-def test_slopes_are_those_of_a_picture_alone(penalty, mixing):
+def test_slopes_are_those_of_a_image_alone(penalty, mixing):
     arguments = {**TINY, "image_shape": (16, 16, 1), **mixing}  # at 8x8 D has no norm
-    with pytest.raises(
-        ValueError, match=rf"\['{penalty}'\] look at one picture's slope, .* choose discriminator_norm="
-    ):
-        GAN(**arguments, stabilisers={penalty: 1.0})
-    assert GAN(**arguments, stabilisers={"instance_noise": 0.1}).stabilisers.slopes == {}
+    with pytest.raises(ValueError, match=rf"\['{penalty}'\] look at one image's slope, .* choose discriminator_norm="):
+        GAN(**arguments, stabilizers={penalty: 1.0})
+    assert GAN(**arguments, stabilizers={"instance_noise": 0.1}).stabilizers.slopes == {}
 
 
 def test_a_conditional_game_refuses_likewise():
     arguments = {"image_shape": (16, 16, 1), "classes": ("a", "b"), "latent_dim": 4, "width": 2}
-    for stabilisers, more, message in (
-        ({"r1": 1.0}, {"discriminator_norm": "batch"}, r"\['r1'\] look at one picture's slope"),
+    for stabilizers, more, message in (
+        ({"r1": 1.0}, {"discriminator_norm": "batch"}, r"\['r1'\] look at one image's slope"),
         ({"label_smoothing": 0.1}, {}, "label_smoothing takes loss="),
         ({"r3": 1.0}, {}, r"\['r3'\] are none"),
     ):
         with pytest.raises(ValueError, match=message):
-            ConditionalGAN(**arguments, **more, stabilisers=stabilisers)
+            ConditionalGAN(**arguments, **more, stabilizers=stabilizers)
 
 
 @pytest.mark.parametrize(
-    ("stabilisers", "message"),
+    ("stabilizers", "message"),
     [
         ({"gradient_penalty": 1.0}, r"\['gradient_penalty'\] are not chosen here: constraint, penalty_weight and clip"),
         ({"weight_clipping": 0.1}, r"\['weight_clipping'\] are not chosen here"),
-        ({"r1": 1.0}, r"\['r1'\] look at one picture's slope, .* take constraint='gradient_penalty'\)"),
+        ({"r1": 1.0}, r"\['r1'\] look at one image's slope, .* take constraint='gradient_penalty'\)"),
         ({"label_smoothing": 0.1}, "label_smoothing takes loss="),
         ({"augment": "color", "augment_target": 0.6}, "augment_target takes a loss whose D"),
-        (["r1"], r"stabilisers=\['r1'\]: give each with its value"),
+        (["r1"], r"stabilizers=\['r1'\]: give each with its value"),
     ],
 )
-def test_a_wasserstein_game_refuses_likewise(stabilisers, message):
+def test_a_wasserstein_game_refuses_likewise(stabilizers, message):
     with pytest.raises(ValueError, match=message):
-        WGAN((16, 16, 1), 4, 2, constraint="weight_clipping", stabilisers=stabilisers)
+        WGAN((16, 16, 1), 4, 2, constraint="weight_clipping", stabilizers=stabilizers)
 
 
 @pytest.mark.parametrize("minibatch", ["stddev", "discrimination"])
-def test_a_critics_own_penalty_is_of_a_picture_alone_too(minibatch):
-    with pytest.raises(ValueError, match=r"\['gradient_penalty'\] look at one picture's slope"):
+def test_a_critics_own_penalty_is_of_a_image_alone_too(minibatch):
+    with pytest.raises(ValueError, match=r"\['gradient_penalty'\] look at one image's slope"):
         WGAN((16, 16, 1), 4, 2, minibatch=minibatch)
     WGAN((16, 16, 1), 4, 2, constraint="weight_clipping", minibatch=minibatch)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zoo.metrics.distances import nearest_neighbour_distance, sliced_wasserstein_distance
+from zoo.metrics.distances import nearest_neighbor_distance, sliced_wasserstein_distance
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.normal(size=(200, 4, 4, 1))
@@ -39,9 +39,9 @@ def test_sets_that_do_not_fit_are_refused(shape):
         sliced_wasserstein_distance(np.zeros(shape), IMAGES if shape[0] else np.zeros(shape))
 
 
-def test_nearest_neighbours_by_hand():
+def test_nearest_neighbors_by_hand():
     points = np.array([[0.0], [1.0], [3.0], [10.0]])  # nearest others: 1, 1, 2, 7
-    assert nearest_neighbour_distance(points) == pytest.approx((1 + 1 + 2 + 7) / 4)
-    assert nearest_neighbour_distance(np.repeat(IMAGES[:5], 2, axis=0)) == pytest.approx(0.0, abs=1e-6)
+    assert nearest_neighbor_distance(points) == pytest.approx((1 + 1 + 2 + 7) / 4)
+    assert nearest_neighbor_distance(np.repeat(IMAGES[:5], 2, axis=0)) == pytest.approx(0.0, abs=1e-6)
     with pytest.raises(ValueError, match="at least 2"):
-        nearest_neighbour_distance(points[:1])
+        nearest_neighbor_distance(points[:1])

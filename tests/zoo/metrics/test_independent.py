@@ -11,7 +11,7 @@ from zoo.metrics.classes import ClassStatistics, jensen_shannon_divergence
 from zoo.metrics.frechet import frechet_distance, frechet_distance_at_infinity
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.moments import Moments
-from zoo.metrics.neighbours import neighbour_scores
+from zoo.metrics.neighbors import neighbor_scores
 
 RECORD = json.loads((Path(__file__).parent / "fixtures" / "independent.json").read_text(encoding="utf-8"))
 DRAWS = RECORD["draws"]
@@ -65,13 +65,13 @@ def test_kernel():
     assert found.std == pytest.approx(np.std(record["torch-fidelity"]), rel=1e-9)
 
 
-def test_neighbours():
+def test_neighbors():
     """Their balls lack the rim, or hold it: no distance of these features is on one. torch-fidelity ends in float32."""
-    three, five = (RECORD["neighbours"][f"prdc, {k} neighbours"] for k in (3, 5))
-    found = neighbour_scores(GENERATED, REAL)
+    three, five = (RECORD["neighbors"][f"prdc, {k} neighbors"] for k in (3, 5))
+    found = neighbor_scores(GENERATED, REAL)
     assert (found.precision, found.recall) == pytest.approx((three["precision"], three["recall"]), rel=1e-12)
     assert (found.density, found.coverage) == pytest.approx((five["density"], five["coverage"]), rel=1e-12)
-    theirs = RECORD["neighbours"]["torch-fidelity, 3 neighbours"]
+    theirs = RECORD["neighbors"]["torch-fidelity, 3 neighbors"]
     assert (found.precision, found.recall) == pytest.approx((theirs["precision"], theirs["recall"]), rel=1e-7)
 
 

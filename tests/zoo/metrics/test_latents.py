@@ -29,22 +29,22 @@ def test_posteriors_that_are_all_alike_leave_their_divergence_from_the_prior():
     assert found.divergence == pytest.approx(np.full((50, 1), 0.5 * (3.25 - np.log(4.0))))
     assert found.aggregate_divergence == pytest.approx(0.5 * (3.25 - np.log(4.0)))
     assert found.mutual_information == pytest.approx(0.0, abs=1e-12)
-    assert found.active_units == 0  # a mean far from 0, and the same for every picture
+    assert found.active_units == 0  # a mean far from 0, and the same for every image
 
 
 def test_a_unit_is_active_where_its_mean_varies_by_more_than_a_hundredth():
-    means = np.sqrt([0.009, 0.011, 4.0]) * np.array([[1.0], [-1.0]])  # variances over the two pictures
+    means = np.sqrt([0.009, 0.011, 4.0]) * np.array([[1.0], [-1.0]])  # variances over the two images
     assert latent_statistics(means, np.ones((2, 3))).active_units == 2
 
 
-def test_divergences_are_of_each_picture_and_dimension():
+def test_divergences_are_of_each_image_and_dimension():
     means, scales = np.array([[0.0, 1.0, 2.0], [0.0, -3.0, 2.0]]), np.array([[1.0, 1.0, 0.5], [1.0, 1.0, 2.0]])
     # 1/2 (mean^2 + scale^2 - 1) - log scale:
     # 0, 1/2 (1 + 1 - 1), 1/2 (4 + 1/4 - 1) + log 2
     # 0, 1/2 (9 + 1 - 1), 1/2 (4 + 4 - 1) - log 2
     wanted = [[0.0, 0.5, 1.625 + np.log(2.0)], [0.0, 4.5, 3.5 - np.log(2.0)]]
     assert latent_statistics(means, scales).divergence == pytest.approx(np.array(wanted))
-    assert divergences(means, scales) == pytest.approx([0.0, 2.5, 2.5625])  # over the two pictures
+    assert divergences(means, scales) == pytest.approx([0.0, 2.5, 2.5625])  # over the two images
 
 
 def test_the_divergence_is_that_of_an_integral():
@@ -57,14 +57,14 @@ def test_the_divergence_is_that_of_an_integral():
 
 
 @pytest.mark.parametrize(
-    ("centre", "spread"), [(0.0, np.sqrt(1 - 0.6**2)), (0.7, 1.2)], ids=["the prior itself", "another normal"]
+    ("center", "spread"), [(0.0, np.sqrt(1 - 0.6**2)), (0.7, 1.2)], ids=["the prior itself", "another normal"]
 )
-def test_a_linear_model_has_a_normal_aggregate(centre: float, spread: float):
-    """mean = centre + spread x with x ~ N(0, 1) and scale 0.6: z ~ N(centre, spread^2 + 0.6^2)."""
-    means = centre + spread * RANDOM.permutation(quantiles(3_000))[:, None]
+def test_a_linear_model_has_a_normal_aggregate(center: float, spread: float):
+    """mean = center + spread x with x ~ N(0, 1) and scale 0.6: z ~ N(center, spread^2 + 0.6^2)."""
+    means = center + spread * RANDOM.permutation(quantiles(3_000))[:, None]
     found = latent_statistics(means, np.full(means.shape, 0.6))
     variance = spread**2 + 0.36
-    wanted = 0.5 * (centre**2 + variance - 1 - np.log(variance))
+    wanted = 0.5 * (center**2 + variance - 1 - np.log(variance))
     assert found.aggregate_divergence == pytest.approx(wanted, abs=4 * found.error)
     assert found.mutual_information == pytest.approx(0.5 * np.log(variance / 0.36), abs=4 * found.error)
     assert 0.005 < found.error < 0.02
@@ -87,7 +87,7 @@ def test_a_mixture_of_two_by_quadrature_and_its_error_bar():
         assert each.mutual_information + each.aggregate_divergence == pytest.approx(each.divergence.mean())
 
 
-def test_pictures_far_apart_are_told_apart_and_no_further():
+def test_images_far_apart_are_told_apart_and_no_further():
     means = 10.0 * RANDOM.permutation(64)[:, None].astype(np.float32)
     found = latent_statistics(means, np.full((64, 1), 0.1, np.float32))
     assert found.mutual_information == pytest.approx(np.log(64))
@@ -102,7 +102,7 @@ def test_dimensions_add_up_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyPa
     assert found.aggregate_divergence == pytest.approx(wanted.aggregate_divergence, rel=1e-12)
     alone = [latent_statistics(MEANS[:, [k]], SCALES[:, [k]]).divergence[:, 0] for k in range(3)]
     np.testing.assert_allclose(wanted.divergence, np.transpose(alone), rtol=1e-12)
-    # by SciPy, a picture and a mixture component at a time
+    # by SciPy, an image and a mixture component at a time
     noise = np.random.Generator(np.random.Philox(3)).standard_normal(MEANS.shape)
     densities = stats.norm.logpdf((MEANS + SCALES * noise)[:, None], MEANS, SCALES).sum(axis=2)
     told = np.diag(densities) - np.log(np.exp(densities).mean(axis=1))

@@ -11,21 +11,21 @@ from zoo.metrics import paths
 from zoo.metrics.paths import lerp, perceptual_path_length, slerp
 
 RANDOM = np.random.Generator(np.random.Philox(0))
-KERNEL = RANDOM.standard_normal((5, 12)) / 100  # pictures of 2 x 2 x 3, far inside [-1, 1]
+KERNEL = RANDOM.standard_normal((5, 12)) / 100  # images of 2 x 2 x 3, far inside [-1, 1]
 FEATURES = RANDOM.standard_normal((12, 7))
 LATENTS = partial(draw, Input("latent", "float32", ("batch", 5), "normal"))
 
 
-def pictures_of(latents: np.ndarray) -> np.ndarray:
+def images_of(latents: np.ndarray) -> np.ndarray:
     return (latents.astype(np.float64) @ KERNEL).reshape(-1, 2, 2, 3)
 
 
-def features_of(pictures: np.ndarray) -> np.ndarray:
-    return pictures.reshape(len(pictures), -1) @ FEATURES
+def features_of(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1) @ FEATURES
 
 
-def flat(pictures: np.ndarray) -> np.ndarray:
-    return pictures.reshape(len(pictures), -1)
+def flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1)
 
 
 def test_linear_all_the_way():
@@ -33,7 +33,7 @@ def test_linear_all_the_way():
     ends = LATENTS(range(2 * 150), 3).astype(np.float64)
     expected = np.square((ends[1::2] - ends[::2]) @ KERNEL @ FEATURES).sum(axis=1)
     found = perceptual_path_length(
-        pictures_of, features_of, LATENTS, interpolate=lerp, pairs=150, epsilon=1e-2, trim=0.0, seed=3
+        images_of, features_of, LATENTS, interpolate=lerp, pairs=150, epsilon=1e-2, trim=0.0, seed=3
     )
     assert found.mean == pytest.approx(expected.mean(), rel=1e-4)
     assert found.std == pytest.approx(expected.std(), rel=1e-4)
@@ -91,8 +91,8 @@ def test_rounding_does_not_dominate():
                 rows = np.tanh(rows @ kernel.astype(dtype))
             return rows.reshape(-1, 4, 4, 3)
 
-        def features(pictures: np.ndarray) -> np.ndarray:
-            return np.maximum(flat(pictures) @ phi.astype(dtype), 0)
+        def features(images: np.ndarray) -> np.ndarray:
+            return np.maximum(flat(images) @ phi.astype(dtype), 0)
 
         return generate, features
 
@@ -112,12 +112,12 @@ def test_the_ends_are_left_out():
     def ends(rows: range, seed: int) -> np.ndarray:
         return np.array([[(row // 2) ** 0.5 / 100 * (row % 2)] for row in rows])
 
-    def as_pictures(latents: np.ndarray) -> np.ndarray:
+    def as_images(latents: np.ndarray) -> np.ndarray:
         return latents.astype(np.float64).reshape(-1, 1, 1, 1)
 
     def found(trim: float):
         return perceptual_path_length(
-            as_pictures, flat, ends, interpolate=lerp, pairs=200, epsilon=0.5, trim=trim, seed=1
+            as_images, flat, ends, interpolate=lerp, pairs=200, epsilon=0.5, trim=trim, seed=1
         )
 
     lengths = np.arange(200) / 1e4
@@ -133,7 +133,7 @@ def test_blocks_change_nothing_and_the_seed_decides(monkeypatch):
     def generate(latents: np.ndarray) -> np.ndarray:
         assert latents.dtype == np.float32
         sizes.append(len(latents))
-        return pictures_of(latents)
+        return images_of(latents)
 
     def found(seed: int) -> paths.Spread:
         return perceptual_path_length(generate, features_of, LATENTS, pairs=150, epsilon=1e-2, seed=seed)
@@ -146,7 +146,7 @@ def test_blocks_change_nothing_and_the_seed_decides(monkeypatch):
 
 
 def test_bad_input():
-    def call(generate=pictures_of, features=features_of, latents_of=LATENTS, **options):
+    def call(generate=images_of, features=features_of, latents_of=LATENTS, **options):
         return perceptual_path_length(generate, features, latents_of, **{"pairs": 10, **options})
 
     for bad in ({"pairs": 0}, {"epsilon": 0.0}, {"epsilon": 1.0}, {"trim": 0.5}):
@@ -157,13 +157,13 @@ def test_bad_input():
         call(latents_of=lambda rows, seed: np.zeros((3, 5)))
     with pytest.raises(ValueError, match="latents hold NaN"):
         call(latents_of=lambda rows, seed: np.full((len(rows), 5), np.nan))
-    with pytest.raises(ValueError, match="1 pictures where 20"):
-        call(generate=lambda latents: pictures_of(latents[:1]))
+    with pytest.raises(ValueError, match="1 images where 20"):
+        call(generate=lambda latents: images_of(latents[:1]))
     with pytest.raises(ValueError, match=r"uint8: give .* float in \[-1, 1\]"):
-        call(generate=lambda latents: pictures_of(latents).astype(np.uint8))
+        call(generate=lambda latents: images_of(latents).astype(np.uint8))
     with pytest.raises(ValueError, match="give values in"):
-        call(generate=lambda latents: pictures_of(latents) + 1)
+        call(generate=lambda latents: images_of(latents) + 1)
     with pytest.raises(ValueError, match="10 features where 20"):
-        call(features=lambda pictures: features_of(pictures)[::2])
+        call(features=lambda images: features_of(images)[::2])
     with pytest.raises(ValueError, match=r"features \(20, 2, 2, 3\)"):
-        call(features=lambda pictures: pictures)
+        call(features=lambda images: images)

@@ -17,7 +17,7 @@ from zoo.metrics.similarity import (
 RANDOM = np.random.Generator(np.random.Philox(0))
 
 
-def smooth_pictures(count: int, height: int, width: int, channels: int) -> np.ndarray:
+def smooth_images(count: int, height: int, width: int, channels: int) -> np.ndarray:
     coarse = RANDOM.uniform(-1, 1, size=(count, height // 4, width // 4, channels))
     return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
@@ -30,7 +30,7 @@ def test_as_many_scales_as_the_window_fits(side, scales):
 
 @pytest.mark.parametrize("shape", [(3, 16, 20, 1), (3, 32, 32, 3), (2, 64, 48, 1), (1, 176, 176, 3)])
 def test_it_is_tensorflows(shape):
-    one = smooth_pictures(*shape)
+    one = smooth_images(*shape)
     other = np.clip(0.7 * one + 0.3 * RANDOM.uniform(-1, 1, size=shape), -1, 1)
     weights = scale_weights(*shape[1:3]).tolist()
     unit = (tf.constant((side + 1) / 2, tf.float32) for side in (one, other))
@@ -56,26 +56,26 @@ def test_one_window_by_hand():
     assert 0.3 < multiscale_similarity(one, mixed)[0] < 0.99
 
 
-def test_equal_pictures_are_at_one_and_negatives_at_zero():
-    pictures = smooth_pictures(5, 28, 28, 1)
-    np.testing.assert_allclose(multiscale_similarity(pictures, pictures), 1.0, rtol=1e-9)
-    np.testing.assert_allclose(multiscale_similarity(pictures, -pictures), 0.0, atol=1e-12)
+def test_equal_images_are_at_one_and_negatives_at_zero():
+    images = smooth_images(5, 28, 28, 1)
+    np.testing.assert_allclose(multiscale_similarity(images, images), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(multiscale_similarity(images, -images), 0.0, atol=1e-12)
 
 
 def test_diversity():
-    varied = smooth_pictures(40, 28, 28, 1)
+    varied = smooth_images(40, 28, 28, 1)
     alike = multiscale_similarity_of_pairs(varied[:1].repeat(40, axis=0), pairs=300)
     assert alike.mean == pytest.approx(1.0, rel=1e-9)
     assert alike.std == pytest.approx(0.0, abs=1e-9)
     near = 0.9 * varied[:1] + 0.1 * varied
-    found = [multiscale_similarity_of_pairs(pictures, pairs=300, seed=1) for pictures in (varied, near, varied)]
+    found = [multiscale_similarity_of_pairs(images, pairs=300, seed=1) for images in (varied, near, varied)]
     assert found[0] == found[2]
     assert found[0].mean < 0.5 < found[1].mean < 1.0
 
 
-def test_a_picture_is_never_paired_with_itself():
-    """Of two pictures, the only pair is both of them, in either order."""
-    two = smooth_pictures(2, 16, 16, 1)
+def test_a_image_is_never_paired_with_itself():
+    """Of two images, the only pair is both of them, in either order."""
+    two = smooth_images(2, 16, 16, 1)
     found = multiscale_similarity_of_pairs(two, pairs=50)
     assert found.mean == pytest.approx(multiscale_similarity(two[:1], two[1:])[0], rel=1e-12)
     assert found.std < 1e-12
@@ -88,13 +88,13 @@ def test_a_cosine_is_one_ring(height, width, periods):
     `periods` are counted along the height, the shorter side.
     """
     wave = 0.8 * np.cos(2 * np.pi * periods * np.arange(height) / height)
-    pictures = np.broadcast_to(wave[None, :, None, None], (3, height, width, 2))
+    images = np.broadcast_to(wave[None, :, None, None], (3, height, width, 2))
     distances = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)) * min(height, width)
     in_ring = np.count_nonzero((distances >= periods - 0.5) & (distances < periods + 0.5))
     power = 0.8**2 * height * width * (1.0 if 2 * periods == height else 0.5)
     expected = np.full(int(distances.max() + 0.5), np.log(POWER_FLOOR))
     expected[periods - 1] = np.log(power / in_ring + POWER_FLOOR)
-    np.testing.assert_allclose(radial_spectrum(pictures), expected, atol=1e-9)
+    np.testing.assert_allclose(radial_spectrum(images), expected, atol=1e-9)
 
 
 def test_white_noise_is_flat_and_brightness_is_left_out():
@@ -107,16 +107,16 @@ def test_white_noise_is_flat_and_brightness_is_left_out():
 
 
 def test_a_checkerboard_is_the_last_ring_and_blur_falls_off():
-    pictures = 0.5 * smooth_pictures(50, 32, 32, 1)
-    spectrum = radial_spectrum(pictures)
+    images = 0.5 * smooth_images(50, 32, 32, 1)
+    spectrum = radial_spectrum(images)
     board = 0.2 * (np.indices((32, 32)).sum(axis=0) % 2 * 2 - 1)[None, :, :, None]
-    change = radial_spectrum(pictures + board) - spectrum
+    change = radial_spectrum(images + board) - spectrum
     assert change.argmax() == len(change) - 1
     np.testing.assert_allclose(change[:-2], 0.0, atol=0.05)
-    blurred = sum(np.roll(pictures, shift, axis=axis) for shift in (-1, 0, 1) for axis in (1, 2)) / 6
+    blurred = sum(np.roll(images, shift, axis=axis) for shift in (-1, 0, 1) for axis in (1, 2)) / 6
     fall = spectrum - radial_spectrum(blurred)
     assert fall[:4].max() < 0.5 < fall[10:16].min()
-    floor = spectral_distance(radial_spectrum(pictures[:25]), radial_spectrum(pictures[25:]))
+    floor = spectral_distance(radial_spectrum(images[:25]), radial_spectrum(images[25:]))
     assert spectral_distance(radial_spectrum(blurred), spectrum) > 2 * floor
 
 
@@ -126,8 +126,8 @@ def test_spectral_distance_by_hand():
         spectral_distance(np.zeros(3), np.zeros(4))
 
 
-def test_bad_pictures():
-    good = smooth_pictures(4, 16, 16, 1)
+def test_bad_images():
+    good = smooth_images(4, 16, 16, 1)
     with pytest.raises(ValueError, match=r"uint8.*float in \[-1, 1\]"):
         radial_spectrum(good.astype(np.uint8))
     with pytest.raises(ValueError, match=r"give values in \[-1, 1\]"):

@@ -1,6 +1,6 @@
 """Autoencoder: a step written out by hand, what each variant promises shown by short runs, corruption, what is refused.
 
-The short runs are of bars: pictures of 8x8 in which one row and one column are bright, each by an amount of its own.
+The short runs are of bars: images of 8x8 in which one row and one column are bright, each by an amount of its own.
 """
 
 import keras
@@ -22,12 +22,10 @@ IMAGES = np.random.default_rng(0).uniform(-1.0, 1.0, (ROWS, 8, 8, 1)).astype(np.
 def bars(count, seed):
     random = np.random.default_rng(seed)
     brightness = np.zeros((count, 8, 8, 1))
-    pictures = np.arange(count)
-    brightness[pictures, random.integers(8, size=count)] = random.uniform(0.5, 1.0, (count, 1, 1))
+    images = np.arange(count)
+    brightness[images, random.integers(8, size=count)] = random.uniform(0.5, 1.0, (count, 1, 1))
     columns = random.integers(8, size=count)
-    brightness[pictures, :, columns] = np.maximum(
-        brightness[pictures, :, columns], random.uniform(0.5, 1.0, (count, 1, 1))
-    )
+    brightness[images, :, columns] = np.maximum(brightness[images, :, columns], random.uniform(0.5, 1.0, (count, 1, 1)))
     return (2.0 * brightness - 1.0).astype(np.float32)
 
 
@@ -43,11 +41,11 @@ def trained(fit, steps, rate=0.01, **arguments):
 
 
 def error(images, other):
-    """The mean over pixels and pictures of the squared difference, of brightness from 0 to 1."""
+    """The mean over pixels and images of the squared difference, of brightness from 0 to 1."""
     return float(np.mean(np.square(0.5 * (images - other))))
 
 
-MEAN_PICTURE = error(OTHER_BARS, BARS.mean(axis=0))  # what an autoencoder reaches whose codes say nothing
+MEAN_IMAGE = error(OTHER_BARS, BARS.mean(axis=0))  # what an autoencoder reaches whose codes say nothing
 
 
 def first_draws(rows=ROWS):
@@ -158,10 +156,10 @@ def test_one_step_equals_the_formulas_written_out(fit, difference, name):
 # What the variants are for
 
 
-def test_an_autoencoder_learns_to_give_back_pictures_it_has_not_seen(fit):
+def test_an_autoencoder_learns_to_give_back_images_it_has_not_seen(fit):
     model = trained(fit, 250, hidden=(64,))
     found = model.diagnose({"image": BARS}, {"image": OTHER_BARS})
-    assert error(model.reconstruct(OTHER_BARS), OTHER_BARS) < 0.2 * MEAN_PICTURE
+    assert error(model.reconstruct(OTHER_BARS), OTHER_BARS) < 0.2 * MEAN_IMAGE
     assert float(found["held_out_squared_error"]) == pytest.approx(
         error(model.reconstruct(OTHER_BARS), OTHER_BARS), rel=1e-4
     )
@@ -189,7 +187,7 @@ def test_the_divergence_brings_the_mean_activation_to_its_rate(fit):
     np.testing.assert_allclose(rates, 0.1, atol=0.02)
     free = trained(fit, 250, **sigmoid_codes)
     assert free.encode(BARS).mean() > 0.3
-    assert error(sparse.reconstruct(BARS), BARS) < 0.8 * MEAN_PICTURE  # and the codes still say something
+    assert error(sparse.reconstruct(BARS), BARS) < 0.8 * MEAN_IMAGE  # and the codes still say something
 
 
 def test_an_l1_penalty_silences_units(fit):
@@ -197,7 +195,7 @@ def test_an_l1_penalty_silences_units(fit):
     for sparsity in ("l1", "none"):
         model = trained(fit, 250, code_dim=32, code_activation="relu", sparsity=sparsity, sparsity_weight=0.3)
         silent.append(float(np.mean(model.encode(BARS) < 1e-3)))
-        assert error(model.reconstruct(BARS), BARS) < 0.7 * MEAN_PICTURE
+        assert error(model.reconstruct(BARS), BARS) < 0.7 * MEAN_IMAGE
     assert silent[0] > silent[1] + 0.2
 
 
@@ -208,7 +206,7 @@ def test_a_contractive_encoder_is_less_steep(fit):
         steepness.append(float(np.mean(contraction(model.encoder, tf.constant(OTHER_BARS)))))
         errors.append(error(model.reconstruct(OTHER_BARS), OTHER_BARS))
     assert steepness[0] < 0.5 * steepness[1]
-    assert errors[0] < 0.8 * MEAN_PICTURE
+    assert errors[0] < 0.8 * MEAN_IMAGE
 
 
 # Corruption
@@ -221,23 +219,23 @@ def test_masking_blackens_its_share_of_pixels_in_all_channels():
     # 38,400 pixels: a standard error of sqrt(0.3 * 0.7 / 38400) = 0.0023.
     assert np.mean(black) == pytest.approx(0.3, abs=0.01)
     np.testing.assert_array_equal(found, np.where(black[..., None], np.float32(-1.0), images))
-    assert len({picture.tobytes() for picture in black}) == 200  # each picture has pixels of its own
+    assert len({image.tobytes() for image in black}) == 200  # each image has pixels of its own
 
 
 def test_noise_has_its_deviation_of_brightness_and_stays_in_range():
-    grey = tf.zeros((200, 16, 12, 3))
-    found = 0.5 * np.asarray(noisy(grey, first_draws(200), 0.1))  # half: brightness runs over 1, pictures over 2
+    gray = tf.zeros((200, 16, 12, 3))
+    found = 0.5 * np.asarray(noisy(gray, first_draws(200), 0.1))  # half: brightness runs over 1, images over 2
     # 115,200 values: a standard error of 0.1 / sqrt(2 * 115200) = 0.0002; 0.5 is five deviations away.
     assert np.std(found) == pytest.approx(0.1, abs=0.001)
     assert np.mean(found) == pytest.approx(0.0, abs=0.002)
-    loud = np.asarray(noisy(grey, first_draws(200), 1.0))
+    loud = np.asarray(noisy(gray, first_draws(200), 1.0))
     assert (loud.min(), loud.max()) == (-1.0, 1.0)
-    np.testing.assert_array_equal(noisy(grey, first_draws(200), 0.0), grey)
+    np.testing.assert_array_equal(noisy(gray, first_draws(200), 0.0), gray)
 
 
 @pytest.mark.parametrize("corruption", ["gaussian", "masking"])
-def test_only_training_sees_corrupted_pictures(fit, corruption):
-    """With a learning rate of 0 the training loss is that of corrupted pictures; nothing else is."""
+def test_only_training_sees_corrupted_images(fit, corruption):
+    """With a learning rate of 0 the training loss is that of corrupted images; nothing else is."""
     losses, found = [], []
     for kind in (corruption, "none"):
         keras.utils.set_random_seed(1)
@@ -268,17 +266,15 @@ def test_decoding_a_code_is_reconstructing(architecture):
         model.log_prob(images)
 
 
-def test_pictures_lie_between_black_and_white_and_the_error_is_of_brightness():
+def test_images_lie_between_black_and_white_and_the_error_is_of_brightness():
     model = Autoencoder(**TINY)
     bias = model.decoder.weights[-1]
-    for logit, picture in ((-50.0, -1.0), (0.0, 0.0), (50.0, 1.0)):
+    for logit, image in ((-50.0, -1.0), (0.0, 0.0), (50.0, 1.0)):
         bias.assign(np.full(64, logit))
-        np.testing.assert_allclose(
-            model.decode(np.zeros((1, 4), np.float32)), np.full((1, 8, 8, 1), picture), atol=1e-6
-        )
-    # White is given back of everything: of black 1 away, of mid-grey 1/2.
-    black, grey = np.full((2, 8, 8, 1), -1.0, np.float32), np.zeros((3, 8, 8, 1), np.float32)
-    found = model.diagnose({"image": black}, {"image": grey})
+        np.testing.assert_allclose(model.decode(np.zeros((1, 4), np.float32)), np.full((1, 8, 8, 1), image), atol=1e-6)
+    # White is given back of everything: of black 1 away, of mid-gray 1/2.
+    black, gray = np.full((2, 8, 8, 1), -1.0, np.float32), np.zeros((3, 8, 8, 1), np.float32)
+    found = model.diagnose({"image": black}, {"image": gray})
     assert {name: float(value) for name, value in found.items()} == {
         "train_squared_error": pytest.approx(1.0),
         "held_out_squared_error": pytest.approx(0.25),

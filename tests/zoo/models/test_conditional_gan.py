@@ -107,7 +107,7 @@ def as_published(model, loss, asked=LABELS, shown=LABELS, real_names=1.0, fake_n
 
 @pytest.mark.parametrize(("condition", "norm", "loss"), CASES)
 def test_one_step_equals_the_papers_written_with_two_plain_tapes(fit, difference, condition, norm, loss):
-    """The fakes are of the classes of the batch's pictures, and are shown, or are to be named, as these."""
+    """The fakes are of the classes of the batch's images, and are shown, or are to be named, as these."""
     model = shaken(built(discriminator_condition=condition, discriminator_norm=norm, loss=loss))
     model.compile(seed=SEED, discriminator=SGD(RATE), generator=SGD(RATE))
     plays = {"published": {}, "other classes": {"asked": OTHERS, "shown": OTHERS}, "misled": {"shown": OTHERS}}
@@ -127,9 +127,9 @@ def test_one_step_equals_the_papers_written_with_two_plain_tapes(fit, difference
 
 
 def two_moves_of_d(model, turns, matching):
-    """D moves on each turn's pictures, classes and latents of its own, then G on the last ones.
+    """D moves on each turn's images, classes and latents of its own, then G on the last ones.
 
-    G's loss has the distance between the mean features of its samples and of the last pictures.
+    G's loss has the distance between the mean features of its samples and of the last images.
     """
     draws = first_draws()
     for images, labels in turns:
@@ -157,7 +157,7 @@ def two_moves_of_d(model, turns, matching):
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_two_moves_of_d_and_feature_matching_written_with_plain_tapes(fit, difference, condition):
-    arguments = {"discriminator_steps": 2, "stabilisers": {"feature_matching": 0.4}}
+    arguments = {"discriminator_steps": 2, "stabilizers": {"feature_matching": 0.4}}
     model = shaken(built(discriminator_condition=condition, loss="hinge", **arguments))
     model.compile(seed=SEED, discriminator=SGD(RATE), generator=SGD(RATE))
     first, second = (IMAGES, LABELS), (FAKES, OTHERS)
@@ -195,7 +195,7 @@ def softmax(logits):
 
 
 def test_both_players_of_acgan_want_the_class_named_on_both_sides(fit):
-    """D: its side and -log P(C = c) of pictures and of fakes; G: its side and -log P(C = c) of fakes; none moves."""
+    """D: its side and -log P(C = c) of images and of fakes; G: its side and -log P(C = c) of fakes; none moves."""
     model = shaken(built(discriminator_condition="auxiliary_classifier", loss="hinge"), seed=4)
     fakes = model.generator([first_draws().normal(4), tf.constant(LABELS)], training=True)
     sides = [model.discriminator(images, training=True) for images in (tf.constant(IMAGES), fakes)]
@@ -222,10 +222,10 @@ def test_the_metrics_are_the_two_sides_and_for_acgan_how_often_the_class_was_nam
     assert names == both | own
 
 
-def test_pictures_without_labels_are_one_clear_error(fit):
+def test_images_without_labels_are_one_clear_error(fit):
     model = built()
     model.compile(seed=SEED, discriminator=SGD(RATE), generator=SGD(RATE))
-    with pytest.raises(ValueError, match="this model learns from labelled pictures: give a data set with classes"):
+    with pytest.raises(ValueError, match="this model learns from labeled images: give a data set with classes"):
         fit(model, IMAGES)
 
 
@@ -252,7 +252,7 @@ def test_a_sample_is_of_the_class_it_was_asked_for_by_name_or_by_number(conditio
     latent, label = model.abilities()["generate"].card().inputs
     assert (latent.feed, label.feed, label.classes) == ("normal", "label", CLASSES)
     latents = draw(latent, range(4), 0)
-    expected = [model.generator_average.predict([latents, np.full(4, number)], verbose=0) for number in range(3)]
+    expected = [model.generator_ema.predict([latents, np.full(4, number)], verbose=0) for number in range(3)]
     for number, name in enumerate(CLASSES):
         for labels in (name, number, [name] * 4, np.full(4, number)):
             found = model.sample(4, labels=labels, output_type="float32")
@@ -279,7 +279,7 @@ def test_a_class_there_is_none_of_is_refused(labels, message):
         built().sample(4, labels=labels)
 
 
-def test_before_the_first_step_all_classes_draw_the_same_picture_from_the_same_z():
+def test_before_the_first_step_all_classes_draw_the_same_image_from_the_same_z():
     """Conditional batch norm starts at scales of 1 and shifts of 0; a class beside z makes a difference at once."""
     for condition in ("batch_norm", "concatenation"):
         model = built(generator_condition=condition)
@@ -299,9 +299,9 @@ def test_an_export_samples_by_the_name_of_a_class_on_its_card(tmp_path):
     pipeline = Pipeline.from_directory(tmp_path / "export")
     loaded = load_pretrained(str(tmp_path / "export"), format="keras")
     shown = {name: pipeline.sample(5, labels=name).astype(int) for name in CLASSES}
-    for name, pictures in shown.items():
-        assert np.abs(loaded.sample(5, labels=name) - pictures).max() <= 2
-        others = [np.abs(shown[other] - pictures).max(axis=(1, 2, 3)).min() for other in CLASSES if other != name]
+    for name, images in shown.items():
+        assert np.abs(loaded.sample(5, labels=name) - images).max() <= 2
+        others = [np.abs(shown[other] - images).max(axis=(1, 2, 3)).min() for other in CLASSES if other != name]
         assert min(others) > 5
     with pytest.raises(InputError, match="label 'Hat': no such class"):
         pipeline.sample(1, labels="Hat")
@@ -310,11 +310,11 @@ def test_an_export_samples_by_the_name_of_a_class_on_its_card(tmp_path):
 # The average, and what is refused
 
 
-@pytest.mark.parametrize("average_decay", [0.999, None])
-def test_the_average_of_the_generator_is_sampled_or_itself(average_decay):
-    model = built(average_decay=average_decay)
-    assert model.abilities()["generate"].network is model.generator_average
-    assert (model.generator_average is model.generator) == (average_decay is None)
+@pytest.mark.parametrize("ema_decay", [0.999, None])
+def test_the_average_of_the_generator_is_sampled_or_itself(ema_decay):
+    model = built(ema_decay=ema_decay)
+    assert model.abilities()["generate"].network is model.generator_ema
+    assert (model.generator_ema is model.generator) == (ema_decay is None)
 
 
 BAD_ARGUMENTS = {
@@ -322,7 +322,7 @@ BAD_ARGUMENTS = {
     "one class": ({"classes": ("Bag",)}, r"classes=\['Bag'\]: name at least two, each once"),
     "a class twice": ({"classes": ("Bag", "Coat", "Bag")}, "name at least two, each once"),
     "image_shape": ({"image_shape": (8, 8)}, r"image_shape=\(8, 8\): give \(height, width, channels\)"),
-    "size": ({"image_shape": (28, 28, 1)}, "take square pictures with a power-of-two side >= 8"),
+    "size": ({"image_shape": (28, 28, 1)}, "take square images with a power-of-two side >= 8"),
     "class_weight": ({"class_weight": 0.0}, "class_weight=0.0: choose a number > 0"),
     "loss": ({"loss": "cross_entropy"}, r"loss='cross_entropy': choose from \['hinge', 'least_squares'"),
     "generator_condition": (
@@ -338,7 +338,7 @@ BAD_ARGUMENTS = {
         r"norm='instance': choose from \['batch', 'layer', 'none', 'spectral'\]",
     ),
     "discriminator_steps": ({"discriminator_steps": 0}, "discriminator_steps=0: choose at least 1"),
-    "average_decay": ({"average_decay": 1.0}, "average_decay=1.0: choose 0 <= average_decay < 1, or None"),
+    "ema_decay": ({"ema_decay": 1.0}, "ema_decay=1.0: choose 0 <= ema_decay < 1, or None"),
 }
 
 

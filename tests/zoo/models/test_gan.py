@@ -128,7 +128,7 @@ def test_the_discriminator_moves_k_times_a_step(fit, steps):
 
 
 @pytest.mark.parametrize("steps", [2, 3])
-def test_k_steps_need_k_pictures_a_row(fit, steps):
+def test_k_steps_need_k_images_a_row(fit, steps):
     shape = (ROWS, 8, 8, 1) if steps == 2 else (ROWS, 2, 8, 8, 1)
     message = rf"discriminator_steps={steps} takes images of shape \(batch, {steps}, height, width, channels\)"
     with pytest.raises(ValueError, match=message):
@@ -164,8 +164,8 @@ def test_the_prior_feeds_training_and_the_exported_network_alike(prior, low, hig
 
 
 def test_the_average_follows_the_generator_batch_norm_included(fit):
-    model = compiled(average_decay=0.2)
-    expected = [weight.numpy().astype(np.float64) for weight in model.generator_average.weights]
+    model = compiled(ema_decay=0.2)
+    expected = [weight.numpy().astype(np.float64) for weight in model.generator_ema.weights]
     # min(0.2, (1 + t) / (10 + t)): 1/10, 2/11 = 0.18, then 3/12 = 0.25 is capped.
     for decay in (1 / 10, 2 / 11, 0.2):
         fit(model, IMAGES)
@@ -173,26 +173,26 @@ def test_the_average_follows_the_generator_batch_norm_included(fit):
             decay * old + (1 - decay) * live.numpy()
             for old, live in zip(expected, model.generator.weights, strict=True)
         ]
-    assert len(expected) == len(model.generator_average.weights) == len(model.generator.weights)
-    assert any("moving_variance" in weight.path for weight in model.generator_average.weights)
-    for average, value in zip(model.generator_average.weights, expected, strict=True):
+    assert len(expected) == len(model.generator_ema.weights) == len(model.generator.weights)
+    assert any("moving_variance" in weight.path for weight in model.generator_ema.weights)
+    for average, value in zip(model.generator_ema.weights, expected, strict=True):
         np.testing.assert_allclose(average, value, rtol=1e-5, atol=1e-6, err_msg=average.path)
         assert not average.trainable
 
 
 def test_the_average_starts_as_the_generator_and_is_what_gets_sampled():
     model = GAN(**TINY)
-    for live, average in zip(model.generator.get_weights(), model.generator_average.get_weights(), strict=True):
+    for live, average in zip(model.generator.get_weights(), model.generator_ema.get_weights(), strict=True):
         np.testing.assert_array_equal(live, average)
-    assert model.abilities()["generate"].network is model.generator_average
+    assert model.abilities()["generate"].network is model.generator_ema
     before = model.sample(2, output_type="float32")
     model.generator.set_weights([weight + 1 for weight in model.generator.get_weights()])
     np.testing.assert_array_equal(model.sample(2, output_type="float32"), before)
 
 
 def test_without_a_decay_the_generator_itself_is_sampled(fit):
-    model = compiled(average_decay=None)
-    assert model.generator_average is model.generator
+    model = compiled(ema_decay=None)
+    assert model.generator_ema is model.generator
     assert model.abilities()["generate"].network is model.generator
     before = model.sample(2, output_type="float32")
     fit(model, IMAGES)
@@ -210,7 +210,7 @@ def test_diagnose_scores_both_sides_in_inference_mode():
 
 
 def test_the_width_is_the_architectures_own_unless_given():
-    own = GAN((8, 8, 1), latent_dim=4, architecture="mlp", average_decay=None)
+    own = GAN((8, 8, 1), latent_dim=4, architecture="mlp", ema_decay=None)
     assert own.generator.get_layer("hidden_1").units == 1200
     assert GAN(**TINY, architecture="mlp").discriminator.get_layer("maxout_1").units == 2
     wider = GAN(**TINY, architecture="mlp", discriminator_width=3)
@@ -233,7 +233,7 @@ BAD_ARGUMENTS = {
     "schedule": ("random", r"schedule='random': choose from \['alternating', 'shared', 'simultaneous'\]"),
     "prior": ("cauchy", r"prior='cauchy': choose from \['normal', 'uniform'\]"),
     "discriminator_steps": (0, "discriminator_steps=0: choose at least 1"),
-    "average_decay": (1.0, r"average_decay=1.0: choose 0 <= average_decay < 1, or None"),
+    "ema_decay": (1.0, r"ema_decay=1.0: choose 0 <= ema_decay < 1, or None"),
     "image_shape": ((28, 28), r"image_shape=\(28, 28\): give \(height, width, channels\)"),
 }
 
@@ -334,7 +334,7 @@ PAIRED = {"relativistic": relativistic, "relativistic_average": relativistic_ave
 
 
 def paired_by_hand(model, loss, real, latents):
-    """D wants pictures ahead of samples, then G samples ahead of pictures: whose turn it is moves."""
+    """D wants images ahead of samples, then G samples ahead of images: whose turn it is moves."""
     for network, ahead in ((model.discriminator, "real"), (model.generator, "fake")):
         variables = network.trainable_variables
         with tf.GradientTape() as tape:
@@ -347,7 +347,7 @@ def paired_by_hand(model, loss, real, latents):
 
 
 @pytest.mark.parametrize("name", PAIRED)
-def test_a_relativistic_step_compares_samples_with_pictures_on_both_sides(fit, difference, name):
+def test_a_relativistic_step_compares_samples_with_images_on_both_sides(fit, difference, name):
     model = compiled(loss=name)
     ends = {}
     for loss in PAIRED:

@@ -143,7 +143,7 @@ def vectors(count, seed=2):
     return np.random.default_rng(seed).normal(0, 1.2, (count, SIZE))
 
 
-def as_pictures(x):
+def as_images(x):
     return tf.constant(x.reshape(-1, 1, SIZE, 1))
 
 
@@ -151,12 +151,12 @@ def every_node(count):
     return tf.constant(np.broadcast_to(NODES, (count, *NODES.shape)))
 
 
-def test_the_reparameterised_gradient_is_the_analytic_one(double):
+def test_the_reparameterized_gradient_is_the_analytic_one(double):
     """Exact, since the nodes integrate the ELBO, of degree 2 in epsilon, exactly."""
     linear, x = some_linear(), vectors(9)
     model = linear.model()
     with tf.GradientTape() as tape:
-        rows, _ = model.loss_of(as_pictures(x), every_node(9), None)
+        rows, _ = model.loss_of(as_images(x), every_node(9), None)
         loss = tf.reduce_mean(rows)
     np.testing.assert_allclose(rows, -linear.elbo(x), rtol=1e-12)
     layers = {**{name: model.encoder.get_layer(name) for name in ("mean", "log_scale")}}
@@ -176,7 +176,7 @@ def test_the_gradient_with_a_train_steps_noise_is_the_analytic_one_within_its_st
     found = []
     for part in tf.split(noise, groups):
         with tf.GradientTape() as tape:
-            loss, _ = model.loss_of(as_pictures(np.tile(x, (rows, 1))), part, None)
+            loss, _ = model.loss_of(as_images(np.tile(x, (rows, 1))), part, None)
             loss = tf.reduce_mean(loss)
         slopes = tape.gradient(loss, [kernel.value for kernel in kernels])
         found.append([slope.numpy() for slope in slopes])
@@ -187,18 +187,16 @@ def test_the_gradient_with_a_train_steps_noise_is_the_analytic_one_within_its_st
     assert (np.abs(np.mean(found, axis=0) - expected) < 4 * error).all()
 
 
-def test_with_the_exact_posterior_both_bounds_are_log_p_of_every_picture(double):
+def test_with_the_exact_posterior_both_bounds_are_log_p_of_every_image(double):
     """Every weight p(x|z) p(z) / q(z|x) is then p(x), whatever z is."""
     linear, x = with_exact_posterior(), 2 * vectors(9)
     expected = linear.log_prob(x)
     assert np.ptp(expected) > 5.0
-    found = linear.model().bounds(as_pictures(x), every_node(9))
+    found = linear.model().bounds(as_images(x), every_node(9))
     np.testing.assert_allclose(found.elbo, expected, rtol=1e-12)
     np.testing.assert_allclose(found.importance_weighted, expected, rtol=1e-12)
     anywhere = tf.constant(np.random.default_rng(0).normal(0, 3, (9, 1, LATENTS)))
-    np.testing.assert_allclose(
-        linear.model().bounds(as_pictures(x), anywhere).importance_weighted, expected, rtol=1e-11
-    )
+    np.testing.assert_allclose(linear.model().bounds(as_images(x), anywhere).importance_weighted, expected, rtol=1e-11)
 
 
 def test_the_elbo_is_below_log_p_by_the_divergence_from_the_true_posterior(double):
@@ -214,7 +212,7 @@ def test_the_elbo_is_below_log_p_by_the_divergence_from_the_true_posterior(doubl
         - 2 * np.log(deviation).sum(axis=1)
     )
     assert gap.min() > 0.01
-    elbo = linear.model().bounds(as_pictures(x), every_node(9)).elbo
+    elbo = linear.model().bounds(as_images(x), every_node(9)).elbo
     np.testing.assert_allclose(elbo + gap, linear.log_prob(x), rtol=1e-12)
 
 
@@ -231,17 +229,17 @@ def test_training_reaches_the_maximum_likelihood_of_probabilistic_pca():
     model = VAE((1, SIZE, 1), latent_dim=LATENTS, hidden=(), likelihood="gaussian")
     rate = keras.optimizers.schedules.CosineDecay(0.1, 1500)
     model.compile(seed=5, steps_per_execution=50, autoencoder=Adam(rate, beta_2=0.95))
-    pictures = tf.cast(as_pictures(x), tf.float32)
+    images = tf.cast(as_images(x), tf.float32)
     nodes = tf.cast(every_node(200), tf.float32)
-    start = float(np.mean(model.bounds(pictures, nodes).elbo))
-    data = tf.data.Dataset.from_tensors({"image": pictures, "row": np.arange(200)}).repeat()
+    start = float(np.mean(model.bounds(images, nodes).elbo))
+    data = tf.data.Dataset.from_tensors({"image": images, "row": np.arange(200)}).repeat()
     model.fit(data, steps_per_epoch=1500, shuffle=False, verbose=0)
-    elbo = float(np.mean(model.bounds(pictures, nodes).elbo))
+    elbo = float(np.mean(model.bounds(images, nodes).elbo))
     kernel, bias = (part.astype(np.float64) for part in model.decoder.get_layer("values").get_weights())
     scale = float(model.log_likelihood.scale)
     log_prob = some_linear()._replace(weight=kernel.T, bias=bias, scale=scale).log_prob(x).mean()
     assert start < best - 100.0
-    assert best - 0.005 < elbo < log_prob + 1e-5 < best + 2e-5  # nats a picture
+    assert best - 0.005 < elbo < log_prob + 1e-5 < best + 2e-5  # nats an image
     assert scale == pytest.approx(np.sqrt(noise), rel=0.005)
 
 
@@ -258,7 +256,7 @@ def test_one_weight_is_that_of_scipys_densities(double):
         + stats.norm.logpdf(latents).sum(axis=1)
         - stats.norm.logpdf(latents, mean, deviation).sum(axis=1)
     )
-    found = linear.model().bounds(as_pictures(x), tf.constant(noise))
+    found = linear.model().bounds(as_images(x), tf.constant(noise))
     np.testing.assert_allclose(found.importance_weighted, expected, rtol=1e-12)
 
 
@@ -270,7 +268,7 @@ def test_the_importance_weighted_bound_rises_with_k_and_stays_below_log_p(double
     means, errors = {}, {}
     for samples in (1, 5, 50):
         noise = tf.constant(random.normal(size=(4 * repeats, samples, LATENTS)))
-        bounds = model.bounds(as_pictures(np.repeat(x, repeats, axis=0)), noise)
+        bounds = model.bounds(as_images(np.repeat(x, repeats, axis=0)), noise)
         found = np.reshape(bounds.importance_weighted, (4, repeats))
         means[samples], errors[samples] = found.mean(axis=1), found.std(axis=1, ddof=1) / np.sqrt(repeats)
         assert (means[samples] < exact + 3 * errors[samples]).all()
@@ -286,17 +284,15 @@ def test_the_bound_of_many_samples_is_the_log_of_their_mean_weight(double):
     linear, x = some_linear(), vectors(3)
     noise = np.random.default_rng(0).normal(size=(3, 7, LATENTS))
     model = linear.model()
-    singles = [model.bounds(as_pictures(x), tf.constant(noise[:, k : k + 1])).importance_weighted for k in range(7)]
+    singles = [model.bounds(as_images(x), tf.constant(noise[:, k : k + 1])).importance_weighted for k in range(7)]
     expected = np.log(np.mean(np.exp(singles), axis=0))
-    np.testing.assert_allclose(
-        model.bounds(as_pictures(x), tf.constant(noise)).importance_weighted, expected, rtol=1e-12
-    )
+    np.testing.assert_allclose(model.bounds(as_images(x), tf.constant(noise)).importance_weighted, expected, rtol=1e-12)
 
 
 def test_weights_too_small_for_a_number_still_have_a_mean():
     linear, x = some_linear()._replace(scale=0.01), vectors(3)
     noise = tf.random.stateless_normal((3, 5, LATENTS), [0, 0])
-    found = linear.model().bounds(tf.cast(as_pictures(x), tf.float32), noise).importance_weighted
+    found = linear.model().bounds(tf.cast(as_images(x), tf.float32), noise).importance_weighted
     assert np.isfinite(found).all()
     assert np.max(found) < -1000.0  # e to that is 0 in float32
 
@@ -314,7 +310,7 @@ def terms_of(model, images, noise):
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1, 4.0])
 def test_beta_weighs_the_divergence(double, beta):
-    loss, log_likelihood, divergence = terms_of(some_linear().model(beta=beta), as_pictures(vectors(9)), every_node(9))
+    loss, log_likelihood, divergence = terms_of(some_linear().model(beta=beta), as_images(vectors(9)), every_node(9))
     assert divergence.sum(axis=1).min() > 0.1
     np.testing.assert_allclose(loss, beta * divergence.sum(axis=1) - log_likelihood, rtol=1e-12)
 
@@ -354,28 +350,28 @@ FREE = 0.5
 
 
 def test_a_dimension_within_its_free_bits_costs_them_and_no_more(double):
-    pictures = as_pictures(vectors(30))
-    loss, log_likelihood, divergence = terms_of(half_awake(free_bits=FREE), pictures, every_node(30))
+    images = as_images(vectors(30))
+    loss, log_likelihood, divergence = terms_of(half_awake(free_bits=FREE), images, every_node(30))
     first, second = divergence.mean(axis=0)
     assert first < FREE < second
     for dimension in range(LATENTS):  # the rows of each are on both sides: what counts is their mean
         assert divergence[:, dimension].min() < FREE < divergence[:, dimension].max()
     np.testing.assert_allclose(loss, FREE + divergence[:, 1] - log_likelihood, rtol=1e-12)
-    weighed, *_ = terms_of(half_awake(free_bits=FREE, beta=3.0), pictures, every_node(30))
+    weighed, *_ = terms_of(half_awake(free_bits=FREE, beta=3.0), images, every_node(30))
     np.testing.assert_allclose(weighed, 3 * (FREE + divergence[:, 1]) - log_likelihood, rtol=1e-12)
 
 
 def test_a_dimension_within_its_free_bits_has_no_slope_of_the_divergence(double):
-    pictures, slopes = as_pictures(vectors(9)), {}
-    for name, arguments in {"free": {"free_bits": FREE}, "charged": {}, "unweighed": {"beta": 0.0}}.items():
+    images, slopes = as_images(vectors(9)), {}
+    for name, arguments in {"free": {"free_bits": FREE}, "free_bits_kl": {}, "unweighed": {"beta": 0.0}}.items():
         model = half_awake(**arguments)
         variables = [model.encoder.get_layer(head).kernel.value for head in ("mean", "log_scale")]
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(model.loss_of(pictures, every_node(9), None)[0])
+            loss = tf.reduce_mean(model.loss_of(images, every_node(9), None)[0])
         slopes[name] = np.asarray(tape.gradient(loss, variables))  # (heads, SIZE, LATENTS)
-    assert np.abs(slopes["charged"] - slopes["unweighed"]).max(axis=1).min() > 0.01
+    assert np.abs(slopes["free_bits_kl"] - slopes["unweighed"]).max(axis=1).min() > 0.01
     np.testing.assert_allclose(slopes["free"][..., 0], slopes["unweighed"][..., 0], rtol=1e-12)
-    np.testing.assert_allclose(slopes["free"][..., 1], slopes["charged"][..., 1], rtol=1e-12)
+    np.testing.assert_allclose(slopes["free"][..., 1], slopes["free_bits_kl"][..., 1], rtol=1e-12)
 
 
 def test_two_replicas_charge_by_the_mean_of_the_global_batch(fit, strategy_of, difference, monkeypatch):
@@ -521,7 +517,7 @@ def test_one_step_equals_the_step_by_hand(fit, difference, strategy_of, double, 
     assert min(difference(trainable(model), weights) for weights, _ in elsewhere) > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "discretised_logistic"])
+@pytest.mark.parametrize("kind", ["gaussian", "discretized_logistic"])
 def test_a_learned_scale_moves_and_a_fixed_one_is_no_variable(fit, kind):
     model = built(likelihood=kind)
     model.compile(autoencoder=SGD(1e-3))
@@ -536,7 +532,7 @@ def test_a_learned_scale_moves_and_a_fixed_one_is_no_variable(fit, kind):
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_in_half_precision_a_bound_is_summed_in_float32(fit, policy):
     with computing_in(policy):
-        model = built(likelihood="discretised_logistic", classes=CLASSES, warmup_steps=3)
+        model = built(likelihood="discretized_logistic", classes=CLASSES, warmup_steps=3)
         model.compile(seed=SEED, autoencoder=SGD(1e-3))
     if policy == "mixed_float16":
         model.player_optimizers["autoencoder"].dynamic_scale.assign(2.0**4)
@@ -563,7 +559,7 @@ def test_a_network_whose_outputs_are_one_tensor_names_both():
 
 
 @pytest.mark.parametrize("classes", [(), CLASSES])
-def test_pictures_codes_and_back(classes):
+def test_images_codes_and_back(classes):
     model = shaken(built(classes=classes))
     images = np.tile(IMAGES, (50, 1, 1, 1)) * np.linspace(-1, 1, 300, dtype=np.float32)[:, None, None, None]
     labels = np.tile(LABELS, 50)
@@ -574,11 +570,11 @@ def test_pictures_codes_and_back(classes):
     both = model.run_ability("encode", {"image": images, **more})
     np.testing.assert_allclose(both["scale"], np.exp(log_scale), rtol=1e-5)
     logits = model.decoder([codes, labels] if classes else codes)
-    pictures = model.decode(codes, **more)
-    np.testing.assert_allclose(pictures, 2 / (1 + np.exp(-np.asarray(logits))) - 1, atol=1e-5)  # 2 p - 1
-    np.testing.assert_allclose(model.reconstruct(images, **more), pictures, atol=1e-5)
+    image_list = model.decode(codes, **more)
+    np.testing.assert_allclose(image_list, 2 / (1 + np.exp(-np.asarray(logits))) - 1, atol=1e-5)  # 2 p - 1
+    np.testing.assert_allclose(model.reconstruct(images, **more), image_list, atol=1e-5)
     generated = model.run_ability("generate", {"latent": codes, **more})["image"]
-    np.testing.assert_allclose(generated, pictures, atol=1e-5)
+    np.testing.assert_allclose(generated, image_list, atol=1e-5)
 
 
 def test_encoder_and_decoder_hear_the_class():
@@ -646,9 +642,9 @@ def test_an_exported_log_prob_is_the_models(tmp_path):
         pipeline.log_prob(IMAGES, samples=7, label=LABELS.astype(np.int32))
 
 
-def test_every_grey_level_has_its_bound_in_an_exported_graph(tmp_path):
-    """Black and white, whose mass is a tail's, as well; z is from N(0, 1), and a pixel is centred there."""
-    model = VAE((1, 1, 1), latent_dim=1, hidden=(), likelihood="discretised_logistic", bound_samples=20)
+def test_every_gray_level_has_its_bound_in_an_exported_graph(tmp_path):
+    """Black and white, whose mass is a tail's, as well; z is from N(0, 1), and a pixel is centered there."""
+    model = VAE((1, 1, 1), latent_dim=1, hidden=(), likelihood="discretized_logistic", bound_samples=20)
     for layer in (*model.encoder.layers, *model.decoder.layers):
         layer.set_weights([np.full(weight.shape, layer.name == "values") for weight in layer.get_weights()])
     model.decoder.get_layer("values").bias.assign([0.0])
@@ -663,12 +659,12 @@ def test_every_grey_level_has_its_bound_in_an_exported_graph(tmp_path):
         np.testing.assert_allclose(found[name], values, rtol=1e-4, err_msg=name)
 
 
-def test_diagnose_counts_the_dimensions_whose_mean_depends_on_the_picture(double):
+def test_diagnose_counts_the_dimensions_whose_mean_depends_on_the_image(double):
     model = half_awake()
     kernel, bias = model.encoder.get_layer("mean").get_weights()
     kernel[0, 0] = 0.05  # a variance of 0.05^2 1.44 < 0.01
     model.encoder.get_layer("mean").set_weights([kernel, bias])
-    train, held_out = {"image": as_pictures(vectors(4000))}, {"image": as_pictures(0.1 * vectors(4000, seed=8))}
+    train, held_out = {"image": as_images(vectors(4000))}, {"image": as_images(0.1 * vectors(4000, seed=8))}
     found = {name: float(value) for name, value in model.diagnose(train, held_out).items()}
     assert found == {name: float(value) for name, value in model.diagnose(train, held_out).items()}
     assert found["active_unit_share"] == 0.5  # 1.5^2 0.1^2 1.44 = 0.03
@@ -679,7 +675,7 @@ def test_diagnose_counts_the_dimensions_whose_mean_depends_on_the_picture(double
 
 
 @pytest.mark.parametrize("architecture", ["dense", "convolutional"])
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "discretised_logistic"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "discretized_logistic"])
 def test_the_decoder_begins_at_the_brightness_asked_for(likelihood: str, architecture: str) -> None:
     """Latents of 0 go through layers without a bias of their own yet: what comes out is the last one's."""
     model = VAE(
@@ -704,7 +700,7 @@ BAD_ARGUMENTS = {
     "no convolution": ({"architecture": "convolutional", "hidden": ()}, r"hidden=\(\), .*convolution, one at least"),
     "likelihood": (
         {"likelihood": "poisson"},
-        r"likelihood='poisson': choose from \['bernoulli', 'discretised_logistic', 'gaussian'\]",
+        r"likelihood='poisson': choose from \['bernoulli', 'discretized_logistic', 'gaussian'\]",
     ),
     "scale": ({"likelihood": "gaussian", "scale": 0.0}, r'scale=0.0: choose a number > 0, or "learned"'),
     "scale's word": ({"likelihood": "gaussian", "scale": "free"}, r"scale='free': choose a number > 0, or \"learned\""),

@@ -97,7 +97,7 @@ def generator_first(model, turns, draws):
         critic_moves(model, real, latents, mix)
 
 
-def first_pictures_again(model, turns, draws):
+def first_images_again(model, turns, draws):
     as_published(model, [turns[0] for _ in turns], draws)
 
 
@@ -112,7 +112,7 @@ def test_one_step_equals_algorithm_1_written_with_plain_tapes(fit, difference, c
     model = compiled(constraint=constraint, critic_steps=steps)
     turns = [IMAGES] if steps == 1 else [IMAGE_PAIRS[:, 0], IMAGE_PAIRS[:, 1]]
     ends = {}
-    others = [with_shared_latents, generator_first, unconstrained] + [first_pictures_again] * (steps == 2)
+    others = [with_shared_latents, generator_first, unconstrained] + [first_images_again] * (steps == 2)
     for play in (as_published, *others):
         copy = WGAN(**model.get_config())
         copy.set_weights(model.get_weights())
@@ -165,7 +165,7 @@ def test_the_critic_moves_n_critic_times_a_step():
 
 
 @pytest.mark.parametrize("shape", [(ROWS, 16, 16, 1), (ROWS, 2, 16, 16, 1)])
-def test_n_critic_steps_need_as_many_pictures_a_row(shape):
+def test_n_critic_steps_need_as_many_images_a_row(shape):
     message = r"critic_steps=3 takes images of shape \(batch, 3, height, width, channels\)"
     with pytest.raises(ValueError, match=message):
         step(compiled(critic_steps=3), np.zeros(shape, np.float32))
@@ -227,7 +227,7 @@ def test_the_penalised_critic_scores_each_row_by_itself():
 
 
 def test_the_penalised_critic_finds_the_distance_of_two_points(fit):
-    """Every picture is 0.5 everywhere, every G(z) is 0: their Wasserstein distance is d = sqrt(8 * 8) 0.5 = 4.
+    """Every image is 0.5 everywhere, every G(z) is 0: their Wasserstein distance is d = sqrt(8 * 8) 0.5 = 4.
 
     The penalty lets the slope between them be 1 + d / (2 lambda), see test_penalties.py: with lambda = 10 the best
     critic says 4 * 1.2 = 4.8. Within 1 %; runs with two starts and four settings came within 0.4 %.
@@ -253,18 +253,18 @@ def test_the_prior_feeds_training_and_the_exported_network_alike(prior, low, hig
 
 
 def test_the_average_of_the_generator_is_sampled(fit):
-    model = compiled(constraint="weight_clipping", average_decay=0.2)
-    assert model.abilities()["generate"].network is model.generator_average is not model.generator
-    start = model.generator_average.get_weights()
+    model = compiled(constraint="weight_clipping", ema_decay=0.2)
+    assert model.abilities()["generate"].network is model.generator_ema is not model.generator
+    start = model.generator_ema.get_weights()
     fit(model, IMAGES)
-    ends = model.generator_average.get_weights(), model.generator.get_weights()
+    ends = model.generator_ema.get_weights(), model.generator.get_weights()
     for old, average, live in zip(start, *ends, strict=True):
         np.testing.assert_allclose(average, 0.1 * old + 0.9 * live, rtol=1e-5, atol=1e-6)  # min(0.2, 1 / 10)
 
 
 def test_without_a_decay_the_generator_itself_is_sampled():
-    model = built(average_decay=None)
-    assert model.abilities()["generate"].network is model.generator_average is model.generator
+    model = built(ema_decay=None)
+    assert model.abilities()["generate"].network is model.generator_ema is model.generator
 
 
 def test_diagnose_gives_the_bare_scores_of_both_sides_in_inference_mode():
@@ -282,7 +282,7 @@ BAD_ARGUMENTS = {
     "critic_steps": (0, "critic_steps=0: choose at least 1"),
     "clip": (0.0, "clip=0.0: choose a number > 0"),
     "penalty_weight": (-1.0, "penalty_weight=-1.0: choose a number > 0"),
-    "average_decay": (1.0, r"average_decay=1.0: choose 0 <= average_decay < 1, or None"),
+    "ema_decay": (1.0, r"ema_decay=1.0: choose 0 <= ema_decay < 1, or None"),
     "image_shape": ((28, 28), r"image_shape=\(28, 28\): give \(height, width, channels\)"),
 }
 

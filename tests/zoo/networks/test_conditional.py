@@ -190,7 +190,7 @@ def test_at_the_start_a_class_makes_no_difference_to_conditional_batch_norm_and_
 
 
 @pytest.mark.parametrize(("what", "row"), [("scale", 2.0), ("shift", 1.0)])
-def test_one_classs_scale_and_shift_reach_its_pictures_alone(what, row):
+def test_one_classs_scale_and_shift_reach_its_images_alone(what, row):
     network = shake(generator())
     before = network.predict([LATENTS, LABELS], verbose=0)
     (values,) = network.get_layer(f"norm_8_{what}").get_weights()

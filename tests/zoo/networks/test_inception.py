@@ -15,7 +15,7 @@ def network():
         return inception_2015()
 
 
-def test_it_maps_pictures_of_any_size_to_named_outputs(network):
+def test_it_maps_images_of_any_size_to_named_outputs(network):
     assert [tensor.name for tensor in network.inputs] == ["image"]
     assert network.inputs[0].shape == (None, None, None, 3)
     assert dict(zip(network.output_names, (tensor.shape for tensor in network.outputs), strict=True)) == {
@@ -52,6 +52,6 @@ def test_the_resize_of_a_plane_is_the_plane_up_to_the_last_pixel(height, width):
 
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (299, 299), (500, 301)])
 def test_the_resize_is_that_of_tensorflow_1(height, width):
-    pictures = np.random.default_rng(0).integers(0, 256, (2, height, width, 3)).astype(np.float32)
-    expected = (tf.compat.v1.image.resize_bilinear(pictures, (299, 299)) - 128) / 128
-    np.testing.assert_allclose(Resize()(pictures / 127.5 - 1), expected, atol=2e-6)
+    images = np.random.default_rng(0).integers(0, 256, (2, height, width, 3)).astype(np.float32)
+    expected = (tf.compat.v1.image.resize_bilinear(images, (299, 299)) - 128) / 128
+    np.testing.assert_allclose(Resize()(images / 127.5 - 1), expected, atol=2e-6)

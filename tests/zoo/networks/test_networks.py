@@ -170,5 +170,5 @@ def test_mlp_has_the_parameters_of_the_first_papers_mnist_networks():
 @pytest.mark.parametrize("shape", [(28, 28, 1), (12, 12, 1), (4, 4, 1), (32, 16, 1)])
 @pytest.mark.parametrize("build", [lambda shape: convolutional.generator(shape, 5), convolutional.discriminator])
 def test_dcgan_takes_square_powers_of_two_only(build, shape):
-    with pytest.raises(ValueError, match=r"take square pictures with a power-of-two side >= 8; resize or pad them"):
+    with pytest.raises(ValueError, match=r"take square images with a power-of-two side >= 8; resize or pad them"):
         build(shape)

@@ -81,7 +81,7 @@ def test_other_sizes_add_or_leave_out_blocks(size, ups, downs):
 
 
 def test_the_published_networks_for_cifar_have_their_parameters():
-    """arXiv:1802.05957, table 4: 128 latents, 256 channels in G, 128 in D, 32x32 colour."""
+    """arXiv:1802.05957, table 4: 128 latents, 256 channels in G, 128 in D, 32x32 color."""
     dense = 128 * 4 * 4 * 256 + 4 * 4 * 256
     block = 2 * 9 * 256 * 256 + 256 * 256 + 2 * (2 * 256)  # two 3x3, one 1x1, two batch norms with scale and shift
     end = 2 * 256 + 9 * 256 * 3 + 3
@@ -185,7 +185,7 @@ def test_the_discriminator_is_the_papers_written_in_numpy():
         return convolved(x, kernels[name], biases[name])
 
     x = random_images(4, (16, 16, 2)).astype(np.float64)
-    branch = apply(relu(apply(x, "down_8_convolution_1")), "down_8_convolution_2")  # pictures meet no ReLU
+    branch = apply(relu(apply(x, "down_8_convolution_1")), "down_8_convolution_2")  # images meet no ReLU
     h = smaller(branch) + apply(smaller(x), "down_8_shortcut")
     for block in ("plain_1", "plain_2"):
         h = h + apply(relu(apply(relu(h), f"{block}_convolution_1")), f"{block}_convolution_2")
@@ -264,5 +264,5 @@ def test_blocks_compute_in_half_precision_between_float32_ends(build):
 @pytest.mark.parametrize("shape", [(28, 28, 1), (8, 8, 1), (32, 16, 1)])
 @pytest.mark.parametrize("build", [lambda shape: residual.generator(shape, 5), residual.discriminator])
 def test_the_pair_takes_square_powers_of_two_only(build, shape):
-    with pytest.raises(ValueError, match=r"take square pictures with a power-of-two side >= 16; resize or pad them"):
+    with pytest.raises(ValueError, match=r"take square images with a power-of-two side >= 16; resize or pad them"):
         build(shape)

@@ -17,8 +17,8 @@ from recipes import autoencoder_fashion_mnist, dcgan_fashion_mnist
 from serving.card import read_card
 from serving.images import grid, to_uint8
 from serving.pipeline import Pipeline
-from zoo.data.load import load_pictures
-from zoo.metrics.distances import nearest_neighbour_distance, sliced_wasserstein_distance
+from zoo.data.load import load_images
+from zoo.metrics.distances import nearest_neighbor_distance, sliced_wasserstein_distance
 from zoo.models.vae import VAE
 from zoo.training.callbacks import COLUMNS, batch_of, reconstructions, update_ratios
 from zoo.training.checkpoints import Checkpoints
@@ -28,7 +28,7 @@ from zoo.training.recipe import Recipe
 from zoo.training.run import compiled, train
 from zoo.training.validation import Scorer, scorer_of
 
-SCORE = "sliced_wasserstein_distance"  # of twins, whose pictures no extractor takes
+SCORE = "sliced_wasserstein_distance"  # of twins, whose images no extractor takes
 TINY = dataclasses.replace(
     dcgan_fashion_mnist.recipe,
     data="embedded",
@@ -93,19 +93,19 @@ def test_score_diversity_and_update_ratio_are_those_of_the_models_that_were_save
     recipe = dataclasses.replace(TINY, optimizers=rates)
     model, row = model_at(scored / "checkpoints", 6, recipe), rows(scored)[-1]
     options = {"image_size": 16, "channels": 1, "fit": "pad"}
-    pictures = load_pictures("embedded", split="train", **options)
-    training = pictures.images[:1000].astype(np.float32) / 127.5 - 1.0
+    image_set = load_images("embedded", split="train", **options)
+    training = image_set.images[:1000].astype(np.float32) / 127.5 - 1.0
     samples = model.sample(1000, seed=1, output_type="float32")
     assert row[SCORE] == pytest.approx(sliced_wasserstein_distance(samples, training), rel=1e-4)
     shown = model.sample(64, seed=0, output_type="float32")
-    ratio = nearest_neighbour_distance(shown) / nearest_neighbour_distance(training[:64])
+    ratio = nearest_neighbor_distance(shown) / nearest_neighbor_distance(training[:64])
     assert row["diversity"] == pytest.approx(ratio, rel=1e-4)
 
 
 def test_the_best_is_exported_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distances = iter([0.3, 0.1, 0.2])
     scorer = Scorer(SCORE, SCORE, 8, lambda samples: next(distances))
-    monkeypatch.setattr("zoo.training.callbacks.scorer_of", lambda pictures, padded: scorer)
+    monkeypatch.setattr("zoo.training.callbacks.scorer_of", lambda images, padded: scorer)
     rates = {"generator": Adam(0.02), "discriminator": Adam(0.002)}
     directory, _ = trained(tmp_path / "run", score_every=2, optimizers=rates, export="best")
     card = read_card(directory / "export")
@@ -123,17 +123,17 @@ def test_the_best_is_exported_where_that_is_asked_for(tmp_path: Path, monkeypatc
 
 
 def test_a_scorer_sees_what_the_extractor_takes() -> None:
-    """28x28 pictures padded to 32x32: the centre is scored by features; other sizes by pixels."""
-    padded = load_pictures("embedded", split="train", image_size=32, channels=1, fit="pad")
-    plain = load_pictures("embedded", split="train", image_size=28, channels=1)
+    """28x28 images padded to 32x32: the center is scored by features; other sizes by pixels."""
+    padded = load_images("embedded", split="train", image_size=32, channels=1, fit="pad")
+    plain = load_images("embedded", split="train", image_size=28, channels=1)
     scorers = [scorer_of(padded, padded=True), scorer_of(plain, padded=False)]
     assert [scorer.name for scorer in scorers] == ["frechet_distance"] * 2
     assert scorers[0].label.startswith("FCD(cnn-fashion-mnist@")
-    others = [pictures.images[5000:6000].astype(np.float32) / 127.5 - 1.0 for pictures in (padded, plain)]
+    others = [image_set.images[5000:6000].astype(np.float32) / 127.5 - 1.0 for image_set in (padded, plain)]
     healthy = [scorer.distance(images) for scorer, images in zip(scorers, others, strict=True)]
     assert healthy[0] == pytest.approx(healthy[1], rel=1e-6)
     assert scorers[0].distance(-others[0]) > 100 * healthy[0]
-    scaled = load_pictures("embedded", split="train", image_size=32, channels=1, fit="squash")
+    scaled = load_images("embedded", split="train", image_size=32, channels=1, fit="squash")
     assert scorer_of(scaled, padded=False).name == SCORE
 
 
@@ -230,11 +230,11 @@ def test_a_healthy_run_is_not_warned_of(tmp_path: Path) -> None:
     assert "warning" not in said
 
 
-# Models that give pictures back
+# Models that give images back
 
 
 @pytest.mark.parametrize("classes", [(), ("a", "b", "c")])
-def test_reconstructions_stand_beside_their_pictures(classes: tuple[str, ...]) -> None:
+def test_reconstructions_stand_beside_their_images(classes: tuple[str, ...]) -> None:
     model = VAE((8, 8, 1), latent_dim=3, hidden=(6,), bound_samples=1, classes=classes)
     random = np.random.default_rng(0)
     for network in (model.encoder, model.decoder):
@@ -259,14 +259,14 @@ def given_back(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("runs") / "run", TINY_AUTOENCODER)[0]
 
 
-def test_a_model_that_draws_nothing_shows_held_out_pictures_beside_what_it_gives_back(given_back: Path) -> None:
+def test_a_model_that_draws_nothing_shows_held_out_images_beside_what_it_gives_back(given_back: Path) -> None:
     assert sorted(path.name for path in given_back.glob("samples/*")) == ["step-0000000.png", "step-0000006.png"]
-    held_out = load_pictures("embedded", split="test", image_size=8, channels=1, fit="crop")
+    held_out = load_images("embedded", split="test", image_size=8, channels=1, fit="crop")
     model = model_at(given_back / "checkpoints", 6, TINY_AUTOENCODER)
     pairs = reconstructions(model, batch_of(held_out))
     np.testing.assert_array_equal(pairs[0::2], held_out.images[:32])
     shown = np.asarray(Image.open(given_back / "samples" / "step-0000006.png")).astype(int)
-    # A grey level: the last digit of a float may round the other way.
+    # A gray level: the last digit of a float may round the other way.
     assert np.abs(shown - grid(pairs, COLUMNS)[:, :, 0]).max() <= 1
     before = np.asarray(Image.open(given_back / "samples" / "step-0000000.png")).astype(int)
     assert np.abs(shown - before).max() > 10
@@ -275,7 +275,7 @@ def test_a_model_that_draws_nothing_shows_held_out_pictures_beside_what_it_gives
     assert "diversity" not in last
 
 
-def test_its_export_has_the_picture_and_shows_it(given_back: Path) -> None:
+def test_its_export_has_the_image_and_shows_it(given_back: Path) -> None:
     export = given_back / "export"
     card = read_card(export)
     assert "reconstructions.png" in card.files
@@ -288,7 +288,7 @@ def test_its_export_has_the_picture_and_shows_it(given_back: Path) -> None:
     assert np.abs(exported - shown).max() <= 1
 
 
-def test_no_pair_is_torn_however_few_held_out_pictures_there_are(tmp_path: Path) -> None:
+def test_no_pair_is_torn_however_few_held_out_images_there_are(tmp_path: Path) -> None:
     """Nine pairs: a sheet as square as can be would have five columns."""
     random = np.random.default_rng(0)
     for split, count in (("train", 8), ("test", 9)):
@@ -297,12 +297,12 @@ def test_no_pair_is_torn_however_few_held_out_pictures_there_are(tmp_path: Path)
             Image.fromarray(random.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / "data" / split / f"{number}.png")
     recipe = dataclasses.replace(TINY_AUTOENCODER, data=str(tmp_path / "data"), steps=2, sample_every=2)
     directory, _ = trained(tmp_path / "run", recipe)
-    pictures = load_pictures(str(tmp_path / "data"), split="test", image_size=8, channels=1).images
+    images = load_images(str(tmp_path / "data"), split="test", image_size=8, channels=1).images
     for path in (directory / "samples" / "step-0000002.png", directory / "export" / "reconstructions.png"):
         cells = np.asarray(Image.open(path))
-        # 2 pixels of padding: columns are 10 apart, and each even one is a picture.
+        # 2 pixels of padding: columns are 10 apart, and each even one is an image.
         found = [cells[2 + 10 * row : 10 + 10 * row, 2 + 20 * pair :][:, :8] for row in range(3) for pair in range(4)]
-        np.testing.assert_array_equal(np.stack(found[:9]), pictures[..., 0])
+        np.testing.assert_array_equal(np.stack(found[:9]), images[..., 0])
 
 
 def test_a_model_that_draws_and_gives_back_is_shown_by_samples_and_exported_with_both(tmp_path: Path) -> None:

@@ -1,21 +1,21 @@
 """Every illness is told from real logs of it, at the step where it shows, and from nothing healthy.
 
-The logs beside this file are of GANs on the embedded pictures at 16x16, width 16, latent_dim 100, batches of 64,
-seed 0, Adam 2e-4 with beta_1 0.5, loss "non_saturating", schedule "shared", average_decay 0.999, a row every 20 steps
+The logs beside this file are of GANs on the embedded images at 16x16, width 16, latent_dim 100, batches of 64,
+seed 0, Adam 2e-4 with beta_1 0.5, loss "non_saturating", schedule "shared", ema_decay 0.999, a row every 20 steps
 (rounded to 4 digits), except for
 
 healthy            nothing
-healthy_mlp        architecture="mlp", width 128: its generator stays near one picture for long
+healthy_mlp        architecture="mlp", width 128: its generator stays near one image for long
 saturated          loss="minimax", D's learning rate 2e-3, G's 4e-5
 collapsed          both learning rates 1e-2, beta_1 0.9, schedule="simultaneous", no average: from step 140 on G draws
-                   fewer and fewer different pictures; it comes back at step 520
-one_picture        architecture="mlp", width 64, both learning rates 2e-3, beta_1 0.9, "simultaneous", no average: G
-                   never draws a second picture
+                   fewer and fewer different images; it comes back at step 520
+one_image        architecture="mlp", width 64, both learning rates 2e-3, beta_1 0.9, "simultaneous", no average: G
+                   never draws a second image
 oscillating        G's learning rate 5e-3, D's 5e-4, beta_1 0.9, "simultaneous", no average, a row every 10 steps
-memorising         64 training pictures, batches of 32, a row every 40 steps
-memorising_hinge   the same, loss="hinge"
+memorizing         64 training images, batches of 32, a row every 40 steps
+memorizing_hinge   the same, loss="hinge"
 
-and of VAEs: the preset vae-fashion-mnist on the embedded pictures at 16x16, architecture="dense", hidden=(128,), Adam
+and of VAEs: the preset vae-fashion-mnist on the embedded images at 16x16, architecture="dense", hidden=(128,), Adam
 1e-3, batches of 64, 1,200 steps, a row every 40, except for
 
 vae                nothing
@@ -43,7 +43,7 @@ from zoo.training.log import columns_of, read_log
 from zoo.training.recipe import model_arguments
 
 LOGS = Path(__file__).parent / "logs"
-BARE_LOGITS = ("memorising_hinge",)
+BARE_LOGITS = ("memorizing_hinge",)
 
 Rows = list[dict[str, float]]
 
@@ -80,10 +80,10 @@ def rows_of(**columns: Sequence[float]) -> Rows:
         ("saturated", [("vanishing gradients", 140)]),
         # A generator that is stuck gets no gradient either: D has nothing left to learn from it.
         ("collapsed", [("mode collapse", 220), ("vanishing gradients", 340)]),
-        ("one_picture", [("mode collapse", 580)]),
+        ("one_image", [("mode collapse", 580)]),
         ("oscillating", [("oscillation", 90)]),
-        ("memorising", [("memorising discriminator", 760)]),
-        ("memorising_hinge", [("memorising discriminator", 720)]),
+        ("memorizing", [("memorizing discriminator", 760)]),
+        ("memorizing_hinge", [("memorizing discriminator", 720)]),
         ("vae", []),
         ("vae_collapsed", [("posterior collapse", 1160)]),
         ("vae_pressed", [("posterior collapse", 1520)]),
@@ -106,25 +106,25 @@ def test_evidence_has_the_numbers_and_remedies_name_options() -> None:
     (illness,) = examine(log("saturated"))
     assert illness.step == 600
     assert illness.evidence == (
-        "For 5 rows D has been right about at least 100 % of its pictures, and the norm of G's gradient, up to 1.09 at "
+        "For 5 rows D has been right about at least 100 % of its images, and the norm of G's gradient, up to 1.09 at "
         "the start, has been at most 0.00056."
     )
     assert "`--model loss=non_saturating`" in illness.remedy
-    (memorising,) = examine(log("memorising"))
-    assert memorising.evidence == (
-        "D scores training pictures 0.666 and held-out ones 0.287; for 5 rows the gap has been 0.33 or more."
+    (memorizing,) = examine(log("memorizing"))
+    assert memorizing.evidence == (
+        "D scores training images 0.666 and held-out ones 0.287; for 5 rows the gap has been 0.33 or more."
     )
-    one = examine(log("one_picture"))[0].evidence
+    one = examine(log("one_image"))[0].evidence
     assert one.startswith("For 5 rows a sample has been at most 0 times as far from its nearest other sample")
     assert one.endswith("after 600 steps still.")
     swung = examine(log("oscillating")[:9])[0].evidence
     assert swung == (
-        "Within 9 rows the share of pictures D is right about went up or down by at least 15% 4 times in turn, "
+        "Within 9 rows the share of images D is right about went up or down by at least 15% 4 times in turn, "
         "between 43% and 100%."
     )
     (collapse,) = examine(log("vae_collapsed"))
     assert collapse.evidence == (
-        "For 5 rows at most 0 of the latents have had a mean that depends on the picture, and all of them together "
+        "For 5 rows at most 0 of the latents have had a mean that depends on the image, and all of them together "
         "have said at most 0.04 nats of it."
     )
     for option in ("`--model beta=...`", "`--model warmup_steps=...`", "`--model free_bits=...`"):
@@ -187,7 +187,7 @@ def test_one_row_of_diversity_between_breaks_the_window() -> None:
     assert names(rows_of(diversity=[0.9, 0.9, 0.1, 0.1, 0.1, 0.6, 0.1])) == []
 
 
-def test_a_beginning_of_one_picture_is_given_20_rows_and_500_steps() -> None:
+def test_a_beginning_of_one_image_is_given_20_rows_and_500_steps() -> None:
     sparse = rows_of(diversity=[0.019] * 20)
     assert names(sparse[:19]) == []
     assert names(sparse) == ["mode collapse"]
@@ -221,12 +221,12 @@ def scored(train: float, held_out: float, fake: float, accuracy: float = 0.9) ->
     return rows_of(**{name: [value] * 5 for name, value in columns.items()})
 
 
-def test_memorising_is_a_gap_of_a_fifth_between_probabilities() -> None:
+def test_memorizing_is_a_gap_of_a_fifth_between_probabilities() -> None:
     ill = scored(0.75, 0.5, 0.25)
-    assert names(ill) == ["memorising discriminator"]
+    assert names(ill) == ["memorizing discriminator"]
     assert names(ill[:4]) == []
     assert names(scored(0.75, 0.56, 0.25)) == []
-    assert names(scored(0.5, 0.75, 0.25)) == []  # D prefers pictures it has not seen
+    assert names(scored(0.5, 0.75, 0.25)) == []  # D prefers images it has not seen
     assert names([*ill[:-1], ill[-1] | {"held_out_score": 0.7}]) == []
 
 
@@ -237,14 +237,14 @@ def test_memorising_is_a_gap_of_a_fifth_between_probabilities() -> None:
         (3.0, 1.1, -2.0, 0.9, False),
         (0.3, 0.09, -0.2, 0.9, True),  # the same in other units
         (3.0, 1.0, -2.0, 0.59, False),
-        (-2.0, -4.0, 3.0, 0.9, False),  # D takes generated pictures for real ones
+        (-2.0, -4.0, 3.0, 0.9, False),  # D takes generated images for real ones
         (1.0, 0.0, 1.0, 0.9, False),
     ],
 )
-def test_memorising_in_logits_is_measured_by_the_way_to_generated_pictures(
+def test_memorizing_in_logits_is_measured_by_the_way_to_generated_images(
     train: float, held_out: float, fake: float, accuracy: float, ill: bool
 ) -> None:
-    assert (names(scored(train, held_out, fake, accuracy), probabilities=False) == ["memorising discriminator"]) is ill
+    assert (names(scored(train, held_out, fake, accuracy), probabilities=False) == ["memorizing discriminator"]) is ill
 
 
 def idle(share: float, divergence: float, count: int = 5, first: float = 1000.0) -> Rows:
@@ -288,7 +288,7 @@ def test_samples_of_a_vae_are_smooth_and_no_mode_collapse() -> None:
 def test_a_rule_does_not_apply_without_its_columns() -> None:
     for rule in stability.RULES:
         for column in set(rule.columns) - {"step"}:
-            for name in ("saturated", "collapsed", "oscillating", "memorising", "vae_collapsed"):
+            for name in ("saturated", "collapsed", "oscillating", "memorizing", "vae_collapsed"):
                 bare = [{key: value for key, value in row.items() if key != column} for row in log(name)]
                 assert rule.name not in [found for found, _ in begun(bare)]
 
@@ -297,7 +297,7 @@ def test_other_models_and_no_rows_and_one_row_are_silent() -> None:
     assert examine([]) == []
     assert history([]) == []
     assert names(rows_of(loss=[3.0, 2.0, 1.0] * 10, kl=[0.1])) == []
-    for name in ("saturated", "collapsed", "one_picture", "oscillating", "memorising", "vae_collapsed"):
+    for name in ("saturated", "collapsed", "one_image", "oscillating", "memorizing", "vae_collapsed"):
         assert names(log(name)[:1]) == []
         assert names(log(name)[-1:]) == []
 

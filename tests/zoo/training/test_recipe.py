@@ -72,7 +72,7 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
     [
         ("", {}),
         ("--steps 7 --batch-size 9 --seed 3", {"steps": 7, "batch_size": 9, "seed": 3}),
-        ("--data my-pictures.zip --fit pad", {"data": "my-pictures.zip", "fit": "pad"}),
+        ("--data my-images.zip --fit pad", {"data": "my-images.zip", "fit": "pad"}),
         ("--image-size 64 --channels 3", {"image_size": 64, "channels": 3}),
         ("--devices 2 --threads 1", {"devices": 2, "threads": 1}),
         ("--run-dir here --resume", {"run_dir": Path("here"), "resume": True}),
@@ -127,7 +127,7 @@ def test_the_options_of_a_player_are_those_of_the_recipes_optimizer() -> None:
         ("--steps 0", "steps=0: choose at least 1"),
         ("--steps many", "many"),
         ("--step 5", "--steps"),  # the nearest option
-        ("--preset dcgan-pictures", "--preset"),  # a recipe is of its preset
+        ("--preset dcgan-images", "--preset"),  # a recipe is of its preset
         ("--channels 4", "--channels"),
         ("--optimizers.critic.learning-rate 1", "--optimizers.critic.learning-rate"),
         ("--optimizers.generator.rho 0.5", "--optimizers.generator.rho"),  # it is an Adam
@@ -166,7 +166,7 @@ def test_the_help_is_the_recipes_own(capsys: pytest.CaptureFixture[str]) -> None
         ({"image_size": 64, "channels": 3}, (64, 64, 3)),
     ],
 )
-def test_picture_size_and_channels_override_the_presets(changes: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+def test_image_size_and_channels_override_the_presets(changes: Mapping[str, Any], shape: tuple[int, ...]) -> None:
     preset, chosen = find_preset(recipe.preset), dataclasses.replace(recipe, **changes).to_preset()
     assert chosen == dataclasses.replace(preset, arguments={**preset.arguments, "image_shape": shape})
 
@@ -232,7 +232,7 @@ def test_arguments_that_the_constructor_knows_pass(model: type, names: list[str]
 def test_arguments_that_it_does_not_know_are_named_with_those_that_it_does() -> None:
     with pytest.raises(ValueError, match=r"^Plain takes no widht, depth; it takes width, loss\. Did you mean width\?$"):
         check_arguments(Plain, {"widht": 1, "loss": "x", "depth": 2})
-    with pytest.raises(ValueError, match=r"^GAN takes no self; it takes image_shape, latent_dim, .*average_decay\.$"):
+    with pytest.raises(ValueError, match=r"^GAN takes no self; it takes image_shape, latent_dim, .*ema_decay\.$"):
         check_arguments(GAN, ["self", "width"])
 
 
@@ -287,7 +287,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path: Path) ->
     options = ["--data", "embedded", "--dry-run", "--smoke", "--devices", "3", "--threads", "1", "--batch-size", "9"]
     done = python(str(script), *options, ZOO_RUNS=tmp_path / "runs", CUDA_VISIBLE_DEVICES="")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    said = "dcgan-fashion-mnist on 9000 pictures of fashion_mnist_t10k (16x16x1), 4 steps of 9, 3 device(s); run: "
+    said = "dcgan-fashion-mnist on 9000 images of fashion_mnist_t10k (16x16x1), 4 steps of 9, 3 device(s); run: "
     assert done.stderr.startswith(f"{said}{tmp_path / 'runs' / 'dcgan-fashion-mnist'}")
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []

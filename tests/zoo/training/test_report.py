@@ -67,7 +67,7 @@ class Page(HTMLParser):
 
 
 def make_run(directory: Path, log: str | None = None, steps: tuple[int, ...] = (), **config: Any) -> Path:
-    """A run directory of `CONFIG`, with a kept log and a grey grid for each of `steps`."""
+    """A run directory of `CONFIG`, with a kept log and a gray grid for each of `steps`."""
     (directory / "samples").mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(CONFIG | config))
     (directory / "environment.json").write_text(json.dumps(ENVIRONMENT))
@@ -96,7 +96,7 @@ def saturated(tmp_path_factory: pytest.TempPathFactory) -> Page:
 def test_the_facts_of_the_run(saturated: Page) -> None:
     for fact in (
         "Training report dcgan-fashion-mnist",
-        "Trained on 9,000 pictures",
+        "Trained on 9,000 images",
         "Steps 600",
         "Batch 64",
         "Optimizers discriminator: Adam 0.002; generator: SGD 4e-05",
@@ -135,7 +135,7 @@ def test_scores_are_read_as_the_loss_makes_them(tmp_path: Path) -> None:
     (directory / "log.csv").write_text(header + "".join(row.format(step, 0.9, 0.1) for step in range(1, 11)))
     assert "No illness found in 10 rows" in Page(write_report(directory)).text
     (directory / "config.json").write_text(json.dumps(CONFIG))
-    assert "Memorising discriminator, from step 5" in Page(write_report(directory)).text
+    assert "Memorizing discriminator, from step 5" in Page(write_report(directory)).text
 
 
 def test_every_column_is_in_one_chart(saturated: Page) -> None:
@@ -187,7 +187,7 @@ def test_columns_of_an_autoencoder_and_of_iwae_are_in_charts_with_a_caption() ->
     assert all(chart.caption for chart in found)
 
 
-def test_more_columns_than_colours_are_several_charts() -> None:
+def test_more_columns_than_colors_are_several_charts() -> None:
     names = [f"{letter}_loss" for letter in "abcdef"]
     rows = [{"step": float(step), **dict.fromkeys(names, float(step))} for step in range(3)]
     assert [chart.names for chart in charts(rows, [])] == [tuple(names[:4]), tuple(names[4:])]
@@ -195,11 +195,9 @@ def test_more_columns_than_colours_are_several_charts() -> None:
 
 def test_the_first_grid_the_last_and_four_between_are_shown(saturated: Page, tmp_path: Path) -> None:
     """Of 13 grids, 0 to 12, those nearest to 12 * 0, 1/5 ... 1: 0, 2, 5, 7, 10, 12."""
-    pictures = saturated.all("img")
-    assert [picture["alt"] for picture in pictures] == [
-        f"Samples after {s} steps" for s in (0, 100, 250, 350, 500, 600)
-    ]
-    scheme, data = (pictures[2]["src"] or "").split(",")
+    images = saturated.all("img")
+    assert [image["alt"] for image in images] == [f"Samples after {s} steps" for s in (0, 100, 250, 350, 500, 600)]
+    scheme, data = (images[2]["src"] or "").split(",")
     assert scheme == "data:image/png;base64"
     (tmp_path / "shown.png").write_bytes(base64.b64decode(data))
     assert np.asarray(Image.open(tmp_path / "shown.png"))[0, 0] == 250
@@ -293,13 +291,13 @@ def test_backticks_become_code_and_all_is_escaped() -> None:
     assert code("use `--a <b>` & `c`") == "use <code>--a &lt;b&gt;</code> &amp; <code>c</code>"
 
 
-def test_charts_are_drawn_in_the_colours_of_the_page() -> None:
-    """Every colour that Matplotlib was given has become one that the light and the dark page set for themselves."""
+def test_charts_are_drawn_in_the_colors_of_the_page() -> None:
+    """Every color that Matplotlib was given has become one that the light and the dark page set for themselves."""
     steps = np.arange(1.0, 5.0)
     svg = draw(Group("Losses", "loss"), {"a_loss": steps, "b_loss": -steps}, steps, [2])
     ElementTree.fromstring(svg)
-    for colour in ("var(--series-1)", "var(--series-2)", "var(--ill)", "currentColor"):
-        assert colour in svg
+    for color in ("var(--series-1)", "var(--series-2)", "var(--ill)", "currentColor"):
+        assert color in svg
     assert "var(--series-3)" not in svg
     assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= {"#ffffff"}  # the ground, which is transparent
     assert "var(--ill)" not in draw(Group("Losses", "loss"), {"a_loss": steps}, steps, [])
@@ -324,6 +322,6 @@ def test_the_command_prints_the_path_or_one_line(tmp_path: Path, capsys: pytest.
     assert shown.err == f"error: no run in {tmp_path / 'none'} to report on: it has no config.json.\n"
 
 
-def test_the_series_have_a_colour_and_a_dash_each() -> None:
+def test_the_series_have_a_color_and_a_dash_each() -> None:
     assert len(report.SERIES) == len(report.DASHES) == len(set(report.DASHES))
-    assert len(report.PAGE_COLOURS) == len(report.SERIES) + 2
+    assert len(report.PAGE_COLORS) == len(report.SERIES) + 2

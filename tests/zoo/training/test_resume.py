@@ -23,14 +23,14 @@ from rich.console import Console
 
 from recipes import dcgan_fashion_mnist
 from zoo.data.batches import steps_per_epoch
-from zoo.data.load import load_pictures
+from zoo.data.load import load_images
 from zoo.training import run as training
-from zoo.training.callbacks import RunKeeper
+from zoo.training.callbacks import RunCallback
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.recipe import Adam, Recipe
 from zoo.training.run import StoppedError, build, train
 from zoo.training.run_directory import RunError
-from zoo.training.signals import Stop
+from zoo.training.signals import SignalHandler
 from zoo.training.workers import Workers
 
 # With this epsilon rounding does not decide where Adam goes, so that two devices can be compared with one.
@@ -40,8 +40,8 @@ PATIENCE = 300  # seconds
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty small pictures of noise, so that no two batches are alike."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty small images of noise, so that no two batches are alike."""
     folder = tmp_path_factory.mktemp("data")
     for number in range(40):
         values = np.random.Generator(np.random.Philox(number)).integers(0, 256, (16, 16), np.uint8)
@@ -50,14 +50,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def base(pictures: Path) -> Recipe:
+def base(images: Path) -> Recipe:
     """Six steps of the tiny twin.
 
     On the CPU the bits are the same without op determinism, which would outlast the test; the killed runs use it.
     """
     return dataclasses.replace(
         dcgan_fashion_mnist.recipe,
-        data=str(pictures),
+        data=str(images),
         smoke=True,
         deterministic=False,
         steps=STEPS,
@@ -131,9 +131,9 @@ def assert_same_bits(run: Path, expected: Path, steps: int) -> None:
 
 
 def test_a_resumed_run_ends_with_the_same_bits(
-    base: Recipe, pictures: Path, stopped: Path, uninterrupted: Path, copied: Path
+    base: Recipe, images: Path, stopped: Path, uninterrupted: Path, copied: Path
 ) -> None:
-    epoch = steps_per_epoch(load_pictures(str(pictures), image_size=16, channels=1), base.batch_size)
+    epoch = steps_per_epoch(load_images(str(images), image_size=16, channels=1), base.batch_size)
     assert STOPPED // epoch < STEPS // epoch  # crosses the border of an epoch
     assert STOPPED % epoch != 0  # and begins inside one
     assert "resumed at step 3." in go(base, copied, resume=True)
@@ -144,10 +144,10 @@ def test_a_resumed_run_ends_with_the_same_bits(
 
 
 def test_what_does_not_reach_the_weights_may_change(
-    base: Recipe, pictures: Path, uninterrupted: Path, copied: Path, tmp_path: Path
+    base: Recipe, images: Path, uninterrupted: Path, copied: Path, tmp_path: Path
 ) -> None:
-    """More steps, other devices, another pace of logging, the same pictures in another place."""
-    moved = shutil.copytree(pictures, tmp_path / "moved")
+    """More steps, other devices, another pace of logging, the same images in another place."""
+    moved = shutil.copytree(images, tmp_path / "moved")
     pace = {"log_every": 2, "sample_every": 4, "checkpoint_every": 5, "keep": 1}
     go(base, copied, resume=True, data=str(moved), devices=2, **pace)
     found, wanted = last_checkpoint(copied), last_checkpoint(uninterrupted)
@@ -178,7 +178,7 @@ def test_a_finished_run_is_exported_again_and_nothing_else(base: Recipe, stopped
             ["optimizers.generator was 'Adam', now 'Nadam'"],
         ),
         (
-            {"preset": "dcgan-pictures"},
+            {"preset": "dcgan-images"},
             ["model.image_shape was [16, 16, 1], now [16, 16, 3]", "recipe.preset was 'dcgan-fashion-mnist', now "],
         ),
         ({"data": "embedded"}, ["data.count was ", "data.fingerprint was "]),
@@ -199,13 +199,13 @@ def test_what_reaches_the_weights_may_not_change(
     assert {path: path.stat().st_mtime_ns for path in stopped.rglob("*")} == before
 
 
-def test_one_other_picture_is_other_data(base: Recipe, pictures: Path, stopped: Path, tmp_path: Path) -> None:
-    changed = shutil.copytree(pictures, tmp_path / "changed")
-    split = load_pictures(str(changed), image_size=16, channels=1)
+def test_one_other_image_is_other_data(base: Recipe, images: Path, stopped: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(images, tmp_path / "changed")
+    split = load_images(str(changed), image_size=16, channels=1)
     for path in sorted(changed.iterdir()):
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-        if not np.array_equal(load_pictures(str(changed), image_size=16, channels=1).images, split.images):
-            break  # the first picture that is not held out
+        if not np.array_equal(load_images(str(changed), image_size=16, channels=1).images, split.images):
+            break  # the first image that is not held out
     with pytest.raises(RunError, match=r"data\.fingerprint was '\w{64}', now '\w{64}'\. Resume"):
         go(base, stopped, resume=True, data=str(changed))
 
@@ -271,7 +271,7 @@ def test_a_signal_ends_the_step_under_way_and_saves(
 def test_a_second_signal_is_left_to_the_system() -> None:
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in numbers]
-    with Stop() as stop:
+    with SignalHandler() as stop:
         assert stop.asked is None
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.asked == signal.SIGTERM
@@ -302,7 +302,7 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     found = []
 
     def enter() -> None:
-        with Stop():
+        with SignalHandler():
             found.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=enter)
@@ -336,17 +336,17 @@ def test_a_run_that_found_no_room_goes_on_once_there_is_some(base: Recipe, unint
 
 
 @pytest.fixture(scope="module")
-def keeper_of(base: Recipe, pictures: Path) -> Callable[[Path], RunKeeper]:
+def keeper_of(base: Recipe, images: Path) -> Callable[[Path], RunCallback]:
     """The keeper of a run that goes on from step 12."""
     model = build(base.to_preset())
     model.compile(**{player: choice.build() for player, choice in base.optimizers.items()})
     model.step.assign(12)
-    shown = load_pictures(str(pictures), image_size=16, channels=1)
+    shown = load_images(str(images), image_size=16, channels=1)
 
-    def keep(directory: Path) -> RunKeeper:
+    def keep(directory: Path) -> RunCallback:
         checkpoints = Checkpoints(model, directory / "checkpoints", 1)
         alone, console = Workers(tf.distribute.get_strategy()), Console(file=io.StringIO())
-        keeper = RunKeeper(base, model, checkpoints, directory, (shown, shown), console, Stop(), alone)
+        keeper = RunCallback(base, model, checkpoints, directory, (shown, shown), console, SignalHandler(), alone)
         keeper.set_model(model)
         return keeper
 
@@ -371,7 +371,7 @@ HEADER, FIRST, SECOND = "step,seconds,loss\n", "10,1.5,0.7\n", "12,2.5,0.6\n"
     ids=["whole", "later row", "cut row", "cut number", "no end of line", "header", "cut header", "empty"],
 )
 def test_only_whole_rows_up_to_the_checkpoint_are_kept(
-    log: str, kept: str, keeper_of: Callable[[Path], RunKeeper], tmp_path: Path
+    log: str, kept: str, keeper_of: Callable[[Path], RunCallback], tmp_path: Path
 ) -> None:
     (tmp_path / "log.csv").write_text(log)
     keeper = keeper_of(tmp_path)
@@ -406,7 +406,7 @@ import sys
 from pathlib import Path
 import zoo.training.recipe
 from zoo.training.devices import Workers
-from zoo.training.callbacks import RunKeeper, Stop
+from zoo.training.callbacks import RunCallback, Stop
 from zoo.training.recipe import Adam, Recipe
 from zoo.training.run import run
 
@@ -424,20 +424,20 @@ sys.exit(run(recipe))
 class Runs:
     """Processes that train in `directory`, one after another."""
 
-    def __init__(self, folder: Path, pictures: Path):
+    def __init__(self, folder: Path, images: Path):
         self.folder = folder
         self.directory = folder / "run"
-        self.pictures = pictures
+        self.images = images
         self.script = folder / "driver.py"
         self.script.write_text(DRIVER)
 
     def start(self, resume: bool) -> subprocess.Popen[bytes]:
         how = "resume" if resume else "begin"
-        arguments = [str(self.pictures), str(self.directory), how, str(LENGTH), str(EVERY)]
+        arguments = [str(self.images), str(self.directory), how, str(LENGTH), str(EVERY)]
         with (self.folder / "shown.txt").open("ab") as shown:
             return subprocess.Popen([sys.executable, str(self.script), *arguments], stdout=shown, stderr=shown)
 
-    def finish(self, process: subprocess.Popen[bytes]) -> None:
+    def setup(self, process: subprocess.Popen[bytes]) -> None:
         assert process.wait(PATIENCE) == 0, (self.folder / "shown.txt").read_text()
 
     def kill_once(self, reached: Callable[[], bool], resume: bool) -> None:
@@ -469,14 +469,14 @@ class Runs:
 
 
 @pytest.fixture
-def killed(tmp_path: Path, pictures: Path) -> Runs:
-    return Runs(tmp_path, pictures)
+def killed(tmp_path: Path, images: Path) -> Runs:
+    return Runs(tmp_path, images)
 
 
 @pytest.fixture(scope="module")
-def left_alone(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
+def left_alone(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
     """The same run, never killed; it trains while the others are killed."""
-    runs = Runs(tmp_path_factory.mktemp("left-alone"), pictures)
+    runs = Runs(tmp_path_factory.mktemp("left-alone"), images)
     process = runs.start(resume=False)
 
     def finished() -> Path:

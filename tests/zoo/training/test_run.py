@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 from rich.console import Console
 
-from recipes import cgan_fashion_mnist, dcgan_fashion_mnist, dcgan_pictures
+from recipes import cgan_fashion_mnist, dcgan_fashion_mnist, dcgan_images
 from serving.card import read_card
 from serving.images import grid
 from zoo.pretrained import load_pretrained
@@ -35,8 +35,8 @@ COLUMNS = MEANS + MOMENTS
 Runner = Callable[..., Path]
 
 
-def save_pictures(folder: Path, count: int, channels: int = 1) -> Path:
-    """Small pictures of noise, so that no two batches are alike."""
+def save_images(folder: Path, count: int, channels: int = 1) -> Path:
+    """Small images of noise, so that no two batches are alike."""
     folder.mkdir()
     for number in range(count):
         values = np.random.Generator(np.random.Philox(number)).integers(0, 256, (16, 16, channels), np.uint8)
@@ -56,19 +56,19 @@ def checkpoint(path: Path | str) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_pictures(tmp_path_factory.mktemp("data") / "noise", 40)
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_images(tmp_path_factory.mktemp("data") / "noise", 40)
 
 
 @pytest.fixture(scope="module")
-def base(pictures: Path) -> Recipe:
+def base(images: Path) -> Recipe:
     """Five steps of the tiny twin.
 
     On this machine's CPU the bits are the same without op determinism, which would outlast the test.
     """
     return dataclasses.replace(
         dcgan_fashion_mnist.recipe,
-        data=str(pictures),
+        data=str(images),
         smoke=True,
         deterministic=False,
         steps=5,
@@ -128,7 +128,7 @@ def test_only_the_last_checkpoints_are_kept(finished: Path) -> None:
 def test_a_checkpoint_holds_what_a_resumed_run_needs(finished: Path) -> None:
     found = checkpoint(finished / "checkpoints" / "ckpt-5")
     assert found["model/step/.ATTRIBUTES/VARIABLE_VALUE"] == 5
-    for part in ("model/generator/", "model/discriminator/", "model/generator_average/"):
+    for part in ("model/generator/", "model/discriminator/", "model/generator_ema/"):
         assert any(name.startswith(part) for name in found), part
     for player in ("generator", "discriminator"):
         optimizer = {name: tensor for name, tensor in found.items() if name.startswith(f"{player}_optimizer/")}
@@ -145,21 +145,21 @@ def test_grids_are_drawn_at_the_start_when_due_and_at_the_end(finished: Path) ->
 
 
 def test_the_last_grid_is_what_the_export_samples(finished: Path) -> None:
-    """Same latents, same weights up to float16: within a grey level or two."""
+    """Same latents, same weights up to float16: within a gray level or two."""
     shown = np.asarray(Image.open(finished / "samples" / "step-0000005.png")).astype(int)
     sampled = grid(load_pretrained(str(finished / "export")).sample(64, seed=0)).squeeze().astype(int)
     assert shown.shape == sampled.shape
     assert np.abs(shown - sampled).max() <= 2
 
 
-def test_the_card_says_how_it_was_trained(finished: Path, pictures: Path) -> None:
+def test_the_card_says_how_it_was_trained(finished: Path, image_set: Path) -> None:
     card = json.loads((finished / "export" / "card.json").read_text())
     assert {key: card["recipe"][key] for key in ("steps", "batch_size", "seed")} == {
         "steps": 5,
         "batch_size": 16,
         "seed": 0,
     }
-    assert card["data"]["name"] == pictures.name
+    assert card["data"]["name"] == image_set.name
 
 
 def test_tensorboard_shows_every_row_of_the_log(finished: Path) -> None:
@@ -224,16 +224,16 @@ def test_another_seed_gives_other_weights(finished: Path, runner: Runner) -> Non
 # From the console
 
 
-def test_own_colour_pictures_train_and_export(base: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = save_pictures(tmp_path / "mine", 20, channels=3)
-    (folder / "notes.txt").write_text("no picture")
-    recipe = dcgan_pictures.recipe
+def test_own_color_images_train_and_export(base: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_images(tmp_path / "mine", 20, channels=3)
+    (folder / "notes.txt").write_text("no image")
+    recipe = dcgan_images.recipe
     options = {"data": str(folder), "run_dir": tmp_path / "run", "smoke": True, "deterministic": False}
     assert run(dataclasses.replace(recipe, **options, batch_size=8, steps=2)) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1] == str(tmp_path / "run")
     assert "of mine (16x16x3), 2 steps of 8, 1 device(s)" in shown.err
-    assert "1 files that are no pictures were left out." in shown.err
+    assert "1 files that are no images were left out." in shown.err
     assert load_pretrained(str(tmp_path / "run" / "export")).sample(2, seed=0).shape == (2, 16, 16, 3)
 
 
@@ -258,7 +258,7 @@ def refusal(capsys: pytest.CaptureFixture[str], recipe: Recipe) -> str:
         ({"devices": 5}, "--devices 5: TensorFlow has begun already; ask in a fresh process."),
         ({"threads": 1}, "--threads 1: TensorFlow has begun already; ask in a fresh process."),
         ({"data": "no/such/folder"}, "no/such/folder"),
-        ({"data": "./missing"}, "./missing: no such folder or zip of pictures"),
+        ({"data": "./missing"}, "./missing: no such folder or zip of images"),
         ({"preset": "dcgan-fashion"}, "unknown preset 'dcgan-fashion': did you mean dcgan-fashion-mnist"),
         ({"optimizers": {"generator": SMOOTH}}, "GAN has the players ['discriminator', 'generator']"),
         ({"resume": True}, "no run in "),
@@ -284,25 +284,25 @@ def test_what_cannot_be_is_one_line_and_exit_status_1(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_without_pictures_is_refused(base: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_images_is_refused(base: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine [old]").mkdir()  # brackets are markup to rich
     said = refusal(capsys, dataclasses.replace(base, data=str(tmp_path / "mine [old]"), run_dir=tmp_path / "run"))
-    assert f"error: {tmp_path / 'mine [old]'} holds no pictures: looked at 0 files" in said
+    assert f"error: {tmp_path / 'mine [old]'} holds no images: looked at 0 files" in said
 
 
-def test_too_few_pictures_for_a_batch_are_refused(
+def test_too_few_images_for_a_batch_are_refused(
     base: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = save_pictures(tmp_path / "mine", 8)
+    folder = save_images(tmp_path / "mine", 8)
     said = refusal(capsys, dataclasses.replace(base, data=str(folder), run_dir=tmp_path / "run", batch_size=16))
-    assert "batch_size * pictures_per_row = 16 * 1 = 16 pictures, mine train has " in said
+    assert "batch_size * minibatches_per_step = 16 * 1 = 16 images, mine train has " in said
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unreadable_picture_is_named_or_left_out_when_asked(
+def test_an_unreadable_image_is_named_or_left_out_when_asked(
     base: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = save_pictures(tmp_path / "mine", 40)
+    folder = save_images(tmp_path / "mine", 40)
     (folder / "torn.png").write_bytes((folder / "00.png").read_bytes()[:60])
     recipe = dataclasses.replace(base, data=str(folder), run_dir=tmp_path / "run", dry_run=True)
     assert run(recipe) == 1
@@ -352,10 +352,10 @@ def test_divergence_before_the_first_checkpoint_says_so(base: Recipe, tmp_path: 
 
 
 def save_classes(folder: Path, **counts: int) -> Path:
-    """A sub-folder of pictures for each class."""
+    """A sub-folder of images for each class."""
     folder.mkdir(parents=True)
     for name, count in counts.items():
-        save_pictures(folder / name, count)
+        save_images(folder / name, count)
     return folder
 
 
@@ -396,29 +396,29 @@ def test_other_classes_than_the_datas_are_refused(
     options = {"data": str(classes), "run_dir": tmp_path / "run", "model": (f"classes={named}",)}
     said = refusal(capsys, dataclasses.replace(conditional, **options))
     shown = "'cat'" if named == "cat" else named
-    assert f"classes={shown}: the pictures have 3: name them, as in classes=['birds', 'cats', 'dogs']." in said
+    assert f"classes={shown}: the images have 3: name them, as in classes=['birds', 'cats', 'dogs']." in said
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("side", "what"),
-    [("train", "no sub-folder"), ("train", "one sub-folder"), ("train", "one picture beside"), ("test", "test/ alone")],
+    [("train", "no sub-folder"), ("train", "one sub-folder"), ("train", "one image beside"), ("test", "test/ alone")],
 )
-def test_a_model_with_classes_refuses_pictures_without(
+def test_a_model_with_classes_refuses_images_without(
     side: str, what: str, conditional: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "mine"
     if what == "no sub-folder":
-        save_pictures(folder, 20)
+        save_images(folder, 20)
     elif what == "one sub-folder":
         save_classes(folder, dogs=20)
-    elif what == "one picture beside":
+    elif what == "one image beside":
         save_classes(folder, dogs=20, cats=20)
         for name in ("dogs/00.png", "dogs/01.png", "dogs/02.png"):
             (folder / name).rename(folder / f"beside-{Path(name).name}")
     else:
         save_classes(folder / "train", dogs=20, cats=20)
-        save_pictures(folder / "test", 4)
+        save_images(folder / "test", 4)
     said = refusal(capsys, dataclasses.replace(conditional, data=str(folder), run_dir=tmp_path / "run"))
     assert f"cgan-fashion-mnist learns from labels, and mine {side} has none: give a data set with classes, or" in said
     assert not (tmp_path / "run").exists()

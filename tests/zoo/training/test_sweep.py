@@ -16,7 +16,7 @@ from rich.console import Console
 from recipes.dcgan_fashion_mnist import recipe
 from zoo.training.optimizers import SGD, RMSprop
 from zoo.training.run_directory import RunError
-from zoo.training.sweep import SignalledError, in_a_process, main, split, sweep
+from zoo.training.sweep import SignaledError, in_a_process, main, split, sweep
 from zoo.training.sweep_grid import check_models, models_of, plan, read_grid
 from zoo.training.sweep_table import spread
 
@@ -46,7 +46,7 @@ class Trainer:
         rows = ["step,seconds,generator_loss", "5,1.0,99", f"{step},2.0,{1000 * rate + int(after('--seed', command))}"]
         (run_dir / "log.csv").write_text("\n".join(rows) + "\n20,3.")  # a line that a kill cut
         if stopped:
-            raise SignalledError(signal.SIGTERM)
+            raise SignaledError(signal.SIGTERM)
         output.write_text("step 10\nerror: the [generator] became infinite or NaN | lower the rate\n╰──╯\n")
         if not failed:
             (run_dir / "export").mkdir()
@@ -356,7 +356,7 @@ def test_a_signal_reaches_the_run_which_saves(tmp_path: Path, number: signal.Sig
         os.kill(os.getpid(), number)
 
     threading.Thread(target=send).start()
-    with pytest.raises(SignalledError) as stopped:
+    with pytest.raises(SignaledError) as stopped:
         in_a_process([sys.executable, "-c", SAVES, str(ready)], output)
     assert stopped.value.status == 128 + number
     assert output.read_text() == f"saved {int(number)}\n"

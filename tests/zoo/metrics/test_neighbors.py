@@ -1,17 +1,17 @@
-"""Neighbour scores on sets with known answers."""
+"""Neighbor scores on sets with known answers."""
 
 import numpy as np
 import pytest
 
-from zoo.metrics import neighbours
-from zoo.metrics.neighbours import (
+from zoo.metrics import neighbors
+from zoo.metrics.neighbors import (
     Birthday,
     CopyCheck,
-    NeighbourScores,
+    NeighborScores,
     birthday_support,
     copy_check,
     nearest_distances,
-    neighbour_scores,
+    neighbor_scores,
 )
 
 RANDOM = np.random.Generator(np.random.Philox(0))
@@ -29,39 +29,39 @@ def check(generated: np.ndarray, train: np.ndarray, test: np.ndarray, quantile: 
 REAL, GENERATED = points(0, 1, 2, 10), points(0.5, 5, 30, 30.5)
 
 
-def test_one_neighbour_by_hand():
+def test_one_neighbor_by_hand():
     """0.5 is in two real balls, 5 in one, the others in none; 10 is in no generated ball; [1, 3] holds nothing."""
-    found = neighbour_scores(GENERATED, REAL, precision_neighbours=1, density_neighbours=1)
-    assert found == NeighbourScores(precision=2 / 4, recall=3 / 4, density=3 / 4, coverage=3 / 4)
+    found = neighbor_scores(GENERATED, REAL, precision_neighbors=1, density_neighbors=1)
+    assert found == NeighborScores(precision=2 / 4, recall=3 / 4, density=3 / 4, coverage=3 / 4)
 
 
-def test_two_neighbours_by_hand():
+def test_two_neighbors_by_hand():
     """Real balls [-2, 2] [0, 2] [0, 4] [1, 19]: 0.5 is in three of them, 5 in one; each holds something.
 
     Generated balls [-29, 30] [-20.5, 30.5] and two around 30 that reach down to 5 and 5: all of the real set is in one.
     """
-    found = neighbour_scores(GENERATED, REAL, precision_neighbours=2, density_neighbours=2)
-    assert found == NeighbourScores(precision=2 / 4, recall=1.0, density=4 / (2 * 4), coverage=1.0)
+    found = neighbor_scores(GENERATED, REAL, precision_neighbors=2, density_neighbors=2)
+    assert found == NeighborScores(precision=2 / 4, recall=1.0, density=4 / (2 * 4), coverage=1.0)
 
 
 def test_the_rim_belongs_to_the_ball():
     """Real balls [-1, 1] and [0, 2], both rims touched."""
-    found = neighbour_scores(points(-1, 2), points(0, 1), precision_neighbours=1, density_neighbours=1)
-    assert found == NeighbourScores(1.0, 1.0, 1.0, 1.0)
+    found = neighbor_scores(points(-1, 2), points(0, 1), precision_neighbors=1, density_neighbors=1)
+    assert found == NeighborScores(1.0, 1.0, 1.0, 1.0)
 
 
 def test_the_same_set_and_a_far_one():
     real = RANDOM.standard_normal((100, 6)).astype(np.float32)
-    same = neighbour_scores(real[::-1], real)
+    same = neighbor_scores(real[::-1], real)
     assert same.precision == same.recall == same.coverage == 1.0
     assert same.density >= 1.0  # each sample is in its own ball and in those of about 5 others, over k = 5
-    assert neighbour_scores(real + 100, real) == NeighbourScores(0.0, 0.0, 0.0, 0.0)
+    assert neighbor_scores(real + 100, real) == NeighborScores(0.0, 0.0, 0.0, 0.0)
 
 
 def test_dropped_and_invented_modes_are_told_apart():
     left, right, again = (RANDOM.standard_normal((200, 4)) + shift for shift in (0, 50, 0))
     both = np.concatenate([left, right])
-    dropped, invented = neighbour_scores(again, both), neighbour_scores(both, again)
+    dropped, invented = neighbor_scores(again, both), neighbor_scores(both, again)
     assert dropped.precision > 0.9
     assert dropped.recall < 0.5
     assert dropped.coverage < 0.5
@@ -72,39 +72,39 @@ def test_dropped_and_invented_modes_are_told_apart():
 
 def test_blocks_change_nothing(monkeypatch):
     real, generated = RANDOM.standard_normal((83, 5)), RANDOM.standard_normal((61, 5))
-    whole = neighbour_scores(generated, real), check(generated, real, generated, quantile=0.1)
+    whole = neighbor_scores(generated, real), check(generated, real, generated, quantile=0.1)
     sizes = []
-    inner = neighbours._squared_distances
+    inner = neighbors._squared_distances
 
     def watched(rows, columns):
         for where, squares in inner(rows, columns):
             sizes.append(squares.size)
             yield where, squares
 
-    monkeypatch.setattr(neighbours, "_squared_distances", watched)
-    monkeypatch.setattr(neighbours, "ENTRIES", 83 * 7)
-    assert neighbour_scores(generated, real) == whole[0]
+    monkeypatch.setattr(neighbors, "_squared_distances", watched)
+    monkeypatch.setattr(neighbors, "ENTRIES", 83 * 7)
+    assert neighbor_scores(generated, real) == whole[0]
     assert check(generated, real, generated, quantile=0.1) == pytest.approx(whole[1], rel=1e-12)
     assert max(sizes) <= 83 * 7
     assert len(sizes) > 20
 
 
-def test_too_few_rows_for_the_neighbours():
+def test_too_few_rows_for_the_neighbors():
     rows = RANDOM.standard_normal((10, 3))
     with pytest.raises(ValueError, match="3 generated features: give at least 4"):
-        neighbour_scores(rows[:3], rows)
+        neighbor_scores(rows[:3], rows)
     with pytest.raises(ValueError, match="5 real features: give at least 6"):
-        neighbour_scores(rows, rows[:5])
+        neighbor_scores(rows, rows[:5])
     with pytest.raises(ValueError, match="dimension 3 and 2"):
-        neighbour_scores(rows, rows[:, :2])
+        neighbor_scores(rows, rows[:, :2])
     with pytest.raises(ValueError, match="NaN"):
-        neighbour_scores(rows, np.full((10, 3), np.inf))
-    with pytest.raises(ValueError, match="0 and 5 neighbours"):
-        neighbour_scores(rows, rows, precision_neighbours=0)
+        neighbor_scores(rows, np.full((10, 3), np.inf))
+    with pytest.raises(ValueError, match="0 and 5 neighbors"):
+        neighbor_scores(rows, rows, precision_neighbors=0)
 
 
 def test_copies_by_hand():
-    """Held-out pictures at 1, 2, ... 10 from the nearest training one; their 1/9 quantile is 2."""
+    """Held-out images at 1, 2, ... 10 from the nearest training one; their 1/9 quantile is 2."""
     train, test = points(0), points(*range(1, 11))
     found = check(points(0, 2, 2.5, 6.5), train, test, quantile=1 / 9)
     assert found.bound == pytest.approx(2.0, rel=1e-12)
@@ -112,7 +112,7 @@ def test_copies_by_hand():
     assert found.ratio == pytest.approx((0 + 2 + 2.5 + 6.5) / 4 / 5.5, rel=1e-12)
 
 
-def test_copied_training_pictures_are_seen_and_fresh_ones_are_not():
+def test_copied_training_images_are_seen_and_fresh_ones_are_not():
     train, test, fresh = (RANDOM.standard_normal((600, 20)).astype(np.float32) for _ in range(3))
     clean = check(fresh, train, test)
     assert clean.share < 0.04
@@ -132,11 +132,11 @@ def test_a_copy_is_at_zero_whatever_its_brightness():
     assert found.ratio == 0.0
 
 
-def test_held_out_pictures_must_be_many_and_held_out():
+def test_held_out_images_must_be_many_and_held_out():
     rows = RANDOM.standard_normal((99, 3))
-    with pytest.raises(ValueError, match="99 held-out pictures: give at least 100"):
+    with pytest.raises(ValueError, match="99 held-out images: give at least 100"):
         check(rows, rows, rows)
-    with pytest.raises(ValueError, match="every held-out picture is a training picture"):
+    with pytest.raises(ValueError, match="every held-out image is a training image"):
         check(rows, rows, rows[:10], quantile=0.1)
     with pytest.raises(ValueError, match="quantile=1"):
         check(rows, rows, rows, quantile=1)
@@ -152,7 +152,7 @@ def test_birthdays(support, count, batch, slack):
     assert not found.at_least
 
 
-def test_birthday_of_one_picture_and_of_all_different():
+def test_birthday_of_one_image_and_of_all_different():
     assert birthday_support(np.ones((300, 4)), bound=0.0) == Birthday(batch=2, support=4, at_least=False)
     different = points(*range(300))
     assert birthday_support(different, bound=0.5) == Birthday(batch=300, support=90_000, at_least=True)

@@ -1,4 +1,4 @@
-"""Scores from nearest neighbours, of features or of flattened pictures: likeness, variety, copies, support.
+"""Scores from nearest neighbors, of features or of flattened images: likeness, variety, copies, support.
 
 Squared distances are made a block of rows at a time: beside the two sets in float64, memory stays the same for any
 count. Where a paper leaves it open, a ball holds its rim.
@@ -14,11 +14,11 @@ from zoo.metrics.checks import finite_rows, same_dimension
 ENTRIES = 2**22  # distances held at once: 32 MB
 ROUNDING = 1e-13  # |x|^2 + |y|^2 - 2 x.y is off by about that share of |x|^2 + |y|^2: below it, a copy
 
-PRECISION_NEIGHBOURS = 3  # arXiv:1904.06991, section 3.1
-DENSITY_NEIGHBOURS = 5  # arXiv:2002.09797, section 4.1
+PRECISION_NEIGHBORS = 3  # arXiv:1904.06991, section 3.1
+DENSITY_NEIGHBORS = 5  # arXiv:2002.09797, section 4.1
 
-# Of held-out pictures, 1 % lie nearer to a training picture than the bound, by definition; of copies, all. 1,000
-# held-out pictures put ten below it, so it is known to about a third; a rarer quantile would rest on single pictures,
+# Of held-out images, 1 % lie nearer to a training image than the bound, by definition; of copies, all. 1,000
+# held-out images put ten below it, so it is known to about a third; a rarer quantile would rest on single images,
 # a commoner one would take ordinary likeness for copying.
 COPY_QUANTILE = 0.01
 
@@ -27,7 +27,7 @@ BIRTHDAY_PAIRS = 1000  # near-duplicates after which to stop looking: the batch 
 BIRTHDAY_ORDERS = 501
 
 
-class NeighbourScores(NamedTuple):
+class NeighborScores(NamedTuple):
     """All from 0 to 1, save density, which may exceed 1 where samples crowd where the real ones do."""
 
     precision: float
@@ -37,7 +37,7 @@ class NeighbourScores(NamedTuple):
 
 
 class CopyCheck(NamedTuple):
-    """`share` of copies, 0.01 where there are none; `ratio` of mean distances, 1 where as far as held-out pictures."""
+    """`share` of copies, 0.01 where there are none; `ratio` of mean distances, 1 where as far as held-out images."""
 
     share: float
     ratio: float
@@ -52,35 +52,35 @@ class Birthday(NamedTuple):
     at_least: bool
 
 
-def neighbour_scores(
+def neighbor_scores(
     generated: np.ndarray,
     real: np.ndarray,
     *,
-    precision_neighbours: int = PRECISION_NEIGHBOURS,
-    density_neighbours: int = DENSITY_NEIGHBOURS,
-) -> NeighbourScores:
+    precision_neighbors: int = PRECISION_NEIGHBORS,
+    density_neighbors: int = DENSITY_NEIGHBORS,
+) -> NeighborScores:
     """Precision and recall (arXiv:1904.06991, eq. 1, 2), density and coverage (arXiv:2002.09797, eq. 3, 4).
 
-    A sample's ball reaches to its k-th nearest neighbour in its own set. Precision: the share of generated samples in
+    A sample's ball reaches to its k-th nearest neighbor in its own set. Precision: the share of generated samples in
     the ball of a real one; recall: of real ones in the ball of a generated one. Density: the number of real balls that
     a generated sample is in, over k, in the mean; coverage: the share of real balls with a generated sample in it.
 
     Args:
         generated: (count, dimension).
         real: likewise; compare only values of equal counts.
-        precision_neighbours: k of precision and recall.
-        density_neighbours: k of density and coverage.
+        precision_neighbors: k of precision and recall.
+        density_neighbors: k of density and coverage.
 
     Raises:
         ValueError: a set has no more than k rows; NaN; the dimensions differ.
     """
-    if min(precision_neighbours, density_neighbours) < 1:
-        raise ValueError(f"{precision_neighbours} and {density_neighbours} neighbours: give at least 1.")
-    finite_rows(generated, "generated features", least=precision_neighbours + 1)
-    finite_rows(real, "real features", least=max(precision_neighbours, density_neighbours) + 1)
+    if min(precision_neighbors, density_neighbors) < 1:
+        raise ValueError(f"{precision_neighbors} and {density_neighbors} neighbors: give at least 1.")
+    finite_rows(generated, "generated features", least=precision_neighbors + 1)
+    finite_rows(real, "real features", least=max(precision_neighbors, density_neighbors) + 1)
     same_dimension(generated, real, "features")
-    narrow, wide = _squared_radii(real, (precision_neighbours, density_neighbours))
-    (generated_narrow,) = _squared_radii(generated, (precision_neighbours,))
+    narrow, wide = _squared_radii(real, (precision_neighbors, density_neighbors))
+    (generated_narrow,) = _squared_radii(generated, (precision_neighbors,))
 
     in_real_balls = in_wide_balls = 0
     in_a_generated_ball = np.zeros(len(real), bool)
@@ -90,10 +90,10 @@ def neighbour_scores(
         in_wide_balls += int(np.count_nonzero(squares <= wide))
         in_a_generated_ball |= (squares <= generated_narrow[rows, None]).any(axis=0)
         np.minimum(nearest, squares.min(axis=0), out=nearest)
-    return NeighbourScores(
+    return NeighborScores(
         precision=in_real_balls / len(generated),
         recall=float(in_a_generated_ball.mean()),
-        density=in_wide_balls / (density_neighbours * len(generated)),
+        density=in_wide_balls / (density_neighbors * len(generated)),
         coverage=float((nearest <= wide).mean()),
     )
 
@@ -102,38 +102,38 @@ def nearest_distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """(rows,): the Euclidean distance of each row to the nearest column.
 
     Args:
-        rows: (count, dimension) of features or flattened pictures.
+        rows: (count, dimension) of features or flattened images.
         columns: likewise, at least one.
 
     Raises:
         ValueError: NaN; the dimensions differ; no columns.
     """
-    finite_rows(rows, "pictures")
-    finite_rows(columns, "training pictures")
-    same_dimension(rows, columns, "pictures")
+    finite_rows(rows, "images")
+    finite_rows(columns, "training images")
+    same_dimension(rows, columns, "images")
     return np.sqrt(np.concatenate([squares.min(axis=1) for _, squares in _squared_distances(rows, columns)]))
 
 
 def copy_check(generated: np.ndarray, held_out: np.ndarray, *, quantile: float = COPY_QUANTILE) -> CopyCheck:
-    """Whether generated pictures lie nearer to training pictures than held-out ones do.
+    """Whether generated images lie nearer to training images than held-out ones do.
 
     Args:
-        generated: (count,) of `nearest_distances` to the pictures that the model was trained on.
-        held_out: likewise, of pictures of the same distribution that it was not.
-        quantile: of the held-out pictures' distances: the bound.
+        generated: (count,) of `nearest_distances` to the images that the model was trained on.
+        held_out: likewise, of images of the same distribution that it was not.
+        quantile: of the held-out images' distances: the bound.
 
     Returns:
-        The share of generated pictures within the bound; their mean distance over the held-out ones'; the bound.
+        The share of generated images within the bound; their mean distance over the held-out ones'; the bound.
 
     Raises:
-        ValueError: too few held-out pictures for the quantile; every one of them is a training picture.
+        ValueError: too few held-out images for the quantile; every one of them is a training image.
     """
     if not 0 < quantile < 1:
         raise ValueError(f"quantile={quantile}: give one between 0 and 1.")
     if len(held_out) < (least := int(np.ceil(1 / quantile))):
-        raise ValueError(f"{len(held_out)} held-out pictures: give at least {least}.")
+        raise ValueError(f"{len(held_out)} held-out images: give at least {least}.")
     if not held_out.any():
-        raise ValueError("every held-out picture is a training picture: give pictures that were held out.")
+        raise ValueError("every held-out image is a training image: give images that were held out.")
     bound = float(np.quantile(held_out, quantile))
     return CopyCheck(
         share=float((generated <= bound).mean()), ratio=float(generated.mean() / held_out.mean()), bound=bound
@@ -141,15 +141,15 @@ def copy_check(generated: np.ndarray, held_out: np.ndarray, *, quantile: float =
 
 
 def birthday_support(samples: np.ndarray, *, bound: float, seed: int = 0) -> Birthday:
-    """How many different pictures a model makes, from how soon two are alike (arXiv:1706.08224, section 3).
+    """How many different images a model makes, from how soon two are alike (arXiv:1706.08224, section 3).
 
     Where a batch of s samples holds near-duplicates as often as not, the support is about s^2, or a part of that size
     is made too often. Samples are read in random orders; s is the median number read when the first near-duplicate
     appears. (The paper looks at the nearest pairs by eye; here a bound on the distance decides, so the estimate is as
-    good as the bound: `copy_check` on real pictures gives one.)
+    good as the bound: `copy_check` on real images gives one.)
 
     Args:
-        samples: (count, dimension), independent, of features or flattened pictures.
+        samples: (count, dimension), independent, of features or flattened images.
         bound: the distance up to which two are near-duplicates; 0 for exact copies.
         seed: of the orders.
 
@@ -192,8 +192,8 @@ def _squared_distances(rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[
         yield slice(start, start + len(block)), squares
 
 
-def _squared_radii(rows: np.ndarray, neighbours: Sequence[int]) -> np.ndarray:
-    """(len(neighbours), rows): to the k-th nearest other row. The row itself, at 0, is number 0."""
-    ranks = list(neighbours)
+def _squared_radii(rows: np.ndarray, neighbors: Sequence[int]) -> np.ndarray:
+    """(len(neighbors), rows): to the k-th nearest other row. The row itself, at 0, is number 0."""
+    ranks = list(neighbors)
     blocks = [np.partition(squares, ranks, axis=1)[:, ranks] for _, squares in _squared_distances(rows, rows)]
     return np.concatenate(blocks).T
