@@ -164,7 +164,7 @@ def test_exported_weights_come_back_as_float16(preset, trained, tmp_path):
     assert_bit_equal(values(v for n in fresh.players.values() for m in n for v in m.weights), expected)
 
 
-def test_a_image_depends_on_its_seed_and_its_number_alone(preset, trained):
+def test_an_image_depends_on_its_seed_and_its_number_alone(preset, trained):
     model = trained(preset)[0]
     if "generate" not in model.abilities():
         pytest.skip(f"{preset.family} draws no images")

@@ -82,3 +82,20 @@ def flat_function(ability: Ability) -> Any:
     """The ability as a function of its inputs in order, as signatures want it."""
     names = [spec.name for spec in ability.signature()]
     return lambda *tensors: ability(dict(zip(names, tensors, strict=True)))
+
+
+def generate_ability(network: keras.Model, prior: Feed, classes: Sequence[str] = ()) -> Ability:
+    """The ability of a generator: latent, and label where there are classes, -> image in [-1, 1].
+
+    Args:
+        network: with the inputs "latent" and, of a conditional generator, "label", and the output "image".
+        prior: of the latent, "normal" or "uniform" in [-1, 1).
+        classes: their names, by number.
+    """
+    feeds: dict[str, Feed] = {"latent": prior}
+    ranges = {"image": (-1.0, 1.0)}
+    if prior == "uniform":
+        ranges["latent"] = (-1.0, 1.0)
+    if classes:
+        feeds["label"] = "label"
+    return Ability(network, feeds, {"image": "image"}, ranges, {"label": classes} if classes else {})

@@ -8,7 +8,8 @@ depend on them, averages, the step counter, metrics, sampling, configuration and
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from functools import partial
+from typing import Any, Literal, Self
 
 import keras
 import tensorflow as tf
@@ -34,25 +35,32 @@ class GenerativeModel(Inference, keras.Model):
         instance = super().__new__(cls)
         bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)
         bound.apply_defaults()
-        instance.__dict__["_arguments"] = dict(list(bound.arguments.items())[1:])
+        _, *names = bound.arguments
+        arguments: dict[str, Any] = {}
+        for name in names:
+            kind = bound.signature.parameters[name].kind
+            arguments |= (
+                bound.arguments[name] if kind is inspect.Parameter.VAR_KEYWORD else {name: bound.arguments[name]}
+            )
+        instance.__dict__["_arguments"] = arguments
         return instance
 
-    def setup(self, *trackers: str, averages: Mapping[str, tuple[keras.Model, keras.Model]] | None = None) -> None:
+    def setup(self, *trackers: str, ema: Mapping[str, tuple[keras.Model, keras.Model]] | None = None) -> None:
         """The last line of a constructor.
 
         Args:
             trackers: names of the metrics that `record` takes.
-            averages: name -> (network, the network of the same build that follows its moving average).
+            ema: name -> (network, the network of the same build that holds its exponential moving average).
 
         Raises:
-            ValueError: there are averages, and the constructor's `ema_decay` is not a decay.
+            ValueError: there are moving averages, and the constructor's `ema_decay` is not a decay.
         """
         self._trackers = {name: GlobalMean(name) for name in trackers}
         self._gradient_norms = {player: GlobalMean(f"{player}_gradient_norm") for player in self.players}
-        self._averages = dict(averages or {})
-        if self._averages and not (self.ema_decay is not None and 0.0 <= self.ema_decay < 1.0):
+        self._ema = dict(ema or {})
+        if self._ema and not (self.ema_decay is not None and 0.0 <= self.ema_decay < 1.0):
             raise ValueError(f"ema_decay={self.ema_decay}: choose 0 <= ema_decay < 1, or None.")
-        for live, average in self._averages.values():
+        for live, average in self._ema.values():
             average.trainable = False
             average.set_weights(live.get_weights())
         self.step = tf.Variable(
@@ -78,6 +86,15 @@ class GenerativeModel(Inference, keras.Model):
     @abstractmethod
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
         """Scalars that compare training images with held-out ones, both as batches of the training data are."""
+
+    def weight_penalty(self, player: str) -> Tensor | None:
+        """A term of the player's variables alone that is added to each of its losses, a scalar; None for none."""
+        return None
+
+    @property
+    def score_kind(self) -> Literal["probability", "logit"] | None:
+        """What the metrics `real_score` and `fake_score` are; None where the model records neither."""
+        return None
 
     # Configuration
 
@@ -162,8 +179,9 @@ class GenerativeModel(Inference, keras.Model):
                 f"the pass held for {through.player!r} can't serve {player!r}: a held pass serves its own player, "
                 "and only until that player is updated."
             )
-        scale_loss = self.player_optimizers[player].scale_loss
-        return step.compute_gradients(player, self.variables_of(player), loss, through, scale_loss)
+        variables, scale_loss = self.variables_of(player), self.player_optimizers[player].scale_loss
+        penalty = partial(self.weight_penalty, player)
+        return step.compute_gradients(player, variables, loss, through, scale_loss, penalty)
 
     def apply_gradients(self, computed: step.Gradients) -> step.Rows:
         """Update the player; returns the loss's rows: the second half of `minimize`."""
@@ -236,7 +254,7 @@ class GenerativeModel(Inference, keras.Model):
             finally:
                 context.deactivate()
             with tf.control_dependencies(checks):
-                self._follow_averages()
+                self._update_ema()
                 self.step.assign_add(1)
 
         def train(iterator: Any) -> dict[str, Tensor]:
@@ -257,16 +275,16 @@ class GenerativeModel(Inference, keras.Model):
         suspects = step.compile_with_xla(compiled)
         return [step.finite(player, each) for player, found in suspects.items() for each in found]
 
-    def _follow_averages(self) -> None:
+    def _update_ema(self) -> None:
         """Average += (1 - decay) (live - average), batch-norm statistics included.
 
         The decay starts low, min(decay, (1 + t) / (10 + t)) at step t, so that early averages forget the random start.
         """
-        if not self._averages:
+        if not self._ema:
             return
         done = tf.cast(self.step.read_value(), tf.float32)
         decay = tf.minimum(self.ema_decay, (1.0 + done) / (10.0 + done))
-        for live, average in self._averages.values():
+        for live, average in self._ema.values():
             for source, target in zip(live.weights, average.weights, strict=True):
                 difference = target.value - source.value
                 target.assign(target.value - difference * tf.cast(1.0 - decay, difference.dtype))
@@ -284,7 +302,7 @@ class GenerativeModel(Inference, keras.Model):
 
     def exported_weights(self) -> dict[str, keras.Variable]:
         """Path -> variable of every network, the averages standing in for the networks they follow."""
-        followed = {id(live): average for live, average in self._averages.values()}
+        followed = {id(live): average for live, average in self._ema.values()}
         return {
             f"{network.name}/{variable.path}": variable
             for networks in self.players.values()
@@ -294,5 +312,5 @@ class GenerativeModel(Inference, keras.Model):
 
     def load_ema(self) -> None:
         """Set every averaged network to its average, as after loading exported weights."""
-        for live, average in self._averages.values():
+        for live, average in self._ema.values():
             live.set_weights(average.get_weights())

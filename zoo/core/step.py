@@ -70,24 +70,42 @@ def compute_gradients(
     loss: Loss,
     through: Held | None = None,
     scale_loss: Callable[[Tensor], Tensor] = tf.identity,
+    weight_penalty: Callable[[], Tensor | None] = lambda: None,
 ) -> Gradients:
     """The gradients of `loss` by `variables`, times the scale that `scale_loss` puts in.
 
-    With `through`, `loss` is a function of the held output and its gradient goes on through the held pass: the
-    networks that the loss looks through get no weight gradients, since nobody would use them.
+    Args:
+        player: whose they are.
+        variables: the player's.
+        loss: one value a row.
+        through: `loss` is a function of this pass' output, and its gradient goes on through the pass: the networks
+            that the loss looks through get no weight gradients, since nobody would use them.
+        scale_loss: of the player's optimizer.
+        weight_penalty: a term of the variables alone, a scalar or None, which enters the mean over the rows once. It
+            is taped apart, so that a held pass, too, can have one.
     """
     values = [variable.value for variable in variables]
     if through is None:
         with watching(variables) as tape:
             rows = loss()
             total = scale_loss(tf.reduce_sum(minimized(rows)))
-        return Gradients(player, rows, tape.gradient(total, values))
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(through.output)
-        rows = loss()
-        total = scale_loss(tf.reduce_sum(minimized(rows)))
-    upstream = tape.gradient(total, through.output)
-    return Gradients(player, rows, through.tape.gradient(through.output, values, output_gradients=upstream))
+        gradients = tape.gradient(total, values)
+    else:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(through.output)
+            rows = loss()
+            total = scale_loss(tf.reduce_sum(minimized(rows)))
+        upstream = tape.gradient(total, through.output)
+        gradients = through.tape.gradient(through.output, values, output_gradients=upstream)
+    with watching(variables) as tape:
+        penalty = weight_penalty()
+        scaled = None if penalty is None else scale_loss(penalty)
+    if scaled is not None:
+        count = tf.shape(minimized(rows))[0]
+        terms = tape.gradient(scaled, values)
+        gradients = [add_for_each_row(one, term, count) for one, term in zip(gradients, terms, strict=True)]
+        rows = add_to_minimized(rows, penalty)
+    return Gradients(player, rows, gradients)
 
 
 @dataclass(frozen=True)
@@ -246,3 +264,13 @@ def input_jacobian(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tens
 def minimized(rows: Rows) -> Tensor:
     """The part of a loss that is minimized, (batch,)."""
     return rows[0] if isinstance(rows, tuple) else rows
+
+
+def add_to_minimized(rows: Rows, term: Tensor) -> Rows:
+    """The same loss with a scalar added to what is minimized of each row."""
+    return (rows[0] + term, *rows[1:]) if isinstance(rows, tuple) else rows + term
+
+
+def add_for_each_row(gradient: Tensor | None, term: Tensor | None, count: Tensor) -> Tensor | None:
+    """A sum over `count` rows plus `term` for each; None where the rows do not depend on the variable."""
+    return gradient if gradient is None or term is None else gradient + tf.cast(count, term.dtype) * term

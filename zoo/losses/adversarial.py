@@ -6,7 +6,7 @@ Minimize all of them. D(x) = sigmoid(logits).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import keras
 from keras import ops
@@ -52,14 +52,14 @@ def wasserstein_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> 
 
 
 def wasserstein_generator_loss(fake_logits: Tensor) -> Tensor:
-    """-D(G(z)), D the bare output  (WGAN, Algorithm 1; the hinge game's too: SN-GAN, eq. 17)."""
+    """-D(G(z)), D the bare output  (WGAN, Algorithm 1; the hinge loss's generator, too: SN-GAN, eq. 17)."""
     return -per_row(fake_logits)
 
 
 def relativistic_loss(ahead: Tensor, behind: Tensor) -> Tensor:
     """-log sigmoid(C(ahead) - C(behind)), C the bare logit  (RSGAN, arXiv:1807.00734, section 4).
 
-    Both sides of the game: D wants each image ahead of the sample in its row, G each sample ahead of the image.
+    For both: the discriminator wants each image ahead of the sample in its row, the generator each sample ahead.
     """
     return per_row(ops.softplus(behind - ahead))
 
@@ -99,14 +99,16 @@ def identity(logits: Tensor) -> Tensor:
     return logits
 
 
-class AdversarialLoss(NamedTuple):
-    """The two sides of one game, what its D(x) is, and the logit that parts real from fake.
+class LossPair(NamedTuple):
+    """What the discriminator and the generator minimize, and how the discriminator's logits are read.
 
-    A Wasserstein critic is determined up to a constant only: it has no such logit, and tells the two sides of a pair
-    apart instead. So is a relativistic one.
-
-    discriminator takes the logits of images and of G(z); generator those of G(z) and, if the game is paired, those
-    of images as well, in this order.
+    Args:
+        discriminator: (logits of images, logits of G(z)) -> loss, one value a row.
+        generator: (logits of G(z)) or, where `paired`, (logits of G(z), logits of images) -> loss, one value a row.
+        score: logits -> D(x).
+        threshold: the logit that parts real from fake; None where there is none: a Wasserstein critic is determined up
+            to a constant only, and a relativistic one compares images with samples.
+        paired: whether the generator's loss takes the images' logits, too.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
@@ -114,6 +116,11 @@ class AdversarialLoss(NamedTuple):
     score: Callable[[Tensor], Tensor]
     threshold: float | None
     paired: bool = False
+
+    @property
+    def score_kind(self) -> Literal["probability", "logit"]:
+        """What `score` gives."""
+        return "probability" if self.score is probability else "logit"
 
     def accuracy(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """The share of right answers, one value a row; guessing gives 1/2 on average.
@@ -128,7 +135,7 @@ class AdversarialLoss(NamedTuple):
         return 0.5 * right
 
 
-def least_squares(fake: float = 0.0, real: float = 1.0, wanted: float = 1.0) -> AdversarialLoss:
+def least_squares(fake: float = 0.0, real: float = 1.0, wanted: float = 1.0) -> LossPair:
     """LSGAN's pair (arXiv:1611.04076, eq. 2), D the bare logit; by default the 0-1 coding of eq. 9.
 
     D: 1/2 (D(x) - b)^2 + 1/2 (D(G(z)) - a)^2. G: 1/2 (D(G(z)) - c)^2. With b - c = 1 and b - a = 2, such as -1, 1, 0,
@@ -151,21 +158,19 @@ def least_squares(fake: float = 0.0, real: float = 1.0, wanted: float = 1.0) -> 
     def generator_loss(fake_logits: Tensor) -> Tensor:
         return 0.5 * per_row(ops.square(fake_logits - wanted))
 
-    return AdversarialLoss(discriminator_loss, generator_loss, identity, (fake + real) / 2)
+    return LossPair(discriminator_loss, generator_loss, identity, (fake + real) / 2)
 
 
 ADVERSARIAL_LOSSES = {
-    "minimax": AdversarialLoss(minimax_discriminator_loss, minimax_generator_loss, probability, 0.0),
-    "non_saturating": AdversarialLoss(minimax_discriminator_loss, non_saturating_generator_loss, probability, 0.0),
+    "minimax": LossPair(minimax_discriminator_loss, minimax_generator_loss, probability, 0.0),
+    "non_saturating": LossPair(minimax_discriminator_loss, non_saturating_generator_loss, probability, 0.0),
     "least_squares": least_squares(),
-    "hinge": AdversarialLoss(hinge_discriminator_loss, wasserstein_generator_loss, identity, 0.0),
-    "wasserstein": AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss, identity, None),
+    "hinge": LossPair(hinge_discriminator_loss, wasserstein_generator_loss, identity, 0.0),
+    "wasserstein": LossPair(wasserstein_discriminator_loss, wasserstein_generator_loss, identity, None),
 }
-# Paired: G's side needs the images' logits too.
+# Paired: the generator's loss needs the images' logits, too.
 RELATIVISTIC_LOSSES = {
-    "relativistic": AdversarialLoss(relativistic_loss, relativistic_loss, identity, None, paired=True),
-    "relativistic_average": AdversarialLoss(
-        relativistic_average_loss, relativistic_average_loss, identity, None, paired=True
-    ),
+    "relativistic": LossPair(relativistic_loss, relativistic_loss, identity, None, paired=True),
+    "relativistic_average": LossPair(relativistic_average_loss, relativistic_average_loss, identity, None, paired=True),
 }
 LOSSES = {**ADVERSARIAL_LOSSES, **RELATIVISTIC_LOSSES}

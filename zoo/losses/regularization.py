@@ -1,10 +1,10 @@
-"""Remedies for games that do not settle, chosen by name and put together: any two-player model takes them."""
+"""What steadies adversarial training besides the losses; any model with a discriminator takes it as plain options."""
 
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, final
+from typing import Any, TypedDict, final
 
 import keras
 from keras import ops
@@ -14,43 +14,63 @@ from zoo.core.step import ALIKE, sum_over_replicas
 from zoo.core.types import Tensor
 from zoo.layers.augmentation import annealed, changes_of, differentiable_augment, next_probability
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
-from zoo.losses.adversarial import AdversarialLoss, feature_matching, minimax_discriminator_loss
+from zoo.losses.adversarial import LossPair, feature_matching, minimax_discriminator_loss
 from zoo.losses.penalties import distance_to_average, dragan, gradient_penalty, zero_centered
 from zoo.losses.rows import per_row
 
-Judge = Callable[[Tensor], Tensor]
+Logits = Callable[[Tensor], Tensor]
 VariablesOf = Callable[[str], Sequence[keras.Variable]]
 
-SLOPES = ("r1", "r2", "gradient_penalty", "dragan")
-"""The remedies that look at one image's slope: D must not mix the rows of a batch."""
-MIXING = (keras.layers.BatchNormalization, MinibatchStddev, MinibatchDiscrimination)
+GRADIENT_PENALTIES = ("r1", "r2", "gradient_penalty", "dragan")
+"""Options that take the discriminator's gradient by one image: its logit must not depend on other rows of the batch."""
+MIXES_ROWS = (keras.layers.BatchNormalization, MinibatchStddev, MinibatchDiscrimination)
+
+
+class RegularizationOptions(TypedDict, total=False):
+    """The arguments of `Regularization`, which an adversarial model's constructor takes among its own."""
+
+    label_smoothing: float
+    instance_noise: float
+    instance_noise_steps: int | None
+    augment: str
+    augment_target: float | None
+    r1: float
+    r2: float
+    gradient_penalty: float
+    dragan: float
+    feature_matching: float
+    historical_averaging: float
+    weight_clipping: float | None
 
 
 @final
 class Regularization(keras.layers.Layer):
-    """What is done to a game besides its losses; nothing by default.
+    """Penalties, noise, augmentation and bounds of adversarial training; none of them by default.
 
-    Remedies that stand elsewhere: spectral norm, dropout and minibatch layers are arguments of the discriminator, the
-    relativistic losses are losses; gradients are clipped, and rates chosen for two time scales, in the optimizers.
+    What stands elsewhere: spectral norm, dropout and minibatch layers are arguments of the discriminator, relativistic
+    losses are losses; gradient clipping and the rates of two time scales are arguments of the optimizers.
 
     Args:
-        label_smoothing: D is to give images 1 - this, one-sided (arXiv:1606.03498, section 3.4); of the minimax and
-            the non-saturating loss.
-        instance_noise: standard deviation of normal noise on all that D sees (arXiv:1610.04490).
-        instance_noise_steps: steps in which it falls to 0, in a straight line; None for noise that stays.
-        augment: what D sees is augmented, images and samples alike: "color", "translation", "cutout", with commas
-            between them (DiffAugment, arXiv:2006.10738).
-        augment_target: r_t that an adaptive probability of augmentation keeps, 0.6 as published (ADA,
-            arXiv:2006.06676); None to augment always. Not of a game that sees differences of logits alone.
-        r1: gamma, of the squared slope at images (arXiv:1801.04406).
-        r2: gamma, of the squared slope at samples.
-        gradient_penalty: lambda, of WGAN-GP's penalty between images and samples (arXiv:1704.00028).
-        dragan: lambda, of the same penalty around images (arXiv:1705.07215).
-        feature_matching: weight, in G's loss, of the distance between the means of D's last features
-            (arXiv:1606.03498, section 3.1).
+        label_smoothing: the discriminator's target for images is 1 - this, one-sided (arXiv:1606.03498, section 3.4);
+            0 <= label_smoothing < 0.5. Of the minimax and the non-saturating loss.
+        instance_noise: standard deviation of normal noise on all that the discriminator is given (arXiv:1610.04490).
+        instance_noise_steps: steps in which that noise falls to 0, linearly; None for noise that stays.
+        augment: what the discriminator is given is augmented, images and samples alike: "color", "translation",
+            "cutout", with commas between them (DiffAugment, arXiv:2006.10738).
+        augment_target: r_t that an adaptive probability of augmentation keeps, in (-1, 1), 0.6 as published (ADA,
+            arXiv:2006.06676); None to augment always. Of losses that score an image by itself.
+        r1: gamma, weight of the squared gradient norm at images (arXiv:1801.04406).
+        r2: gamma, weight of the squared gradient norm at samples.
+        gradient_penalty: lambda, weight of WGAN-GP's penalty between images and samples (arXiv:1704.00028).
+        dragan: lambda, weight of the same penalty around images (arXiv:1705.07215).
+        feature_matching: weight, in the generator's loss, of the squared distance between the means of the
+            discriminator's last features (arXiv:1606.03498, section 3.1).
         historical_averaging: weight, in both losses, of ||theta - its average so far||^2 (arXiv:1606.03498, section
             3.3).
-        weight_clipping: c, every weight of D is kept in [-c, c] (arXiv:1701.07875); None for no bound.
+        weight_clipping: c, every weight of the discriminator is kept in [-c, c] (arXiv:1701.07875); None for no bound.
+
+    Raises:
+        ValueError: a number out of its range, an unknown augmentation, or an option without the one that it needs.
     """
 
     def __init__(
@@ -68,8 +88,8 @@ class Regularization(keras.layers.Layer):
         historical_averaging: float = 0.0,
         weight_clipping: float | None = None,
     ):
-        super().__init__(name="stabilizers")
-        weights = {
+        super().__init__(name="regularization")
+        coefficients = {
             "instance_noise": instance_noise,
             "r1": r1,
             "r2": r2,
@@ -78,31 +98,31 @@ class Regularization(keras.layers.Layer):
             "feature_matching": feature_matching,
             "historical_averaging": historical_averaging,
         }
-        for name, value in weights.items():
+        for name, value in coefficients.items():
             if not 0.0 <= value < math.inf:
-                raise ValueError(f"stabilizers: {name}={value}: choose a number >= 0; 0 leaves it out.")
+                raise ValueError(f"{name}={value}: choose a number >= 0; 0 leaves it out.")
         if not 0.0 <= label_smoothing < 0.5:
-            raise ValueError(f"stabilizers: label_smoothing={label_smoothing}: choose from [0, 0.5), such as 0.1.")
+            raise ValueError(f"label_smoothing={label_smoothing}: choose from [0, 0.5), such as 0.1.")
         if instance_noise_steps is not None and (instance_noise_steps < 1 or not instance_noise):
             raise ValueError(
-                f"stabilizers: instance_noise_steps={instance_noise_steps}: choose at least 1, with instance_noise > 0."
+                f"instance_noise_steps={instance_noise_steps}: choose at least 1, with instance_noise > 0."
             )
         if weight_clipping is not None and not weight_clipping > 0.0:
-            raise ValueError(f"stabilizers: weight_clipping={weight_clipping}: choose a number > 0.")
+            raise ValueError(f"weight_clipping={weight_clipping}: choose a number > 0.")
         if augment:
             changes_of(augment)
         elif augment_target is not None:
-            raise ValueError(f"stabilizers: augment_target={augment_target}: it takes augment, such as 'translation'.")
+            raise ValueError(f"augment_target={augment_target}: it takes augment, such as 'translation'.")
         if augment_target is not None and not -1.0 < augment_target < 1.0:
-            raise ValueError(f"stabilizers: augment_target={augment_target}: choose from (-1, 1), such as 0.6.")
-        self.weights_of = weights
+            raise ValueError(f"augment_target={augment_target}: choose from (-1, 1), such as 0.6.")
+        self.coefficients = coefficients
         self.label_smoothing = label_smoothing
         self.instance_noise = instance_noise
         self.instance_noise_steps = instance_noise_steps
-        self.augment = augment
+        self.augmentation = augment
         self.augment_target = augment_target
         self.weight_clipping = weight_clipping
-        self.slopes = {name: weights[name] for name in SLOPES if weights[name]}
+        self.gradient_penalties = {name: coefficients[name] for name in GRADIENT_PENALTIES if coefficients[name]}
         self.histories: dict[str, list[keras.Variable]] = {}
         self.probability = None
         if augment_target is not None:
@@ -112,83 +132,76 @@ class Regularization(keras.layers.Layer):
         self.built = True
 
     @classmethod
-    def chosen(cls, remedies: Mapping[str, Any], by: str = "", **own: Any) -> "Regularization":
-        """From the constructor's arguments by name.
-
-        Args:
-            remedies: that a user chose.
-            by: the model's arguments that decide `own`.
-            own: not to be chosen here.
+    def from_options(cls, options: Mapping[str, Any]) -> "Regularization":
+        """From a constructor's keyword arguments.
 
         Raises:
-            ValueError: there is no such remedy, its value is out of range, or another argument decides it.
+            TypeError: a name that is no option; the message has those that are.
+            ValueError: as of the constructor.
         """
-        if not isinstance(remedies, Mapping):
-            raise ValueError(f"stabilizers={remedies!r}: give each with its value, such as {{'r1': 10.0}}.")
         known = list(inspect.signature(cls.__init__).parameters)[1:]
-        unknown = sorted(set(remedies) - set(known))
+        unknown = sorted(set(options) - set(known))
         if unknown:
-            raise ValueError(f"stabilizers: {unknown} are none: choose from {known}.")
-        twice = sorted(set(remedies) & set(own))
-        if twice:
-            raise ValueError(f"stabilizers: {twice} are not chosen here: {by} decide them.")
-        return cls(**remedies, **own)
+            raise TypeError(f"unknown arguments {unknown}: regularization takes {known}.")
+        return cls(**options)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Of the metrics that `record` gives."""
-        return ("slope_penalty",) * bool(self.slopes) + ("augment_probability",) * (self.probability is not None)
+    def metrics_recorded(self) -> tuple[str, ...]:
+        """Names of the metrics that the chosen options add to the log."""
+        found = ["gradient_penalty"] if self.gradient_penalties else []
+        if self.probability is not None:
+            found.append("augment_probability")
+        return tuple(found)
 
-    def smoothed(self, game: AdversarialLoss) -> AdversarialLoss:
-        """The game with D's targets for images smoothed.
+    def smooth_labels(self, loss_pair: LossPair) -> LossPair:
+        """The losses with the discriminator's targets for images smoothed, where that is chosen.
 
         Raises:
-            ValueError: D's answers in this game are no probabilities, or have no sign for `adapt` to go by.
+            ValueError: the discriminator's scores under these losses are no probabilities, or have no sign for `adapt`
+                to go by.
         """
-        if self.probability is not None and game.threshold is None:
+        if self.probability is not None and loss_pair.threshold is None:
             raise ValueError(
-                "stabilizers: augment_target takes a loss whose D judges an image by itself, such as loss='hinge', of "
+                "augment_target takes a loss whose discriminator scores an image by itself, such as loss='hinge', of "
                 "GAN and ConditionalGAN."
             )
         if not self.label_smoothing:
-            return game
-        if game.discriminator is not minimax_discriminator_loss:
-            raise ValueError(
-                "stabilizers: label_smoothing takes loss='minimax' or 'non_saturating', of GAN and ConditionalGAN."
-            )
-        return game._replace(discriminator=partial(minimax_discriminator_loss, smoothing=self.label_smoothing))
+            return loss_pair
+        if loss_pair.discriminator is not minimax_discriminator_loss:
+            raise ValueError("label_smoothing takes loss='minimax' or 'non_saturating', of GAN and ConditionalGAN.")
+        return loss_pair._replace(discriminator=partial(minimax_discriminator_loss, smoothing=self.label_smoothing))
 
-    def require_per_sample(self, judge: keras.Model, *penalties: str) -> None:
-        """Refuses a D whose logit of an image depends on the others, if a penalty is chosen that does not allow it.
+    def require_per_sample(self, discriminator: keras.Model, *penalties: str) -> None:
+        """Refuse a discriminator whose logit of an image depends on other rows, where a gradient penalty is chosen.
 
         Args:
-            judge: D.
-            penalties: the model's own of that kind.
+            discriminator: the network that is penalized.
+            penalties: the model's own gradient penalties, by name.
 
         Raises:
-            ValueError: it does.
+            ValueError: it has batch norm or a minibatch layer.
         """
-        looking = sorted({*self.slopes, *penalties})
-        if looking and any(isinstance(layer, MIXING) for layer in judge.layers):
+        chosen = sorted({*self.gradient_penalties, *penalties})
+        if chosen and any(isinstance(layer, MIXES_ROWS) for layer in discriminator.layers):
             raise ValueError(
-                f"stabilizers: {looking} look at one image's slope, and this discriminator mixes "
-                "the rows of a batch: choose discriminator_norm='layer', 'spectral' or 'none', and no minibatch layer "
-                "(of WGAN, these penalties take constraint='gradient_penalty')."
+                f"{chosen} take the gradient of one image's logit, and this discriminator mixes the rows of a batch: "
+                "choose discriminator_norm='layer', 'spectral' or 'none', and no minibatch layer (of WGAN, these "
+                "penalties take constraint='gradient_penalty')."
             )
 
-    def attach(self, players: Iterable[str], variables_of: VariablesOf, judge: str) -> None:
-        """Make room for what is remembered of the players' weights, and bound D's.
+    def attach(self, players: Iterable[str], variables_of: VariablesOf, discriminator: str) -> None:
+        """Create the averages of the players' weights, and bound the discriminator's, where these are chosen.
 
         Args:
             players: their names.
             variables_of: player -> its trainable variables.
-            judge: D's name.
+            discriminator: the discriminator's name among the players.
         """
         self.variables_of = variables_of
         if self.weight_clipping is not None:
-            for variable in variables_of(judge):
+            for variable in variables_of(discriminator):
                 variable.constraint = Clip(self.weight_clipping)
-        if self.weights_of["historical_averaging"]:
+        if self.coefficients["historical_averaging"]:
             for player in players:
                 self.histories[player] = [
                     self.add_weight(
@@ -203,15 +216,15 @@ class Regularization(keras.layers.Layer):
                 for average in self.histories[player]:
                     setattr(self, average.name, average)  # a checkpoint holds a layer's attributes, not its lists
 
-    def see(self, images: Tensor, step: Tensor) -> Tensor:
-        """What D sees of images or samples, (batch, height, width, channels).
+    def augment(self, images: Tensor, step: Tensor) -> Tensor:
+        """What the discriminator is given of images or samples: augmented, then with instance noise.
 
         Args:
-            images: in [-1, 1].
+            images: (batch, height, width, channels) in [-1, 1].
             step: the number of train steps done.
         """
-        if self.augment:
-            images = differentiable_augment(images, context.active().draws, self.augment, self.probability)
+        if self.augmentation:
+            images = differentiable_augment(images, context.active().draws, self.augmentation, self.probability)
         if self.instance_noise:
             deviation = self.instance_noise
             if self.instance_noise_steps is not None:
@@ -219,48 +232,49 @@ class Regularization(keras.layers.Layer):
             images = images + ops.cast(deviation, images.dtype) * context.active().draws.normal(*images.shape[1:])
         return images
 
-    def penalty(self, judge: Judge, real: Tensor, fake: Tensor) -> tuple[Tensor | float, dict[str, Tensor]]:
-        """The sum of the chosen slopes' penalties, weights included, one value a row; 0 where there are none.
+    def penalty(self, logits: Logits, real: Tensor, fake: Tensor) -> tuple[Tensor | float, dict[str, Tensor]]:
+        """The sum of the chosen gradient penalties, weights included, one value a row; 0 where none is chosen.
 
         Args:
-            judge: D in training mode, images -> logits, each row's of that row alone.
-            real: what D sees of images, (batch, height, width, channels).
-            fake: what it sees of samples, likewise.
+            logits: the discriminator in training mode, images -> logits, each row's of that row alone.
+            real: images as the discriminator is given them, (batch, height, width, channels).
+            fake: samples, likewise.
 
         Returns:
             The sum, and the same by its metric's name.
         """
-        if not self.slopes:
+        if not self.gradient_penalties:
             return 0.0, {}
         draws = context.active().draws
         terms: dict[str, Callable[[], Tensor]] = {
-            "r1": lambda: 0.5 * zero_centered(judge, real),
-            "r2": lambda: 0.5 * zero_centered(judge, fake),
-            "gradient_penalty": lambda: gradient_penalty(judge, real, fake, draws.uniform()),
-            "dragan": lambda: dragan(judge, real, draws.normal(*real.shape[1:])),
+            "r1": lambda: 0.5 * zero_centered(logits, real),
+            "r2": lambda: 0.5 * zero_centered(logits, fake),
+            "gradient_penalty": lambda: gradient_penalty(logits, real, fake, draws.uniform()),
+            "dragan": lambda: dragan(logits, real, draws.normal(*real.shape[1:])),
         }
-        total = sum(weight * terms[name]() for name, weight in self.slopes.items())
-        return total, {"slope_penalty": total}
+        total = sum(weight * terms[name]() for name, weight in self.gradient_penalties.items())
+        return total, {"gradient_penalty": total}
 
     @property
-    def matches(self) -> bool:
-        """Whether G's loss takes D's features of images and of samples."""
-        return self.weights_of["feature_matching"] > 0.0
+    def matches_features(self) -> bool:
+        """Whether the generator's loss takes the discriminator's features of images and of samples."""
+        return self.coefficients["feature_matching"] > 0.0
 
-    def matching(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Feature matching's term of G's loss, weight included, one value a row; of D's features, (batch, size)."""
-        return self.weights_of["feature_matching"] * feature_matching(real, fake)
+    def feature_matching(self, real_features: Tensor, fake_features: Tensor) -> Tensor:
+        """Feature matching's term of the generator's loss, weight included, one value a row.
 
-    def history(self, player: str) -> Tensor:
-        """Historical averaging's term of a player's loss, a scalar; 0 where it is not chosen.
-
-        Take it inside the held pass where a loss is carried back through one: the loss then sees no weights but so.
+        Args:
+            real_features: what the discriminator's last layer is given of images, (batch, size).
+            fake_features: the same of samples.
         """
+        return self.coefficients["feature_matching"] * feature_matching(real_features, fake_features)
+
+    def weight_penalty(self, player: str) -> Tensor | None:
+        """Historical averaging's term of a player's loss, a scalar; None where it is not chosen."""
         if player not in self.histories:
-            return ops.zeros(())
-        weight = self.weights_of["historical_averaging"]
+            return None
         values = [ops.convert_to_tensor(variable) for variable in self.variables_of(player)]
-        return weight * distance_to_average(values, self.histories[player])
+        return self.coefficients["historical_averaging"] * distance_to_average(values, self.histories[player])
 
     def remember(self, step: Tensor) -> None:
         """After a step: the averages of the weights so far, (1 / t) sum theta_i, take those of this step in."""
@@ -270,42 +284,42 @@ class Regularization(keras.layers.Layer):
                 share = 1.0 / ops.cast(step + 1, average.dtype)
                 average.assign(average + share * (now - average))
 
-    def overfitting(self, game: AdversarialLoss, real_logits: Tensor) -> dict[str, Tensor]:
-        """What `adapt` goes by: on which side of the game's threshold D puts images, 1 or -1, one value a row.
+    def overfitting(self, loss_pair: LossPair, real_logits: Tensor) -> dict[str, Tensor]:
+        """What `adapt` goes by: on which side of the losses' threshold images are scored, 1 or -1, one value a row.
 
-        The threshold is 0 in most games, as published. Nothing where nothing adapts.
+        The threshold is 0 for most losses, as published. Nothing where nothing adapts.
         """
         if self.probability is None:
             return {}
-        return {"augment_probability": ops.sign(per_row(real_logits) - game.threshold)}
+        return {"augment_probability": ops.sign(per_row(real_logits) - loss_pair.threshold)}
 
-    def adapt(self, recorded: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
-        """After a step: move the probability of augmentation by how sure D is of images.
+    def adapt(self, rows: Mapping[str, Tensor], minibatches: int) -> dict[str, Tensor]:
+        """After a step: move the probability of augmentation by how sure the discriminator is of images.
 
         Args:
-            recorded: what D's last loss recorded, `overfitting` included.
-            k: updates of D in a step.
+            rows: what is to be recorded, `overfitting` of the discriminator's last update included.
+            minibatches: images of a row that the discriminator was given in the step.
 
         Returns:
             The same, with the probability in the signs' place.
         """
         if self.probability is None or self.augment_target is None:
-            return dict(recorded)
-        signs = recorded["augment_probability"]
+            return dict(rows)
+        signs = rows["augment_probability"]
         total, count = sum_over_replicas([ops.sum(signs), ops.sum(ops.ones_like(signs))])
-        next_one = next_probability(
-            ops.convert_to_tensor(self.probability), total / count, self.augment_target, images=k * count
+        updated = next_probability(
+            ops.convert_to_tensor(self.probability), total / count, self.augment_target, images=minibatches * count
         )
-        self.probability.assign(next_one)
-        return {**recorded, "augment_probability": ops.broadcast_to(next_one, ops.shape(signs))}
+        self.probability.assign(updated)
+        return {**rows, "augment_probability": ops.broadcast_to(updated, ops.shape(signs))}
 
 
 class Clip(keras.constraints.Constraint):
-    """w <- clip(w, -c, c)."""
+    """w <- clip(w, -bound, bound)."""
 
-    def __init__(self, largest: float):
-        self.largest = largest
+    def __init__(self, bound: float):
+        self.bound = bound
 
     def __call__(self, w: Tensor) -> Tensor:
         """A weight -> the nearest allowed one."""
-        return ops.clip(w, -self.largest, self.largest)
+        return ops.clip(w, -self.bound, self.bound)

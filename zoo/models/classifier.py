@@ -17,7 +17,7 @@ from zoo.core.types import Tensor
 from zoo.layers import augmentation as augment
 from zoo.losses.classification import correct, cross_entropy
 from zoo.networks import vgg
-from zoo.networks.functional import averaged
+from zoo.networks.functional import with_ema
 
 
 @final
@@ -55,8 +55,8 @@ class Classifier(GenerativeModel):
         self.label_smoothing = label_smoothing
         build = partial(vgg.classifier, image_shape, len(classes), width, dropout)
         self.classifier = build()
-        self.classifier_ema, averages = averaged(self.classifier, build, ema_decay)
-        self.setup("loss", "accuracy", averages=averages)
+        self.classifier_ema, ema = with_ema(self.classifier, build, ema_decay)
+        self.setup("loss", "accuracy", ema=ema)
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:

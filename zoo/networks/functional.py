@@ -10,22 +10,22 @@ def named_network(inputs: Sequence[keras.KerasTensor], outputs: Mapping[str, ker
     return keras.Model(inputs, [keras.layers.Identity(name=name)(tensor) for name, tensor in outputs.items()])
 
 
-def averaged(
-    live: keras.Model, build: Callable[..., keras.Model], ema_decay: float | None
+def with_ema(
+    live: keras.Model, build: Callable[..., keras.Model], decay: float | None
 ) -> tuple[keras.Model, dict[str, tuple[keras.Model, keras.Model]]]:
-    """The network that is sampled and exported, and the averages that `setup` takes.
+    """The network that is sampled and exported, and the `ema` that `GenerativeModel.setup` takes.
 
     Args:
         live: the network that learns.
         build: what built it; called with the name of another.
-        ema_decay: None where `live` itself is exported.
+        decay: of its moving average; None where `live` itself is exported.
     """
-    if ema_decay is None:
+    if decay is None:
         return live, {}
-    average = build(name=f"{live.name}_average")
+    average = build(name=f"{live.name}_ema")
     return average, {live.name: (live, average)}
 
 
-def with_features(judge: keras.Model, last: str) -> keras.Model:
-    """The same network, giving first what its layer `last` is given, then all that it gives by itself."""
-    return keras.Model(judge.input, [judge.get_layer(last).input, *judge.outputs])
+def with_features(network: keras.Model, last: str) -> keras.Model:
+    """The same network with one output more, the first: what its layer `last` is given."""
+    return keras.Model(network.input, [network.get_layer(last).input, *network.outputs])

@@ -69,7 +69,7 @@ def discriminator(image_shape: tuple[int, int, int], width: int = 128, name: str
         x = down_block(x, width, f"down_{side}", activate=x is not image)
     for number in range(1, PLAIN_BLOCKS + 1):
         name_of_block = f"plain_{number}"
-        x = layers.Add(name=name_of_block)([judge(x, width, name_of_block), x])
+        x = layers.Add(name=name_of_block)([residual_branch(x, width, name_of_block), x])
     x = layers.ReLU(name="relu")(x)
     x = layers.GlobalAveragePooling2D(dtype=full_precision(), name="mean")(x)
     x = layers.Rescaling(float(side * side), dtype=full_precision(), name="sum")(x)
@@ -105,13 +105,13 @@ def down_block(x: keras.KerasTensor, width: int, name: str, activate: bool) -> k
         name: of the block.
         activate: False for images, which are no activations and would lose their dark half to a ReLU.
     """
-    residual = layers.AveragePooling2D(2, name=f"{name}_smaller")(judge(x, width, name, activate))
+    residual = layers.AveragePooling2D(2, name=f"{name}_smaller")(residual_branch(x, width, name, activate))
     shortcut = layers.AveragePooling2D(2, name=f"{name}_shortcut_smaller")(x)
     shortcut = SpectralNorm(convolution(width, 1, f"{name}_shortcut"))(shortcut)
     return layers.Add(name=name)([residual, shortcut])
 
 
-def judge(x: keras.KerasTensor, width: int, name: str, activate: bool = True) -> keras.KerasTensor:
+def residual_branch(x: keras.KerasTensor, width: int, name: str, activate: bool = True) -> keras.KerasTensor:
     """The residual branch of a discriminator's block at full size: twice ReLU and 3x3, the first ReLU if asked for."""
     if activate:
         x = layers.ReLU(name=f"{name}_relu_1")(x)

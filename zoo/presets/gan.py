@@ -64,7 +64,7 @@ PRESETS = (
         arguments={
             "image_shape": (64, 64, 3),
             "width": 32,
-            "stabilizers": {"augment": "color,translation,cutout"},
+            "augment": "color,translation,cutout",
         },
         tiny={"image_shape": (16, 16, 3), "width": 8, "latent_dim": 8},
     ),

@@ -90,7 +90,7 @@ def test_through_a_held_pass_the_gradient_is_that_of_one_tape_through_both_netwo
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_two_players_share_a_held_pass(probe, fit, replicas):
-    """`outer` moves first; `inner` then sees the new `outer` through the pass held before."""
+    """`outer` is updated first; `inner` then sees the new `outer` through the pass held before."""
 
     def algorithm(model, x, target):
         held = model.hold("inner", lambda: model.inner(x))
@@ -116,8 +116,8 @@ def for_another_player(model, x, target):
 
 
 @pytest.mark.parametrize("algorithm", [after_its_player_moved, for_another_player])
-def test_a_held_pass_serves_its_own_player_until_that_one_moves(probe, fit, algorithm):
-    with pytest.raises(ValueError, match="a held pass serves its own player, and only until that player moves"):
+def test_a_held_pass_serves_its_own_player_until_that_one_is_updated(probe, fit, algorithm):
+    with pytest.raises(ValueError, match="a held pass serves its own player, and only until that player is updated"):
         fit(probe(algorithm), X, target=TARGET)
 
 

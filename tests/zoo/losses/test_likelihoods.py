@@ -84,7 +84,7 @@ def test_bernoulli_is_scipys_summed_over_pixels():
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian", "discretized_logistic"])
-def test_many_values_of_a_image_are_each_that_images(kind):
+def test_many_values_of_an_image_are_each_that_images(kind):
     images = RANDOM.choice([-1.0, -0.2, 1.0], SHAPE)
     values = RANDOM.normal(0, 0.5, (SHAPE[0], 4, *SHAPE[1:]))
     layer = LogLikelihood(kind, 0.2, dtype="float64")

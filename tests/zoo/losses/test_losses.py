@@ -60,9 +60,9 @@ def test_every_loss_has_golden_numbers():
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_numbers_one_value_a_row(name):
     real, fake, discriminator, generator = GOLDEN[name]
-    game = ADVERSARIAL_LOSSES[name]
-    np.testing.assert_allclose(game.discriminator(column(real), column(fake)), discriminator, rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(game.generator(column(fake)), generator, rtol=1e-6)
+    loss_pair = ADVERSARIAL_LOSSES[name]
+    np.testing.assert_allclose(loss_pair.discriminator(column(real), column(fake)), discriminator, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(loss_pair.generator(column(fake)), generator, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -70,17 +70,20 @@ def test_a_map_of_logits_is_averaged_within_its_row(name):
     # Row 0 of the map holds both rows' logits of the golden case, row 1 the second one twice: the mean, and itself.
     real, fake, discriminator, generator = GOLDEN[name]
     patches = [ops.reshape(column([*side, side[1], side[1]]), (2, 1, 2, 1)) for side in (real, fake)]
-    game = ADVERSARIAL_LOSSES[name]
-    for rows, golden in ((game.discriminator(*patches), discriminator), (game.generator(patches[1]), generator)):
+    loss_pair = ADVERSARIAL_LOSSES[name]
+    for rows, golden in (
+        (loss_pair.discriminator(*patches), discriminator),
+        (loss_pair.generator(patches[1]), generator),
+    ):
         np.testing.assert_allclose(rows, [np.mean(golden), golden[1]], rtol=1e-6, atol=1e-7)
 
 
 def test_codes_of_least_squares_by_hand():
-    game = least_squares(-1.0, 2.0, 0.5)
+    loss_pair = least_squares(-1.0, 2.0, 0.5)
     # D: 1/2 (3 - 2)^2 + 1/2 (-2 + 1)^2 = 1;  1/2 (-2.5)^2 + 1/2 (1.5)^2 = 4.25.   G: 1/2 (-2.5)^2; 0.
-    np.testing.assert_allclose(game.discriminator(column(REAL_BARE), column(FAKE_BARE)), [1.0, 4.25], rtol=1e-6)
-    np.testing.assert_allclose(game.generator(column(FAKE_BARE)), [3.125, 0.0], rtol=1e-6)
-    assert game.threshold == 0.5
+    np.testing.assert_allclose(loss_pair.discriminator(column(REAL_BARE), column(FAKE_BARE)), [1.0, 4.25], rtol=1e-6)
+    np.testing.assert_allclose(loss_pair.generator(column(FAKE_BARE)), [3.125, 0.0], rtol=1e-6)
+    assert loss_pair.threshold == 0.5
     for fake, real in (
         (1.0, 1.0),
         (1.0, 0.0),
@@ -95,17 +98,17 @@ def test_against_the_best_discriminator_least_squares_is_pearsons_divergence():
     random = np.random.default_rng(0)
     p, q = random.dirichlet(np.ones(6), 2)
     best = (p - q) / (p + q)
-    game = least_squares(-1.0, 1.0, 0.0)
+    loss_pair = least_squares(-1.0, 1.0, 0.0)
 
     def loss(answers):  # for every outcome, weighed by how likely it is real and fake
         zero = column(np.zeros(6))
-        real = game.discriminator(column(answers), zero) - game.discriminator(column(np.ones(6)), zero)
-        fake = game.discriminator(column(np.ones(6)), column(answers))
+        real = loss_pair.discriminator(column(answers), zero) - loss_pair.discriminator(column(np.ones(6)), zero)
+        fake = loss_pair.discriminator(column(np.ones(6)), column(answers))
         return float(np.sum(p * np.asarray(real) + q * np.asarray(fake)))
 
     for _ in range(5):
         assert loss(best) < loss(best + random.normal(0, 0.1, 6))
-    both = np.asarray(game.generator(column(best))) * (p + q)  # C(G) has the term of the images as well
+    both = np.asarray(loss_pair.generator(column(best))) * (p + q)  # C(G) has the term of the images as well
     assert 2 * both.sum() == pytest.approx(np.sum((2 * q - (p + q)) ** 2 / (p + q)), rel=1e-5)
 
 
@@ -114,24 +117,24 @@ def test_minimax_is_the_value_function_of_equation_1():
     random = np.random.default_rng(0)
     real, fake = random.normal(0, 3, (2, 50))
     real_score, fake_score = 1 / (1 + np.exp(-real)), 1 / (1 + np.exp(-fake))
-    game = ADVERSARIAL_LOSSES["minimax"]
+    loss_pair = ADVERSARIAL_LOSSES["minimax"]
     value = np.log(real_score) + np.log(1 - fake_score)
-    np.testing.assert_allclose(game.discriminator(column(real), column(fake)), -value, rtol=1e-5)
-    np.testing.assert_allclose(game.generator(column(fake)), np.log(1 - fake_score), rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(game.score(column(real))[:, 0], real_score, rtol=1e-5)
+    np.testing.assert_allclose(loss_pair.discriminator(column(real), column(fake)), -value, rtol=1e-5)
+    np.testing.assert_allclose(loss_pair.generator(column(fake)), np.log(1 - fake_score), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(loss_pair.score(column(real))[:, 0], real_score, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["minimax", "non_saturating"])
 def test_logits_far_out_neither_overflow_nor_lose_their_gradient(name):
-    game = ADVERSARIAL_LOSSES[name]
+    loss_pair = ADVERSARIAL_LOSSES[name]
     # Right beyond doubt: 0 + 0. Wrong beyond doubt: -log sigmoid(-100) = 100, twice.
-    rows = game.discriminator(column([100.0, -100.0]), column([-100.0, 100.0]))
+    rows = loss_pair.discriminator(column([100.0, -100.0]), column([-100.0, 100.0]))
     np.testing.assert_allclose(rows, [0.0, 200.0], atol=1e-6)
-    slope = input_gradient(lambda real: game.discriminator(real, column([0.0, 0.0])), column([100.0, -100.0]))
+    slope = input_gradient(lambda real: loss_pair.discriminator(real, column([0.0, 0.0])), column([100.0, -100.0]))
     np.testing.assert_allclose(slope[:, 0], [0.0, -1.0], atol=1e-6)
     # log(1 - D) and -log D at D = sigmoid(-100) and sigmoid(100).
     expected = {"minimax": [0.0, -100.0], "non_saturating": [100.0, 0.0]}[name]
-    np.testing.assert_allclose(game.generator(column([-100.0, 100.0])), expected, atol=1e-6)
+    np.testing.assert_allclose(loss_pair.generator(column([-100.0, 100.0])), expected, atol=1e-6)
 
 
 def test_the_early_gradient_is_why_one_does_not_saturate():
@@ -236,29 +239,29 @@ RELATIVISTIC_GOLDEN = {
 
 def test_a_paired_game_has_golden_numbers_and_a_table_of_its_own():
     assert set(RELATIVISTIC_GOLDEN) == set(RELATIVISTIC_LOSSES)
-    assert all(game.paired for game in RELATIVISTIC_LOSSES.values())
-    assert not any(game.paired for game in ADVERSARIAL_LOSSES.values())
+    assert all(loss_pair.paired for loss_pair in RELATIVISTIC_LOSSES.values())
+    assert not any(loss_pair.paired for loss_pair in ADVERSARIAL_LOSSES.values())
 
 
 @pytest.mark.parametrize("name", RELATIVISTIC_GOLDEN)
 def test_golden_numbers_of_a_paired_game(name):
     real, fake, discriminator, generator = RELATIVISTIC_GOLDEN[name]
-    game = RELATIVISTIC_LOSSES[name]
-    np.testing.assert_allclose(game.discriminator(column(real), column(fake)), discriminator, rtol=1e-5)
-    np.testing.assert_allclose(game.generator(column(fake), column(real)), generator, rtol=1e-5)
-    np.testing.assert_array_equal(game.accuracy(column([2.0, 1.0]), column([1.0, 2.0])), [1.0, 0.0])
+    loss_pair = RELATIVISTIC_LOSSES[name]
+    np.testing.assert_allclose(loss_pair.discriminator(column(real), column(fake)), discriminator, rtol=1e-5)
+    np.testing.assert_allclose(loss_pair.generator(column(fake), column(real)), generator, rtol=1e-5)
+    np.testing.assert_array_equal(loss_pair.accuracy(column([2.0, 1.0]), column([1.0, 2.0])), [1.0, 0.0])
 
 
 @pytest.mark.parametrize("name", RELATIVISTIC_GOLDEN)
 def test_a_paired_game_depends_on_differences_only(name):
-    game = RELATIVISTIC_LOSSES[name]
+    loss_pair = RELATIVISTIC_LOSSES[name]
     real, fake = np.random.default_rng(0).normal(0, 2, (2, 6))
-    for side in (game.discriminator, game.generator):
+    for side in (loss_pair.discriminator, loss_pair.generator):
         found = side(column(real), column(fake))
         np.testing.assert_allclose(side(column(real + 7.0), column(fake + 7.0)), found, rtol=1e-4, atol=1e-6)
         assert np.abs(np.subtract(side(column(real + 7.0), column(fake)), found)).min() > 1e-4
     equal = column(np.full(4, 3.0))
-    np.testing.assert_allclose(game.discriminator(equal, equal), 4 * [LOG_2 * (2 if "average" in name else 1)])
+    np.testing.assert_allclose(loss_pair.discriminator(equal, equal), 4 * [LOG_2 * (2 if "average" in name else 1)])
 
 
 def test_maps_of_a_paired_game_are_compared_place_by_place_and_averages_taken_over_all():
@@ -276,7 +279,7 @@ def test_logits_far_apart_keep_the_gradient_of_the_losing_side(name):
     generator = RELATIVISTIC_LOSSES[name].generator
     fake, real = column([-100.0]), column([100.0])
     assert np.isfinite(generator(fake, real)).all()
-    # Two equal terms in the averaged game, both of slope -1: the one row is its side's mean.
+    # Two equal terms in the averaged loss_pair, both of slope -1: the one row is its side's mean.
     slope = input_gradient(lambda fake: generator(fake, real), fake)
     np.testing.assert_allclose(slope, [[-2.0 if "average" in name else -1.0]], atol=1e-6)
 

@@ -73,7 +73,7 @@ def test_diversity():
     assert found[0].mean < 0.5 < found[1].mean < 1.0
 
 
-def test_a_image_is_never_paired_with_itself():
+def test_an_image_is_never_paired_with_itself():
     """Of two images, the only pair is both of them, in either order."""
     two = smooth_images(2, 16, 16, 1)
     found = multiscale_similarity_of_pairs(two, pairs=50)

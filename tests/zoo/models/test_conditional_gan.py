@@ -74,7 +74,7 @@ def descend(tape, loss, network):
 
 
 def as_published(model, loss, asked=LABELS, shown=LABELS, real_names=1.0, fake_names=1.0, generator_names=1.0):
-    """D moves, then G on the same z.
+    """D is updated, then G on the same z.
 
     G draws the classes `asked`; D is shown them beside the classes `shown`. The names' factors are those of AC-GAN's
     cross-entropies.
@@ -123,16 +123,16 @@ def test_one_step_equals_the_papers_written_with_two_plain_tapes(fit, difference
     fit(model, IMAGES, label=LABELS)
     distances = {name: difference(trainable(model), weights) for name, weights in distances.items()}
     assert distances.pop("published") < 1e-4
-    assert min(distances.values()) > 1e-3, distances  # and another game ends elsewhere
+    assert min(distances.values()) > 1e-3, distances  # and another loss ends elsewhere
 
 
-def two_moves_of_d(model, turns, matching):
-    """D moves on each turn's images, classes and latents of its own, then G on the last ones.
+def two_updates_of_d(model, minibatches, matching):
+    """D is updated on each minibatch's images, classes and latents of its own, then G on the last ones.
 
     G's loss has the distance between the mean features of its samples and of the last images.
     """
     draws = first_draws()
-    for images, labels in turns:
+    for images, labels in minibatches:
         inputs = [draws.normal(4), tf.constant(labels)]
         fake = model.generator(inputs, training=True)
         with tf.GradientTape() as tape:
@@ -156,8 +156,8 @@ def two_moves_of_d(model, turns, matching):
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_two_moves_of_d_and_feature_matching_written_with_plain_tapes(fit, difference, condition):
-    arguments = {"discriminator_steps": 2, "stabilizers": {"feature_matching": 0.4}}
+def test_two_updates_of_d_and_feature_matching_written_with_plain_tapes(fit, difference, condition):
+    arguments = {"discriminator_steps": 2, "feature_matching": 0.4}
     model = shaken(built(discriminator_condition=condition, loss="hinge", **arguments))
     model.compile(seed=SEED, discriminator=SGD(RATE), generator=SGD(RATE))
     first, second = (IMAGES, LABELS), (FAKES, OTHERS)
@@ -172,7 +172,7 @@ def test_two_moves_of_d_and_feature_matching_written_with_plain_tapes(fit, diffe
     for name, play in plays.items():
         copy = ConditionalGAN(**model.get_config())
         copy.set_weights(model.get_weights())
-        two_moves_of_d(copy, *play)
+        two_updates_of_d(copy, *play)
         ends[name] = trainable(copy)
     fit(model, np.stack([IMAGES, FAKES], axis=1), label=np.stack([LABELS, OTHERS], axis=1))
     distances = {name: difference(trainable(model), end) for name, end in ends.items()}
@@ -181,7 +181,7 @@ def test_two_moves_of_d_and_feature_matching_written_with_plain_tapes(fit, diffe
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_k_moves_of_d_take_k_labels_a_row(fit, steps):
+def test_k_updates_of_d_take_k_labels_a_row(fit, steps):
     model = built(discriminator_steps=steps)
     model.compile(seed=SEED, discriminator=SGD(RATE), generator=SGD(RATE))
     label = LABELS if steps == 2 else np.stack([LABELS, OTHERS], axis=1)
@@ -195,7 +195,7 @@ def softmax(logits):
 
 
 def test_both_players_of_acgan_want_the_class_named_on_both_sides(fit):
-    """D: its side and -log P(C = c) of images and of fakes; G: its side and -log P(C = c) of fakes; none moves."""
+    """D: its loss and -log P(C = c) of images and of fakes; G: its loss and -log P(C = c) of fakes; none is updated."""
     model = shaken(built(discriminator_condition="auxiliary_classifier", loss="hinge"), seed=4)
     fakes = model.generator([first_draws().normal(4), tf.constant(LABELS)], training=True)
     sides = [model.discriminator(images, training=True) for images in (tf.constant(IMAGES), fakes)]

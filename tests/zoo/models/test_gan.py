@@ -74,21 +74,21 @@ def descend(gradients, variables):
         variable.assign(variable - RATE * gradient)
 
 
-def shared_by_hand(model, turns, draws):
-    for real in turns:
+def shared_by_hand(model, minibatches, draws):
+    for real in minibatches:
         latents = draws.normal(4)
         descend(*discriminator_gradients(model, real, latents))
     descend(*generator_gradients(model, latents))  # D's last latents, D's new weights
 
 
-def alternating_by_hand(model, turns, draws):
-    for real in turns:
+def alternating_by_hand(model, minibatches, draws):
+    for real in minibatches:
         descend(*discriminator_gradients(model, real, draws.normal(4)))
     descend(*generator_gradients(model, draws.normal(4)))  # fresh latents
 
 
-def simultaneous_by_hand(model, turns, draws):
-    *earlier, last = turns
+def simultaneous_by_hand(model, minibatches, draws):
+    *earlier, last = minibatches
     for real in earlier:
         descend(*discriminator_gradients(model, real, draws.normal(4)))
     latents = draws.normal(4)
@@ -119,7 +119,7 @@ def test_one_step_equals_the_schedule_written_with_two_plain_tapes(fit, differen
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_the_discriminator_moves_k_times_a_step(fit, steps):
+def test_the_discriminator_is_updated_k_times_a_step(fit, steps):
     model = compiled(discriminator_steps=steps)
     fit(model, np.repeat(IMAGES[:, None], steps, axis=1), steps=2)
     iterations = {player: int(optimizer.iterations) for player, optimizer in model.player_optimizers.items()}
@@ -141,12 +141,12 @@ def test_a_loss_is_its_pair_on_the_two_sides_logits(fit, loss):
     copy = twin(model)
     fake = copy.generator(first_draws().normal(4), training=True)
     real_logits, fake_logits = (copy.discriminator(side, training=True) for side in (IMAGES, fake))
-    game = ADVERSARIAL_LOSSES[loss]
+    loss_pair = ADVERSARIAL_LOSSES[loss]
     history = fit(model, IMAGES)
     assert history["discriminator_loss"] == [
-        pytest.approx(float(np.mean(game.discriminator(real_logits, fake_logits))), rel=1e-4)
+        pytest.approx(float(np.mean(loss_pair.discriminator(real_logits, fake_logits))), rel=1e-4)
     ]
-    assert history["generator_loss"] == [pytest.approx(float(np.mean(game.generator(fake_logits))), rel=1e-4)]
+    assert history["generator_loss"] == [pytest.approx(float(np.mean(loss_pair.generator(fake_logits))), rel=1e-4)]
     probabilities = loss in ("minimax", "non_saturating")
     score = tf.sigmoid if probabilities else tf.identity
     assert history["real_score"] == [pytest.approx(float(np.mean(score(real_logits))), rel=1e-4)]
@@ -334,7 +334,7 @@ PAIRED = {"relativistic": relativistic, "relativistic_average": relativistic_ave
 
 
 def paired_by_hand(model, loss, real, latents):
-    """D wants images ahead of samples, then G samples ahead of images: whose turn it is moves."""
+    """D wants images ahead of samples, then G samples ahead of images: each is updated in turn."""
     for network, ahead in ((model.discriminator, "real"), (model.generator, "fake")):
         variables = network.trainable_variables
         with tf.GradientTape() as tape:

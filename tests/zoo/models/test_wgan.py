@@ -45,7 +45,7 @@ def trainable(model):
     return [variable.numpy() for network in (model.critic, model.generator) for variable in network.trainable_variables]
 
 
-def critic_moves(model, real, latents, mix):
+def update_critic(model, real, latents, mix):
     """Down E[D(G(z))] - E[D(x)] + lambda E[(|grad D(x_hat)| - 1)^2], x_hat = (1 - mix) x + mix G(z); or clipped."""
     fake = model.generator(latents, training=True)
     variables = model.critic.trainable_variables
@@ -65,7 +65,7 @@ def critic_moves(model, real, latents, mix):
             variable.assign(np.clip(variable.numpy(), -CLIP, CLIP))
 
 
-def generator_moves(model, latents):
+def update_generator(model, latents):
     """Down -E[D(G(z))], through both networks on one tape."""
     with tf.GradientTape() as tape:
         loss = -tf.reduce_mean(model.critic(model.generator(latents, training=True), training=True))
@@ -77,51 +77,51 @@ def descend(tape, loss, variables):
         variable.assign(variable - RATE * gradient)
 
 
-def as_published(model, turns, draws):
-    for real in turns:
-        critic_moves(model, real, draws.normal(4), draws.uniform())
-    generator_moves(model, draws.normal(4))
+def as_published(model, minibatches, draws):
+    for real in minibatches:
+        update_critic(model, real, draws.normal(4), draws.uniform())
+    update_generator(model, draws.normal(4))
 
 
-def with_shared_latents(model, turns, draws):
+def with_shared_latents(model, minibatches, draws):
     latents = draws.normal(4)
-    for real in turns:
-        critic_moves(model, real, latents, draws.uniform())
-    generator_moves(model, latents)
+    for real in minibatches:
+        update_critic(model, real, latents, draws.uniform())
+    update_generator(model, latents)
 
 
-def generator_first(model, turns, draws):
-    pairs = [(draws.normal(4), draws.uniform()) for _ in turns]
-    generator_moves(model, draws.normal(4))
-    for real, (latents, mix) in zip(turns, pairs, strict=True):
-        critic_moves(model, real, latents, mix)
+def generator_first(model, minibatches, draws):
+    pairs = [(draws.normal(4), draws.uniform()) for _ in minibatches]
+    update_generator(model, draws.normal(4))
+    for real, (latents, mix) in zip(minibatches, pairs, strict=True):
+        update_critic(model, real, latents, mix)
 
 
-def first_images_again(model, turns, draws):
-    as_published(model, [turns[0] for _ in turns], draws)
+def first_images_again(model, minibatches, draws):
+    as_published(model, [minibatches[0] for _ in minibatches], draws)
 
 
-def unconstrained(model, turns, draws):
+def unconstrained(model, minibatches, draws):
     model.constraint = "none"
-    as_published(model, turns, draws)
+    as_published(model, minibatches, draws)
 
 
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 def test_one_step_equals_algorithm_1_written_with_plain_tapes(fit, difference, constraint, steps):
     model = compiled(constraint=constraint, critic_steps=steps)
-    turns = [IMAGES] if steps == 1 else [IMAGE_PAIRS[:, 0], IMAGE_PAIRS[:, 1]]
+    minibatches = [IMAGES] if steps == 1 else [IMAGE_PAIRS[:, 0], IMAGE_PAIRS[:, 1]]
     ends = {}
     others = [with_shared_latents, generator_first, unconstrained] + [first_images_again] * (steps == 2)
     for play in (as_published, *others):
         copy = WGAN(**model.get_config())
         copy.set_weights(model.get_weights())
-        play(copy, turns, first_draws())
+        play(copy, minibatches, first_draws())
         ends[play.__name__] = trainable(copy)
     fit(model, IMAGES if steps == 1 else IMAGE_PAIRS)
     distances = {name: difference(trainable(model), weights) for name, weights in ends.items()}
     assert distances.pop("as_published") < 1e-4
-    assert min(distances.values()) > 1e-3  # and another order of play, or no constraint, ends elsewhere
+    assert min(distances.values()) > 1e-3  # and another order of updates, or no constraint, ends elsewhere
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
@@ -156,7 +156,7 @@ def test_every_replica_holds_the_same_clipped_critic(fit, strategy_of):
     assert max(largest) == np.float32(CLIP)
 
 
-def test_the_critic_moves_n_critic_times_a_step():
+def test_the_critic_is_updated_n_critic_times_a_step():
     model = compiled(critic_steps=3)
     for _ in range(2):
         step(model, np.repeat(IMAGES[:, None], 3, axis=1))
@@ -172,7 +172,7 @@ def test_n_critic_steps_need_as_many_images_a_row(shape):
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
-def test_the_estimate_is_the_mean_difference_of_the_two_sides_scores(constraint):
+def test_the_estimate_is_the_mean_difference_of_the_two_scores(constraint):
     model = compiled(constraint=constraint)
     fake = model.generator(first_draws().normal(4), training=True)
     real_scores, fake_scores = (np.asarray(model.critic(side, training=True))[:, 0] for side in (IMAGES, fake))
@@ -181,7 +181,7 @@ def test_the_estimate_is_the_mean_difference_of_the_two_sides_scores(constraint)
     assert found["real_score"] == pytest.approx(np.mean(real_scores), rel=1e-4)
     assert found["fake_score"] == pytest.approx(np.mean(fake_scores), rel=1e-4)
     assert found["discriminator_accuracy"] == pytest.approx(np.mean(real_scores > fake_scores))
-    penalty = WEIGHT * found.get("gradient_penalty", 0.0)
+    penalty = found.get("gradient_penalty", 0.0)
     assert ("gradient_penalty" in found) == (constraint == "gradient_penalty") == (penalty > 0)
     assert found["critic_loss"] == pytest.approx(penalty - found["wasserstein_estimate"], rel=1e-4)
 
@@ -207,7 +207,7 @@ def test_the_losses_are_the_papers_row_by_row():
     fakes = IMAGES[::-1].copy()
     real, fake = (np.asarray(model.critic(side, training=True))[:, 0] for side in (IMAGES, fakes))
     loss, recorded = model.critic_loss(IMAGES, fakes, MIX)
-    np.testing.assert_allclose(loss, fake - real + WEIGHT * recorded["gradient_penalty"], rtol=1e-4)
+    np.testing.assert_allclose(loss, fake - real + recorded["gradient_penalty"], rtol=1e-4)
     np.testing.assert_allclose(model.generator_loss(fakes), -fake, rtol=1e-5)
     clipped, recorded = built(constraint="weight_clipping").critic_loss(IMAGES, fakes, MIX)
     np.testing.assert_array_equal(clipped, -recorded["wasserstein_estimate"])
