@@ -36,7 +36,7 @@ class Ability:
             Input(
                 tensor.name,
                 tensor.dtype,
-                free(tensor.shape),
+                name_free_dimensions(tensor.shape),
                 self.feeds[tensor.name],
                 self.ranges.get(tensor.name),
                 tuple(self.classes.get(tensor.name, ())),
@@ -47,7 +47,7 @@ class Ability:
             Output(
                 name,
                 tensor.dtype,
-                free(tensor.shape),
+                name_free_dimensions(tensor.shape),
                 self.kinds[name],
                 self.ranges.get(name),
                 layout="NHWC" if self.kinds[name] == "image" else None,
@@ -72,7 +72,7 @@ class Ability:
         return [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in self.network.inputs]
 
 
-def free(shape: Sequence[int | None]) -> tuple[int | str, ...]:
+def name_free_dimensions(shape: Sequence[int | None]) -> tuple[int | str, ...]:
     """A Keras shape with its free dimensions named: the first is the batch, then height and width."""
     names = ("batch", "height", "width")
     return tuple(names[axis] if size is None else size for axis, size in enumerate(shape))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def checked_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
+def check_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     """A constructor's `image_shape`, once it is known to be (height, width, channels); ValueError otherwise."""
     if len(image_shape) != 3:
         raise ValueError(f"image_shape={tuple(image_shape)}: give (height, width, channels).")
@@ -12,7 +12,7 @@ def checked_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def class_names(classes: Sequence[str]) -> tuple[str, ...]:
+def check_class_names(classes: Sequence[str]) -> tuple[str, ...]:
     """A constructor's `classes`, once they are known to be two or more, each once; ValueError otherwise."""
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"classes={list(classes)}: name at least two, each once.")

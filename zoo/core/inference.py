@@ -34,7 +34,7 @@ class Inference(ABC):
         Raises:
             serving.session.InputError: an array is missing, not known, of another shape or of another kind.
         """
-        return self._run(name, self._fitting(name, feeds))
+        return self._run(name, self._check_feeds(name, feeds))
 
     def sample(
         self, count: int, seed: int = 0, *, output_type: OutputType = "uint8", batch_size: int = 64, **choices: Any
@@ -91,7 +91,7 @@ class Inference(ABC):
             raise ValueError(f"{type(self).__name__} can't {name}: its abilities are {', '.join(self._abilities)}.")
         return self._abilities[name]
 
-    def _fitting(self, name: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _check_feeds(self, name: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What `run_ability` takes, in the inputs' own types."""
         specs = self._ability(name).card().inputs
         arrays = {key: np.asarray(value) for key, value in feeds.items()}
@@ -107,7 +107,7 @@ class Inference(ABC):
 
     def _first_output(self, name: str, **feeds: np.ndarray) -> np.ndarray:
         """Of an ability, some rows at a time."""
-        ability, arrays = self._ability(name), self._fitting(name, feeds)
+        ability, arrays = self._ability(name), self._check_feeds(name, feeds)
         outputs = run_in_batches(partial(self._run, name), ability.card().inputs, arrays, ROWS)
         return outputs[ability.output_names[0]]
 

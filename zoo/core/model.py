@@ -155,7 +155,7 @@ class GenerativeModel(Inference, keras.Model):
         with self.distribute_strategy.scope():
             for player, optimizer in optimizers.items():
                 optimizer.build(self.variables_of(player))
-                step.without_reduction(optimizer)
+                step.disable_reduction(optimizer)
         self.player_optimizers = optimizers
 
     # The train step's vocabulary
@@ -273,7 +273,7 @@ class GenerativeModel(Inference, keras.Model):
             return {player: [each.suspect for each in moves] for player, moves in context.active().updates.items()}
 
         suspects = step.compile_with_xla(compiled)
-        return [step.finite(player, each) for player, found in suspects.items() for each in found]
+        return [step.check_finite(player, each) for player, found in suspects.items() for each in found]
 
     def _update_ema(self) -> None:
         """Average += (1 - decay) (live - average), batch-norm statistics included.

@@ -156,13 +156,13 @@ def apply_gradients(
     if compiled:
         tf.cond(tf.math.is_finite(suspect), lambda: optimizer.apply(gradients, list(variables)), lambda: None)
     else:
-        with tf.control_dependencies([finite(computed.player, suspect)]):
+        with tf.control_dependencies([check_finite(computed.player, suspect)]):
             checked = [tf.identity(gradient) for gradient in gradients]
         optimizer.apply(checked, list(variables))
     return update
 
 
-def finite(player: str, suspect: Tensor) -> Tensor:
+def check_finite(player: str, suspect: Tensor) -> Tensor:
     """`suspect`; stops the step when it is not finite."""
     return tf.debugging.check_numerics(suspect, f"{NOT_FINITE} of player {player!r}")
 
@@ -206,7 +206,7 @@ def replicas_in_sync() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def without_reduction(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+def disable_reduction(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """`optimizer`, told not to sum gradients over the replicas: `apply_gradients` has done so, before clipping."""
     innermost = optimizer
     while isinstance(innermost, keras.optimizers.LossScaleOptimizer):

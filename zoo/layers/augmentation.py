@@ -52,26 +52,26 @@ def flip(images: Tensor, uniform: Tensor) -> Tensor:
 
 def brightness(images: Tensor, shift: Tensor) -> Tensor:
     """`shift`, (batch,), added to every value of an image; nothing is clipped."""
-    return images + a_image(shift, images)
+    return images + per_image(shift, images)
 
 
 def saturation(images: Tensor, factor: Tensor) -> Tensor:
     """Every pixel's distance from its mean over the channels, times `factor`, (batch,): 0 makes an image gray."""
-    return spread(images, factor, axes=(3,))
+    return scale_around_mean(images, factor, axes=(3,))
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Every value's distance from its image's mean, times `factor`, (batch,)."""
-    return spread(images, factor, axes=(1, 2, 3))
+    return scale_around_mean(images, factor, axes=(1, 2, 3))
 
 
-def spread(images: Tensor, factor: Tensor, axes: tuple[int, ...]) -> Tensor:
+def scale_around_mean(images: Tensor, factor: Tensor, axes: tuple[int, ...]) -> Tensor:
     """mean + factor (images - mean), the mean over `axes`; the images themselves where those have one value."""
     mean = ops.mean(images, axis=axes, keepdims=True)
-    return mean + a_image(factor, images) * (images - mean)
+    return mean + per_image(factor, images) * (images - mean)
 
 
-def a_image(numbers: Tensor, images: Tensor) -> Tensor:
+def per_image(numbers: Tensor, images: Tensor) -> Tensor:
     """One number an image, (batch,) -> (batch, 1, 1, 1), of the images' type."""
     return ops.reshape(ops.cast(numbers, images.dtype), (-1, 1, 1, 1))
 
@@ -116,7 +116,7 @@ POLICIES: dict[str, tuple[Change, ...]] = {
 }
 
 
-def changes_of(policy: str) -> list[Change]:
+def parse_policy(policy: str) -> list[Change]:
     """The changes of a policy, in its order.
 
     Args:
@@ -136,11 +136,11 @@ def differentiable_augment(
     Args:
         images: (batch, height, width, channels) in [-1, 1]; nothing is clipped to that range.
         draws: this step's. Images that are augmented in another call get other changes.
-        policy: as `changes_of` takes it.
+        policy: as `parse_policy` takes it.
         probability: p, a scalar in [0, 1]: each image gets each change with probability p and otherwise stays as it
             is, independently (arXiv:2006.06676, section 2.3). None for all changes.
     """
-    changes = changes_of(policy)
+    changes = parse_policy(policy)
     numbers = [change.draw(draws) for change in changes]
     chosen = None if probability is None else draws.uniform(len(changes)) < probability
     for number, change in enumerate(changes):
@@ -166,7 +166,7 @@ def next_probability(
     return ops.clip(p + ops.sign(sign_mean - target) * (images / horizon), 0.0, 1.0)
 
 
-def annealed(start: float, step: Tensor, steps: int) -> Tensor:
+def linear_decay(start: float, step: Tensor, steps: int) -> Tensor:
     """start (1 - step / steps), and 0 from `steps` on: such as instance noise's deviation (arXiv:1610.04490).
 
     Args:

@@ -84,15 +84,17 @@ def discretized_logistic(values: Tensor, scale: Tensor) -> Any:
     has the mass from k to k + 1, and no tails).
     """
     # TFP rounds up: its level k has the mass from k - 1 to k.
-    return tfd.QuantizedDistribution(tfd.Logistic(levels(values) - 0.5, scale / GRAY_LEVEL), low=0.0, high=255.0)
+    return tfd.QuantizedDistribution(
+        tfd.Logistic(to_gray_levels(values) - 0.5, scale / GRAY_LEVEL), low=0.0, high=255.0
+    )
 
 
-def levels(images: Tensor) -> Tensor:
+def to_gray_levels(images: Tensor) -> Tensor:
     """[-1, 1] -> [0, 255]."""
     return (images + 1.0) / GRAY_LEVEL
 
 
-def clipped(values: Tensor) -> Tensor:
+def clip_to_range(values: Tensor) -> Tensor:
     """To [-1, 1]."""
     return ops.clip(values, -1.0, 1.0)
 
@@ -102,15 +104,17 @@ def logit(bright: float) -> float:
     return math.log(bright / (1.0 - bright))
 
 
-def of_logits(values: Tensor) -> Tensor:
+def image_of_logits(values: Tensor) -> Tensor:
     """2 sigmoid - 1."""
     return ops.tanh(0.5 * values)
 
 
 LIKELIHOODS = {
-    "bernoulli": Likelihood(bernoulli, brightness, of_logits, logit, scaled=False),
-    "gaussian": Likelihood(gaussian, lambda images: images, clipped),
-    "discretized_logistic": Likelihood(discretized_logistic, lambda images: ops.round(levels(images)), clipped),
+    "bernoulli": Likelihood(bernoulli, brightness, image_of_logits, logit, scaled=False),
+    "gaussian": Likelihood(gaussian, lambda images: images, clip_to_range),
+    "discretized_logistic": Likelihood(
+        discretized_logistic, lambda images: ops.round(to_gray_levels(images)), clip_to_range
+    ),
 }
 
 

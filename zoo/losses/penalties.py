@@ -23,18 +23,18 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
         mix: (batch,) in [0, 1): how far from x to G(z) the slope is taken.
     """
     mix = ops.reshape(ops.cast(mix, real.dtype), (-1, *[1] * (len(real.shape) - 1)))
-    slope = input_gradient(lambda images: per_row(critic(images)), real + mix * (fake - real))
-    return ops.square(lengths(slope) - 1.0)
+    gradient = input_gradient(lambda images: per_row(critic(images)), real + mix * (fake - real))
+    return ops.square(row_norms(gradient) - 1.0)
 
 
-def lengths(vectors: Tensor) -> Tensor:
+def row_norms(vectors: Tensor) -> Tensor:
     """Each row's Euclidean norm, (batch, ...) -> (batch,); with gradient 0 at 0, where the root has none."""
     squares = ops.sum(ops.square(ops.reshape(vectors, (ops.shape(vectors)[0], -1))), axis=1)
     positive = squares > 0.0
     return ops.where(positive, ops.sqrt(ops.where(positive, squares, 1.0)), 0.0)
 
 
-def zero_centered(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def zero_centered_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """||grad D(x)||_2^2, D the bare logit, without gamma / 2  (arXiv:1801.04406, eq. 9): R1 at images, R2 at G(z).
 
     Args:
@@ -42,8 +42,8 @@ def zero_centered(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> 
             must depend on that row alone: no batch norm.
         images: x or G(z), (batch, ...) float.
     """
-    slope = input_gradient(lambda images: per_row(discriminator(images)), images)
-    return ops.sum(ops.square(ops.reshape(slope, (ops.shape(slope)[0], -1))), axis=1)
+    gradient = input_gradient(lambda images: per_row(discriminator(images)), images)
+    return ops.sum(ops.square(ops.reshape(gradient, (ops.shape(gradient)[0], -1))), axis=1)
 
 
 def dragan(discriminator: Callable[[Tensor], Tensor], real: Tensor, noise: Tensor, strength: float = 0.5) -> Tensor:
@@ -54,7 +54,7 @@ def dragan(discriminator: Callable[[Tensor], Tensor], real: Tensor, noise: Tenso
     takes the slope somewhere between x and x + delta, which the paper does not, nor is it done here.
 
     Args:
-        discriminator: D, as `zero_centered` takes it.
+        discriminator: D, as `zero_centered_penalty` takes it.
         real: x, (batch, ...) float.
         noise: uniform in [0, 1) or standard normal, the shape of `real`.
         strength: of the noise, in standard deviations of the images.
@@ -62,8 +62,8 @@ def dragan(discriminator: Callable[[Tensor], Tensor], real: Tensor, noise: Tenso
     (mean,) = global_mean([ops.sum(per_row(real))], real)
     (variance,) = global_mean([ops.sum(per_row(ops.square(real - mean)))], real)
     delta = strength * ops.sqrt(variance) * ops.cast(noise, real.dtype)
-    slope = input_gradient(lambda images: per_row(discriminator(images)), real + delta)
-    return ops.square(lengths(slope) - 1.0)
+    gradient = input_gradient(lambda images: per_row(discriminator(images)), real + delta)
+    return ops.square(row_norms(gradient) - 1.0)
 
 
 def contraction(encoder: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ from keras import ops
 from zoo.core import context
 from zoo.core.step import ALIKE, sum_over_replicas
 from zoo.core.types import Tensor
-from zoo.layers.augmentation import annealed, changes_of, differentiable_augment, next_probability
+from zoo.layers.augmentation import differentiable_augment, linear_decay, next_probability, parse_policy
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
 from zoo.losses.adversarial import LossPair, feature_matching, minimax_discriminator_loss
-from zoo.losses.penalties import distance_to_average, dragan, gradient_penalty, zero_centered
+from zoo.losses.penalties import distance_to_average, dragan, gradient_penalty, zero_centered_penalty
 from zoo.losses.rows import per_row
 
 Logits = Callable[[Tensor], Tensor]
@@ -110,7 +110,7 @@ class Regularization(keras.layers.Layer):
         if weight_clipping is not None and not weight_clipping > 0.0:
             raise ValueError(f"weight_clipping={weight_clipping}: choose a number > 0.")
         if augment:
-            changes_of(augment)
+            parse_policy(augment)
         elif augment_target is not None:
             raise ValueError(f"augment_target={augment_target}: it takes augment, such as 'translation'.")
         if augment_target is not None and not -1.0 < augment_target < 1.0:
@@ -228,7 +228,7 @@ class Regularization(keras.layers.Layer):
         if self.instance_noise:
             deviation = self.instance_noise
             if self.instance_noise_steps is not None:
-                deviation = annealed(self.instance_noise, step, self.instance_noise_steps)
+                deviation = linear_decay(self.instance_noise, step, self.instance_noise_steps)
             images = images + ops.cast(deviation, images.dtype) * context.active().draws.normal(*images.shape[1:])
         return images
 
@@ -247,8 +247,8 @@ class Regularization(keras.layers.Layer):
             return 0.0, {}
         draws = context.active().draws
         terms: dict[str, Callable[[], Tensor]] = {
-            "r1": lambda: 0.5 * zero_centered(logits, real),
-            "r2": lambda: 0.5 * zero_centered(logits, fake),
+            "r1": lambda: 0.5 * zero_centered_penalty(logits, real),
+            "r2": lambda: 0.5 * zero_centered_penalty(logits, fake),
             "gradient_penalty": lambda: gradient_penalty(logits, real, fake, draws.uniform()),
             "dragan": lambda: dragan(logits, real, draws.normal(*real.shape[1:])),
         }

@@ -13,7 +13,7 @@ from keras import ops
 
 from serving.card import Kind
 from zoo.core.ability import Ability
-from zoo.core.arguments import checked_image_shape, choose
+from zoo.core.arguments import check_image_shape, choose
 from zoo.core.batch import images_of
 from zoo.core.model import GenerativeModel
 from zoo.core.noise import Draws
@@ -25,27 +25,27 @@ from zoo.networks import coders
 from zoo.networks.functional import named_network
 
 
-def masked(images: Tensor, draws: Draws, level: float) -> Tensor:
+def mask_pixels(images: Tensor, draws: Draws, level: float) -> Tensor:
     """Each pixel black with probability `level`, in all its channels."""
     kept = draws.uniform(*images.shape[1:3], 1) >= level
     return ops.where(kept, images, -1.0)
 
 
-def noisy(images: Tensor, draws: Draws, level: float) -> Tensor:
-    """Normal noise of that deviation on brightness, which runs from 0 to 1; clipped to it."""
+def add_noise(images: Tensor, draws: Draws, level: float) -> Tensor:
+    """Normal noise of deviation `level` on brightness, which runs from 0 to 1; clipped to that range."""
     return ops.clip(images + 2.0 * level * draws.normal(*images.shape[1:]), -1.0, 1.0)
 
 
 CORRUPTIONS: dict[str, Callable[[Tensor, Draws, float], Tensor]] = {
     "none": lambda images, draws, level: images,
-    "gaussian": noisy,
-    "masking": masked,
+    "gaussian": add_noise,
+    "masking": mask_pixels,
 }
 
 
 @final
 class Autoencoder(GenerativeModel):
-    """Learns a code from which images can be given back; every variant is a term of the loss.
+    """Learns a code from which images can be reconstructed; every variant is a term of the loss.
 
     Args:
         image_shape: (height, width, channels); images are float32 in [-1, 1].
@@ -55,8 +55,8 @@ class Autoencoder(GenerativeModel):
             the decoder has them in reverse.
         activation: of the hidden layers.
         code_activation: of h: "linear", "sigmoid", "relu" or another of Keras'.
-        loss: what a reconstruction costs, summed over pixels: "squared_error" or "binary_cross_entropy".
-        corruption: of what the encoder sees while it trains: "none", "gaussian" or "masking".
+        loss: the reconstruction loss, summed over pixels: "squared_error" or "binary_cross_entropy".
+        corruption: of what the encoder is given in training: "none", "gaussian" or "masking".
         corruption_level: the noise's deviation in units of brightness, 0 to 1; or the share of pixels that are masked.
         dropout: rate after every hidden layer.
         sparsity: "none"; "l1", the sum of |h|; "kl", how far each unit's mean is from `sparsity_target`.
@@ -86,7 +86,7 @@ class Autoencoder(GenerativeModel):
         contraction_weight: float = 0.0,
     ):
         super().__init__()
-        shape = checked_image_shape(image_shape)
+        shape = check_image_shape(image_shape)
         if corruption_level < 0.0 or (corruption == "masking" and corruption_level >= 1.0):
             raise ValueError(f"corruption_level={corruption_level}: choose a deviation >= 0, or a share < 1.")
         if not 0.0 < sparsity_target < 1.0 or sparsity_weight < 0.0 or contraction_weight < 0.0:
@@ -97,7 +97,7 @@ class Autoencoder(GenerativeModel):
         if sparsity == "kl" and code_activation != "sigmoid":
             raise ValueError(f'code_activation={code_activation!r}: sparsity="kl" compares rates, choose "sigmoid".')
         self.corrupt = partial(choose("corruption", corruption, CORRUPTIONS), level=corruption_level)
-        self.cost = choose("loss", loss, RECONSTRUCTION_LOSSES)
+        self.pixel_loss = choose("loss", loss, RECONSTRUCTION_LOSSES)
         penalties = {"none": None, "l1": l1_sparsity, "kl": partial(kl_sparsity, rate=sparsity_target)}
         self.sparsity = choose("sparsity", sparsity, penalties)
         self.sparsity_weight, self.contraction_weight = sparsity_weight, contraction_weight
@@ -135,7 +135,7 @@ class Autoencoder(GenerativeModel):
         """g(h), (batch, height, width, channels) in [-1, 1]."""
         return 2.0 * ops.sigmoid(self.decoder(codes)) - 1.0
 
-    def loss_of(self, images: Tensor, corrupted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def reconstruction_loss(self, images: Tensor, corrupted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """L(x, g(f(x~))) and the variant's terms, one value a row.
 
         Args:
@@ -143,7 +143,7 @@ class Autoencoder(GenerativeModel):
             corrupted: x~, likewise.
         """
         codes = self.encoder(corrupted, training=True)
-        recorded = {"reconstruction_loss": self.cost(images, self.decoder(codes, training=True))}
+        recorded = {"reconstruction_loss": self.pixel_loss(images, self.decoder(codes, training=True))}
         loss = recorded["reconstruction_loss"]
         if self.sparsity is not None:
             recorded["sparsity"] = self.sparsity(codes)
@@ -154,9 +154,11 @@ class Autoencoder(GenerativeModel):
         return loss, recorded
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        """One step down the gradient."""
+        """One update of both networks."""
         images, draws = images_of(data), self.draws(data)
-        loss, recorded = self.minimize("autoencoder", partial(self.loss_of, images, self.corrupt(images, draws)))
+        loss, recorded = self.minimize(
+            "autoencoder", partial(self.reconstruction_loss, images, self.corrupt(images, draws))
+        )
         return self.record(loss=loss, **recorded)
 
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
@@ -166,8 +168,8 @@ class Autoencoder(GenerativeModel):
             training: {"image": (count, height, width, channels) in [-1, 1]}.
             held_out: images that training never shows, likewise.
         """
-        sides = {"train_squared_error": training, "held_out_squared_error": held_out}
-        return {name: ops.mean(self.squared_errors(images_of(side))) for name, side in sides.items()}
+        batches = {"train_squared_error": training, "held_out_squared_error": held_out}
+        return {name: ops.mean(self.squared_errors(images_of(batch))) for name, batch in batches.items()}
 
     def squared_errors(self, images: Tensor) -> Tensor:
         """The mean over the pixels of (x - g(f(x)))^2, brightness from 0 to 1, one value a row."""

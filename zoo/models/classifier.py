@@ -9,7 +9,7 @@ from keras import ops
 
 from serving.card import Kind
 from zoo.core.ability import Ability
-from zoo.core.arguments import class_names
+from zoo.core.arguments import check_class_names
 from zoo.core.batch import images_of, labels_of
 from zoo.core.model import GenerativeModel
 from zoo.core.noise import Draws
@@ -47,7 +47,7 @@ class Classifier(GenerativeModel):
         ema_decay: float | None = 0.999,
     ):
         super().__init__()
-        class_names(classes)  # refuses what is no set of names
+        check_class_names(classes)  # refuses what is no set of names
         if not 0.0 <= shift < 1.0 or not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"shift={shift}, label_smoothing={label_smoothing}: choose from [0, 1).")
         self.shift = shift
@@ -74,13 +74,13 @@ class Classifier(GenerativeModel):
         return cross_entropy(logits, labels, self.label_smoothing), {"accuracy": correct(logits, labels)}
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        """One step down the gradient, on images that are shifted and mirrored at random."""
-        images = self.augmented(images_of(data), self.draws(data))
+        """One update of the network, on images that are shifted and mirrored at random."""
+        images = self.augment(images_of(data), self.draws(data))
         loss, recorded = self.minimize("classifier", partial(self.classification_loss, images, labels_of(data)))
         return self.record(loss=loss, **recorded)
 
-    def augmented(self, images: Tensor, draws: Draws) -> Tensor:
-        """What the network is shown of `images`."""
+    def augment(self, images: Tensor, draws: Draws) -> Tensor:
+        """`images` shifted and mirrored at random, as the network is given them in training."""
         images = augment.translate(images, draws.uniform(2), self.shift)
         return augment.flip(images, draws.uniform()) if self.flip else images
 
@@ -91,8 +91,8 @@ class Classifier(GenerativeModel):
             training: {"image": (count, height, width, channels) in [-1, 1], "label": (count,)}.
             held_out: images that training never shows, likewise.
         """
-        sides = {"train_accuracy": training, "held_out_accuracy": held_out}
+        batches = {"train_accuracy": training, "held_out_accuracy": held_out}
         return {
-            name: ops.mean(correct(self.classifier_ema(images_of(side), training=False)[1], labels_of(side)))
-            for name, side in sides.items()
+            name: ops.mean(correct(self.classifier_ema(images_of(batch), training=False)[1], labels_of(batch)))
+            for name, batch in batches.items()
         }

@@ -11,7 +11,7 @@ from typing import Any, Literal, Unpack, final
 import keras
 
 from zoo.core.ability import Ability, generate_ability
-from zoo.core.arguments import checked_image_shape, choose, class_names
+from zoo.core.arguments import check_class_names, check_image_shape, choose
 from zoo.core.batch import images_of, labeled_minibatches_of, labels_of
 from zoo.core.noise import Draws
 from zoo.core.types import Tensor
@@ -78,8 +78,8 @@ class ConditionalGAN(AdversarialModel):
         **regularization: Unpack[RegularizationOptions],
     ):
         super().__init__()
-        self.classes = class_names(classes)
-        shape, count = checked_image_shape(image_shape), len(classes)
+        self.classes = check_class_names(classes)
+        shape, count = check_image_shape(image_shape), len(classes)
         if not class_weight > 0.0:
             raise ValueError(f"class_weight={class_weight}: choose a number > 0.")
         if discriminator_steps < 1:

@@ -8,7 +8,7 @@ import keras
 
 from serving.card import Feed
 from zoo.core.ability import Ability, generate_ability
-from zoo.core.arguments import checked_image_shape, choose
+from zoo.core.arguments import check_image_shape, choose
 from zoo.core.batch import images_of, minibatches_of
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.step import Held, Rows
@@ -125,7 +125,7 @@ class GAN(AdversarialModel):
         options = {name: value for name, value in chosen.items() if value is not None}
         if strange := sorted(set(options) - set(networks.options)):
             raise ValueError(f"architecture={architecture!r}: its discriminator takes no {', '.join(strange)}.")
-        shape, widths = checked_image_shape(image_shape), {} if width is None else {"width": width}
+        shape, widths = check_image_shape(image_shape), {} if width is None else {"width": width}
         build_generator = partial(networks.generator, shape, latent_dim, **widths)
         self.generator = build_generator()
         if discriminator_width is not None:

@@ -14,7 +14,7 @@ from keras import ops
 
 from serving.card import Feed, Kind
 from zoo.core.ability import Ability
-from zoo.core.arguments import checked_image_shape, class_names
+from zoo.core.arguments import check_class_names, check_image_shape
 from zoo.core.batch import images_of, labels_of
 from zoo.core.model import GenerativeModel
 from zoo.core.precision import full_precision
@@ -65,9 +65,9 @@ class VAE(GenerativeModel):
         free_bits: nats of divergence that each dimension, on average over the global batch, has for nothing
             (arXiv:1606.04934, appendix C.8, lambda).
         importance_samples: K of the loss; more than 1 makes it IWAE's.
-        first_brightness: of what the decoder gives before it has learned, between 0 and 1. The training images' mean
-            spares it the first steps, in which latents that are of no use yet are given up.
-        classes: their names, by number, where encoder and decoder are told the class.
+        initial_brightness: of what the decoder gives before it has learned, between 0 and 1. The training images' mean
+            spares it the first steps, in which latents that are not used yet collapse.
+        classes: their names, by number, where encoder and decoder are given the class.
         bound_samples: samples of z that the ability log_prob takes at once.
 
     Raises:
@@ -87,12 +87,12 @@ class VAE(GenerativeModel):
         warmup_steps: int = 0,
         free_bits: float = 0.0,
         importance_samples: int = 1,
-        first_brightness: float = 0.5,
+        initial_brightness: float = 0.5,
         classes: Sequence[str] = (),
         bound_samples: int = 50,
     ):
         super().__init__()
-        self.image_shape = shape = checked_image_shape(image_shape)
+        self.image_shape = shape = check_image_shape(image_shape)
         if beta < 0.0 or warmup_steps < 0 or free_bits < 0.0:
             raise ValueError(f"beta={beta}, warmup_steps={warmup_steps}, free_bits={free_bits}: choose numbers from 0.")
         if latent_dim < 1 or importance_samples < 1 or bound_samples < 1:
@@ -105,9 +105,9 @@ class VAE(GenerativeModel):
                 f"importance_samples={importance_samples}: the divergence has no term of its own there; leave beta, "
                 "warmup_steps and free_bits as they are."
             )
-        if not 0.0 < first_brightness < 1.0:
-            raise ValueError(f"first_brightness={first_brightness}: choose a number between 0 and 1.")
-        self.classes = class_names(classes) if classes else ()
+        if not 0.0 < initial_brightness < 1.0:
+            raise ValueError(f"initial_brightness={initial_brightness}: choose a number between 0 and 1.")
+        self.classes = check_class_names(classes) if classes else ()
         self.beta, self.warmup_steps, self.free_bits = beta, warmup_steps, free_bits
         self.importance_samples, self.bound_samples = importance_samples, bound_samples
         self.latent_dim = latent_dim
@@ -116,14 +116,16 @@ class VAE(GenerativeModel):
         self.encoder = coders.encoder(shape, {"mean": latent_dim, "log_scale": latent_dim}, **coder)
         full = full_precision()
         self.log_likelihood = LogLikelihood(likelihood, scale, dtype=full, name="log_likelihood")
-        first = self.log_likelihood.likelihood.value(first_brightness)
-        self.decoder = coders.decoder(shape, ("latent", latent_dim), first=first, **coder)
+        initial_value = self.log_likelihood.likelihood.value(initial_brightness)
+        self.decoder = coders.decoder(shape, ("latent", latent_dim), initial_value=initial_value, **coder)
         images = [keras.Input(shape, name="image"), keras.Input((None, *shape), name="values")]
         self.likelihood = keras.Model(images, self.log_likelihood(*images), name="likelihood")
         self.divergence = Divergence(dtype=full, name="divergence")
         self.log_ratio = LogRatio(dtype=full, name="log_ratio")
         trackers = ["loss", "elbo", "log_likelihood", "divergence"]
-        self.setup(*trackers, *["importance_weighted"] * (importance_samples > 1))
+        if importance_samples > 1:
+            trackers.append("importance_weighted")
+        self.setup(*trackers)
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -197,7 +199,7 @@ class VAE(GenerativeModel):
             mean,
         )
 
-    def loss_of(self, images: Tensor, noise: Tensor, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def negative_bound(self, images: Tensor, noise: Tensor, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """-ELBO, its divergence weighed, or -L_K; one value a row. The arguments are those of `bounds`."""
         found = self.bounds(images, noise, labels, training=True)
         recorded = {
@@ -207,39 +209,39 @@ class VAE(GenerativeModel):
         }
         if self.importance_samples > 1:
             return -found.importance_weighted, recorded | {"importance_weighted": found.importance_weighted}
-        return self.weight() * self.free_bits_kl(found.divergence) - found.log_likelihood, recorded
+        return self.divergence_weight() * self.free_bits_kl(found.divergence) - found.log_likelihood, recorded
 
     def free_bits_kl(self, divergence: Tensor) -> Tensor:
-        """The divergence that is paid for, one value a row: a dimension within its free bits costs them, no more."""
+        """The divergence, one value a row, of which no dimension counts less than its free bits."""
         if not self.free_bits:
             return ops.sum(divergence, axis=1)
         (mean,) = global_mean([ops.sum(ops.stop_gradient(divergence), axis=0)], divergence)
         return ops.sum(ops.where(mean > self.free_bits, divergence, self.free_bits), axis=1)
 
-    def weight(self) -> Tensor:
-        """Of the divergence at this step."""
+    def divergence_weight(self) -> Tensor:
+        """The weight of the divergence at this step."""
         grown = ops.cast(self.step.read_value() + 1, full_precision()) / max(1, self.warmup_steps)
         return self.beta * ops.minimum(1.0, grown)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        """One step up the bound."""
+        """One update of all networks."""
         noise = self.draws(data).normal(self.importance_samples, self.latent_dim)
         labels = ops.cast(labels_of(data), "int32") if self.classes else None
-        loss, recorded = self.minimize("autoencoder", partial(self.loss_of, images_of(data), noise, labels))
+        loss, recorded = self.minimize("autoencoder", partial(self.negative_bound, images_of(data), noise, labels))
         return self.record(loss=loss, **recorded)
 
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
-        """The ELBO of both sides, and the share of latent dimensions whose mean depends on the held-out image.
+        """The ELBO of both batches, and the share of latent dimensions whose mean depends on the held-out image.
 
         Args:
             training: {"image": (count, height, width, channels) in [-1, 1]}, with "label" where there are classes.
             held_out: images that training never shows, likewise.
         """
         found = {}
-        for name, side in {"train_elbo": training, "held_out_elbo": held_out}.items():
-            images = ops.convert_to_tensor(images_of(side))
+        for name, batch in {"train_elbo": training, "held_out_elbo": held_out}.items():
+            images = ops.convert_to_tensor(images_of(batch))
             noise = keras.random.normal((len(images), 1, self.latent_dim), seed=0)  # the same each time
-            bounds = self.bounds(images, noise, ops.cast(labels_of(side), "int32") if self.classes else None)
+            bounds = self.bounds(images, noise, ops.cast(labels_of(batch), "int32") if self.classes else None)
             found[name] = ops.mean(bounds.elbo)
         used = ops.var(bounds.mean, axis=0) > ACTIVE
         return {**found, "active_unit_share": ops.mean(ops.cast(used, "float32"))}

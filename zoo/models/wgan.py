@@ -11,7 +11,7 @@ import keras
 
 from serving.card import Feed
 from zoo.core.ability import Ability, generate_ability
-from zoo.core.arguments import checked_image_shape, choose
+from zoo.core.arguments import check_image_shape, choose
 from zoo.core.batch import images_of, minibatches_of
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.types import Tensor
@@ -81,7 +81,7 @@ class WGAN(AdversarialModel):
                 raise ValueError(f"{name}={value}: choose a number > 0.")
         if decided := sorted({"gradient_penalty", "weight_clipping"} & set(regularization)):
             raise ValueError(f"{', '.join(decided)}: of a WGAN, constraint, penalty_weight and clip decide that.")
-        shape = checked_image_shape(image_shape)
+        shape = check_image_shape(image_shape)
         self.constraint = constraint
         self.penalty_weight = penalty_weight
         bound = clip if constraint == "weight_clipping" else None

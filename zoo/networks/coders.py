@@ -1,7 +1,7 @@
 """Encoders and decoders of autoencoders, dense (arXiv:1312.6114, appendix C) or of strided convolutions.
 
-A decoder is its encoder in reverse. Both may be told a class (arXiv:1406.5298): one-hot beside their input, as constant
-maps beside an image that is convolved.
+A decoder is its encoder in reverse. Both may be given a class (arXiv:1406.5298): one-hot beside their input, as
+constant maps beside an image that is convolved.
 """
 
 import math
@@ -41,7 +41,7 @@ def encoder(
         activation: of the hidden layers.
         head_activation: of the outputs.
         dropout: rate after every hidden layer.
-        classes: number of classes, 0 where it is told none.
+        classes: number of classes, 0 where it is given none.
         name: of the network.
 
     Raises:
@@ -69,7 +69,7 @@ def decoder(
     activation: str = "relu",
     dropout: float = 0.0,
     classes: int = 0,
-    first: float = 0.0,
+    initial_value: float = 0.0,
     name: str = "decoder",
 ) -> keras.Model:
     """(batch, size), and label (batch,) int32 if there are classes -> pixels (batch, *image_shape), unbounded.
@@ -78,14 +78,14 @@ def decoder(
         image_shape: (height, width, channels).
         inputs: name and size of the input.
         architecture, hidden, activation, dropout, classes: of the encoder that it reverses.
-        first: what every pixel is, on average, before anything is learned.
+        initial_value: what every pixel is, on average, before training.
         name: of the network.
     """
     _, upward = choose("architecture", architecture, ARCHITECTURES)
     title, size = inputs
     code = keras.Input((size,), name=title)
     label, chosen = class_input(classes)
-    bias = keras.initializers.Constant(first)
+    bias = keras.initializers.Constant(initial_value)
     pixels = upward(concatenate_class(code, chosen), image_shape, hidden, activation, dropout, bias)
     return keras.Model(code if label is None else [code, label], pixels, name=name)
 

@@ -3,7 +3,7 @@
 The generator learns of the class beside z (conditional GAN, arXiv:1411.1784) or in the scales and shifts of its batch
 norms (conditional batch norm, arXiv:1802.05637; of instance norms first, arXiv:1610.07629). The discriminator learns of
 it beside the image (arXiv:1411.1784), in an inner product with its features (projection, arXiv:1802.05637), or is not
-told and has to name it (auxiliary classifier, arXiv:1610.09585).
+given it and has to name it (auxiliary classifier, arXiv:1610.09585).
 """
 
 from collections.abc import Callable

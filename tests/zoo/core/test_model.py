@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from keras.optimizers import SGD
 
-from zoo.core.ability import free
+from zoo.core.ability import name_free_dimensions
 from zoo.core.batch import images_of, rows_of
 from zoo.core.model import GenerativeModel
 from zoo.losses.rows import per_row
@@ -108,8 +108,8 @@ def test_row_numbers_and_images_of_a_batch():
 
 
 def test_free_dimensions_are_named():
-    assert free((None, 7)) == ("batch", 7)
-    assert free((None, None, None, 3)) == ("batch", "height", "width", 3)
+    assert name_free_dimensions((None, 7)) == ("batch", 7)
+    assert name_free_dimensions((None, None, None, 3)) == ("batch", "height", "width", 3)
 
 
 @pytest.fixture(scope="module")

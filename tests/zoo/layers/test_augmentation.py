@@ -134,7 +134,7 @@ def test_all_of_a_range_is_used_and_nothing_beyond():
         assert low - 1e-5 <= values.min() < low + 0.01
         assert high - 0.01 < values.max() <= high + 1e-5
     colors = np.tile([[[[-1.0, 1.0]]]], (2000, 1, 1, 1))
-    (_, saturation, _) = augment.changes_of("color")
+    (_, saturation, _) = augment.parse_policy("color")
     factor = saturation.apply(tf.constant(colors), saturation.draw(draws(2000)))[:, 0, 0, 1].numpy()
     assert 0.0 <= factor.min() < 0.02
     assert 1.98 < factor.max() < 2.0
@@ -205,7 +205,7 @@ def test_the_probability_needs_the_horizon_to_go_from_0_to_1():
 
 
 def test_annealing_is_linear_and_ends_at_0():
-    found = [float(augment.annealed(0.4, tf.constant(step, tf.int64), 100)) for step in (0, 25, 50, 99, 100, 1000)]
+    found = [float(augment.linear_decay(0.4, tf.constant(step, tf.int64), 100)) for step in (0, 25, 50, 99, 100, 1000)]
     np.testing.assert_allclose(found, [0.4, 0.3, 0.2, 0.004, 0.0, 0.0], rtol=1e-5)
     with pytest.raises(ValueError, match="steps=0: choose at least 1"):
-        augment.annealed(0.4, tf.constant(0), 0)
+        augment.linear_decay(0.4, tf.constant(0), 0)

@@ -14,7 +14,7 @@ from zoo.losses.likelihoods import (
     Divergence,
     LogLikelihood,
     LogRatio,
-    levels,
+    to_gray_levels,
 )
 
 RANDOM = np.random.default_rng(0)
@@ -209,7 +209,7 @@ def test_the_image_is_the_mean_where_no_tail_is_cut_off():
 
 
 def test_levels_run_from_0_to_255():
-    np.testing.assert_allclose(levels(np.array([-1.0, 0.0, 1.0, -1.0 + GRAY_LEVEL])), [0.0, 127.5, 255.0, 1.0])
+    np.testing.assert_allclose(to_gray_levels(np.array([-1.0, 0.0, 1.0, -1.0 + GRAY_LEVEL])), [0.0, 127.5, 255.0, 1.0])
 
 
 @pytest.mark.parametrize("scale", [0, -0.1, float("nan"), "wide", None])

@@ -10,7 +10,7 @@ from keras import ops
 
 from zoo.core.precision import computing_in
 from zoo.core.step import input_gradient
-from zoo.losses.penalties import contraction, distance_to_average, dragan, gradient_penalty, zero_centered
+from zoo.losses.penalties import contraction, distance_to_average, dragan, gradient_penalty, zero_centered_penalty
 from zoo.networks import coders
 
 RANDOM = np.random.default_rng(0)
@@ -136,16 +136,18 @@ def half_square(x):
 
 
 def test_the_zero_centered_penalty_of_a_linear_critic_is_its_squared_weight():
-    found = zero_centered(linear_critic([3.0, 4.0, 0.0]), ops.convert_to_tensor(REAL))
+    found = zero_centered_penalty(linear_critic([3.0, 4.0, 0.0]), ops.convert_to_tensor(REAL))
     np.testing.assert_allclose(found, 4 * [25.0])
 
 
 def test_the_zero_centered_penalty_of_a_quadratic_critic_is_the_squared_distance():
-    found = zero_centered(half_square, ops.convert_to_tensor(REAL))
+    found = zero_centered_penalty(half_square, ops.convert_to_tensor(REAL))
     np.testing.assert_allclose(found, np.sum(REAL**2, axis=1), rtol=1e-12)
     # An image of 2 x 2 pixels at 3 everywhere: 4 * 3^2. Two scores a row of slopes 3 and 5: the mean's, 4 -> 16.
-    np.testing.assert_allclose(zero_centered(half_square, ops.full((1, 2, 2, 1), 3.0)), [36.0])
-    maps = zero_centered(lambda x: ops.stack([3.0 * x[:, :1], 5.0 * x[:, :1]], axis=1), ops.convert_to_tensor(REAL))
+    np.testing.assert_allclose(zero_centered_penalty(half_square, ops.full((1, 2, 2, 1), 3.0)), [36.0])
+    maps = zero_centered_penalty(
+        lambda x: ops.stack([3.0 * x[:, :1], 5.0 * x[:, :1]], axis=1), ops.convert_to_tensor(REAL)
+    )
     np.testing.assert_allclose(maps, 4 * [16.0])
 
 
@@ -166,14 +168,16 @@ def test_dragan_takes_the_slope_half_a_deviation_times_the_noise_away():
     np.testing.assert_allclose(found, [1.0, (np.sqrt(29) - 1) ** 2])
 
 
-@pytest.mark.parametrize("penalty", ["zero_centered", "dragan"])
+@pytest.mark.parametrize("penalty", ["zero_centered_penalty", "dragan"])
 def test_the_gradients_of_both_by_the_critics_weights_are_those_of_differences(penalty):
     weights = RANDOM.normal(0.0, 1.0, (1, 20))
     real, noise = map(ops.convert_to_tensor, (REAL, NOISE))
 
     def rows(values):
         critic = critic_of(values)
-        return zero_centered(critic, real) if penalty == "zero_centered" else dragan(critic, real, noise)
+        return (
+            zero_centered_penalty(critic, real) if penalty == "zero_centered_penalty" else dragan(critic, real, noise)
+        )
 
     found = ops.convert_to_numpy(input_gradient(rows, ops.convert_to_tensor(weights)))[0]
     step = 1e-5

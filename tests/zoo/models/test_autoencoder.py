@@ -12,7 +12,7 @@ from keras.optimizers import SGD, Adam
 from zoo.core.noise import Draws
 from zoo.layers.dropout import Dropout
 from zoo.losses.penalties import contraction
-from zoo.models.autoencoder import Autoencoder, masked, noisy
+from zoo.models.autoencoder import Autoencoder, add_noise, mask_pixels
 
 TINY = {"image_shape": (8, 8, 1), "code_dim": 4, "hidden": (6,)}
 ROWS, RATE, SEED = 5, 0.05, 9
@@ -214,7 +214,7 @@ def test_a_contractive_encoder_is_less_steep(fit):
 
 def test_masking_blackens_its_share_of_pixels_in_all_channels():
     images = np.random.default_rng(0).uniform(-0.9, 0.9, (200, 16, 12, 3)).astype(np.float32)
-    found = np.asarray(masked(tf.constant(images), first_draws(200), 0.3))
+    found = np.asarray(mask_pixels(tf.constant(images), first_draws(200), 0.3))
     black = (found == -1.0).any(axis=3)
     # 38,400 pixels: a standard error of sqrt(0.3 * 0.7 / 38400) = 0.0023.
     assert np.mean(black) == pytest.approx(0.3, abs=0.01)
@@ -224,13 +224,13 @@ def test_masking_blackens_its_share_of_pixels_in_all_channels():
 
 def test_noise_has_its_deviation_of_brightness_and_stays_in_range():
     gray = tf.zeros((200, 16, 12, 3))
-    found = 0.5 * np.asarray(noisy(gray, first_draws(200), 0.1))  # half: brightness runs over 1, images over 2
+    found = 0.5 * np.asarray(add_noise(gray, first_draws(200), 0.1))  # half: brightness runs over 1, images over 2
     # 115,200 values: a standard error of 0.1 / sqrt(2 * 115200) = 0.0002; 0.5 is five deviations away.
     assert np.std(found) == pytest.approx(0.1, abs=0.001)
     assert np.mean(found) == pytest.approx(0.0, abs=0.002)
-    loud = np.asarray(noisy(gray, first_draws(200), 1.0))
+    loud = np.asarray(add_noise(gray, first_draws(200), 1.0))
     assert (loud.min(), loud.max()) == (-1.0, 1.0)
-    np.testing.assert_array_equal(noisy(gray, first_draws(200), 0.0), gray)
+    np.testing.assert_array_equal(add_noise(gray, first_draws(200), 0.0), gray)
 
 
 @pytest.mark.parametrize("corruption", ["gaussian", "masking"])

@@ -156,7 +156,7 @@ def test_the_reparameterized_gradient_is_the_analytic_one(double):
     linear, x = some_linear(), vectors(9)
     model = linear.model()
     with tf.GradientTape() as tape:
-        rows, _ = model.loss_of(as_images(x), every_node(9), None)
+        rows, _ = model.negative_bound(as_images(x), every_node(9), None)
         loss = tf.reduce_mean(rows)
     np.testing.assert_allclose(rows, -linear.elbo(x), rtol=1e-12)
     layers = {**{name: model.encoder.get_layer(name) for name in ("mean", "log_scale")}}
@@ -176,7 +176,7 @@ def test_the_gradient_with_a_train_steps_noise_is_the_analytic_one_within_its_st
     found = []
     for part in tf.split(noise, groups):
         with tf.GradientTape() as tape:
-            loss, _ = model.loss_of(as_images(np.tile(x, (rows, 1))), part, None)
+            loss, _ = model.negative_bound(as_images(np.tile(x, (rows, 1))), part, None)
             loss = tf.reduce_mean(loss)
         slopes = tape.gradient(loss, [kernel.value for kernel in kernels])
         found.append([slope.numpy() for slope in slopes])
@@ -304,7 +304,8 @@ def terms_of(model, images, noise):
     """Loss, log-likelihood and divergence, (batch,) and (batch, latent_dim)."""
     bounds = model.bounds(images, noise, training=True)
     return [
-        np.asarray(part) for part in (model.loss_of(images, noise, None)[0], bounds.log_likelihood, bounds.divergence)
+        np.asarray(part)
+        for part in (model.negative_bound(images, noise, None)[0], bounds.log_likelihood, bounds.divergence)
     ]
 
 
@@ -320,9 +321,9 @@ def test_the_weight_grows_to_beta_over_the_warm_up():
     weights = {}
     for done in (0, 4, 9, 10, 1000):
         model.step.assign(done)
-        weights[done] = float(model.weight())
+        weights[done] = float(model.divergence_weight())
     assert weights == pytest.approx({0: 0.4, 4: 2.0, 9: 4.0, 10: 4.0, 1000: 4.0})
-    assert float(built(beta=4.0).weight()) == 4.0  # at once where there is no warm-up
+    assert float(built(beta=4.0).divergence_weight()) == 4.0  # at once where there is no warm-up
 
 
 def test_the_loss_of_a_warm_up_weighs_the_divergence_by_the_step(fit):
@@ -367,7 +368,7 @@ def test_a_dimension_within_its_free_bits_has_no_slope_of_the_divergence(double)
         model = half_awake(**arguments)
         variables = [model.encoder.get_layer(head).kernel.value for head in ("mean", "log_scale")]
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(model.loss_of(images, every_node(9), None)[0])
+            loss = tf.reduce_mean(model.negative_bound(images, every_node(9), None)[0])
         slopes[name] = np.asarray(tape.gradient(loss, variables))  # (heads, SIZE, LATENTS)
     assert np.abs(slopes["free_bits_kl"] - slopes["unweighed"]).max(axis=1).min() > 0.01
     np.testing.assert_allclose(slopes["free"][..., 0], slopes["unweighed"][..., 0], rtol=1e-12)
@@ -679,7 +680,7 @@ def test_diagnose_counts_the_dimensions_whose_mean_depends_on_the_image(double):
 def test_the_decoder_begins_at_the_brightness_asked_for(likelihood: str, architecture: str) -> None:
     """Latents of 0 go through layers without a bias of their own yet: what comes out is the last one's."""
     model = VAE(
-        (4, 4, 1), latent_dim=2, hidden=(4,), architecture=architecture, likelihood=likelihood, first_brightness=0.2
+        (4, 4, 1), latent_dim=2, hidden=(4,), architecture=architecture, likelihood=likelihood, initial_brightness=0.2
     )
     np.testing.assert_allclose(model.decode(np.zeros((1, 2), np.float32)), -0.6, atol=1e-6)  # 2 * 0.2 - 1
 
@@ -708,7 +709,7 @@ BAD_ARGUMENTS = {
     "warmup_steps": ({"warmup_steps": -1}, "warmup_steps=-1, .*: choose numbers from 0"),
     "free_bits": ({"free_bits": -0.1}, "free_bits=-0.1: choose numbers from 0"),
     "importance_samples": ({"importance_samples": 0}, "importance_samples=0, .*: choose at least 1"),
-    "first_brightness": ({"first_brightness": 1.0}, "first_brightness=1.0: choose a number between 0 and 1"),
+    "initial_brightness": ({"initial_brightness": 1.0}, "initial_brightness=1.0: choose a number between 0 and 1"),
     "bound_samples": ({"bound_samples": 0}, "bound_samples=0: choose at least 1"),
     "IWAE with beta": (
         {"importance_samples": 5, "beta": 2.0},
