@@ -37,15 +37,15 @@ def show_records(records: Sequence[Record], console: Console) -> None:
 
 
 def make_table(model: str, records: Sequence[Record]) -> Table:
-    """One row a score: value, baselines, which way is good."""
-    table = Table(
-        *("score", "value", *BASELINES, "good"), title=model, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0)
-    )
+    """One row a score: value, those baselines that there are, which way is good."""
+    shown = [images for images in BASELINES if any(images in record.baselines for record in records)]
+    columns = ("score", "value", *shown, "good")
+    table = Table(*columns, title=model, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0))
     for column in table.columns:
         column.no_wrap = column.header in ("score", "value")
         column.overflow = "fold"  # rather than hide digits
     for record in records:
-        baselines = [format_number(record.baselines.get(images)) for images in BASELINES]
+        baselines = [format_number(record.baselines.get(images)) for images in shown]
         table.add_row(short_title(record), format_value(record), *baselines, BETTER_IN_SHORT[record.better])
     return table
 
@@ -54,10 +54,9 @@ def describe_protocol(record: Record) -> str:
     """Which images, in one sentence."""
     seeds, real = ", ".join(map(str, record.seeds)), f"{record.real_count} real ones of {record.data}, {record.split}"
     if record.generated_count:
-        return (
-            f"{record.generated_count} generated images a seed, seeds {seeds}; {real}; {record.preprocessing}. "
-            "Baselines: training images, noise and blurred training images in the place of generated ones."
-        )
+        baselines = " Baselines: training images, noise and blurred training images in the place of generated ones."
+        images = f"{record.generated_count} generated images a seed, seeds {seeds}; {real}; {record.preprocessing}."
+        return images + baselines * bool(record.baselines)
     latents = f"Latents drawn, seeds {seeds}; " if record.seeds else ""
     return f"{latents}{real}; {record.preprocessing}."
 
