@@ -12,7 +12,7 @@ from zoo.evaluation.record import Record
 from zoo.evaluation.scores import Better
 from zoo.export.model_card import BASELINES, list_parts
 
-BETTER_IN_SHORT: Mapping[Better, str] = {"lower": "low", "higher": "high", "like training images": "training"}
+BETTER_IN_SHORT: Mapping[Better, str] = {"lower": "low", "higher": "high", "like training images": "as training"}
 
 
 @contextmanager

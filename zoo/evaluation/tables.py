@@ -86,7 +86,7 @@ def replace_table(readme: str, records: Sequence[Record]) -> str:
 def readme_table(records: Sequence[Record]) -> str:
     """Markdown: a table for each data set, its models from the best to the worst Frechet distance; then the others.
 
-    Those are one of models with a bound of log p(x), one of autoencoders without, and one of classifiers.
+    Those are one of models with a bound of log p(x), one of models that only reconstruct, and one of classifiers.
     """
     by_model = {
         model: {record.name: record for record in found}
@@ -99,7 +99,7 @@ def readme_table(records: Sequence[Record]) -> str:
         for data in data_sets
     ]
     with_bound = [scores for scores in by_model.values() if "importance_weighted_bound" in scores]
-    autoencoders = [
+    reconstructing = [
         scores["squared_error"]
         for scores in by_model.values()
         if "squared_error" in scores and "importance_weighted_bound" not in scores
@@ -113,9 +113,9 @@ def readme_table(records: Sequence[Record]) -> str:
             cells += [format_value(scores.get(name)) for name in rest]
             lines.append(f"| {' | '.join(cells)} | {describe_images(bound)} |")
         blocks.append("\n".join(lines))
-    if autoencoders:
+    if reconstructing:
         lines = ["| autoencoder | squared error | on |", "|---|---|---|"]
-        lines += [f"| `{one.model}` | {format_value(one)} | {describe_images(one)} |" for one in autoencoders]
+        lines += [f"| `{one.model}` | {format_value(one)} | {describe_images(one)} |" for one in reconstructing]
         blocks.append("\n".join(lines))
     if classifiers:
         lines = ["| classifier | accuracy | on |", "|---|---|---|"]
