@@ -21,6 +21,7 @@ from rich.table import Table
 
 from benchmarks.harness import RSS_PER_MIB
 from zoo.evaluation.evaluate import evaluate
+from zoo.evaluation.options import EvaluationOptions
 from zoo.evaluation.scores import METRICS
 
 OF_FEATURES = tuple(name for name, metric in METRICS.items() if metric.title)
@@ -39,7 +40,7 @@ class Options:
 def measure(preset: str, count: int) -> dict[str, float]:
     """Seconds and peak MiB of one evaluation, in this process."""
     began = time.perf_counter()
-    records = evaluate(preset, metrics=OF_FEATURES, count=count, seeds=(0,))
+    records = evaluate(preset, EvaluationOptions(metrics=OF_FEATURES, count=count, seeds=(0,)))
     seconds = time.perf_counter() - began
     assert len(records) == len(OF_FEATURES)
     return {"seconds": seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / RSS_PER_MIB}

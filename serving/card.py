@@ -19,6 +19,7 @@ FREE_DIMENSIONS = ("batch", "height", "width")
 DType = Literal["float16", "float32", "float64", "int32", "int64", "uint8", "bool"]
 Feed = Literal["normal", "uniform", "label", "image", "noise_map", "style", "code", "state", "truncation"]
 Kind = Literal["image", "reconstruction", "code", "style", "state", "score", "log_prob", "logits", "label"]
+Support = Literal["binary", "levels", "real"]
 Range = tuple[float, float]
 
 DRAWN_FEEDS = ("normal", "uniform", "noise_map", "label")
@@ -83,11 +84,19 @@ class Input(TensorSpec, frozen=True):
 
 
 class Output(TensorSpec, frozen=True):
-    """One output of an ability: what it is, the range of its values, and for images the order of the axes."""
+    """One output of an ability.
+
+    kind: what it is.
+    range: (low, high) of the values, where they have one.
+    layout: the order of an image's axes.
+    support: of a log_prob, what its likelihood is of. binary: black and white pixels; levels: the 256 levels of 8 bits,
+        so that bits per dimension exist; real: real numbers, so that it is a density. None where nothing is known.
+    """
 
     kind: Kind
     range: Range | None = None
     layout: Literal["NHWC"] | None = None
+    support: Support | None = None
 
     def __post_init__(self) -> None:
         _check_tensor(self, self.range)
@@ -96,6 +105,8 @@ class Output(TensorSpec, frozen=True):
             _require(self.layout == "NHWC", f"output {self.name!r}: an image has the layout NHWC")
             shaped = len(self.shape) == 4 and self.shape[0] == "batch" and self.shape[3] in (1, 3, 4)
             _require(shaped, f"output {self.name!r}: an image is (batch, height, width, 1, 3 or 4), not {self.shape}")
+        supported = self.kind == "log_prob" or self.support is None
+        _require(supported, f"output {self.name!r}: only a log_prob has a support")
 
 
 class Ability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -29,6 +29,7 @@ from serving.images import to_pil
 from studies.figures import pyplot, write_table
 from zoo.data.load import load_images
 from zoo.evaluation.evaluate import evaluate
+from zoo.evaluation.options import EvaluationOptions
 
 PRESET, DATA = "dcgan-fashion-mnist", "fashion_mnist"
 GENERATOR_WIDTH = 32
@@ -111,7 +112,7 @@ def measure(directory: Path, width: int, count: int, options: Options) -> dict[s
     """A row of the table."""
     records = {
         record.name: record
-        for record in evaluate(str(directory / "export"), against=DATA, metrics=SCORES)
+        for record in evaluate(str(directory / "export"), EvaluationOptions(against=DATA, metrics=SCORES))
         if record.name in SCORES
     }
     with (directory / "log.csv").open(newline="", encoding="utf-8") as file:
@@ -119,7 +120,7 @@ def measure(directory: Path, width: int, count: int, options: Options) -> dict[s
     scores = {
         f"{name}{suffix}": value
         for name, record in records.items()
-        for suffix, value in (("", record.value), ("_std", record.std), ("_floor", record.floor))
+        for suffix, value in (("", record.value), ("_std", record.std), ("_floor", record.baselines.get("training")))
     }
     return {
         "discriminator_width": width,

@@ -11,8 +11,8 @@ ill. Everything is held against the test split.
 A score notices an illness where its value is worse than the healthy mean by more than 3 healthy standard deviations;
 what is worse is said by `Metric.better`. `birthday_batch` is compared by its logarithm: it is a size, and healthy
 samples differ by factors. Of scores that see nothing, so many are marked all the same: about 1 in 100, 2 in 100 of
-those that should be like the floor, with 10 healthy samples. The row "healthy" is such a case, images that are not
-ill at all.
+those that should be like training images, with 10 healthy samples. The row "healthy" is such a case, images that are
+not ill at all.
 
 The classifier whose features are used has seen the whole training split, so training images are surer of their class
 than held-out ones, healthy and ill ones alike.
@@ -33,8 +33,9 @@ from rich.console import Console
 from rich.table import Table
 
 from zoo.data.load import load_images
-from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, features_of
-from zoo.evaluation.scores import METRICS, ReferenceStatistics, Side, compare
+from zoo.evaluation.extractors import ClassifierExtractor, extract_features
+from zoo.evaluation.scores import METRICS, ReferenceStatistics, SampleStatistics, compare
+from zoo.presets.table import EXTRACTORS
 from zoo.pretrained import find_directory
 
 LOGARITHMIC = ("birthday_batch",)  # compared by their logarithms: 50 is as far from 500 as 500 from 5,000
@@ -76,16 +77,16 @@ class Seen:
     @classmethod
     def by(cls, extractor: ClassifierExtractor, images: np.ndarray, labels: np.ndarray) -> "Seen":
         """What `extractor` sees."""
-        return cls(images, labels, *features_of(extractor, images))
+        return cls(images, labels, *extract_features(extractor, images))
 
     def rows(self, rows: slice | np.ndarray) -> "Seen":
         """Some of them."""
         return Seen(self.images[rows], self.labels[rows], self.features[rows], self.probabilities[rows])
 
     @property
-    def side(self) -> Side:
+    def statistics(self) -> SampleStatistics:
         """For the scores."""
-        return Side.of(self.images, self.features, self.probabilities)
+        return SampleStatistics.of(self.images, self.features, self.probabilities)
 
 
 @dataclass(frozen=True)
@@ -306,7 +307,7 @@ def admitted(
     copied, rest = (Seen.by(extractor, train.images[rows], train.labels[rows]) for rows in (known, others))
     floor = [rest.rows(slice(start, start + count)) for start in range(stock, len(others), count)]
     ward = Ward(copied, rest.rows(slice(stock)), count, extractor, seed)
-    return ward, floor, ReferenceStatistics(held_out.side, copied.features, seed)
+    return ward, floor, ReferenceStatistics(held_out.statistics, copied.features, seed)
 
 
 def scored(
@@ -319,11 +320,11 @@ def scored(
 ) -> list[Row]:
     """A row for each of `metrics` of each of `cases`; scores that can't be made of so few images are left out."""
     tell(f"scores of {len(floor)} healthy samples")
-    normal = [compare(sample.side, yardstick, metrics) for sample in floor]
+    normal = [compare(sample.statistics, yardstick, metrics) for sample in floor]
     rows = []
     for illness, degree in cases:
         tell(f"scores of {illness} {degree:g}")
-        values = compare(ward.ill(illness, degree).side, yardstick, metrics)
+        values = compare(ward.ill(illness, degree).statistics, yardstick, metrics)
         rows += [row(name, illness, degree, value, [each[name] for each in normal]) for name, value in values.items()]
     return rows
 
@@ -343,7 +344,7 @@ def worse(metric: str, value: float, healthy: Sequence[float]) -> float:
     value, *normal = np.log(found) if metric in LOGARITHMIC else found
     mean, std = float(np.mean(normal)), float(np.std(normal, ddof=1))
     better = METRICS[metric].better
-    difference = {"lower": value - mean, "higher": mean - value, "like the floor": abs(value - mean)}[better]
+    difference = {"lower": value - mean, "higher": mean - value, "like training images": abs(value - mean)}[better]
     if std > 0:
         return difference / std
     return float(np.copysign(np.inf, difference)) if difference else 0.0

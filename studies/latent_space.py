@@ -31,7 +31,7 @@ from zoo.applications.latents import (
     traverse,
 )
 from zoo.data.images import scaled
-from zoo.metrics.latents import divergences
+from zoo.metrics.latents import mean_posterior_divergences
 from zoo.pretrained import find_directory
 
 STEPS = 10  # of a path, and of a traversal
@@ -94,7 +94,8 @@ def draw_dimensions(traversal: Any, area: Any, plane: Any, options: Options) -> 
     """One VAE: its dimensions one by one, the plane of the first two, and where the test images lie in it."""
     there, back, image_set = maps_of(options.dimensions)
     decode, gaussians = decoder_of(back), gaussians_of(there, scaled(image_set.images[:POINTS]))
-    order, nats = by_divergence(gaussians), divergences(gaussians.mean, gaussians.scale)
+    order = by_divergence(gaussians)
+    nats = mean_posterior_divergences(gaussians.mean, gaussians.scale)
     across, up, *_ = (int(each) for each in order)
     chosen = order[: options.rows]
     sheet = traverse(decode, gaussians.mean[0], chosen, np.linspace(-REACH, REACH, STEPS))

@@ -27,7 +27,7 @@ from studies.modes import parts, read
 from zoo.data.batches import batches
 from zoo.data.images import ImageSet, center
 from zoo.data.load import load_images
-from zoo.evaluation.extractors import ClassifierExtractor, features_of
+from zoo.evaluation.extractors import ClassifierExtractor, extract_features
 from zoo.metrics.frechet import frechet_distance
 from zoo.metrics.moments import Moments
 from zoo.models.gan import GAN
@@ -115,11 +115,11 @@ def main(options: Options) -> None:
         height, width, _ = extractor.image.row
         size: dict[str, Any] = {"image_size": SIDE, "channels": 1, "fit": "pad"}
         images, held_out = (load_images(options.data, split=split, **size) for split in ("train", "test"))
-        real = features_of(extractor, center(held_out.images, height, width))[0]
+        real = extract_features(extractor, center(held_out.images, height, width))[0]
         moments = Moments.of(real)
     for row, seed in wanted:
         samples = center(play(row, seed, images, options), height, width)
-        features = features_of(extractor, samples)[0]
+        features = extract_features(extractor, samples)[0]
         distance = frechet_distance(Moments.of(features), moments)
         recall = neighbor_scores(features, real[: len(features)]).recall
         values = (row, seed, options.steps, f"{distance:.4f}", f"{recall:.4f}")

@@ -102,6 +102,7 @@ def test_a_saved_model_below_the_directory_may_be_listed(tanh_model):
         (lambda: Output("x", "float32", ("batch", 8, 8, 1), "image", None, "NHWC"), "an image names its range"),
         (lambda: Output("x", "float32", ("batch", 8, 8, 1), "image", (0.0, 1.0)), "the layout NHWC"),
         (lambda: Output("x", "float32", ("batch", 3, 8, 8), "image", (0.0, 1.0), "NHWC"), "an image is (batch, height"),
+        (lambda: Output("x", "float32", ("batch",), "code", support="binary"), "only a log_prob has a support"),
         (lambda: Ability((), ()), "at least one output"),
         (lambda: Ability((), (Output("x", "float32", (1,), "code"),) * 2), "two outputs of one name"),
     ],

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from serving.pipeline import Pipeline
 from zoo.evaluation.extractors import BATCH_SIZE
 from zoo.metrics.checks import finite_rows, same_dimension
-from zoo.metrics.latents import divergences
+from zoo.metrics.latents import mean_posterior_divergences
 from zoo.metrics.paths import lerp, slerp
 
 Map = Callable[[np.ndarray], np.ndarray]
@@ -171,7 +171,7 @@ def interpolate_images(
 
 def by_divergence(gaussians: Gaussians) -> np.ndarray:
     """The dimensions, the one of the largest mean KL(q(z|x) || N(0, 1)) over the images first."""
-    return np.argsort(-divergences(gaussians.mean, gaussians.scale), kind="stable")
+    return np.argsort(-mean_posterior_divergences(gaussians.mean, gaussians.scale), kind="stable")
 
 
 def traverse(decode: Map, code: np.ndarray, dimensions: Numbers, values: Numbers) -> np.ndarray:

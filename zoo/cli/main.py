@@ -70,9 +70,9 @@ def describe(name: Name, *, json: bool = False) -> None:
     from rich.markdown import Markdown
 
     from serving.card import read_card
-    from zoo.export.model_card import model_card
+    from zoo.export.model_card import make_readme
 
-    Console().print(Markdown(model_card(read_card(directory))))
+    Console().print(Markdown(make_readme(read_card(directory))))
 
 
 def sample(
@@ -147,78 +147,6 @@ def export(
     print(out)
 
 
-def evaluate(
-    name: Annotated[str, tyro.conf.Positional] = "",
-    *,
-    all: bool = False,
-    against: str | None = None,
-    split: str = "test",
-    trained_on: str | None = None,
-    metrics: tuple[str, ...] = (),
-    extractor: tuple[str, ...] = (),
-    inception: str | None = None,
-    inception_sha256: str | None = None,
-    count: int = 10_000,
-    seeds: tuple[int, ...] = (0, 1, 2),
-    crop: int | None = None,
-    bound_samples: int | None = None,
-    json: bool = False,
-) -> None:
-    """Score generated images against held-out ones, and what a model makes of those, with protocol and error bar.
-
-    Args:
-        name: a preset; the path of an exported directory, an .onnx file, a SavedModel, or a folder or zip of images.
-        all: every preset with weights, in a checkout: writes results/*.csv, the README's table and the cards.
-        against: real images: a data set, folder or zip, as for training; by default the model's own data.
-        split: of it.
-        trained_on: what a source without a card was trained on: gives floor, copies, and the refusal of training data.
-        metrics: which scores; all but those that train a network, when not given.
-        extractor: classifiers that give the features; by default the data set's own.
-        inception: path or URL of the 2015 Inception's weights, for FID, KID and IS.
-        inception_sha256: what these weights must have.
-        count: generated images a seed.
-        seeds: of the sampling.
-        crop: the center of so many pixels of generated images; by default what their card says.
-        bound_samples: of z for each image's importance-weighted bound; by default as many as the graph takes at once.
-        json: print JSON, one record a score.
-    """
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    try:
-        import zoo.evaluation.tables as results
-    except ImportError as error:
-        from zoo.extras import MissingExtraError
-
-        raise MissingExtraError("zoo evaluate", "train", error) from None
-    if bool(name) == all:
-        raise ValueError("zoo evaluate NAME, or zoo evaluate --all: give one of the two.")
-    with results.progress(console) as tell:
-        records = (
-            results.evaluate_all(tell, console.print)
-            if all
-            else results.evaluate(
-                name,
-                against=against,
-                split=split,
-                trained_on=trained_on,
-                extractors=extractor,
-                inception=inception,
-                inception_sha256=inception_sha256,
-                metrics=metrics,
-                count=count,
-                seeds=seeds,
-                crop=crop,
-                bound_samples=bound_samples,
-                tell=tell,
-            )
-        )
-    if json:
-        print_json(results.as_json(records))
-    else:
-        results.show(records, Console())
-
-
 def doctor(*, json: bool = False, selftest: bool = False) -> None:
     """Say what is installed, which devices are really used, and what conflicts.
 
@@ -280,6 +208,17 @@ def sweep(arguments: Sequence[str]) -> None:
     sweep_main(recipe, arguments[1:], prog=f"zoo sweep {arguments[0]}")
 
 
+def evaluate(arguments: Sequence[str]) -> None:
+    """Score generated images against held-out ones: `zoo evaluate --help` shows its options."""
+    try:
+        from zoo.cli.evaluate import main as evaluate_main
+    except ImportError as error:
+        from zoo.extras import MissingExtraError
+
+        raise MissingExtraError("zoo evaluate", "train", error) from None
+    evaluate_main(arguments)
+
+
 def serve(arguments: Sequence[str]) -> None:
     """Serve exported models over HTTP: `zoo serve --help` shows its options; the same as `python -m serving`."""
     from serving.__main__ import main as serve_main
@@ -299,7 +238,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "demo": demo,
 }
-FORWARDED = ("train", "sweep", "serve")  # they read options of their own
+FORWARDED = ("train", "sweep", "evaluate", "serve")  # they read options of their own
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

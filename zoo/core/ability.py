@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from serving.card import Ability as AbilityCard
-from serving.card import Feed, Input, Kind, Output
+from serving.card import Feed, Input, Kind, Output, Support
 from zoo.core.types import Tensor
 
 
@@ -22,6 +22,7 @@ class Ability:
         kinds: what each output is, by name (`serving.card.Output.kind`).
         ranges: value range of an input or output, by name, where it is bounded.
         classes: names of the classes, by number, of each input that is a label.
+        supports: of each output that is a log_prob, by name: what its likelihood is of (`serving.card.Output.support`).
     """
 
     network: keras.Model
@@ -29,6 +30,7 @@ class Ability:
     kinds: Mapping[str, Kind]
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    supports: Mapping[str, Support] = field(default_factory=dict)
 
     def card(self, file: str | None = None) -> AbilityCard:
         """The same as plain data, for card.json."""
@@ -51,6 +53,7 @@ class Ability:
                 self.kinds[name],
                 self.ranges.get(name),
                 layout="NHWC" if self.kinds[name] == "image" else None,
+                support=self.supports.get(name),
             )
             for name, tensor in zip(self.output_names, self.network.outputs, strict=True)
         )

@@ -9,25 +9,26 @@ from pathlib import Path
 
 from zoo.pretrained import PACKAGE, cache_root
 
-CODE = (PACKAGE / "metrics", PACKAGE / "evaluation")
+# What a number is computed by: the scores, what makes and compares features, and how images become a network's input.
+CODE = (PACKAGE / "metrics", PACKAGE / "evaluation", PACKAGE / "data" / "images.py")
 
 
-def code_of_scores() -> str:
-    """A hash of `zoo/metrics/` and `zoo/evaluation/`, so that no cached number outlives the code that made it."""
-    files = [path for folder in CODE for path in sorted(folder.glob("*.py"))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+def hash_code() -> str:
+    """A hash of all files of `CODE`, so that no cached number outlives the code that made it."""
+    files = [file for path in CODE for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def cache_path(kind: str, key: Sequence[str], suffix: str) -> Path:
-    """Where something with this key is kept."""
+    """Where something with this key is kept: <cache>/evaluation/<kind>/<hash of the key><suffix>."""
     folder = cache_root() / "evaluation" / kind
     folder.mkdir(parents=True, exist_ok=True)
     return folder / (hashlib.sha256("\n".join(key).encode()).hexdigest()[:32] + suffix)
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A temporary name that becomes `path` when all went well."""
+def write_atomically(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which becomes `path` when all went well and is removed otherwise."""
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
     os.close(handle)
     try:

@@ -1,114 +1,65 @@
 """`zoo evaluate`: images of any source against held-out ones, and what a model makes of held-out ones themselves.
 
-Each score comes with its protocol, error bar and, where it has them, floor and ceilings.
+Each score comes with its protocol, error bar and, where it has them, baselines.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
-from zoo.evaluation.accuracy import accuracy, classifier_directory
-from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, Extractor
-from zoo.evaluation.generated import Evaluation
-from zoo.evaluation.held_out import HeldOutEvaluation, able
+from zoo.evaluation.accuracy import evaluate_classifier
+from zoo.evaluation.extractors import ClassifierExtractor, Extractor
+from zoo.evaluation.generated import GeneratedEvaluation
+from zoo.evaluation.held_out import HeldOutEvaluation, has_ability
+from zoo.evaluation.options import EvaluationOptions
 from zoo.evaluation.record import Record
-from zoo.evaluation.reference import Held, load_reference
-from zoo.evaluation.scores import (
-    ALL_METRICS,
-    DEFAULT_METRICS,
-    OF_HELD_OUT,
-    TRAINED,
-)
-from zoo.evaluation.source import open_source
+from zoo.evaluation.reference import Reference, load_reference
+from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, OF_HELD_OUT, TRAINED
+from zoo.evaluation.source import ExportedModel, ImageSource, Source, open_resolved, resolve_name
+from zoo.presets.table import EXTRACTORS
 from zoo.pretrained import cache_root, find_directory
 
-COUNT = 10_000  # generated images of a seed
-SEEDS = (0, 1, 2)
-SPLIT = "test"
+Tell = Callable[[str], None]
 
 
 def evaluate(
     name: str,
+    options: EvaluationOptions = EvaluationOptions(),  # noqa: B008 (frozen)
     *,
-    against: str | None = None,
-    split: str = SPLIT,
-    trained_on: str | None = None,
-    extractors: Sequence[str] = (),
-    inception: str | None = None,
-    inception_sha256: str | None = None,
-    metrics: Collection[str] = (),
-    count: int = COUNT,
-    seeds: tuple[int, ...] = SEEDS,
-    crop: int | None = None,
-    bound_samples: int | None = None,
-    tell: Callable[[str], None] = lambda message: None,
+    tell: Tell = lambda message: None,
 ) -> list[Record]:
     """Score images of `name`, and what it makes of held-out ones.
 
     Args:
         name: see `zoo.evaluation.source.open_source`; or a classifier of the zoo, which gets its accuracy.
-        against: real images: a data set, folder or zip as for training; the model's own data when not given.
-        split: of `against`; held out when the model was trained.
-        trained_on: the data of a source without a card, for floor, copies and the refusal of training images.
-        extractors: presets or exported directories of classifiers; the data set's own when not given.
-        inception: path or URL of the 2015 Inception's weights; adds FID, KID and IS.
-        inception_sha256: what these must have.
-        metrics: names of `ALL_METRICS`; when empty, those of `DEFAULT_METRICS` and `OF_HELD_OUT` that can be made.
-        count: generated images a seed.
-        seeds: of the sampling.
-        crop: take the center of this many pixels of generated images, and of real ones that are brought to their
-            size as for training; known where the card says padding. What a model is shown is never cut.
-        bound_samples: of z, for each image's importance-weighted bound: a multiple of what the graph takes at once,
-            which it is when not given.
+        options: the protocol.
         tell: is given a line now and then.
 
     Raises:
+        UnknownPresetError: `name` is neither a preset nor a path.
+        FileNotFoundError: it is a path, and nothing is there.
         ValueError: real images that the model was trained on; sizes, ranges or numbers that do not fit; a metric
             that is unknown or can't be made.
     """
-    chosen_metrics = tuple(metrics) or (*DEFAULT_METRICS, *OF_HELD_OUT)
-    if unknown := sorted(set(chosen_metrics) - set(ALL_METRICS)):
-        raise ValueError(f"metrics={unknown}: choose from {', '.join(ALL_METRICS)}.")
-    if count < 2 or not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"count={count}, seeds={seeds}: give at least 2 images and different seeds.")
-    if (directory := classifier_directory(name)) is not None:
-        if metrics and set(metrics) != {"accuracy"}:
-            raise ValueError(f"metrics={sorted(metrics)}: {name} is a classifier, whose only score is accuracy.")
-        return [accuracy(directory, against, split, tell)]
-    source = open_source(name)
-    if source.count(count, len(seeds)) < 2:
-        raise ValueError(f"{source.name}: too few images for {len(seeds)} seeds: give at least {2 * len(seeds)}.")
-    of_images = [one for one in chosen_metrics if one not in OF_HELD_OUT] if source.makes_images else []
-    if metrics and not source.makes_images and (wrong := sorted(set(metrics) - set(OF_HELD_OUT))):
-        raise ValueError(
-            f"{source.name} makes no images of its own, so it has no {', '.join(wrong)}: choose from "
-            f"{', '.join(OF_HELD_OUT)}."
-        )
-    if bound_samples is not None and not able(source, "bounds"):
-        raise ValueError(f"bound_samples={bound_samples}: {source.name} gives no bound of log p(x).")
+    check_options(options)
+    target = resolve_name(name)
+    if isinstance(target, ExportedModel) and target.card.default_ability == "classify":
+        if options.metrics and set(options.metrics) != {"accuracy"}:
+            raise ValueError(
+                f"metrics={sorted(options.metrics)}: {name} is a classifier, whose only score is accuracy."
+            )
+        return [evaluate_classifier(target, options, tell)]
+    source = open_resolved(target, name)
+    check_source(source, options)
+    metrics = options.metrics or (*DEFAULT_METRICS, *OF_HELD_OUT)
     tell(f"{source.name}: real images")
-    held = load_reference(source, against, split, trained_on, crop)
-    judges: list[Extractor | None] = []
-    if any(ALL_METRICS[one].title for one in of_images):
-        judges += [ClassifierExtractor(find_directory(each)) for each in dict.fromkeys(names(extractors, held))]
-        if inception is not None:
-            from zoo.evaluation.inception import read_inception
-
-            judges.append(read_inception(inception, inception_sha256, cache_root() / "inception"))
-    of_each = [one for one in of_images if ALL_METRICS[one].title and one not in TRAINED]
-    of_held_out = [one for one in OF_HELD_OUT if one in chosen_metrics and able(source, ALL_METRICS[one].group)]
-    shown: list[Record] = []  # made first: they refuse a bad number of samples
-    if of_held_out:
-        # A model is shown what it was trained on: images with their padding.
-        whole = held if held.crop is None else load_reference(source, against, split, trained_on, source.size[0])
-        shown = HeldOutEvaluation(source, whole, of_held_out, bound_samples, seeds[0], tell).records()
-    records: list[Record] = []
-    for number, judge in enumerate((judges or [None]) if of_images else []):
-        wanted = of_each if number else of_images  # what needs no features is made once
-        records += Evaluation(source, held, judge, wanted, count, seeds, tell).records()
-    records += shown
-    missing = sorted(set(chosen_metrics) - {record.name for record in records})
-    if missing and (metrics or not records):
+    reference = load_reference(source, options)
+    extractors = choose_extractors(source, reference, options, metrics)
+    held_out = score_held_out(source, reference, options, metrics, tell)  # first: it refuses a bad number of samples
+    records = [*score_generated(source, reference, extractors, options, metrics, tell), *held_out]
+    missing = sorted(set(metrics) - {record.name for record in records})
+    if missing and (options.metrics or not records):
         raise ValueError(
-            f"{', '.join(missing)} can't be made of {source.name} against {held.real.name}: give --extractor or "
+            f"{', '.join(missing)} can't be made of {source.name} against {reference.real.name}: give --extractors or "
             "--inception for what needs features, --trained-on and 100 held-out images for copies, more images "
             "for a distance at infinity; a path length needs a generator of latents alone, an accuracy a classifier; "
             "bounds, latents and reconstructions need a model with the abilities log_prob, encode and reconstruct, and "
@@ -117,9 +68,93 @@ def evaluate(
     return records
 
 
-def names(extractors: Sequence[str], held: Held) -> Sequence[str]:
-    """The extractors asked for, or the data set's own, or none."""
-    if extractors:
-        return extractors
-    known = EXTRACTORS.get(held.real.name)
-    return (known,) if known else ()
+def check_options(options: EvaluationOptions) -> None:
+    """Refuse what no source can be evaluated with.
+
+    Raises:
+        ValueError: an unknown metric, too few images, no seeds or one twice.
+    """
+    if unknown := sorted(set(options.metrics) - set(ALL_METRICS)):
+        raise ValueError(f"metrics={unknown}: choose from {', '.join(ALL_METRICS)}.")
+    count, seeds = options.count, options.seeds
+    if count < 2 or not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"count={count}, seeds={seeds}: give at least 2 images and different seeds.")
+
+
+def check_source(source: Source, options: EvaluationOptions) -> None:
+    """Refuse what this source can't be evaluated with.
+
+    Raises:
+        ValueError: too few images for the seeds; scores of images that it does not make; samples of a bound that it
+            does not give.
+    """
+    if isinstance(source, ImageSource):
+        if source.count(options.count, len(options.seeds)) < 2:
+            seeds = len(options.seeds)
+            raise ValueError(f"{source.name}: too few images for {seeds} seeds: give at least {2 * seeds}.")
+    elif wrong := sorted(set(options.metrics) - set(OF_HELD_OUT)):
+        raise ValueError(
+            f"{source.name} makes no images of its own, so it has no {', '.join(wrong)}: choose from "
+            f"{', '.join(OF_HELD_OUT)}."
+        )
+    if options.bound_samples is not None and not has_ability(source, "bounds"):
+        raise ValueError(f"bound_samples={options.bound_samples}: {source.name} gives no bound of log p(x).")
+
+
+def choose_extractors(
+    source: Source, reference: Reference, options: EvaluationOptions, metrics: Collection[str]
+) -> list[Extractor]:
+    """Those asked for, or the data set's own; none where no score of generated images needs features.
+
+    Raises:
+        CardError: one has no weights here, or damaged ones.
+        ValueError: one does not map an image to features and logits.
+    """
+    of_features = {name for name, metric in ALL_METRICS.items() if metric.title}
+    if not isinstance(source, ImageSource) or not of_features & set(metrics):
+        return []
+    own = EXTRACTORS.get(reference.real.name)
+    names = options.extractors or ((own,) if own else ())
+    extractors: list[Extractor] = [ClassifierExtractor(find_directory(name)) for name in dict.fromkeys(names)]
+    if options.inception is not None:
+        from zoo.evaluation.inception import read_inception
+
+        extractors.append(read_inception(options.inception, options.inception_sha256, cache_root() / "inception"))
+    return extractors
+
+
+def score_held_out(
+    source: Source, reference: Reference, options: EvaluationOptions, metrics: Collection[str], tell: Tell
+) -> list[Record]:
+    """Those of `metrics` that say what the model makes of held-out images, as far as it has the abilities."""
+    chosen = [name for name in OF_HELD_OUT if name in metrics and has_ability(source, ALL_METRICS[name].group)]
+    if source.model is None or not chosen:
+        return []
+    # A model is given what it was trained on: images with their padding.
+    uncut = replace(options, crop=source.size[0])
+    whole = reference if reference.crop is None else load_reference(source, uncut)
+    return HeldOutEvaluation(source.model, whole, chosen, options.bound_samples, options.seeds[0], tell).records()
+
+
+def score_generated(
+    source: Source,
+    reference: Reference,
+    extractors: list[Extractor],
+    options: EvaluationOptions,
+    metrics: Collection[str],
+    tell: Tell,
+) -> list[Record]:
+    """Those of `metrics` that are of images which the source makes, by each extractor."""
+    if not isinstance(source, ImageSource):
+        return []
+    of_images = [name for name in metrics if name not in OF_HELD_OUT]
+    if not of_images:
+        return []
+    of_features = [name for name in of_images if ALL_METRICS[name].title and name not in TRAINED]
+    records: list[Record] = []
+    for number, extractor in enumerate(extractors or [None]):
+        chosen = of_features if number else of_images  # what needs no features is made once
+        records += GeneratedEvaluation(
+            source, reference, extractor, chosen, options.count, options.seeds, tell
+        ).records()
+    return records

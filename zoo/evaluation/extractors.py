@@ -3,7 +3,6 @@
 Values of different extractors are not comparable, and only the 2015 Inception's have the names FID, KID and IS.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -11,23 +10,16 @@ import numpy as np
 
 from serving.pipeline import Pipeline
 from zoo.data.images import chunks, scaled
+from zoo.evaluation.source import graph_sha256
 from zoo.metrics.checks import images_in_range
 
 BATCH_SIZE = 250
+SCALED_AT_ONCE = 1000  # images in float32, four times the memory of uint8
 HASH_DIGITS = 8  # of a sha256, in the name of a score
-# Data set -> the preset whose features tell its images apart.
-EXTRACTORS: Mapping[str, str] = {
-    "fashion_mnist": "cnn-fashion-mnist",
-    "fashion_mnist_t10k": "cnn-fashion-mnist",
-    "mnist": "cnn-mnist",
-    "binarized_mnist": "cnn-mnist",
-    "sign-digits-64.zip": "cnn-sign-digits",
-    "sign-digits-64": "cnn-sign-digits",
-}
 
 
 class Extractor(Protocol):
-    """ImageSet -> features and class probabilities.
+    """Images -> features and class probabilities.
 
     `name` and `sha256` say which network with which weights; a row of features has `dimension` numbers, one of
     probabilities `classes`.
@@ -64,11 +56,10 @@ class ClassifierExtractor:
         if not {"features", "logits"} <= set(outputs) or [spec.feed for spec in ability.inputs] != ["image"]:
             raise ValueError(
                 f"{card.name} maps {[spec.name for spec in ability.inputs]} to {sorted(outputs)}: an extractor maps an "
-                "image to features and logits, as the presets cnn-... do."
+                "image to features and logits, as the zoo's classifiers do."
             )
         (self.image,) = ability.inputs
-        assert ability.file is not None  # a pipeline runs one
-        self.name, self.sha256 = card.name, card.files[ability.file].sha256
+        self.name, self.sha256 = card.name, graph_sha256(self.pipeline)
         self.dimension, self.classes = outputs["features"].row[0], outputs["logits"].row[0]
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,11 +71,11 @@ class ClassifierExtractor:
         images_in_range(images, smallest=1)
         if images.shape[1:] != self.image.row:
             raise ValueError(
-                f"images of {shown(images.shape[1:])} and an extractor, {self.name}, of {shown(self.image.row)}: "
-                "cut padding off (--crop), or name another extractor."
+                f"images of {format_size(images.shape[1:])} and an extractor, {self.name}, of "
+                f"{format_size(self.image.row)}: cut padding off (--crop), or name another extractor."
             )
-        found = self.pipeline.run({self.image.name: images.astype(np.float32)}, batch_size=BATCH_SIZE)
-        return found["features"], softmax(found["logits"])
+        outputs = self.pipeline.run({self.image.name: images.astype(np.float32)}, batch_size=BATCH_SIZE)
+        return outputs["features"], softmax(outputs["logits"])
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -93,17 +84,22 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def versioned(extractor: Extractor) -> str:
-    """Such as "cnn-mnist@0123abcd"."""
+def format_version(extractor: Extractor) -> str:
+    """Its name with the first digits of its sha256, such as "classifier@0123abcd"."""
     return f"{extractor.name}@{extractor.sha256[:HASH_DIGITS]}"
 
 
-def features_of(extractor: Extractor, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features and probabilities of uint8 images, at least one, as `Extractor` gives them."""
-    parts = [extractor(scaled(part)) for part in chunks(images, 1000)] or [extractor(scaled(images))]
+def extract_features(extractor: Extractor, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features (count, dimension) and probabilities (count, classes) of uint8 images, float32.
+
+    Raises:
+        ValueError: no images, not uint8, or of a size that the extractor does not take.
+    """
+    # No images at all go to the extractor once, whose error says what is wrong.
+    parts = [extractor(scaled(part)) for part in chunks(images, SCALED_AT_ONCE)] or [extractor(scaled(images))]
     return np.concatenate([features for features, _ in parts]), np.concatenate([p for _, p in parts])
 
 
-def shown(shape: tuple[int, ...]) -> str:
+def format_size(shape: tuple[int, ...]) -> str:
     """Such as "28 x 28 x 1"."""
     return " x ".join(map(str, shape))

@@ -9,35 +9,52 @@ from PIL import Image, ImageFilter
 
 from serving.sampling.noise import draw
 from zoo.data.images import fingerprint
-from zoo.evaluation.cache import cache_path, code_of_scores, written
-from zoo.evaluation.extractors import Extractor, features_of
-from zoo.evaluation.record import Record, rounded, versions
-from zoo.evaluation.reference import Held, cropped
-from zoo.evaluation.scores import ALL_METRICS, KEPT, METRICS, ReferenceStatistics, Side, compare
-from zoo.evaluation.source import IMAGE_RANGE, Source, shuffled
+from zoo.evaluation.cache import cache_path, hash_code, write_atomically
+from zoo.evaluation.extractors import Extractor, extract_features
+from zoo.evaluation.record import Record, library_versions, round_digits
+from zoo.evaluation.reference import Reference, crop_center
+from zoo.evaluation.scores import ALL_METRICS, KEPT, METRICS, ReferenceStatistics, SampleStatistics, compare
+from zoo.evaluation.source import GeneratorSource, ImageSource, fixed_permutation
 from zoo.metrics.paths import lerp, perceptual_path_length, slerp
 
-BLUR = 1 / 28  # of an image's side: the radius of the blurred ceiling
+BLUR = 1 / 28  # of an image's side: the radius of the blurred baseline
 PATHS = 2_000  # pairs of a path length
 
+Baselines = dict[str, dict[str, float]]
+"""Which images ("training", "noise", "blurred") -> metric -> value."""
 
-class Evaluation:
-    """One source against one set of real images, as one extractor sees them."""
+
+class GeneratedEvaluation:
+    """One source against one set of real images, as one extractor sees them.
+
+    Args:
+        source: of the images.
+        reference: the real images.
+        extractor: None for scores of the pixels alone.
+        metrics: of `ALL_METRICS`, but for those of held-out images.
+        count: generated images a seed.
+        seeds: of the sampling.
+        tell: is given a line now and then.
+
+    Raises:
+        ValueError: fewer images than a Frechet distance needs.
+    """
 
     def __init__(
         self,
-        source: Source,
-        held: Held,
+        source: ImageSource,
+        reference: Reference,
         extractor: Extractor | None,
         metrics: Collection[str],
         count: int,
         seeds: tuple[int, ...],
         tell: Callable[[str], None],
     ) -> None:
-        self.source, self.held, self.extractor, self.seeds, self.tell = source, held, extractor, seeds, tell
-        self.metrics, self.plain = metrics, [name for name in metrics if name in METRICS]
+        self.source, self.reference, self.extractor, self.seeds, self.tell = source, reference, extractor, seeds, tell
+        self.metrics, self.compared = metrics, [name for name in metrics if name in METRICS]
         self.count = source.count(count, len(seeds))
-        fewest = min([self.count, *(len(side.images) for side in (held.real, held.train) if side)])
+        splits = [split for split in (reference.real, reference.train) if split]
+        fewest = min([self.count, *(len(split.images) for split in splits)])
         if extractor and fewest <= extractor.dimension and {"frechet", "frechet_infinity"} & self.groups:
             raise ValueError(
                 f"{fewest} images, and {extractor.name} has {extractor.dimension} features: a Frechet distance needs "
@@ -46,110 +63,105 @@ class Evaluation:
 
     @property
     def groups(self) -> set[str]:
-        """Of the metrics."""
-        return {METRICS[name].group for name in self.plain}
+        """Of the metrics that compare images with real ones."""
+        return {METRICS[name].group for name in self.compared}
 
     def records(self) -> list[Record]:
         """A record for each metric that can be made."""
-        rows = [self.of_seed(number) for number in range(len(self.seeds))] if self.plain else []
-        anchors = self.anchors() if self.plain else {}
+        rows = [self.score_seed(number) for number in range(len(self.seeds))] if self.compared else []
+        baselines = self.read_baselines() if self.compared else {}
         values = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
         if "perceptual_path_length" in self.metrics:
-            values |= self.path_lengths()
+            values |= self.score_paths()
         if {"classification_accuracy", "augmentation"} & set(self.metrics):
-            values |= self.accuracies(anchors)
+            values |= self.score_classifiers(baselines)
         if "jensen_shannon_divergence" in self.metrics:
-            values |= self.divergences(anchors)
-        return [self.record(name, values[name], anchors) for name in ALL_METRICS if name in values]
+            values |= self.score_discriminators(baselines)
+        return [self.record(name, values[name], baselines) for name in ALL_METRICS if name in values]
 
-    def record(self, name: str, values: Sequence[float], anchors: dict[str, dict[str, float]]) -> Record:
+    def record(self, name: str, values: Sequence[float], baselines: Baselines) -> Record:
         """One score over the seeds."""
-        metric, extractor = ALL_METRICS[name], self.extractor
-        floors = anchors.get("floor", {})
+        metric, extractor, real = ALL_METRICS[name], self.extractor, self.reference.real
         return Record(
             metric=metric.label(name, extractor),
             name=name,
             model=self.source.name,
-            value=rounded(float(np.mean(values))),
-            std=rounded(float(np.std(values, ddof=1))) if len(values) > 1 else None,
-            floor=rounded(floors[name]) if name in floors else None,
-            ceilings={
-                side: rounded(found[name]) for side, found in anchors.items() if side != "floor" and name in found
-            },
+            value=round_digits(float(np.mean(values))),
+            std=round_digits(float(np.std(values, ddof=1))) if len(values) > 1 else None,
+            baselines={images: round_digits(scores[name]) for images, scores in baselines.items() if name in scores},
             better=metric.better,
             extractor=f"{extractor.name}@{extractor.sha256}" if extractor and metric.title else None,
-            data=self.held.real.name,
-            split=self.held.real.split,
+            data=real.name,
+            split=real.split,
             seeds=self.seeds,
-            real_count=len(self.held.real.images),
+            real_count=len(real.images),
             generated_count=self.count,
-            preprocessing=self.held.preprocessing,
+            preprocessing=self.reference.preprocessing,
             source_sha256=self.source.sha256,
-            data_sha256=self.held.real.fingerprint,
-            versions=versions(),
+            data_sha256=real.fingerprint,
+            versions=library_versions(),
         )
 
-    def of_seed(self, number: int) -> dict[str, float]:
+    def score_seed(self, number: int) -> dict[str, float]:
         """The scores of one seed's images."""
-        side = Side()
+        samples = SampleStatistics()
         for images in self.source.draw(self.count, self.seeds, number):
-            images = cropped(images, self.held.crop)
-            side.update(images, *(features_of(self.extractor, images) if self.extractor else ()))
-            self.tell(f"{self.source.name}: seed {self.seeds[number]}, {side.count} of {self.count} images")
+            images = crop_center(images, self.reference.crop)
+            samples.update(images, *(extract_features(self.extractor, images) if self.extractor else ()))
+            self.tell(f"{self.source.name}: seed {self.seeds[number]}, {samples.count} of {self.count} images")
         self.tell(f"{self.source.name}: seed {self.seeds[number]}, scores")
-        return compare(side, self.yardstick, self.plain)
+        return compare(samples, self.reference_statistics, self.compared)
 
-    def anchors(self) -> dict[str, dict[str, float]]:
-        """What training images, noise and blurred training images get: side -> score -> value; cached."""
-        held = self.held
-        if held.train is None:
+    def read_baselines(self) -> Baselines:
+        """What training images, noise and blurred training images get; cached.
+
+        Empty where nothing says what the training images are.
+        """
+        real, train = self.reference.real, self.reference.train
+        if train is None:
             return {}
-        data = [held.real.fingerprint, held.train.fingerprint, held.preprocessing]
-        key = [*data, self.version, str(self.count), *sorted(self.plain)]
-
-        def make() -> dict[str, dict[str, float]]:
-            self.tell("floor and ceilings")
-            floor, yardstick, metrics = self.training_images, self.yardstick, self.plain
-            noise = np.random.Generator(np.random.Philox(0)).integers(0, 256, floor.shape, np.uint8)
-            return {
-                "floor": yardstick.floors(self.side(floor), metrics),
-                "noise": compare(self.side(noise), yardstick, metrics),
-                "blurred": compare(self.side(blurred(floor)), yardstick, metrics),
-            }
-
-        path = cache_path("anchors", key, ".json")
+        data = [real.fingerprint, train.fingerprint, self.reference.preprocessing]
+        path = cache_path("baselines", [*data, self.version, str(self.count), *sorted(self.compared)], ".json")
         if not path.exists():
-            with written(path) as temporary:
-                temporary.write_text(json.dumps(make()))
+            self.tell("baselines")
+            baselines = self.score_baselines(self.choose_rows(train.images))
+            with write_atomically(path) as temporary:
+                temporary.write_text(json.dumps(baselines))
         return json.loads(path.read_text())
 
+    def score_baselines(self, images: np.ndarray) -> Baselines:
+        """The scores of training images, and of noise and blurred images of the same shape."""
+        reference, metrics = self.reference_statistics, self.compared
+        noise = np.random.Generator(np.random.Philox(0)).integers(0, 256, images.shape, np.uint8)
+        return {
+            "training": reference.score_training_images(self.summarize(images), metrics),
+            "noise": compare(self.summarize(noise), reference, metrics),
+            "blurred": compare(self.summarize(blur(images)), reference, metrics),
+        }
+
+    def choose_rows(self, images: np.ndarray) -> np.ndarray:
+        """As many training images as a seed has generated ones, since many scores depend on the count."""
+        return images[fixed_permutation(len(images))[: self.count]]
+
     @cached_property
-    def yardstick(self) -> ReferenceStatistics:
+    def reference_statistics(self) -> ReferenceStatistics:
         """The held-out images as the extractor sees them; the training images too where copies are looked for."""
-        train = None
-        if self.held.train and self.extractor and "copies" in self.groups:
-            train = self.features(self.held.train.images)[0]
-        return ReferenceStatistics(self.side(self.held.real.images), train)
+        train, train_features = self.reference.train, None
+        if train and self.extractor and "copies" in self.groups:
+            train_features = self.read_features(self.extractor, train.images)[0]
+        return ReferenceStatistics(self.summarize(self.reference.real.images), train_features)
 
-    @property
-    def training_images(self) -> np.ndarray:
-        """What the floor is made of: as many as a seed's generated ones, since many scores depend on the count."""
-        assert self.held.train is not None  # asked for by those who have seen to it
-        images = self.held.train.images
-        return images[shuffled(len(images))[: self.count]]
+    def summarize(self, images: np.ndarray) -> SampleStatistics:
+        """Of real images, noise, or blurred ones."""
+        return SampleStatistics.of(images, *(self.read_features(self.extractor, images) if self.extractor else ()))
 
-    def side(self, images: np.ndarray) -> Side:
-        """Real images, noise, or blurred ones."""
-        return Side.of(images, *(self.features(images) if self.extractor else ()))
-
-    def features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def read_features(self, extractor: Extractor, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features and probabilities of images that will be asked for again; cached by their content."""
-        assert self.extractor is not None  # asked for where there is one
         path = cache_path("features", [fingerprint(images), self.version], ".npz")
         if not path.exists():
-            self.tell(f"{self.extractor.name}: features of {len(images)} images")
-            features, probabilities = features_of(self.extractor, images)
-            with written(path) as temporary, temporary.open("wb") as file:
+            self.tell(f"{extractor.name}: features of {len(images)} images")
+            features, probabilities = extract_features(extractor, images)
+            with write_atomically(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, features=features, probabilities=probabilities)
         with np.load(path) as arrays:
             return arrays["features"], arrays["probabilities"]
@@ -157,11 +169,19 @@ class Evaluation:
     @property
     def version(self) -> str:
         """Changes when the extractor, the code of the scores, or a library does."""
-        return " ".join([self.extractor.sha256 if self.extractor else "pixels", code_of_scores(), *versions().values()])
+        return " ".join(
+            [self.extractor.sha256 if self.extractor else "pixels", hash_code(), *library_versions().values()]
+        )
 
-    def accuracies(self, anchors: dict[str, dict[str, float]]) -> dict[str, list[float]]:
-        """Of classifiers trained on each seed's images, named by the extractor; the floor is what real ones give."""
-        real, train = self.held.real, self.held.train
+    def score_classifiers(self, baselines: Baselines) -> dict[str, list[float]]:
+        """Accuracies of classifiers trained on each seed's images, which the extractor has labeled.
+
+        The baseline, added to `baselines`, is what real training images give.
+
+        Raises:
+            ValueError: the extractor knows other classes than the data.
+        """
+        real, train = self.reference.real, self.reference.train
         if self.extractor is None or train is None or train.labels is None or real.labels is None:
             return {}
         if self.extractor.classes != len(real.class_names):
@@ -169,67 +189,67 @@ class Evaluation:
                 f"{real.name} has {len(real.class_names)} classes and {self.extractor.name} {self.extractor.classes}: "
                 "a classification accuracy needs an extractor of the same classes."
             )
-        from zoo.evaluation.judges import classification_accuracy
+        from zoo.evaluation.trained_scores import classification_accuracy
 
-        found = []
-        rows = shuffled(len(train.images))[:KEPT]
+        accuracies = []
+        rows = fixed_permutation(len(train.images))[:KEPT]
         for number, seed in enumerate(self.seeds):
-            images = self.images_of(number)[: len(rows)]
+            images = self.draw_images(number)[: len(rows)]
             self.tell(f"{self.source.name}: seed {seed}, training three classifiers")
-            labels = features_of(self.extractor, images)[1].argmax(axis=1)
-            found.append(
+            labels = extract_features(self.extractor, images)[1].argmax(axis=1)
+            accuracies.append(
                 classification_accuracy(
                     images, labels, train.images[rows], train.labels[rows], real.images, real.labels, seed=seed
                 )
             )
-        anchors.setdefault("floor", {})["classification_accuracy"] = float(np.mean([each.on_real for each in found]))
+        on_real = float(np.mean([each.on_real for each in accuracies]))
+        baselines.setdefault("training", {})["classification_accuracy"] = on_real
         values = {
-            "classification_accuracy": [each.on_generated for each in found],
-            "augmentation": [each.on_both - each.on_real for each in found],
+            "classification_accuracy": [each.on_generated for each in accuracies],
+            "augmentation": [each.on_both - each.on_real for each in accuracies],
         }
         return {name: value for name, value in values.items() if name in self.metrics}
 
-    def divergences(self, anchors: dict[str, dict[str, float]]) -> dict[str, list[float]]:
-        """A fresh discriminator's bound for each seed; the floor is its bound for training images."""
-        from zoo.evaluation.judges import discriminator_divergence
+    def score_discriminators(self, baselines: Baselines) -> dict[str, list[float]]:
+        """A fresh discriminator's bound for each seed; its bound for training images is added to `baselines`."""
+        from zoo.evaluation.trained_scores import discriminator_divergence
+
+        real, train = self.reference.real.images, self.reference.train
 
         def divergence(images: np.ndarray, seed: int) -> float:
-            count = min(len(images), len(self.held.real.images))
-            return discriminator_divergence(images[:count], self.held.real.images[:count], seed=seed)
+            count = min(len(images), len(real))
+            return discriminator_divergence(images[:count], real[:count], seed=seed)
 
-        if self.held.train is not None:
-            self.tell("floor: training a discriminator")
-            floor = divergence(self.training_images, self.seeds[0])
-            anchors.setdefault("floor", {})["jensen_shannon_divergence"] = floor
-        found = []
+        if train is not None:
+            self.tell("baseline: training a discriminator")
+            of_training = divergence(self.choose_rows(train.images), self.seeds[0])
+            baselines.setdefault("training", {})["jensen_shannon_divergence"] = of_training
+        divergences = []
         for number, seed in enumerate(self.seeds):
-            images = self.images_of(number)
+            images = self.draw_images(number)
             self.tell(f"{self.source.name}: seed {seed}, training a discriminator")
-            found.append(divergence(images, seed))
-        return {"jensen_shannon_divergence": found}
+            divergences.append(divergence(images, seed))
+        return {"jensen_shannon_divergence": divergences}
 
-    def images_of(self, number: int) -> np.ndarray:
-        """The images of seeds[number], at most `KEPT`."""
-        count = min(self.count, KEPT)
-        return np.concatenate(
-            [cropped(images, self.held.crop) for images in self.source.draw(count, self.seeds, number)]
-        )
+    def draw_images(self, number: int) -> np.ndarray:
+        """The images of seeds[number], at most `KEPT`, cut."""
+        count, crop = min(self.count, KEPT), self.reference.crop
+        return np.concatenate([crop_center(images, crop) for images in self.source.draw(count, self.seeds, number)])
 
-    def path_lengths(self) -> dict[str, list[float]]:
+    def score_paths(self) -> dict[str, list[float]]:
         """One path length a seed, of a generator that takes a latent vector."""
-        extractor, latent, sampler = self.extractor, self.source.latent, self.source.sampler
-        if latent is None or extractor is None or sampler is None:
+        source, extractor = self.source, self.extractor
+        if not isinstance(source, GeneratorSource) or extractor is None or source.latent is None:
             return {}
-        image = sampler.image
-        low, high = image.range or IMAGE_RANGE
+        latent, sampler = source.latent, source.sampler
 
         def generate(latents: np.ndarray) -> np.ndarray:
-            raw = np.asarray(sampler.run({latent.name: latents.astype(latent.dtype)})[image.name])
-            return cropped((raw - low) * (2 / (high - low)) - 1, self.held.crop)
+            raw = np.asarray(sampler.run({latent.name: latents.astype(latent.dtype)})[sampler.image.name])
+            return crop_center(source.rescale(raw), self.reference.crop)
 
-        found = []
+        means = []
         for seed in self.seeds:
-            self.tell(f"{self.source.name}: seed {seed}, path length")
+            self.tell(f"{source.name}: seed {seed}, path length")
             lengths = perceptual_path_length(
                 generate,
                 lambda images: extractor(np.clip(images, -1, 1))[0],
@@ -238,12 +258,12 @@ class Evaluation:
                 pairs=PATHS,
                 seed=seed,
             )
-            found.append(lengths.mean)
-        return {"perceptual_path_length": found}
+            means.append(lengths.mean)
+        return {"perceptual_path_length": means}
 
 
-def blurred(images: np.ndarray) -> np.ndarray:
-    """uint8 images through a Gaussian blur."""
-    blur = ImageFilter.GaussianBlur(BLUR * images.shape[1])
-    drawn = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) for image in images)
-    return np.stack([np.asarray(each.filter(blur)) for each in drawn]).reshape(images.shape)
+def blur(images: np.ndarray) -> np.ndarray:
+    """uint8 images (count, height, width, 1 or 3) through a Gaussian blur."""
+    gaussian = ImageFilter.GaussianBlur(BLUR * images.shape[1])
+    pillow_images = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) for image in images)
+    return np.stack([np.asarray(image.filter(gaussian)) for image in pillow_images]).reshape(images.shape)

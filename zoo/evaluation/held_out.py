@@ -6,132 +6,149 @@ from typing import Any
 
 import numpy as np
 
+from serving.card import Support
 from serving.likelihood import bounds
 from serving.pipeline import Pipeline
 from zoo.data.images import scaled
-from zoo.evaluation.record import Record, mean_and_error, of_real_images, qualified, rounded
-from zoo.evaluation.reference import Held
+from zoo.evaluation.record import Record, add_remarks, make_held_out_record, mean_and_error, round_digits
+from zoo.evaluation.reference import Reference
 from zoo.evaluation.scores import ABILITIES, OTHER_METRICS
-from zoo.evaluation.source import Source
+from zoo.evaluation.source import ExportedModel, Source, graph_sha256
 from zoo.metrics.latents import latent_statistics
 
-SHOWN = 500  # held-out images that a model is shown at once
-OF_GRAY = {"bernoulli": "cross-entropy", "gaussian": "density"}
-"""Likelihood -> what its bound is one of, where it gives gray images no probability."""
+BATCH_SIZE = 500  # held-out images that go into a graph at once
+BLACK_AND_WHITE = (0, 255)
 
 
 class HeldOutEvaluation:
     """What one model makes of held-out images: bounds of their probability, their latents, reconstructions.
 
     Args:
-        source: what is scored.
-        held: the images, not cut.
+        model: what is scored.
+        reference: the images, not cut.
         metrics: of `OF_HELD_OUT`, those that it has the abilities for.
-        bound_samples: see `evaluate`.
+        bound_samples: see `EvaluationOptions`.
         seed: of the latents.
-        tell: see `evaluate`.
+        tell: is given a line now and then.
     """
 
     def __init__(
         self,
-        source: Source,
-        held: Held,
+        model: ExportedModel,
+        reference: Reference,
         metrics: Collection[str],
         bound_samples: int | None,
         seed: int,
         tell: Callable[[str], None],
     ) -> None:
-        self.source, self.held, self.metrics = source, held, metrics
+        self.model, self.reference, self.metrics = model, reference, metrics
         self.bound_samples, self.seed, self.tell = bound_samples, seed, tell
 
     def records(self) -> list[Record]:
-        """A record for each metric that can be made."""
-        make = {"bounds": self.bounds, "latents": self.latents, "reconstruction": self.reconstructions}
-        assert self.source.directory is not None  # it has abilities
+        """A record for each metric that can be made.
+
+        Raises:
+            CardError: an ability has no ONNX file, or the file is not that of the card.
+            InputError: a number of samples that the graph can't make up.
+        """
+        score = {
+            "bounds": self.score_bounds,
+            "latents": self.score_latents,
+            "reconstruction": self.score_reconstruction,
+        }
         records: dict[str, Record] = {}
         for group in {OTHER_METRICS[name].group: None for name in self.metrics}:
-            pipeline = Pipeline.from_directory(self.source.directory, ability=ABILITIES[group][0])
-            if self.labeled(pipeline):
-                records |= {record.name: record for record in make[group](pipeline)}
+            pipeline = self.model.open(ABILITIES[group][0])
+            if self.knows_classes(pipeline):
+                records |= {record.name: record for record in score[group](pipeline)}
         return [records[name] for name in self.metrics if name in records]
 
-    def labeled(self, pipeline: Pipeline) -> bool:
-        """Whether the images have the classes that an ability is told, if it is told any."""
-        real = self.held.real
-        told = [spec for spec in pipeline.ability.inputs if spec.feed == "label"]
-        return not told or (real.labels is not None and all(spec.classes == real.class_names for spec in told))
+    def knows_classes(self, pipeline: Pipeline) -> bool:
+        """Whether the images are of the classes that an ability takes as input, if it takes any."""
+        real = self.reference.real
+        labels = [spec for spec in pipeline.ability.inputs if spec.feed == "label"]
+        return not labels or (real.labels is not None and all(spec.classes == real.class_names for spec in labels))
 
-    def shown(self, pipeline: Pipeline) -> Iterator[tuple[int, dict[str, Any]]]:
+    def feed_batches(self, pipeline: Pipeline) -> Iterator[tuple[int, dict[str, Any]]]:
         """Number of the first image, and what the graph takes of the images themselves, some at a time."""
-        images, labels, count = self.held.real.images, self.held.real.labels, len(self.held.real.images)
-        for start in range(0, count, SHOWN):
-            self.tell(f"{self.source.name}: {pipeline.ability.file}, {start} of {count} held-out images")
-            rows = slice(start, start + SHOWN)
+        real = self.reference.real
+        for start in range(0, len(real.images), BATCH_SIZE):
+            self.tell(f"{self.model.card.name}: {pipeline.ability.file}, {start} of {len(real.images)} held-out images")
+            rows = slice(start, start + BATCH_SIZE)
             feeds = {}
             for spec in pipeline.ability.inputs:
                 if spec.feed == "image":
-                    feeds[spec.name] = scaled(images[rows])
-                elif spec.feed == "label" and labels is not None:
-                    feeds[spec.name] = labels[rows].astype(spec.dtype)
+                    feeds[spec.name] = scaled(real.images[rows])
+                elif spec.feed == "label" and real.labels is not None:
+                    feeds[spec.name] = real.labels[rows].astype(spec.dtype)
             yield start, feeds
 
-    def bounds(self, pipeline: Pipeline) -> Iterator[Record]:
-        """Two lower bounds of log p(x), of the same samples; in bits too where images have a probability."""
+    def score_bounds(self, pipeline: Pipeline) -> Iterator[Record]:
+        """Two lower bounds of log p(x), of the same samples; in bits too where 8-bit images have a probability."""
         options: dict[str, Any] = {"samples": self.bound_samples, "seed": self.seed}
         parts = [
             bounds(pipeline.ability, pipeline.run, feeds.pop("image"), start=start, **options, **feeds)
-            for start, feeds in self.shown(pipeline)
+            for start, feeds in self.feed_batches(pipeline)
         ]
-        found = {name: np.concatenate([part[name].values for part in parts]) for name in parts[0]}
+        values = {name: np.concatenate([part[name].values for part in parts]) for name in parts[0]}
         title = parts[0]["importance_weighted"].name
-        images, likelihood = self.held.real.images, pipeline.card.model["arguments"].get("likelihood")
-        gray = likelihood != "bernoulli" or not np.isin(images, (0, 255)).all()
-        of = [OF_GRAY[likelihood]] if gray and likelihood in OF_GRAY else []
-        of += ["given the class"] * any(spec.feed == "label" for spec in pipeline.ability.inputs)
-        values = found["importance_weighted"]
-        label = qualified(title, *of)
-        yield self.record(pipeline, "importance_weighted_bound", label, *mean_and_error(values), self.seed)
-        if likelihood == "discretized_logistic":
-            bits, label = values / (-np.log(2) * images[0].size), qualified("bits_per_dimension", title, *of)
+        images = self.reference.real.images
+        support = next(spec.support for spec in pipeline.ability.outputs if spec.name == "importance_weighted")
+        remarks = describe_bound(support, images)
+        remarks += ["given the class"] * any(spec.feed == "label" for spec in pipeline.ability.inputs)
+        best = values["importance_weighted"]
+        label = add_remarks(title, *remarks)
+        yield self.record(pipeline, "importance_weighted_bound", label, *mean_and_error(best), self.seed)
+        if support == "levels":
+            bits, label = best / (-np.log(2) * images[0].size), add_remarks("bits_per_dimension", title, *remarks)
             yield self.record(pipeline, "bits_per_dimension", label, *mean_and_error(bits), self.seed)
-        yield self.record(pipeline, "elbo", qualified("elbo", *of), *mean_and_error(found["elbo"]), self.seed)
+        yield self.record(pipeline, "elbo", add_remarks("elbo", *remarks), *mean_and_error(values["elbo"]), self.seed)
 
-    def latents(self, pipeline: Pipeline) -> Iterator[Record]:
+    def score_latents(self, pipeline: Pipeline) -> Iterator[Record]:
         """How many are in use, what they and each of them cost and tell, how far their aggregate is from the prior."""
-        parts = [pipeline.run(feeds) for _, feeds in self.shown(pipeline)]
+        parts = [pipeline.run(feeds) for _, feeds in self.feed_batches(pipeline)]
         mean, scale = (np.concatenate([part[name] for part in parts]) for name in ("mean", "scale"))
-        found = latent_statistics(mean, scale, seed=self.seed)
-        label = qualified("active_units", f"of {mean.shape[1]}")
-        yield self.record(pipeline, "active_units", label, found.active_units, None)
+        statistics = latent_statistics(mean, scale, seed=self.seed)
+        label = add_remarks("active_units", f"of {mean.shape[1]}")
+        yield self.record(pipeline, "active_units", label, statistics.active_units, None)
         name = "posterior_divergence"
-        total = self.record(pipeline, name, name, *mean_and_error(found.divergence.sum(axis=1)))
-        yield replace(total, parts=tuple(rounded(float(part)) for part in found.divergence.mean(axis=0)))
+        total = self.record(pipeline, name, name, *mean_and_error(statistics.divergence.sum(axis=1)))
+        yield replace(total, parts=tuple(round_digits(float(part)) for part in statistics.divergence.mean(axis=0)))
         for name, value in (
-            ("mutual_information", found.mutual_information),
-            ("aggregate_divergence", found.aggregate_divergence),
+            ("mutual_information", statistics.mutual_information),
+            ("aggregate_divergence", statistics.aggregate_divergence),
         ):
-            yield self.record(pipeline, name, name, value, found.error, self.seed)
+            yield self.record(pipeline, name, name, value, statistics.error, self.seed)
 
-    def reconstructions(self, pipeline: Pipeline) -> Iterator[Record]:
-        """Their squared error, of brightness from 0 to 1."""
+    def score_reconstruction(self, pipeline: Pipeline) -> Iterator[Record]:
+        """The squared error, of brightness from 0 to 1."""
         errors = []
-        for _, feeds in self.shown(pipeline):
-            found = pipeline.run(feeds)["reconstruction"].astype(np.float64)
-            errors.append(np.square((found - feeds["image"]) / 2).mean(axis=(1, 2, 3)))
+        for _, feeds in self.feed_batches(pipeline):
+            reconstruction = pipeline.run(feeds)["reconstruction"].astype(np.float64)
+            errors.append(np.square((reconstruction - feeds["image"]) / 2).mean(axis=(1, 2, 3)))
         yield self.record(pipeline, "squared_error", "squared_error", *mean_and_error(np.concatenate(errors)))
 
     def record(
         self, pipeline: Pipeline, name: str, label: str, value: float, error: float | None, seed: int | None = None
     ) -> Record:
         """One score, made with an ability's graph."""
-        card, file, held = pipeline.card, pipeline.ability.file, self.held
-        assert file is not None  # a pipeline runs one
-        sha256, seeds = card.files[file].sha256, () if seed is None else (seed,)
-        return of_real_images(name, label, card.name, value, error, held.real, held.preprocessing, sha256, seeds)
+        real, preprocessing = self.reference.real, self.reference.preprocessing
+        sha256, seeds = graph_sha256(pipeline), () if seed is None else (seed,)
+        return make_held_out_record(name, label, pipeline.card.name, value, error, real, preprocessing, sha256, seeds)
 
 
-def able(source: Source, group: str) -> bool:
+def describe_bound(support: Support | None, images: np.ndarray) -> list[str]:
+    """What a bound of log p(x) is one of, where that is not a probability of these uint8 images.
+
+    Args:
+        support: of the likelihood, as the card says it; None where it does not, and nothing is known.
+        images: that p is taken of.
+    """
+    if support == "binary" and not np.isin(images, BLACK_AND_WHITE).all():
+        return ["cross-entropy"]  # of gray levels in between, a Bernoulli likelihood is not normalized
+    return ["density"] if support == "real" else []
+
+
+def has_ability(source: Source, group: str) -> bool:
     """Whether a source has the ability that a group of scores takes."""
-    name, outputs = ABILITIES[group]
-    known = source.card.abilities if source.card else {}
-    return name in known and outputs <= {output.name for output in known[name].outputs}
+    return source.model is not None and source.model.has_ability(*ABILITIES[group])

@@ -17,10 +17,25 @@ DIGITS = 6  # of a value: those that a second run on the same machine gives agai
 class Record:
     """One score with everything it rests on.
 
-    value and std are over the seeds; floor is what real training images get, ceilings what noise and blurred images
-    do. extractor is "name@sha256", None for scores of the pixels. Where generated_count is 0, the score is one of the
-    held-out images: value is a mean over them, std its standard error, and seeds that of the latents, if any.
-    parts add up to the value: those of posterior_divergence are the latents', by number; other scores have none.
+    Args:
+        metric: its full name, with the extractor's version where it has one.
+        name: its key in `ALL_METRICS`.
+        model: the name of what was scored.
+        value: the mean over the seeds; of held-out images (generated_count 0), the mean over them.
+        std: the standard deviation over the seeds; of held-out images, the standard error of their mean.
+        baselines: what images other than generated ones get: "training" real ones, "noise", "blurred" real ones.
+        better: which way is good.
+        extractor: "name@sha256"; None for scores of the pixels.
+        data: the name of the real images' data set.
+        split: of it.
+        seeds: of the sampling; of held-out images, that of the latents, if any.
+        real_count: real images.
+        generated_count: generated images of each seed; 0 for a score of held-out images.
+        preprocessing: what was done to the images, in words.
+        source_sha256: of the graph or the images that were scored.
+        data_sha256: of the real images.
+        versions: of the libraries that the digits depend on.
+        parts: add up to the value: those of posterior_divergence are the latents', by number; other scores have none.
     """
 
     metric: str
@@ -28,8 +43,7 @@ class Record:
     model: str
     value: float
     std: float | None
-    floor: float | None
-    ceilings: dict[str, float]
+    baselines: dict[str, float]
     better: Better
     extractor: str | None
     data: str
@@ -44,7 +58,7 @@ class Record:
     parts: tuple[float, ...] = ()
 
 
-def qualified(title: str, *remarks: str) -> str:
+def add_remarks(title: str, *remarks: str) -> str:
     """Such as "IWAE-50 (cross-entropy)"."""
     return f"{title} ({', '.join(remarks)})" if remarks else title
 
@@ -54,7 +68,7 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float | None]:
     return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
 
 
-def of_real_images(
+def make_held_out_record(
     name: str,
     label: str,
     model: str,
@@ -65,15 +79,14 @@ def of_real_images(
     sha256: str,
     seeds: tuple[int, ...] = (),
 ) -> Record:
-    """A score of held-out images themselves, which has neither floor nor ceilings."""
+    """A score of held-out images themselves, which has no baselines; the arguments are `Record`'s fields."""
     return Record(
         metric=label,
         name=name,
         model=model,
-        value=rounded(value),
-        std=None if error is None else rounded(error),
-        floor=None,
-        ceilings={},
+        value=round_digits(value),
+        std=None if error is None else round_digits(error),
+        baselines={},
         better=ALL_METRICS[name].better,
         extractor=None,
         data=real.name,
@@ -84,16 +97,16 @@ def of_real_images(
         preprocessing=preprocessing,
         source_sha256=sha256,
         data_sha256=real.fingerprint,
-        versions=versions(),
+        versions=library_versions(),
     )
 
 
-def rounded(value: float) -> float:
+def round_digits(value: float) -> float:
     """To the digits that are written."""
     return float(f"{value:.{DIGITS}g}")
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Of what the digits depend on."""
     import onnxruntime
 
@@ -105,6 +118,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def as_json(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Plain data, one record a score."""
+def to_plain_data(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """As JSON takes it, one mapping a score."""
     return [asdict(record) for record in records]

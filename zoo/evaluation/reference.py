@@ -10,14 +10,23 @@ import numpy as np
 from serving.card import Card
 from zoo.data.images import ImageSet, center, fingerprint
 from zoo.data.load import load_images
-from zoo.evaluation.source import Source, shuffled
+from zoo.evaluation.options import EvaluationOptions
+from zoo.evaluation.source import Source, fixed_permutation
 
-SHARED_AT_MOST = 0.01  # of the held-out images, among the training images: data sets repeat some themselves
+# Of the held-out images, those among the training images. Data sets repeat some themselves, so 0 would be too strict.
+SHARED_AT_MOST = 0.01
 
 
 @dataclass
-class Held:
-    """Real images to compare with, shuffled, and those that the model was trained on, cut alike."""
+class Reference:
+    """Real images to compare with, shuffled, and those that the model was trained on, cut alike.
+
+    Args:
+        real: held-out images.
+        train: training images; None where nothing says what they are.
+        crop: pixels of the center that generated images are cut to; None where they are taken whole.
+        preprocessing: what was done to both, in words, for the record.
+    """
 
     real: ImageSet
     train: ImageSet | None
@@ -25,14 +34,18 @@ class Held:
     preprocessing: str
 
 
-def load_reference(source: Source, against: str | None, split: str, trained_on: str | None, crop: int | None) -> Held:
+def load_reference(source: Source, options: EvaluationOptions) -> Reference:
     """The real images that `source` is scored against, and those that it was trained on.
 
+    Args:
+        source: says by its card what it was trained on, and how those images were brought to size.
+        options: against, split, trained_on and crop.
+
     Raises:
-        ValueError: nothing says what they are; the model was trained on them; the source's images are not square.
+        ValueError: nothing says what the images are; the model was trained on them; the source's are not square.
     """
-    card = source.card
-    against = against or (card.data.source if card else None)
+    card, crop = source.card, options.crop
+    against = options.against or (card.data.source if card else None)
     if against is None:
         raise ValueError(f"{source.name} has no card that names its data: say what to compare with (--against).")
     height, width, channels = source.size
@@ -40,20 +53,20 @@ def load_reference(source: Source, against: str | None, split: str, trained_on: 
         raise ValueError(f"images of {height} x {width} pixels: only square ones can be compared.")
     fit = card.recipe.get("fit", "crop") if card else "crop"
     if crop is None:
-        crop = min(unpadded(card, channels), height) if card and fit == "pad" else height
+        crop = min(unpadded_size(card, channels), height) if card and fit == "pad" else height
     if not 1 <= crop <= height:
         raise ValueError(f"crop={crop}: choose from 1 to {height}, the side of the images.")
     # As for training, then cut as generated ones are; with no card, what is left of those is all that is known.
-    side = height if card else crop
-    load = partial(load_images, image_size=side, channels=channels, fit=fit)
-    real, train = cut(load(against, split=split), crop), None
+    size = height if card else crop
+    load = partial(load_images, image_size=size, channels=channels, fit=fit)
+    real, train = crop_set(load(against, split=options.split), crop), None
     if card:
-        train = cut(load(card.data.source, split=card.data.split), crop)
-    elif trained_on:
-        train = cut(load(trained_on, split="train"), crop)
+        train = crop_set(load(card.data.source, split=card.data.split), crop)
+    elif options.trained_on:
+        train = crop_set(load(options.trained_on, split="train"), crop)
     left_out = np.zeros(len(real.images), bool)
     if train is not None:
-        left_out = among(real.images, train.images)
+        left_out = find_shared(real.images, train.images)
         if left_out.mean() > SHARED_AT_MOST:
             raise ValueError(
                 f"{left_out.sum()} of {len(left_out)} images of {real.name}, {real.split}, are among those that "
@@ -61,16 +74,16 @@ def load_reference(source: Source, against: str | None, split: str, trained_on: 
             )
     rows = np.flatnonzero(~left_out)
     digest = fingerprint(real.images if len(rows) == len(real.images) else real.images[rows])
-    rows = rows[shuffled(len(rows))]  # where only the first ones are looked at, all classes must be among them
+    rows = rows[fixed_permutation(len(rows))]  # some scores look at the first ones only: all classes must be among them
     labels = None if real.labels is None else real.labels[rows]
     real = replace(real, images=real.images[rows], labels=labels, fingerprint=digest)
     whose = "" if crop == height else f"; the center {crop} x {crop} of {'both' if card else 'generated ones'}"
     shared = f"; {left_out.sum()} left out that training has too" if left_out.any() else ""
-    preprocessing = f"8 bits a channel; real ones {fit} to {side} x {side}, Lanczos{whose}{shared}"
-    return Held(real, train, crop if whose else None, preprocessing)
+    preprocessing = f"8 bits a channel; real ones {fit} to {size} x {size}, Lanczos{whose}{shared}"
+    return Reference(real, train, crop if whose else None, preprocessing)
 
 
-def unpadded(card: Card, channels: int) -> int:
+def unpadded_size(card: Card, channels: int) -> int:
     """The side of the center that a model's images have no padding in: the larger one of its training images.
 
     Raises:
@@ -85,22 +98,22 @@ def unpadded(card: Card, channels: int) -> int:
     return max(native.images.shape[1:3])
 
 
-def cut(image_set: ImageSet, crop: int) -> ImageSet:
+def crop_set(image_set: ImageSet, crop: int) -> ImageSet:
     """The centers of square images."""
-    return replace(image_set, images=cropped(image_set.images, crop))
+    return replace(image_set, images=crop_center(image_set.images, crop))
 
 
-def among(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(count,): whether the very same image is one of `others`."""
-    known = set(hashes(others))
-    return np.array([value in known for value in hashes(images)])
+def find_shared(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(count,) bool: whether the very same image is one of `others`."""
+    known = set(hash_images(others))
+    return np.array([value in known for value in hash_images(images)])
 
 
-def hashes(images: np.ndarray) -> Iterator[bytes]:
-    """One an image, over its bytes."""
+def hash_images(images: np.ndarray) -> Iterator[bytes]:
+    """One hash an image, over its bytes."""
     return (hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images)
 
 
-def cropped(images: np.ndarray, crop: int | None) -> np.ndarray:
-    """The center of (count, side, side, channels)."""
+def crop_center(images: np.ndarray, crop: int | None) -> np.ndarray:
+    """The center of (count, side, side, channels); with None, all of it."""
     return images if crop is None else center(images, crop, crop)

@@ -1,7 +1,7 @@
 """The table of scores, and how each is made of what was seen of the images.
 
-A `Side` is what was seen of one set: generated images, held-out ones, noise. `compare` turns a side and a `ReferenceStatistics`
-into numbers. Real training images, noise and blurred images go the same way: they are the floor and the ceilings.
+`SampleStatistics` is what the scores need of one set of images: generated, held-out, noise. `compare` turns it and a
+`ReferenceStatistics` into numbers. Training images, noise and blurred images go the same way: they are the baselines.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from zoo.data.images import scaled
-from zoo.evaluation.extractors import Extractor, versioned
+from zoo.evaluation.extractors import Extractor, format_version
 from zoo.metrics.classes import ClassStatistics, jensen_shannon_divergence
 from zoo.metrics.distances import sliced_wasserstein_distance
 from zoo.metrics.frechet import ROWS_PER_DIMENSION, frechet_distance, frechet_distance_at_infinity
@@ -21,13 +21,13 @@ from zoo.metrics.moments import Moments
 from zoo.metrics.neighbors import COPY_QUANTILE, birthday_support, copy_check, nearest_distances, neighbor_scores
 from zoo.metrics.similarity import WINDOW, multiscale_similarity_of_pairs, radial_spectrum, spectral_distance
 
-KEPT = 10_000  # images and features held of a side; what is streamed sees them all
+KEPT = 10_000  # images and features held of one set; what is streamed sees them all
 MODE_SHARE = 0.01  # of the images, from which a class counts as one that the model makes
 INCEPTION = "inception-2015-12-05"
-Better = Literal["lower", "higher", "like the floor"]
+Better = Literal["lower", "higher", "like training images"]
 
 
-class Side:
+class SampleStatistics:
     """What the scores need of one set of images, taken in batch by batch.
 
     Means, covariances and class counts are of all images; of images and features themselves the first `KEPT` are
@@ -37,17 +37,17 @@ class Side:
     def __init__(self) -> None:
         self.count = 0
         self.moments: Moments | None = None
-        self.statistics: ClassStatistics | None = None
+        self.class_statistics: ClassStatistics | None = None
         self._parts: list[tuple[np.ndarray, np.ndarray | None]] = []
 
     @classmethod
     def of(
         cls, images: np.ndarray, features: np.ndarray | None = None, probabilities: np.ndarray | None = None
-    ) -> "Side":
+    ) -> "SampleStatistics":
         """Of arrays that are there already."""
-        side = cls()
-        side.update(images, features, probabilities)
-        return side
+        statistics = cls()
+        statistics.update(images, features, probabilities)
+        return statistics
 
     def update(
         self, images: np.ndarray, features: np.ndarray | None = None, probabilities: np.ndarray | None = None
@@ -62,13 +62,13 @@ class Side:
         room = max(0, KEPT - self.count)
         if room:
             self._parts.append((images[:room], None if features is None else features[:room]))
-            self.__dict__.pop("images", None)
-            self.__dict__.pop("features", None)
+            for cached in ("images", "features"):  # what was joined before lacks this part
+                self.__dict__.pop(cached, None)
         if features is not None and probabilities is not None:
             self.moments = self.moments or Moments(features.shape[1])
-            self.statistics = self.statistics or ClassStatistics(probabilities.shape[1])
+            self.class_statistics = self.class_statistics or ClassStatistics(probabilities.shape[1])
             self.moments.update(features)
-            self.statistics.update(probabilities)
+            self.class_statistics.update(probabilities)
         self.count += len(images)
 
     @cached_property
@@ -84,15 +84,15 @@ class Side:
 
 @dataclass
 class ReferenceStatistics:
-    """What a side is compared with.
+    """What a set of images is compared with.
 
     Args:
-        real: held-out images.
+        real: of held-out images.
         train_features: of every image that the model was trained on; None where that is not known.
         seed: of subsets, pairs and projections.
     """
 
-    real: Side
+    real: SampleStatistics
     train_features: np.ndarray | None = None
     seed: int = 0
 
@@ -102,13 +102,13 @@ class ReferenceStatistics:
         return radial_spectrum(scaled(self.real.images))
 
     @cached_property
-    def to_train(self) -> np.ndarray | None:
+    def train_distances(self) -> np.ndarray | None:
         """Distances of held-out images to the nearest training image; None where copies can't be told."""
         if self.train_features is None or len(self.real.features) < 1 / COPY_QUANTILE:
             return None
         return nearest_distances(self.real.features, self.train_features)
 
-    def floors(self, train: Side, metrics: Collection[str]) -> dict[str, float]:
+    def score_training_images(self, train: SampleStatistics, metrics: Collection[str]) -> dict[str, float]:
         """What real images get: training images in the place of generated ones.
 
         Training images are copies of themselves: there, every second held-out image is held against the others;
@@ -116,9 +116,9 @@ class ReferenceStatistics:
         """
         values = compare(train, self, metrics)
         copied = {name for name in ("copies", "copy_distance") if values.pop(name, None) is not None}
-        if copied and self.to_train is not None and len(self.to_train) >= 2 / COPY_QUANTILE:
-            found = copy_check(self.to_train[::2], self.to_train[1::2])
-            real = {"copies": found.share, "copy_distance": found.ratio}
+        if copied and self.train_distances is not None and len(self.train_distances) >= 2 / COPY_QUANTILE:
+            halves = copy_check(self.train_distances[::2], self.train_distances[1::2])
+            real = {"copies": halves.share, "copy_distance": halves.ratio}
             values |= {name: real[name] for name in copied}
         return values
 
@@ -129,7 +129,7 @@ class Metric:
 
     Args:
         group: those that are computed together.
-        better: which way is good. "like the floor": as near as can be to what real images get.
+        better: which way is good. "like training images": as near as can be to what real images get.
         about: what it says, in a few words.
         title: its name with any extractor; None for scores of the pixels.
         inception: its name with the 2015 Inception, where the literature has one.
@@ -142,12 +142,12 @@ class Metric:
     inception: str | None = None
 
     def label(self, name: str, extractor: Extractor | None) -> str:
-        """Such as "FCD(cnn-mnist@0123abcd)", "FID", "ms_ssim"."""
+        """Such as "FCD(classifier@0123abcd)", "FID", "ms_ssim"."""
         if self.title is None or extractor is None:
             return name
         if extractor.name == INCEPTION and self.inception:
             return self.inception
-        return f"{self.title}({versioned(extractor)})"
+        return f"{self.title}({format_version(extractor)})"
 
 
 METRICS: Mapping[str, Metric] = {
@@ -162,104 +162,110 @@ METRICS: Mapping[str, Metric] = {
     "coverage": Metric("neighbors", "higher", "real images with a sample near", "coverage"),
     "class_score": Metric("classes", "higher", "sure of each image, even over classes", "CS", "IS"),
     "class_divergence": Metric("classes", "lower", "class shares against real ones, nats", "class_divergence"),
-    "smallest_class_share": Metric("classes", "like the floor", "of the rarest class", "smallest_class_share"),
+    "smallest_class_share": Metric("classes", "like training images", "of the rarest class", "smallest_class_share"),
     "modes": Metric("classes", "higher", "classes of at least 1 %", "modes"),
     "copies": Metric("copies", "lower", "samples as near to a training image as 1 % of held-out ones", "copies"),
     "copy_distance": Metric(
-        "copies", "like the floor", "distance to the nearest training image, over held-out ones'", "copy_distance"
+        "copies", "like training images", "distance to the nearest training image, over held-out ones'", "copy_distance"
     ),
     "birthday_batch": Metric("copies", "higher", "samples among which two are alike, even odds", "birthday_batch"),
     "sliced_wasserstein_distance": Metric("wasserstein", "lower", "pixels: brightness, coarse structure"),
-    "ms_ssim": Metric("similarity", "like the floor", "pixels: likeness of two samples"),
+    "ms_ssim": Metric("similarity", "like training images", "pixels: likeness of two samples"),
     "spectral_distance": Metric("spectrum", "lower", "pixels: power at each frequency"),
 }
 """Every score that needs nothing but images."""
 
 
-def compare(side: Side, yardstick: ReferenceStatistics, metrics: Collection[str]) -> dict[str, float]:
+def compare(samples: SampleStatistics, reference: ReferenceStatistics, metrics: Collection[str]) -> dict[str, float]:
     """The values of those of `metrics` that can be made.
 
     What needs features is left out where there are none; copies, where the training images are not known or fewer
     than 100 are held out; at infinity, where there are too few images for a line.
 
     Args:
-        side: the images to be judged.
-        yardstick: real ones.
+        samples: of the images to be scored.
+        reference: of real ones.
         metrics: names of `METRICS`.
+
+    Returns:
+        Metric -> value, in the order of `METRICS`.
 
     Raises:
         ValueError: too few images for the extractor's dimension, NaN, images of different sizes.
     """
     wanted = {METRICS[name].group for name in metrics}
-    values = {key: v for group in GROUPS if group in wanted for key, v in GROUPS[group](side, yardstick).items()}
+    values = {key: v for group in GROUPS if group in wanted for key, v in GROUPS[group](samples, reference).items()}
     return {name: values[name] for name in METRICS if name in metrics and name in values}
 
 
-def _frechet(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
-    if side.moments is None or yardstick.real.moments is None:
+def _frechet(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
+    if samples.moments is None or reference.real.moments is None:
         return {}
-    return {"frechet_distance": frechet_distance(side.moments, yardstick.real.moments)}
+    return {"frechet_distance": frechet_distance(samples.moments, reference.real.moments)}
 
 
-def _frechet_infinity(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
-    moments = yardstick.real.moments
-    if side.moments is None or moments is None or len(side.features) <= 2 * ROWS_PER_DIMENSION * moments.dimension:
+def _frechet_infinity(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
+    moments = reference.real.moments
+    if samples.moments is None or moments is None:
         return {}
-    distance = frechet_distance_at_infinity(side.features, moments, seed=yardstick.seed)
+    if len(samples.features) <= 2 * ROWS_PER_DIMENSION * moments.dimension:  # too few sizes for a line
+        return {}
+    distance = frechet_distance_at_infinity(samples.features, moments, seed=reference.seed)
     return {"frechet_distance_at_infinity": distance}
 
 
-def _kernel(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
-    if side.moments is None or yardstick.real.moments is None:
+def _kernel(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
+    if samples.moments is None or reference.real.moments is None:
         return {}
-    features, real = side.features, yardstick.real.features
+    features, real = samples.features, reference.real.features
     size = min(SUBSET_SIZE, len(features), len(real))
-    return {"kernel_distance": kernel_distance(features, real, subset_size=size, seed=yardstick.seed).mean}
+    return {"kernel_distance": kernel_distance(features, real, subset_size=size, seed=reference.seed).mean}
 
 
-def _neighbors(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
-    if side.moments is None or yardstick.real.moments is None:
+def _neighbors(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
+    if samples.moments is None or reference.real.moments is None:
         return {}
-    count = min(len(side.features), len(yardstick.real.features))
-    return neighbor_scores(side.features[:count], yardstick.real.features[:count])._asdict()
+    count = min(len(samples.features), len(reference.real.features))
+    return neighbor_scores(samples.features[:count], reference.real.features[:count])._asdict()
 
 
-def _classes(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
-    if side.statistics is None or yardstick.real.statistics is None:
+def _classes(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
+    generated, real = samples.class_statistics, reference.real.class_statistics
+    if generated is None or real is None:
         return {}
     return {
-        "class_score": side.statistics.class_score().mean,
-        "class_divergence": jensen_shannon_divergence(side.statistics.counts, yardstick.real.statistics.counts),
-        "smallest_class_share": float(side.statistics.shares().min()),
-        "modes": float(side.statistics.modes(MODE_SHARE)),
+        "class_score": generated.class_score().mean,
+        "class_divergence": jensen_shannon_divergence(generated.counts, real.counts),
+        "smallest_class_share": float(generated.class_shares().min()),
+        "modes": float(generated.modes(MODE_SHARE)),
     }
 
 
-def _copies(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
-    if side.moments is None or yardstick.to_train is None or yardstick.train_features is None:
+def _copies(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
+    if samples.moments is None or reference.train_distances is None or reference.train_features is None:
         return {}
-    found = copy_check(nearest_distances(side.features, yardstick.train_features), yardstick.to_train)
-    alike = birthday_support(side.features, bound=found.bound, seed=yardstick.seed)
+    found = copy_check(nearest_distances(samples.features, reference.train_features), reference.train_distances)
+    alike = birthday_support(samples.features, bound=found.bound, seed=reference.seed)
     return {"copies": found.share, "copy_distance": found.ratio, "birthday_batch": float(alike.batch)}
 
 
-def _wasserstein(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
-    count = min(len(side.images), len(yardstick.real.images))
-    samples, real = (scaled(images[:count]) for images in (side.images, yardstick.real.images))
-    return {"sliced_wasserstein_distance": sliced_wasserstein_distance(samples, real, seed=yardstick.seed)}
+def _wasserstein(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
+    count = min(len(samples.images), len(reference.real.images))
+    images, real = scaled(samples.images[:count]), scaled(reference.real.images[:count])
+    return {"sliced_wasserstein_distance": sliced_wasserstein_distance(images, real, seed=reference.seed)}
 
 
-def _similarity(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
-    if min(side.images.shape[1:3]) < WINDOW:
+def _similarity(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
+    if min(samples.images.shape[1:3]) < WINDOW:
         return {}
-    return {"ms_ssim": multiscale_similarity_of_pairs(scaled(side.images), seed=yardstick.seed).mean}
+    return {"ms_ssim": multiscale_similarity_of_pairs(scaled(samples.images), seed=reference.seed).mean}
 
 
-def _spectrum(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
-    return {"spectral_distance": spectral_distance(radial_spectrum(scaled(side.images)), yardstick.spectrum)}
+def _spectrum(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
+    return {"spectral_distance": spectral_distance(radial_spectrum(scaled(samples.images)), reference.spectrum)}
 
 
-GROUPS: Mapping[str, Callable[[Side, ReferenceStatistics], dict[str, float]]] = {
+GROUPS: Mapping[str, Callable[[SampleStatistics, ReferenceStatistics], dict[str, float]]] = {
     "frechet": _frechet,
     "frechet_infinity": _frechet_infinity,
     "kernel": _kernel,
@@ -276,9 +282,11 @@ OTHER_METRICS: dict[str, Metric] = {
     "perceptual_path_length": Metric("paths", "lower", "features: how fast images change with the latent", "PPL"),
     "accuracy": Metric("accuracy", "higher", "of a classifier, on held-out images"),
     "classification_accuracy": Metric(
-        "judge", "higher", "on real images, of a classifier trained on samples", "classification_accuracy"
+        "classifier", "higher", "on real images, of a classifier trained on samples", "classification_accuracy"
     ),
-    "augmentation": Metric("judge", "higher", "what samples beside real images add to that accuracy", "augmentation"),
+    "augmentation": Metric(
+        "classifier", "higher", "what samples beside real images add to that accuracy", "augmentation"
+    ),
     "jensen_shannon_divergence": Metric("discriminator", "lower", "a fresh discriminator's bound, nats"),
     "elbo": Metric("bounds", "higher", "of log p(x), nats"),
     "importance_weighted_bound": Metric("bounds", "higher", "of log p(x), by K samples of z, nats"),

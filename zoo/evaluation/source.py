@@ -1,6 +1,11 @@
-"""What is to be scored: a preset, an exported directory, a bare ONNX file or SavedModel, a folder of images."""
+"""What is to be scored: a preset, an exported directory, a bare ONNX file or SavedModel, a folder of images.
+
+A source is one of three: a generator draws images by seed, a folder holds them, and a model that only reconstructs has
+none of its own.
+"""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -26,68 +31,161 @@ IMAGE_RANGE = (-1.0, 1.0)  # of a bare graph's images: it has no card to say so
 
 
 @dataclass(frozen=True)
+class ExportedModel:
+    """A directory with a card."""
+
+    directory: Path
+    card: Card
+
+    def has_ability(self, name: str, outputs: set[str]) -> bool:
+        """Whether there is an ability of that name with at least these outputs."""
+        ability = self.card.abilities.get(name)
+        return ability is not None and outputs <= {output.name for output in ability.outputs}
+
+    def open(self, ability: str | None = None) -> Pipeline:
+        """One ability on ONNX Runtime, its default when not given.
+
+        Raises:
+            CardError: the ability has no ONNX file, or the file is not that of the card.
+        """
+        return Pipeline.from_directory(self.directory, ability=ability, batch_size=BATCH_SIZE)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """Images by seed; or an autoencoder, which makes none of its own.
+    """What every source has.
 
     Args:
         name: what to call it.
         sha256: of the graph, or of the images: what was scored.
-        size: (height, width, channels).
-        card: of the exported model; None for anything else.
-        directory: of the exported model.
-        sampler: of a generator; None for anything else.
-        images: of a folder, uint8; None for anything else.
+        size: (height, width, channels) of the images.
+        model: the exported model that it is; None for a bare graph and a folder.
     """
 
     name: str
     sha256: str
     size: tuple[int, ...]
-    card: Card | None = None
-    directory: Path | None = None
-    sampler: Sampler | None = None
-    images: np.ndarray | None = None
+    model: ExportedModel | None = None
 
     @property
-    def makes_images(self) -> bool:
-        """Whether there are any to draw."""
-        return self.sampler is not None or self.images is not None
+    def card(self) -> Card | None:
+        """Of the exported model."""
+        return self.model.card if self.model else None
 
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource(Source, ABC):
+    """A source that has images of its own."""
+
+    @abstractmethod
     def count(self, wanted: int, seeds: int) -> int:
-        """Images of one seed: as many as wanted of a generator; a folder is divided among the seeds."""
-        return wanted if self.images is None else min(wanted, len(self.images) // seeds)
+        """Images that each of so many seeds has, at most `wanted`."""
 
+    @abstractmethod
     def draw(self, count: int, seeds: tuple[int, ...], number: int) -> Iterator[np.ndarray]:
-        """The images of seeds[number], uint8, some at a time; of a folder, every len(seeds)-th one from `number` on.
-
-        A folder is shuffled first, always alike: its order is often that of its classes.
+        """`count` images of seeds[number], uint8 (rows, height, width, channels), at most `BATCH_SIZE` rows at a time.
 
         Raises:
-            ValueError: a generator's values are out of range or NaN; an autoencoder.
+            ValueError: a generator's values are out of range or NaN.
         """
-        if self.images is not None:
-            chosen = shuffled(len(self.images))[number :: len(seeds)][:count]
-            yield from (self.images[chosen[start : start + BATCH_SIZE]] for start in range(0, len(chosen), BATCH_SIZE))
-            return
-        if self.sampler is None:
-            raise ValueError(f"{self.name} makes no images of its own: it gives back those that it is shown.")
-        for start in range(0, count, BATCH_SIZE):
-            yield self.checked(self.sampler, min(BATCH_SIZE, count - start), seeds[number], start)
 
-    def checked(self, sampler: Sampler, count: int, seed: int, start: int) -> np.ndarray:
-        """ImageSet `start` ... of a seed, rounded to gray levels once they are known to be in range."""
-        raw = np.asarray(sampler.sample(count, seed, start=start, output_type="float32"))
-        low, high = sampler.image.range or IMAGE_RANGE
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSource(ImageSource):
+    """A graph that makes images of random numbers.
+
+    Args:
+        sampler: draws image i of a seed, always the same one.
+    """
+
+    sampler: Sampler
+
+    def count(self, wanted: int, seeds: int) -> int:
+        """As many as are wanted."""
+        return wanted
+
+    def draw(self, count: int, seeds: tuple[int, ...], number: int) -> Iterator[np.ndarray]:
+        """Images 0 to count - 1 of the seed: see `ImageSource`."""
+        for start in range(0, count, BATCH_SIZE):
+            yield self._draw_batch(min(BATCH_SIZE, count - start), seeds[number], start)
+
+    def _draw_batch(self, count: int, seed: int, start: int) -> np.ndarray:
+        raw = np.asarray(self.sampler.sample(count, seed, start=start, output_type="float32"))
+        low, high = self.image_range
         try:
-            images_in_range((raw - low) * (2 / (high - low)) - 1, smallest=1)
+            images_in_range(self.rescale(raw), smallest=1)
         except ValueError as error:
             raise ValueError(f"{self.name}: {error} (here {low:g} to {high:g} stands for -1 to 1)") from error
-        return to_uint8(raw, (low, high))
+        return to_uint8(raw, (low, high))  # only now: rounding to gray levels would hide what is out of range
+
+    @property
+    def image_range(self) -> tuple[float, float]:
+        """The values of black and white in the graph's images."""
+        return self.sampler.image.range or IMAGE_RANGE
+
+    def rescale(self, raw: np.ndarray) -> np.ndarray:
+        """The graph's images, brought to [-1, 1]."""
+        low, high = self.image_range
+        return (raw - low) * (2 / (high - low)) - 1
 
     @property
     def latent(self) -> Input | None:
         """The one input of a generator that takes nothing but a latent vector."""
-        inputs = self.sampler.ability.inputs if self.sampler else ()
+        inputs = self.sampler.ability.inputs
         return inputs[0] if len(inputs) == 1 and inputs[0].feed in ("normal", "uniform") else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSource(ImageSource):
+    """The images of a folder or zip.
+
+    Args:
+        images: uint8 (count, height, width, channels).
+    """
+
+    images: np.ndarray
+
+    def count(self, wanted: int, seeds: int) -> int:
+        """The images are divided among the seeds."""
+        return min(wanted, len(self.images) // seeds)
+
+    def draw(self, count: int, seeds: tuple[int, ...], number: int) -> Iterator[np.ndarray]:
+        """Every len(seeds)-th image from `number` on: see `ImageSource`.
+
+        They are shuffled first, always alike: the order of a folder is often that of its classes.
+        """
+        chosen = fixed_permutation(len(self.images))[number :: len(seeds)][:count]
+        for start in range(0, len(chosen), BATCH_SIZE):
+            yield self.images[chosen[start : start + BATCH_SIZE]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionSource(Source):
+    """An exported model that gives back the images that it is given, and makes none of its own."""
+
+    model: ExportedModel
+
+
+def resolve_name(name: str) -> ExportedModel | Path:
+    """The exported model, with its card, or the path that `name` stands for.
+
+    Args:
+        name: a preset; the path of an exported directory, or of anything else.
+
+    Raises:
+        UnknownPresetError: neither a preset nor a path.
+        FileNotFoundError: a path, and nothing is there.
+        CardError: a preset that has no weights here, or a damaged card.
+    """
+    path = Path(name).expanduser()
+    if name not in PRESETS and not path.exists():
+        if looks_like_path(name) or path.suffix:
+            raise FileNotFoundError(f"{name}: there is no such file or folder.")
+        raise UnknownPresetError(name)
+    if name in PRESETS or (path / "card.json").is_file():
+        directory = find_directory(name)
+        return ExportedModel(directory, read_card(directory))
+    return path
 
 
 def open_source(name: str) -> Source:
@@ -102,40 +200,55 @@ def open_source(name: str) -> Source:
         FileNotFoundError: a path, and nothing is there.
         ValueError: what is there makes no images.
     """
-    path = Path(name).expanduser()
-    if name not in PRESETS and not path.exists():
-        if looks_like_path(name) or path.suffix:
-            raise FileNotFoundError(f"{name}: there is no such file or folder.")
-        raise UnknownPresetError(name)
-    if name in PRESETS or (path / "card.json").is_file():
-        return exported(find_directory(name))
-    if path.suffix == ".onnx":
-        session = Session(path)
-        return bare(name, digest(path), session.inputs, session.outputs, session.run)
-    for folder in (path, path / "1"):
+    return open_resolved(resolve_name(name), name)
+
+
+def open_resolved(target: ExportedModel | Path, name: str) -> Source:
+    """The source of what `resolve_name` has found; errors are those of `open_source`."""
+    if isinstance(target, ExportedModel):
+        return open_exported(target)
+    if target.suffix == ".onnx":
+        session = Session(target)
+        return open_graph(name, hash_files(target), session.inputs, session.outputs, session.run)
+    for folder in (target, target / "1"):
         if (folder / "saved_model.pb").is_file():
-            return saved_model(name, folder)
-    return folder_of_images(path)
+            return open_saved_model(name, folder)
+    return open_folder(target)
 
 
-def exported(directory: Path) -> Source:
-    """A directory with a card; its default ability must make images, or give them back."""
-    card = read_card(directory)
+def open_exported(model: ExportedModel) -> Source:
+    """A directory with a card.
+
+    Raises:
+        ValueError: its default ability neither makes images nor gives them back.
+        CardError: that ability has no ONNX file, or the file is not that of the card.
+    """
+    card = model.card
     outputs = {output.kind: output for output in card.abilities[card.default_ability].outputs}
     if "image" not in outputs and "reconstruction" not in outputs:
         raise ValueError(f"{card.name} makes no images: its ability is {card.default_ability!r}.")
-    pipeline = Pipeline.from_directory(directory, batch_size=BATCH_SIZE)
-    assert pipeline.ability.file is not None  # a pipeline runs one
-    sha256 = card.files[pipeline.ability.file].sha256
+    pipeline = model.open()
     if "image" in outputs:
-        return generator(card.name, sha256, pipeline.sampler, card, directory)
-    return Source(card.name, sha256, outputs["reconstruction"].row, card, directory)
+        return make_generator(card.name, graph_sha256(pipeline), pipeline.sampler, model)
+    size = outputs["reconstruction"].row
+    return ReconstructionSource(name=card.name, sha256=graph_sha256(pipeline), size=size, model=model)
 
 
-def bare(
+def open_graph(
     name: str, sha256: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], run: Callable[..., Any]
-) -> Source:
-    """A graph without a card."""
+) -> GeneratorSource:
+    """A graph without a card.
+
+    Args:
+        name: what to call it.
+        sha256: of its files.
+        inputs: its tensors; a free dimension is a text.
+        outputs: likewise.
+        run: arrays by input name -> arrays by output name.
+
+    Raises:
+        ValueError: it does not make images of float32 numbers alone.
+    """
     images = [spec for spec in outputs if len(spec.shape) == 4 and spec.shape[3] in (1, 3)]
     wrong = [
         spec
@@ -143,9 +256,9 @@ def bare(
         if spec.dtype != "float32" or [isinstance(size, str) for size in spec.shape] != [True, *[False] * len(spec.row)]
     ]
     if not images or wrong or not inputs:
-        shown = ", ".join(f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in (*inputs, *outputs))
+        tensors = ", ".join(f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in (*inputs, *outputs))
         raise ValueError(
-            f"{name} has {shown}: a generator takes float32 (batch, sizes ...) and gives images (batch, height, "
+            f"{name} has {tensors}: a generator takes float32 (batch, sizes ...) and gives images (batch, height, "
             "width, 1 or 3). Anything else needs its card: name the exported directory."
         )
     image = images[0]
@@ -153,11 +266,15 @@ def bare(
         tuple(Input(spec.name, "float32", ("batch", *spec.shape[1:]), "normal") for spec in inputs),
         (Output(image.name, image.dtype, ("batch", "height", "width", image.shape[3]), "image", IMAGE_RANGE, "NHWC"),),
     )
-    return generator(name, sha256, Sampler(ability, run, batch_size=BATCH_SIZE))
+    return make_generator(name, sha256, Sampler(ability, run, batch_size=BATCH_SIZE))
 
 
-def saved_model(name: str, folder: Path) -> Source:
-    """A SavedModel's `serving_default`."""
+def open_saved_model(name: str, folder: Path) -> GeneratorSource:
+    """A SavedModel's `serving_default`.
+
+    Raises:
+        ValueError: it has no such signature, or one that makes no images.
+    """
     start_tensorflow()
     import tensorflow as tf
 
@@ -178,30 +295,37 @@ def saved_model(name: str, folder: Path) -> Source:
 
     files = [folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))]
     inputs = specs(signature.structured_input_signature[1])
-    return bare(name, digest(*files), inputs, specs(signature.structured_outputs), run)
+    return open_graph(name, hash_files(*files), inputs, specs(signature.structured_outputs), run)
 
 
-def generator(
-    name: str, sha256: str, sampler: Sampler, card: Card | None = None, directory: Path | None = None
-) -> Source:
-    """A source that a sampler draws; its size is that of its first image."""
+def make_generator(name: str, sha256: str, sampler: Sampler, model: ExportedModel | None = None) -> GeneratorSource:
+    """A source that a sampler draws; a graph may leave its images' size open, so that is the first image's."""
     size = np.asarray(sampler.sample(1, 0)).shape[1:]
-    return Source(name, sha256, size, card, directory, sampler)
+    return GeneratorSource(name=name, sha256=sha256, size=size, model=model, sampler=sampler)
 
 
-def folder_of_images(path: Path) -> Source:
-    """All the images of a folder or zip, whatever splits it has; they must be of one size."""
+def open_folder(path: Path) -> FolderSource:
+    """All the images of a folder or zip, whatever splits it has.
+
+    Raises:
+        ValueError: it has none, or some of another size.
+    """
     load = partial(load_images, str(path), split="all", image_size=None)
-    image_set = load(channels=native_channels(path))
-    return Source(image_set.name, image_set.fingerprint, image_set.images.shape[1:], images=image_set.images)
+    found = load(channels=native_channels(path))
+    return FolderSource(name=found.name, sha256=found.fingerprint, size=found.images.shape[1:], images=found.images)
 
 
-def shuffled(rows: int) -> np.ndarray:
+def fixed_permutation(rows: int) -> np.ndarray:
     """The numbers of the rows in an order that has nothing to do with classes, the same whenever asked."""
     return np.random.Generator(np.random.Philox(0)).permutation(rows)
 
 
-def digest(*files: Path) -> str:
+def graph_sha256(pipeline: Pipeline) -> str:
+    """Of the ONNX file that a pipeline runs, as its card has it."""
+    return pipeline.card.files[str(pipeline.ability.file)].sha256
+
+
+def hash_files(*files: Path) -> str:
     """sha256 over the files' bytes, one after the other."""
     total = hashlib.sha256()
     for file in files:

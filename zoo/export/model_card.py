@@ -6,10 +6,11 @@ from typing import Any
 
 from serving.card import Card, Input, Output, Score, encode_card
 
-CEILINGS = ("noise", "blurred")
+BASELINES = ("training", "noise", "blurred")
+"""Images that are scored in the place of generated ones: training images, noise, and blurred training images."""
 
 
-def model_card(card: Card) -> str:
+def make_readme(card: Card) -> str:
     """Markdown: what the model is, how to use it, what it was trained on, how it scored."""
     paper = card.paper.removeprefix("arXiv:")
     recipe = {key: value for key, value in card.recipe.items() if key != "optimizers"}
@@ -20,24 +21,24 @@ def model_card(card: Card) -> str:
         "License": card.license,
         "Data": f"{card.data.name}, {card.data.split}, {card.data.count} images{license}",
         "Class": f"`{card.model['class']}`",
-        "Arguments": listed(card.model["arguments"]),
-        "Recipe": listed(recipe),
-        "Optimizers": "; ".join(f"{player}: {listed(choice)}" for player, choice in optimizers.items()),
+        "Arguments": list_arguments(card.model["arguments"]),
+        "Recipe": list_arguments(recipe),
+        "Optimizers": "; ".join(f"{player}: {list_arguments(choice)}" for player, choice in optimizers.items()),
     }
     abilities = [
-        f"- `{name}`: {', '.join(map(tensor, ability.inputs))} -> {', '.join(map(tensor, ability.outputs))}"
+        f"- `{name}`: {format_tensors(ability.inputs)} -> {format_tensors(ability.outputs)}"
         for name, ability in card.abilities.items()
     ]
-    shown = "reconstructions.png" in card.files
+    has_reconstructions = "reconstructions.png" in card.files
     lines = [
         f"# {card.name}",
         "",
         card.summary,
         "",
         *(["![64 samples of seed 0](samples.png)", ""] if "samples.png" in card.files else []),
-        *(["![Held-out images, each left of its reconstruction](reconstructions.png)", ""] * shown),
+        *(["![Held-out images, each left of its reconstruction](reconstructions.png)", ""] * has_reconstructions),
         "```python",
-        *usage(card),
+        *write_usage(card),
         "```",
         "",
         *(f"- {key}: {value}" for key, value in facts.items() if value),
@@ -48,7 +49,7 @@ def model_card(card: Card) -> str:
         "",
         "## Scores",
         "",
-        *(scores(card.scores) if card.scores else ["None measured yet."]),
+        *(list_scores(card.scores) if card.scores else ["None measured yet."]),
         "",
     ]
     if "generate" in card.abilities:
@@ -58,46 +59,51 @@ def model_card(card: Card) -> str:
 
 def write_card(card: Card, directory: Path) -> None:
     """card.json and README.md, each whole or not at all."""
-    for name, content in (("README.md", model_card(card).encode()), ("card.json", encode_card(card))):
+    for name, content in (("README.md", make_readme(card).encode()), ("card.json", encode_card(card))):
         partial = directory / f".{name}.partial"
         partial.write_bytes(content)
         partial.replace(directory / name)
 
 
-def listed(values: Mapping[str, Any]) -> str:
+def list_arguments(values: Mapping[str, Any]) -> str:
     """Such as "`width=32`, `flip=False`"; what is None is left out."""
     return ", ".join(f"`{key}={value}`" for key, value in values.items() if value is not None)
 
 
-def tensor(spec: Input | Output) -> str:
+def format_tensors(specs: Sequence[Input | Output]) -> str:
+    """One after the other, as `format_tensor` writes them."""
+    return ", ".join(map(format_tensor, specs))
+
+
+def format_tensor(spec: Input | Output) -> str:
     """Such as "latent [batch, 100] float32 (normal)"."""
     kind = f" ({spec.feed})" if isinstance(spec, Input) else ""
     values = f" in [{spec.range[0]:g}, {spec.range[1]:g}]" if spec.range else ""
     return f"{spec.name} [{', '.join(map(str, spec.shape))}] {spec.dtype}{kind}{values}"
 
 
-def scores(found: tuple[Score, ...]) -> list[str]:
+def list_scores(scores: tuple[Score, ...]) -> list[str]:
     """A table, and a sentence for each protocol in it."""
-    lines = ["| score | value | floor | noise | blurred | better |", "|---|---|---|---|---|---|"]
+    lines = [f"| score | value | {' | '.join(BASELINES)} | better |", "|---" * (len(BASELINES) + 3) + "|"]
     protocols: dict[str, None] = {}
-    for score in found:
+    for score in scores:
         protocol = score.protocol
         spread = "" if score.std is None else f" ± {score.std:.2g}"
-        sides = [protocol.get("floor"), *(protocol.get("ceilings", {}).get(side) for side in CEILINGS)]
-        numbers = ["" if value is None else f"{value:.4g}" for value in sides]
+        baselines = [protocol.get("baselines", {}).get(images) for images in BASELINES]
+        numbers = ["" if value is None else f"{value:.4g}" for value in baselines]
         cells = [score.metric, f"{score.value:.4g}{spread}", *numbers, protocol.get("better", "")]
         lines.append(f"| {' | '.join(cells)} |")
-        protocols[sentence(protocol)] = None
-    parts = {score.metric: score.protocol["parts"] for score in found if "parts" in score.protocol}
-    return [*lines, "", *protocols, *(of_latents(metric, each) for metric, each in parts.items())]
+        protocols[describe_protocol(protocol)] = None
+    parts = {score.metric: score.protocol["parts"] for score in scores if "parts" in score.protocol}
+    return [*lines, "", *protocols, *(list_parts(metric, each) for metric, each in parts.items())]
 
 
-def of_latents(metric: str, parts: Sequence[float]) -> str:
+def list_parts(metric: str, parts: Sequence[float]) -> str:
     """What each latent has of a score, in one line."""
     return f"{metric} of each latent, the largest first: {', '.join(f'{each:.3g}' for each in sorted(parts)[::-1])}."
 
 
-def sentence(protocol: Mapping[str, Any]) -> str:
+def describe_protocol(protocol: Mapping[str, Any]) -> str:
     """What a score rests on."""
     real = f"{protocol.get('real_count')} images of {protocol.get('data')}, {protocol.get('split')}"
     versions = ", ".join(f"{name} {number}" for name, number in protocol.get("versions", {}).items())
@@ -108,11 +114,12 @@ def sentence(protocol: Mapping[str, Any]) -> str:
         return f"On {real}{drawn}; ± is the standard error. {how}"
     return (
         f"Mean ± standard deviation over the sampling seeds {seeds}, {protocol['generated_count']} images each, "
-        f"against {real}; floor: training images in their place. {how}"
+        f"against {real}; training, noise, blurred: training images, noise and blurred training images in their place. "
+        f"{how}"
     )
 
 
-def usage(card: Card) -> list[str]:
+def write_usage(card: Card) -> list[str]:
     """Lines of Python that use the model's default ability, through ONNX Runtime."""
     load = f'load_pretrained("{card.name}", format="onnx")'
     if card.default_ability == "generate":

@@ -12,6 +12,7 @@ import keras
 import tensorflow_probability as tfp
 from keras import ops
 
+from serving.card import Support
 from zoo.core.arguments import choose
 from zoo.core.types import Tensor
 from zoo.losses.reconstruction import brightness
@@ -55,6 +56,7 @@ class Likelihood(NamedTuple):
     Args:
         distribution: (values, scale) -> of each pixel; values (batch, ...) are the decoder's.
         observed: images in [-1, 1] -> what the distribution is of.
+        support: what it is a probability of, as a card says it (`serving.card.Output.support`).
         image: values -> its middle as images in [-1, 1]: the mean, where neither end cuts a tail off.
         value: brightness in (0, 1) -> the value whose middle it is.
         scaled: whether it has a scale.
@@ -62,6 +64,7 @@ class Likelihood(NamedTuple):
 
     distribution: Callable[[Tensor, Tensor], Any]
     observed: Callable[[Tensor], Tensor]
+    support: Support
     image: Callable[[Tensor], Tensor]
     value: Callable[[float], float] = lambda bright: 2.0 * bright - 1.0
     scaled: bool = True
@@ -110,10 +113,10 @@ def image_of_logits(values: Tensor) -> Tensor:
 
 
 LIKELIHOODS = {
-    "bernoulli": Likelihood(bernoulli, brightness, image_of_logits, logit, scaled=False),
-    "gaussian": Likelihood(gaussian, lambda images: images, clip_to_range),
+    "bernoulli": Likelihood(bernoulli, brightness, "binary", image_of_logits, logit, scaled=False),
+    "gaussian": Likelihood(gaussian, lambda images: images, "real", clip_to_range),
     "discretized_logistic": Likelihood(
-        discretized_logistic, lambda images: ops.round(to_gray_levels(images)), clip_to_range
+        discretized_logistic, lambda images: ops.round(to_gray_levels(images)), "levels", clip_to_range
     ),
 }
 

@@ -92,29 +92,29 @@ class ClassStatistics:
         marginals = self.probabilities / self.rows[:, None]
         return Spread.of(np.exp(entropy(marginals) - self.entropies / self.rows))
 
-    def shares(self) -> np.ndarray:
+    def class_shares(self) -> np.ndarray:
         """(classes,): the share of rows of which each class is the likeliest; sums to 1.
 
         Raises:
             ValueError: no row has been seen.
         """
-        return self.counts / self._some()
+        return self.counts / self._require_rows()
 
     def modes(self, share: float) -> int:
         """Classes of at least this share of the rows, in (0, 1]."""
         if not 0 < share <= 1:
             raise ValueError(f"share={share}: give one in (0, 1].")
-        return int(np.count_nonzero(self.shares() >= share))
+        return int(np.count_nonzero(self.class_shares() >= share))
 
     def mean_entropy(self) -> float:
-        """Of an image's own distribution, from 0 (sure) to log(classes): how undecided the images leave the judge.
+        """Of an image's own distribution, from 0 (sure) to log(classes): how undecided the classifier is.
 
         Raises:
             ValueError: no row has been seen.
         """
-        return float(self.entropies.sum() / self._some())
+        return float(self.entropies.sum() / self._require_rows())
 
-    def _some(self) -> int:
+    def _require_rows(self) -> int:
         if not self.count:
             raise ValueError("no class probabilities yet: update with at least 1 row.")
         return self.count

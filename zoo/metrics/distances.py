@@ -28,10 +28,10 @@ def sliced_wasserstein_distance(
     count = len(samples)
     directions = np.random.Generator(np.random.Philox(seed)).standard_normal((samples[0].size, projections))
     directions /= np.linalg.norm(directions, axis=0)
-    sides = (
+    one, other = (
         np.sort(images.reshape(count, -1).astype(np.float64) @ directions, axis=0) for images in (samples, reference)
-    )
-    return float(np.mean(np.abs(np.subtract(*sides))))
+    )  # (count, projections): in one dimension, optimal transport pairs the sorted values
+    return float(np.mean(np.abs(one - other)))
 
 
 def nearest_neighbor_distance(images: np.ndarray) -> float:

@@ -28,7 +28,7 @@ def frechet_distance(one: Moments, other: Moments, *, allow_singular: bool = Fal
     Raises:
         ValueError: the dimensions differ; a set is too small.
     """
-    _refuse(one, other, allow_singular)
+    _require_comparable(one, other, allow_singular)
     return max(0.0, _distance(one, other, square_root(other.covariance)))
 
 
@@ -59,7 +59,7 @@ def frechet_distance_at_infinity(
             f"{points} subsets of {smallest} to {count} features of dimension {dimension}: give at least 2 subsets, "
             f"the smallest of more than {dimension} features and of fewer than all."
         )
-    _refuse(Moments.of(features[:smallest]), reference, allow_singular=False)
+    _require_comparable(Moments.of(features[:smallest]), reference, allow_singular=False)
     root = square_root(reference.covariance)
     generator = np.random.Generator(np.random.Philox(seed))
     sizes = np.linspace(smallest, count, points).astype(int)
@@ -94,7 +94,7 @@ def _distance(one: Moments, other: Moments, other_root: np.ndarray) -> float:
     return float(np.square(one.mean - other.mean).sum() + variances - 2.0 * overlap)
 
 
-def _refuse(one: Moments, other: Moments, allow_singular: bool) -> None:
+def _require_comparable(one: Moments, other: Moments, allow_singular: bool) -> None:
     if one.dimension != other.dimension:
         raise ValueError(
             f"moments of dimension {one.dimension} and {other.dimension}: take both with the same extractor and layer."

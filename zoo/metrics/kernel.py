@@ -39,7 +39,7 @@ def squared_discrepancy(one: np.ndarray, other: np.ndarray) -> float:
     finite_rows(other, "reference features", least=2)
     same_dimension(one, other, "features")
     one, other = one.astype(np.float64), other.astype(np.float64)
-    return _mean_of_others(one) + _mean_of_others(other) - 2.0 * float(polynomial_kernel(one, other).mean())
+    return _mean_off_diagonal(one) + _mean_off_diagonal(other) - 2.0 * float(polynomial_kernel(one, other).mean())
 
 
 def kernel_distance(
@@ -59,7 +59,7 @@ def kernel_distance(
         features: (count, dimension) of the generated images.
         reference: of the real ones.
         subsets: how many.
-        subset_size: rows of each side, drawn without replacement.
+        subset_size: rows of each set, drawn without replacement.
         seed: of the subsets.
 
     Raises:
@@ -78,6 +78,7 @@ def kernel_distance(
     return Spread.of([squared_discrepancy(subset(features), subset(reference)) for _ in range(subsets)])
 
 
-def _mean_of_others(rows: np.ndarray) -> float:
+def _mean_off_diagonal(rows: np.ndarray) -> float:
+    """The mean kernel of every row with every other one."""
     kernel = polynomial_kernel(rows, rows)
     return float((kernel.sum() - np.trace(kernel)) / (len(rows) * (len(rows) - 1)))

@@ -48,27 +48,27 @@ def latent_statistics(mean: np.ndarray, scale: np.ndarray, *, seed: int = 0) -> 
         ValueError: shapes that differ, NaN, a scale that is not above 0, fewer than two images.
     """
     finite_rows(mean, "posterior means", least=2)
-    divergence = divergences_of_each(mean, scale)
+    divergence = posterior_divergences(mean, scale)
     mean, scale = mean.astype(np.float64), scale.astype(np.float64)
-    told = information(mean, scale, seed)
+    information = estimate_information(mean, scale, seed)
     return LatentStatistics(
         active_units=int(np.count_nonzero(mean.var(axis=0) > ACTIVE)),
         divergence=divergence,
-        mutual_information=float(told.mean()),
-        aggregate_divergence=float(divergence.sum(axis=1).mean() - told.mean()),
-        error=float(told.std(ddof=1) / len(told) ** 0.5),
+        mutual_information=float(information.mean()),
+        aggregate_divergence=float(divergence.sum(axis=1).mean() - information.mean()),
+        error=float(information.std(ddof=1) / len(information) ** 0.5),
     )
 
 
-def divergences(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def mean_posterior_divergences(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """KL(q(z|x) || N(0, 1)) of each dimension, nats, the mean over the images: (latent_dim,) float64.
 
-    Arguments and errors are those of `divergences_of_each`. A dimension that says nothing has 0.
+    Arguments and errors are those of `posterior_divergences`. A dimension that says nothing has 0.
     """
-    return divergences_of_each(mean, scale).mean(axis=0)
+    return posterior_divergences(mean, scale).mean(axis=0)
 
 
-def divergences_of_each(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def posterior_divergences(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """KL(q(z|x) || N(0, 1)) of each image and dimension, nats: (count, latent_dim) float64.
 
     (mean^2 + scale^2 - 1) / 2 - log scale  (arXiv:1312.6114, appendix B).
@@ -90,7 +90,7 @@ def divergences_of_each(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return 0.5 * (np.square(mean) + np.square(scale) - 1.0) - np.log(scale)
 
 
-def information(mean: np.ndarray, scale: np.ndarray, seed: int) -> np.ndarray:
+def estimate_information(mean: np.ndarray, scale: np.ndarray, seed: int) -> np.ndarray:
     """log q(z|x) - log q(z) at one z ~ q(z|x) for each image; float64 (count, latent_dim) -> (count,).
 
     Their mean is an unbiased estimate of I(x; z): every image's posterior gives one of them. The differences have

@@ -70,7 +70,7 @@ class Moments:
             ValueError: they hold NaN or infinity, or are of another dimension. Nothing has been taken in then.
         """
         finite_rows(features, "features", least=0)
-        self._refuse_other_dimension(features.shape[1])
+        self._require_dimension(features.shape[1])
         for start in range(0, len(features), BLOCK):
             block = features[start : start + BLOCK].astype(np.float64)
             mean = block.mean(axis=0)
@@ -83,7 +83,7 @@ class Moments:
         Raises:
             ValueError: it is of another dimension.
         """
-        self._refuse_other_dimension(other.dimension)
+        self._require_dimension(other.dimension)
         if other.count:
             self._add(other.count, other.mean, other.scatter)
 
@@ -117,7 +117,7 @@ class Moments:
         self.mean = self.mean + difference * (count / total)
         self.count = total
 
-    def _refuse_other_dimension(self, dimension: int) -> None:
+    def _require_dimension(self, dimension: int) -> None:
         if dimension != self.dimension:
             raise ValueError(
                 f"features of dimension {dimension} and {self.dimension}: take both with the same extractor and layer."

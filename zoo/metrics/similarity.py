@@ -42,7 +42,7 @@ def multiscale_similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """
     if one.shape != other.shape:
         raise ValueError(f"images {one.shape} and {other.shape}: give pairs of the same shape.")
-    x, y = ((images_in_range(side, smallest=WINDOW).astype(np.float64) + 1) / 2 for side in (one, other))
+    x, y = ((images_in_range(images, smallest=WINDOW).astype(np.float64) + 1) / 2 for images in (one, other))
     weights = scale_weights(*one.shape[1:3])
     similarity = np.ones((len(one), one.shape[3]))
     for scale, weight in enumerate(weights):
@@ -120,16 +120,16 @@ def spectral_distance(one: np.ndarray, other: np.ndarray) -> float:
 
 def _luminance_and_structure(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Maps of l and c s (Wang et al. 2004, eq. 6, 13) wherever the whole window lies inside the image."""
-    mean_x, mean_y = _windowed(x), _windowed(y)
+    mean_x, mean_y = _gaussian_mean(x), _gaussian_mean(y)
     products = mean_x * mean_y
     squares = mean_x**2 + mean_y**2
     luminance = (2 * products + LUMINANCE_CONSTANT) / (squares + LUMINANCE_CONSTANT)
-    covariance = _windowed(x * y) - products
-    variances = _windowed(x**2 + y**2) - squares
+    covariance = _gaussian_mean(x * y) - products
+    variances = _gaussian_mean(x**2 + y**2) - squares
     return luminance, (2 * covariance + CONTRAST_CONSTANT) / (variances + CONTRAST_CONSTANT)
 
 
-def _windowed(images: np.ndarray) -> np.ndarray:
+def _gaussian_mean(images: np.ndarray) -> np.ndarray:
     """The Gaussian mean around each pixel, (B, H - 10, W - 10, C)."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     window = np.exp(-np.square(offsets) / (2 * WINDOW_SIGMA**2))

@@ -157,6 +157,7 @@ class VAE(GenerativeModel):
                 dict.fromkeys(found, kind),
                 dict.fromkeys(("image", "reconstruction"), (-1.0, 1.0)),
                 {"label": self.classes},
+                dict.fromkeys(BOUNDS, self.log_likelihood.likelihood.support),
             )
             for name, (inputs, found, kind) in outputs.items()
         }

@@ -11,6 +11,7 @@ PRESETS = (
         summary="Names the class of a Fashion-MNIST image, 28x28 gray; its features score generated ones.",
         arguments={"image_shape": (28, 28, 1), "classes": FASHION_CLASSES, "flip": True},
         tiny={"image_shape": (8, 8, 1), "width": 4},
+        extractor_for=("fashion_mnist", "fashion_mnist_t10k"),
     ),
     Preset(
         name="cnn-mnist",
@@ -20,6 +21,7 @@ PRESETS = (
         summary="Names the digit of an MNIST image, 28x28 gray; its features score generated ones.",
         arguments={"image_shape": (28, 28, 1), "classes": tuple("0123456789")},
         tiny={"image_shape": (8, 8, 1), "width": 4},
+        extractor_for=("mnist", "binarized_mnist"),
     ),
     Preset(
         name="cnn-sign-digits",
@@ -29,5 +31,6 @@ PRESETS = (
         summary="Names the digit that a photographed hand shows, 64x64 color; its features score generated ones.",
         arguments={"image_shape": (64, 64, 3), "classes": tuple("0123456789"), "flip": True},
         tiny={"image_shape": (8, 8, 3), "width": 4},
+        extractor_for=("sign-digits-64.zip", "sign-digits-64"),
     ),
 )

@@ -1,7 +1,7 @@
 """`Preset`: one named configuration of one model class, as plain data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -17,6 +17,7 @@ class Preset:
         summary: one sentence for lists.
         arguments: of the constructor, where they differ from its defaults.
         tiny: what the small twin changes.
+        extractor_for: of a classifier, names of the data sets of which its features score generated images.
     """
 
     name: str
@@ -26,12 +27,11 @@ class Preset:
     summary: str
     arguments: Mapping[str, Any]
     tiny: Mapping[str, Any] = field(default_factory=dict)
+    extractor_for: tuple[str, ...] = ()
 
     def twin(self) -> "Preset":
         """The same class and configuration at test size."""
-        return Preset(
-            self.name, self.model, self.family, self.paper, self.summary, {**self.arguments, **self.tiny}, self.tiny
-        )
+        return replace(self, arguments={**self.arguments, **self.tiny})
 
 
 FASHION_CLASSES = (

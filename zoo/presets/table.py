@@ -15,6 +15,8 @@ from zoo.presets.preset import Preset
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset for family in (autoencoder, classifier, gan, vae, wgan) for preset in family.PRESETS
 }
+EXTRACTORS: Mapping[str, str] = {data: preset.name for preset in PRESETS.values() for data in preset.extractor_for}
+"""Data set -> the preset whose features tell its images apart."""
 
 
 class UnknownPresetError(LookupError):

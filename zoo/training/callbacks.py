@@ -26,7 +26,7 @@ from zoo.training.log import read_log
 from zoo.training.recipe import Recipe
 from zoo.training.report import write_report
 from zoo.training.signals import SignalHandler
-from zoo.training.validation import Scorer, scorer_of
+from zoo.training.validation import Scorer, choose_scorer
 from zoo.training.workers import Workers
 
 SHOWN = 64  # images of a sample grid, always the same latents
@@ -69,7 +69,9 @@ class RunCallback(keras.callbacks.Callback):
         self.imaged = self.samples or "reconstruct" in model.abilities()
         self.spread = nearest_neighbor_distance(self.training["image"][:SHOWN])
         self.best = Checkpoints(model, directory / "best", 1, resumable=checkpoints)
-        self.scorer = scorer_of(sides[0], padded=recipe.fit == "pad") if self.samples and recipe.score_every else None
+        self.scorer = (
+            choose_scorer(sides[0], padded=recipe.fit == "pad") if self.samples and recipe.score_every else None
+        )
         self.lowest = float("inf")
         if self.scorer:
             self.lowest = self.best.facts(self.done).get(self.scorer.name, self.lowest)

@@ -1,6 +1,6 @@
 """A small score of a run's samples, made every so often while it trains.
 
-The samples are compared with training images: held-out ones stay unseen until `zoo evaluate` judges what came of it.
+The samples are compared with training images: held-out ones stay unseen until `zoo evaluate` scores what came of it.
 """
 
 from collections.abc import Callable
@@ -10,10 +10,11 @@ from functools import partial
 import numpy as np
 
 from zoo.data.images import ImageSet, center, scaled
-from zoo.evaluation.extractors import EXTRACTORS, ClassifierExtractor, features_of, versioned
+from zoo.evaluation.extractors import ClassifierExtractor, extract_features, format_version
 from zoo.metrics.distances import sliced_wasserstein_distance
 from zoo.metrics.frechet import frechet_distance
 from zoo.metrics.moments import Moments
+from zoo.presets.table import EXTRACTORS
 from zoo.pretrained import local_directory
 
 SAMPLES = 1_000  # of a score, fewer where there are fewer training images
@@ -37,7 +38,7 @@ class Scorer:
     distance: Callable[[np.ndarray], float]
 
 
-def scorer_of(training: ImageSet, *, padded: bool) -> Scorer:
+def choose_scorer(training: ImageSet, *, padded: bool) -> Scorer:
     """The Frechet distance with the data set's own extractor where that is at hand, else one of the pixels.
 
     Args:
@@ -45,28 +46,30 @@ def scorer_of(training: ImageSet, *, padded: bool) -> Scorer:
         padded: whether they are centered on black: the extractor then sees their center.
     """
     count = min(SAMPLES, len(training.images))
-    extractor = extractor_of(training, padded)
+    extractor = find_extractor(training, padded)
     if extractor is None or count <= extractor.dimension:
         reference = scaled(np.asarray(training.images[:count]))
         distance = partial(sliced_wasserstein_distance, reference=reference)
         return Scorer("sliced_wasserstein_distance", "sliced_wasserstein_distance", count, distance)
     height, width, _ = extractor.image.row
-    moments = Moments.of(features_of(extractor, center(np.asarray(training.images[:REFERENCE]), height, width))[0])
+    moments = Moments.of(extract_features(extractor, center(np.asarray(training.images[:REFERENCE]), height, width))[0])
 
     def frechet(samples: np.ndarray) -> float:
         return frechet_distance(Moments.of(extractor(np.clip(center(samples, height, width), -1, 1))[0]), moments)
 
-    return Scorer("frechet_distance", f"FCD({versioned(extractor)})", count, frechet)
+    return Scorer("frechet_distance", f"FCD({format_version(extractor)})", count, frechet)
 
 
-def extractor_of(training: ImageSet, padded: bool) -> ClassifierExtractor | None:
-    """The data set's extractor, if it is on this machine and takes images of this size."""
+def find_extractor(training: ImageSet, padded: bool) -> ClassifierExtractor | None:
+    """The extractor that a preset declares for the data set, if it is on this machine and takes images of this size."""
     preset = EXTRACTORS.get(training.name)
     directory = local_directory(preset) if preset else None
     if directory is None:
         return None
     extractor = ClassifierExtractor(directory)
     height, width, channels = extractor.image.row
-    side, across, depth = training.images.shape[1:]
-    fits = (height, width) == (side, across) or (padded and height <= side and width <= across)
-    return extractor if fits and channels == depth else None
+    image_height, image_width, image_channels = training.images.shape[1:]
+    fits = (height, width) == (image_height, image_width)
+    if padded:
+        fits = height <= image_height and width <= image_width
+    return extractor if fits and channels == image_channels else None

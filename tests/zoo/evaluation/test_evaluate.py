@@ -1,4 +1,4 @@
-"""Images of any source against held-out ones: the record, its floor, what is kept, what is refused."""
+"""Images of any source against held-out ones: the record, its baselines, what is kept, what is refused."""
 
 import hashlib
 import json
@@ -19,13 +19,15 @@ from PIL import Image
 from serving.card import Data
 from serving.pipeline import Pipeline
 from zoo import load_pretrained
-from zoo.data.images import ImageSet
+from zoo.data.images import ImageSet, fingerprint
 from zoo.data.load import load_images
-from zoo.evaluation import evaluate as module
-from zoo.evaluation import judges, scores
-from zoo.evaluation.evaluate import evaluate
-from zoo.evaluation.record import Record, as_json
-from zoo.evaluation.reference import load_reference
+from zoo.evaluation import accuracy as accuracy_module
+from zoo.evaluation import cache, generated, held_out, scores, trained_scores
+from zoo.evaluation.evaluate import evaluate as evaluate_with_options
+from zoo.evaluation.options import EvaluationOptions
+from zoo.evaluation.record import Record, to_plain_data
+from zoo.evaluation.reference import Reference, crop_center
+from zoo.evaluation.reference import load_reference as load_reference_with_options
 from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, OF_HELD_OUT, TRAINED
 from zoo.evaluation.source import open_source
 from zoo.export.export import export
@@ -35,6 +37,7 @@ from zoo.metrics.moments import Moments
 from zoo.metrics.similarity import multiscale_similarity_of_pairs
 from zoo.models import vae as vae_module
 from zoo.presets.table import PRESETS
+from zoo.pretrained import find_directory
 from zoo.training.run import build
 
 GENERATOR, CLASSIFIER = "dcgan-fashion-mnist", "cnn-fashion-mnist"
@@ -43,6 +46,17 @@ PIXELS = ("sliced_wasserstein_distance", "spectral_distance")
 
 Spy = Callable[[], list[int]]
 Edit = Callable[..., Path]
+
+
+def evaluate(name: str, *, tell: Callable[[str], None] = lambda message: None, **options: Any) -> list[Record]:
+    """`evaluate` with its options by name, any sequence as a tuple."""
+    tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return evaluate_with_options(name, EvaluationOptions(**tuples), tell=tell)
+
+
+def load_reference(name: Path, **options: Any) -> Reference:
+    """The real images for the source at a path."""
+    return load_reference_with_options(open_source(str(name)), EvaluationOptions(**options))
 
 
 def write_twin(
@@ -73,7 +87,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and scores of few pairs."""
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(scores, "multiscale_similarity_of_pairs", partial(multiscale_similarity_of_pairs, pairs=20))
-    monkeypatch.setattr(module, "PATHS", 64)
+    monkeypatch.setattr(generated, "PATHS", 64)
     return tmp_path / "home"
 
 
@@ -81,9 +95,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def extracted(monkeypatch: pytest.MonkeyPatch) -> Spy:
     """How many images each call of an extractor saw since it was last asked."""
     seen: list[int] = []
-    real = module.features_of
+    real = generated.extract_features
 
-    def features_of(extractor: Any, images: np.ndarray) -> Any:
+    def extract_features(extractor: Any, images: np.ndarray) -> Any:
         seen.append(len(images))
         return real(extractor, images)
 
@@ -92,7 +106,7 @@ def extracted(monkeypatch: pytest.MonkeyPatch) -> Spy:
         seen.clear()
         return found
 
-    monkeypatch.setattr(module, "features_of", features_of)
+    monkeypatch.setattr(generated, "extract_features", extract_features)
     return asked
 
 
@@ -153,8 +167,8 @@ def test_a_record_says_what_it_rests_on(generator: Path, classifier: Path) -> No
         assert set(record.versions) == {"generative-zoo", "numpy", "onnxruntime", "pillow"}
         assert record.std is not None
         found = record.name != "perceptual_path_length"
-        assert (record.floor is not None, set(record.ceilings)) == (found, {"noise", "blurred"} if found else set())
-    plain = json.loads(json.dumps(as_json(records)))
+        assert set(record.baselines) == ({"training", "noise", "blurred"} if found else set())
+    plain = json.loads(json.dumps(to_plain_data(records)))
     tuples = [{name: tuple(each[name]) for name in ("seeds", "parts")} for each in plain]
     assert [Record(**{**each, **own}) for each, own in zip(plain, tuples, strict=True)] == records
 
@@ -193,10 +207,10 @@ def test_a_second_run_reads_what_the_first_one_kept(
         seeds=SEEDS,
     )
     first = run()
-    # each seed's images; floor, noise, blurred; held-out and training images
+    # each seed's images; training, noise, blurred; held-out and training images
     assert extracted() == [COUNT] * 5 + [1_000, 9_000]
     kept = sorted(path.relative_to(home / "evaluation") for path in (home / "evaluation").rglob("*.*"))
-    assert [(path.parent.name, path.suffix) for path in kept] == [("anchors", ".json"), *[("features", ".npz")] * 5]
+    assert [(path.parent.name, path.suffix) for path in kept] == [("baselines", ".json"), *[("features", ".npz")] * 5]
     assert run() == first
     assert extracted() == [COUNT] * 2
     assert sorted(path.relative_to(home / "evaluation") for path in (home / "evaluation").rglob("*.*")) == kept
@@ -205,31 +219,36 @@ def test_a_second_run_reads_what_the_first_one_kept(
 def test_what_was_kept_does_not_outlive_what_it_depends_on(
     generator: Path, classifier: Path, extracted: Spy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def anchored(metric: str = "precision", count: int = 30) -> list[int]:
+    def count_extracted(metric: str = "precision", count: int = 30) -> list[int]:
         evaluate(str(generator), extractors=[str(classifier)], metrics=[metric], count=count, seeds=(0,))
         return extracted()
 
-    assert anchored() == [30] * 4 + [1_000]
-    assert anchored() == [30]
-    assert anchored(count=40) == [40] * 4  # the floor is of as many
-    monkeypatch.setattr(module, "BLUR", 0.1)
-    monkeypatch.setattr(module, "code_of_scores", lambda: "other code")
-    assert anchored() == [30] * 4 + [1_000]
-    monkeypatch.setattr(module, "versions", lambda: {"numpy": "another"})
-    assert anchored() == [30] * 4 + [1_000]
+    assert count_extracted() == [30] * 4 + [1_000]
+    assert count_extracted() == [30]
+    assert count_extracted(count=40) == [40] * 4  # the baselines are of as many
+    monkeypatch.setattr(generated, "BLUR", 0.1)
+    monkeypatch.setattr(generated, "hash_code", lambda: "other code")
+    assert count_extracted() == [30] * 4 + [1_000]
+    monkeypatch.setattr(generated, "library_versions", lambda: {"numpy": "another"})
+    assert count_extracted() == [30] * 4 + [1_000]
 
 
-def test_the_code_of_scores_is_all_that_numbers_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = module.code_of_scores()
-    other = tmp_path / "evaluate.py"
-    other.write_text(Path(module.__file__).read_text() + "\n")
-    monkeypatch.setattr(module, "__file__", str(other))
-    assert module.code_of_scores() != before
+@pytest.mark.parametrize("file", ["metrics/frechet.py", "evaluation/scores.py", "data/images.py"])
+def test_the_code_of_scores_is_all_that_numbers_come_from(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cache.hash_code()
+    copied = shutil.copytree(cache.PACKAGE, tmp_path / "zoo")
+    monkeypatch.setattr(cache, "CODE", [copied / path.relative_to(cache.PACKAGE) for path in cache.CODE])
+    assert cache.hash_code() == before
+    with (copied / file).open("a") as changed:
+        changed.write("\n")
+    assert cache.hash_code() != before
 
 
 def test_nothing_is_kept_of_what_fails(tmp_path: Path) -> None:
     def fail() -> None:
-        with module.written(tmp_path / "file") as temporary:
+        with cache.write_atomically(tmp_path / "file") as temporary:
             temporary.write_text("half")
             raise ZeroDivisionError
 
@@ -262,12 +281,11 @@ def test_copies_of_training_images_are_found(classifier: Path, tmp_path: Path) -
     assert (found["copies"].value, found["copies"].std) == (1.0, 0.0)
     assert found["copies"].generated_count == 30
     assert found["copy_distance"].value == 0.0
-    assert found["copies"].floor is not None
-    assert found["copies"].floor < 0.05
-    assert found["copy_distance"].floor == pytest.approx(1.0, abs=0.1)
+    assert found["copies"].baselines["training"] < 0.05
+    assert found["copy_distance"].baselines["training"] == pytest.approx(1.0, abs=0.1)
 
 
-def test_held_out_images_score_as_the_floor_does(classifier: Path, tmp_path: Path) -> None:
+def test_held_out_images_score_as_training_images_do(classifier: Path, tmp_path: Path) -> None:
     test = embedded("test").images
     one, other = (
         write_folder(tmp_path / "one", test[:400]),
@@ -280,14 +298,11 @@ def test_held_out_images_score_as_the_floor_does(classifier: Path, tmp_path: Pat
     found = by_name(records)
     assert set(found) == set(metrics)
     for name in ("frechet_distance", *PIXELS):
-        floor, ceilings = found[name].floor, found[name].ceilings
-        assert floor is not None
-        assert 0.5 < found[name].value / floor < 2, name
-        assert min(ceilings.values()) > 1.3 * max(found[name].value, floor), name
+        training, *worse = (found[name].baselines[images] for images in ("training", "noise", "blurred"))
+        assert 0.5 < found[name].value / training < 2, name
+        assert min(worse) > 1.3 * max(found[name].value, training), name
     for name in ("precision", "recall", "coverage", "copies"):
-        floor = found[name].floor
-        assert floor is not None
-        assert found[name].value == pytest.approx(floor, abs=0.06), name
+        assert found[name].value == pytest.approx(found[name].baselines["training"], abs=0.06), name
     assert found["copy_distance"].value == pytest.approx(1.0, abs=0.1)
 
 
@@ -300,7 +315,7 @@ def test_the_held_out_images_that_training_has_too_are_left_out(
     (record,) = evaluate(str(generator), against=str(mixed), metrics=["recall"], extractors=[str(classifier)], count=20)
     assert record.real_count == 300
     assert record.preprocessing.endswith("; 2 left out that training has too")
-    assert record.data_sha256 == module.fingerprint(test.images[:300])
+    assert record.data_sha256 == fingerprint(test.images[:300])
 
 
 # Which images, and how they are cut
@@ -311,11 +326,11 @@ def test_the_first_held_out_images_are_of_all_classes(tmp_path: Path) -> None:
     images = np.repeat(np.arange(200, dtype=np.uint8) // 50, 28 * 28).reshape(200, 28, 28, 1)
     names = [f"test/{number // 50}/{number}.png" for number in range(200)]
     folder = write_folder(tmp_path / "sorted", images, names)
-    held = load_reference(open_source(str(folder)), str(folder), "test", None, None)
-    assert held.real.labels is not None
-    np.testing.assert_array_equal(held.real.labels, held.real.images[:, 0, 0, 0])
-    assert np.bincount(held.real.labels[:40], minlength=4).min() >= 3
-    np.testing.assert_array_equal(np.bincount(held.real.labels), [50] * 4)
+    reference = load_reference(folder, against=str(folder))
+    assert reference.real.labels is not None
+    np.testing.assert_array_equal(reference.real.labels, reference.real.images[:, 0, 0, 0])
+    assert np.bincount(reference.real.labels[:40], minlength=4).min() >= 3
+    np.testing.assert_array_equal(np.bincount(reference.real.labels), [50] * 4)
 
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (27, 27), (20, 27), (27, 20), (40, 40)])
@@ -325,49 +340,49 @@ def test_padding_is_cut_off_real_and_generated_images_alike(
     images = np.random.default_rng(0).integers(1, 256, (12, height, width, 1), np.uint8)
     folder = write_folder(tmp_path / "data" / "test", images[:6]).parent
     write_folder(folder / "train", images[6:])
-    held = load_reference(open_source(str(trained_on(str(folder), "pad"))), None, "test", None, None)
+    reference = load_reference(trained_on(str(folder), "pad"))
     side = min(max(height, width), 32)
-    assert held.train is not None
-    for image_set, split in ((held.real, "test"), (held.train, "train")):
+    assert reference.train is not None
+    for image_set, split in ((reference.real, "test"), (reference.train, "train")):
         padded = load_images(str(folder), split=split, image_size=32, channels=1, fit="pad").images
         assert image_set.images.shape == (6, side, side, 1)
-        assert row_bytes(image_set.images) == row_bytes(module.cropped(padded, side))
+        assert row_bytes(image_set.images) == row_bytes(crop_center(padded, side))
         assert np.count_nonzero(image_set.images) == np.count_nonzero(padded)  # nothing but padding is lost
 
 
 def test_padding_is_that_of_the_training_images(trained_on: Edit, tmp_path: Path) -> None:
     large = write_folder(tmp_path / "large" / "test", np.full((3, 50, 50, 1), 9, np.uint8)).parent
-    held = load_reference(open_source(str(trained_on("embedded", "pad"))), str(large), "test", None, None)
-    assert (held.crop, held.real.images.shape) == (28, (3, 28, 28, 1))
+    reference = load_reference(trained_on("embedded", "pad"), against=str(large))
+    assert (reference.crop, reference.real.images.shape) == (28, (3, 28, 28, 1))
 
 
 def test_a_crop_that_is_asked_for_cuts_both(generator: Path) -> None:
-    held = load_reference(open_source(str(generator)), None, "test", None, 24)
+    reference = load_reference(generator, crop=24)
     wanted = embedded("test").images[:, 2:26, 2:26]
-    assert held.crop == 24
-    assert row_bytes(held.real.images) == row_bytes(wanted)
+    assert reference.crop == 24
+    assert row_bytes(reference.real.images) == row_bytes(wanted)
 
 
 def test_without_a_card_real_images_are_brought_to_what_is_left(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "padded", np.zeros((2, 33, 33, 1), np.uint8))
-    held = load_reference(open_source(str(folder)), "embedded", "test", "embedded", 28)
-    assert row_bytes(held.real.images) == row_bytes(embedded("test").images)
-    assert held.preprocessing == (
+    reference = load_reference(folder, against="embedded", trained_on="embedded", crop=28)
+    assert row_bytes(reference.real.images) == row_bytes(embedded("test").images)
+    assert reference.preprocessing == (
         "8 bits a channel; real ones crop to 28 x 28, Lanczos; the center 28 x 28 of generated ones"
     )
 
 
 def test_without_padding_nothing_is_cut(trained_on: Edit) -> None:
-    held = load_reference(open_source(str(trained_on("embedded", "crop"))), None, "test", None, None)
-    assert held.crop is None
-    assert row_bytes(held.real.images) == row_bytes(embedded("test", 32).images)
-    assert held.preprocessing == "8 bits a channel; real ones crop to 32 x 32, Lanczos"
+    reference = load_reference(trained_on("embedded", "crop"))
+    assert reference.crop is None
+    assert row_bytes(reference.real.images) == row_bytes(embedded("test", 32).images)
+    assert reference.preprocessing == "8 bits a channel; real ones crop to 32 x 32, Lanczos"
 
 
 def test_an_odd_margin_is_larger_on_the_right() -> None:
     # as Pillow's pad does: 5 of 8 leaves (8 - 5) // 2 = 1 before and 2 behind
     image = np.arange(64).reshape(1, 8, 8, 1)
-    np.testing.assert_array_equal(module.cropped(image, 5)[0, :, :, 0], image[0, 1:6, 1:6, 0])
+    np.testing.assert_array_equal(crop_center(image, 5)[0, :, :, 0], image[0, 1:6, 1:6, 0])
 
 
 # Several extractors, or none
@@ -377,7 +392,7 @@ def test_scores_of_pixels_need_no_extractor(generator: Path, extracted: Spy) -> 
     records = evaluate(str(generator), metrics=PIXELS, count=20, seeds=(0,), crop=16)  # the data set's own takes 28
     assert [record.name for record in records] == list(PIXELS)
     assert {record.extractor for record in records} == {None}
-    assert all(record.floor is not None and set(record.ceilings) == {"noise", "blurred"} for record in records)
+    assert all(set(record.baselines) == {"training", "noise", "blurred"} for record in records)
     assert extracted() == []
 
 
@@ -402,21 +417,21 @@ def test_the_data_sets_own_extractor_is_the_default(generator: Path) -> None:
 # Scores that train a network
 
 
-def test_judges_see_each_seeds_images_and_as_many_real_ones(
+def test_trained_scores_see_each_seeds_images_and_as_many_real_ones(
     generator: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def accuracy(*arguments: Any, seed: int) -> judges.ClassificationAccuracy:
+    def accuracy(*arguments: Any, seed: int) -> trained_scores.ClassificationAccuracy:
         calls.append((*arguments, seed))
-        return judges.ClassificationAccuracy(on_generated=seed / 10, on_real=0.8, on_both=0.9)
+        return trained_scores.ClassificationAccuracy(on_generated=seed / 10, on_real=0.8, on_both=0.9)
 
     def divergence(*arguments: Any, seed: int) -> float:
         calls.append((*arguments, seed))
         return len(calls) / 10
 
-    monkeypatch.setattr(judges, "classification_accuracy", accuracy)
-    monkeypatch.setattr(judges, "discriminator_divergence", divergence)
+    monkeypatch.setattr(trained_scores, "classification_accuracy", accuracy)
+    monkeypatch.setattr(trained_scores, "discriminator_divergence", divergence)
     found = by_name(evaluate(str(generator), extractors=[str(classifier)], metrics=TRAINED, count=40, seeds=(1, 4)))
     test, train = embedded("test"), embedded("train")
     model = load_pretrained(generator, format="onnx")
@@ -424,34 +439,36 @@ def test_judges_see_each_seeds_images_and_as_many_real_ones(
     for call, wanted, seed in zip(calls[:2], samples, (1, 4), strict=True):
         image_list, labels, real, real_labels, held_out, held_out_labels, given = call
         np.testing.assert_allclose(image_list.astype(int), wanted, atol=1)
-        assert share_of_right(classifier, replace(train, images=image_list, labels=labels)) == 1
+        assert share_of_correct(classifier, replace(train, images=image_list, labels=labels)) == 1
         for images, numbers, whole in ((real, real_labels, train), (held_out, held_out_labels, test)):
             assert whole.labels is not None
             known = dict(zip((image.tobytes() for image in whole.images), whole.labels, strict=True))
             assert [known[image.tobytes()] for image in images[:50]] == numbers[:50].tolist()
         assert (len(real), len(held_out), given) == (9_000, 1_000, seed)
-    for call, wanted, seed in zip(calls[3:], samples, (1, 4), strict=True):  # after the floor's
+    for call, wanted, seed in zip(calls[3:], samples, (1, 4), strict=True):  # after the baseline's
         np.testing.assert_allclose(call[0].astype(int), wanted, atol=1)
         assert (call[1].shape, call[2]) == ((40, 28, 28, 1), seed)
     assert {image.tobytes() for image in calls[2][0]} < {image.tobytes() for image in train.images}
     assert found["classification_accuracy"].value == pytest.approx(0.25)
-    assert found["classification_accuracy"].floor == pytest.approx(0.8)
+    assert found["classification_accuracy"].baselines["training"] == pytest.approx(0.8)
     assert found["augmentation"].value == pytest.approx(0.1)
     assert found["jensen_shannon_divergence"].value == pytest.approx(0.45)  # the fourth and fifth call
-    assert found["jensen_shannon_divergence"].floor == pytest.approx(0.3)
+    assert found["jensen_shannon_divergence"].baselines["training"] == pytest.approx(0.3)
 
 
 @pytest.mark.slow
-def test_judges_are_trained(generator: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_are_trained(generator: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("classification_accuracy", "discriminator_divergence"):
-        monkeypatch.setattr(judges, name, partial(getattr(judges, name), steps=2, batch_size=8, width=4))
+        monkeypatch.setattr(
+            trained_scores, name, partial(getattr(trained_scores, name), steps=2, batch_size=8, width=4)
+        )
     records = evaluate(str(generator), extractors=[str(classifier)], metrics=TRAINED, count=40, seeds=(1,))
     found = by_name(records)
     assert set(found) == set(TRAINED)
     assert 0 <= found["classification_accuracy"].value <= 1
     assert 0 <= found["jensen_shannon_divergence"].value <= np.log(2)
     for name in ("classification_accuracy", "jensen_shannon_divergence"):
-        assert found[name].floor is not None
+        assert set(found[name].baselines) == {"training"}
     extractor = found["classification_accuracy"].extractor
     assert extractor is not None
     assert extractor.startswith(f"{CLASSIFIER}@")  # it names the classes of generated images
@@ -461,7 +478,7 @@ def test_judges_are_trained(generator: Path, classifier: Path, monkeypatch: pyte
 # Classifiers
 
 
-def share_of_right(directory: Path, image_set: ImageSet) -> float:
+def share_of_correct(directory: Path, image_set: ImageSet) -> float:
     session = onnxruntime.InferenceSession(directory / "classify.onnx", providers=["CPUExecutionProvider"])
     (logits,) = session.run(["logits"], {"image": (image_set.images / 127.5 - 1).astype(np.float32)})
     return float(np.mean(logits.argmax(axis=1) == image_set.labels))
@@ -470,7 +487,7 @@ def share_of_right(directory: Path, image_set: ImageSet) -> float:
 def test_a_classifier_has_one_score(classifier: Path) -> None:
     (record,) = evaluate(str(classifier))
     test = embedded("test")
-    assert record.value == pytest.approx(share_of_right(classifier, test), abs=2e-3)
+    assert record.value == pytest.approx(share_of_correct(classifier, test), abs=2e-3)
     assert record.std == pytest.approx((record.value * (1 - record.value) / 1_000) ** 0.5, rel=1e-4)
     assert (record.metric, record.name, record.model, record.better) == ("accuracy", "accuracy", CLASSIFIER, "higher")
     assert (record.real_count, record.generated_count, record.seeds) == (1_000, 0, ())
@@ -481,17 +498,17 @@ def test_a_classifier_has_one_score(classifier: Path) -> None:
 
 @pytest.mark.parametrize(("split", "count"), [("test", 1_000), pytest.param("all", 10_000, marks=pytest.mark.slow)])
 def test_the_shipped_classifier_names_nine_in_ten(split: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, train = module.load_images, embedded("train")
+    real, train = accuracy_module.load_images, embedded("train")
     blank = replace(train, images=np.zeros_like(train.images), name="fashion_mnist")
 
     def load(source: str, **options: Any) -> ImageSet:  # its training images are not here
         return blank if source == "fashion_mnist" else real(source, **options)
 
-    monkeypatch.setattr(module, "load_images", load)
+    monkeypatch.setattr(accuracy_module, "load_images", load)
     (record,) = evaluate(CLASSIFIER, against="embedded", split=split)
     assert record.real_count == count
     assert record.value > 0.9
-    wanted = share_of_right(module.find_directory(CLASSIFIER), embedded(split))
+    wanted = share_of_correct(find_directory(CLASSIFIER), embedded(split))
     assert record.value == pytest.approx(wanted, abs=1.5 / count)  # one image may fall to the other side of a tie
 
 
@@ -556,17 +573,17 @@ def autoencoder(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, Path
     return write_coder(tmp_path_factory.mktemp("autoencoder"), "sparse-autoencoder-mnist", digits["gray"])
 
 
-def held_out(directory: Path, against: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+def read_held_out(directory: Path, against: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The held-out images as a model takes them, in the order in which they are shown, and their classes."""
-    held = load_reference(open_source(str(directory)), against and str(against), "test", None, None)
-    assert held.real.labels is not None
-    return (held.real.images / 127.5 - 1).astype(np.float32), held.real.labels.astype(np.int32)
+    reference = load_reference(directory, against=against and str(against))
+    assert reference.real.labels is not None
+    return (reference.real.images / 127.5 - 1).astype(np.float32), reference.real.labels.astype(np.int32)
 
 
 def test_bounds_are_means_over_held_out_images(vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = partial(evaluate, str(vae), seeds=(3, 5))
     found = by_name(run(metrics=("elbo", "importance_weighted_bound")))
-    pipeline, (images, _) = Pipeline.from_directory(vae, ability="log_prob"), held_out(vae)
+    pipeline, (images, _) = Pipeline.from_directory(vae, ability="log_prob"), read_held_out(vae)
     sha256 = hashlib.sha256((vae / "log_prob.onnx").read_bytes()).hexdigest()
     for name, bound, label in (
         ("elbo", "elbo", "elbo"),
@@ -576,25 +593,26 @@ def test_bounds_are_means_over_held_out_images(vae: Path, monkeypatch: pytest.Mo
         assert record.value == pytest.approx(statistics.mean(values), rel=1e-5)
         assert record.std == pytest.approx(statistics.stdev(values) / 40**0.5, rel=1e-4)
         assert (record.metric, record.better, record.seeds) == (label, "higher", (3,))
-        assert (record.real_count, record.generated_count, record.floor, record.ceilings) == (40, 0, None, {})
+        assert (record.real_count, record.generated_count, record.baselines) == (40, 0, {})
         assert record.preprocessing == "8 bits a channel; real ones crop to 8 x 8, Lanczos"
         assert record.source_sha256 == sha256
     (more,) = run(metrics=["importance_weighted_bound"], bound_samples=6)
     assert more.metric == "IWAE-6"
     assert more.value == pytest.approx(pipeline.log_prob(images, seed=3, samples=6).values.mean(), rel=1e-5)
-    monkeypatch.setattr(module, "SHOWN", 7)
+    monkeypatch.setattr(held_out, "BATCH_SIZE", 7)
     assert by_name(run(metrics=("elbo", "importance_weighted_bound"))) == found
 
 
 @pytest.fixture
-def said(vae: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """The VAE with another likelihood in its card."""
+def declared(vae: Path, tmp_path: Path) -> Callable[[str | None], Path]:
+    """The VAE with another support of its bounds in its card, or none."""
 
-    def edit(likelihood: str) -> Path:
-        directory = tmp_path / "said" / vae.name
+    def edit(support: str | None) -> Path:
+        directory = tmp_path / "declared" / vae.name
         shutil.copytree(vae, directory)
         card = json.loads((directory / "card.json").read_text())
-        card["model"]["arguments"]["likelihood"] = likelihood
+        for output in card["abilities"]["log_prob"]["outputs"]:
+            output["support"] = support
         (directory / "card.json").write_text(json.dumps(card))
         return directory
 
@@ -602,22 +620,23 @@ def said(vae: Path, tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize(
-    ("likelihood", "of_binary", "of_gray"),
+    ("support", "of_binary", "of_gray"),
     [
-        ("bernoulli", "", " (cross-entropy)"),
-        ("gaussian", " (density)", " (density)"),
-        ("discretized_logistic", "", ""),
+        ("binary", "", " (cross-entropy)"),
+        ("real", " (density)", " (density)"),
+        ("levels", "", ""),
+        (None, "", ""),  # a card from before there was a support
     ],
 )
 def test_a_bound_says_of_what_it_is_one(
-    likelihood: str, of_binary: str, of_gray: str, said: Callable[[str], Path], digits: dict[str, Path]
+    support: str | None, of_binary: str, of_gray: str, declared: Callable[[str | None], Path], digits: dict[str, Path]
 ) -> None:
-    directory = str(said(likelihood))
+    directory = str(declared(support))
     for against, remark in (("binary", of_binary), ("gray", of_gray)):
         found = by_name(evaluate(directory, against=str(digits[against]), seeds=(0,), metrics=["elbo"]))
         assert found["elbo"].metric == f"elbo{remark}"
         run = partial(evaluate, directory, against=str(digits[against]), seeds=(0,))
-        if likelihood == "discretized_logistic":
+        if support == "levels":
             found = by_name(run(metrics=["importance_weighted_bound", "bits_per_dimension"]))
             bits, bound = found["bits_per_dimension"], found["importance_weighted_bound"]
             assert (bound.metric, bits.metric, bits.better) == ("IWAE-2", "bits_per_dimension (IWAE-2)", "lower")
@@ -631,7 +650,7 @@ def test_a_bound_says_of_what_it_is_one(
 
 def test_latents_are_those_of_the_encoder(vae: Path) -> None:
     found = by_name(evaluate(str(vae), seeds=(3, 5), metrics=("active_units", "aggregate_divergence")))
-    mean, log_scale = load_pretrained(vae).encoder(held_out(vae)[0])
+    mean, log_scale = load_pretrained(vae).encoder(read_held_out(vae)[0])
     wanted = latents.latent_statistics(np.array(mean), np.exp(log_scale), seed=3)
     units, divergence = found["active_units"], found["aggregate_divergence"]
     assert (units.metric, units.value, units.std) == ("active_units (of 4)", wanted.active_units, None)
@@ -644,7 +663,7 @@ def test_latents_are_those_of_the_encoder(vae: Path) -> None:
 def test_divergence_and_information_of_the_latents(vae: Path) -> None:
     run = partial(evaluate, str(vae), seeds=(3, 5))
     found = by_name(run(metrics=("posterior_divergence", "mutual_information", "aggregate_divergence")))
-    mean, log_scale = (np.array(each, np.float64) for each in load_pretrained(vae).encoder(held_out(vae)[0]))
+    mean, log_scale = (np.array(each, np.float64) for each in load_pretrained(vae).encoder(read_held_out(vae)[0]))
     nats = 0.5 * (mean**2 + np.exp(2 * log_scale) - 1) - log_scale  # KL(N(mean, scale^2) || N(0, 1))
     divergence, information, rest = found.values()
     assert divergence.parts == pytest.approx(nats.mean(axis=0), rel=1e-3)
@@ -665,7 +684,7 @@ def test_what_counts_as_active_is_the_same_in_training() -> None:
 
 def test_an_autoencoder_has_the_error_of_its_reconstructions(autoencoder: Path) -> None:
     (record,) = evaluate(str(autoencoder))
-    errors = np.array(load_pretrained(autoencoder).squared_errors(held_out(autoencoder)[0]), np.float64)
+    errors = np.array(load_pretrained(autoencoder).squared_errors(read_held_out(autoencoder)[0]), np.float64)
     assert record.value == pytest.approx(errors.mean(), rel=1e-4)
     assert record.std == pytest.approx(errors.std(ddof=1) / 40**0.5, rel=1e-3)
     assert (record.metric, record.better, record.seeds, record.generated_count) == ("squared_error", "lower", (), 0)
@@ -690,7 +709,7 @@ def test_an_autoencoder_has_nothing_else(metrics: list[str], message: str, autoe
 def test_a_model_is_told_the_classes_of_the_images(conditional: Path, digits: dict[str, Path]) -> None:
     metrics = ("elbo", "importance_weighted_bound", "active_units", "squared_error")
     found = by_name(evaluate(str(conditional), seeds=(3,), metrics=metrics))
-    images, labels = held_out(conditional)
+    images, labels = read_held_out(conditional)
     bounds = Pipeline.from_directory(conditional, ability="log_prob")
     told, other = (bounds.log_prob(images, seed=3, bound="elbo", label=each) for each in (labels, (labels + 1) % 10))
     assert found["elbo"].value == pytest.approx(told.values.mean(), rel=1e-5)
@@ -708,8 +727,8 @@ def test_a_model_is_told_the_classes_of_the_images(conditional: Path, digits: di
 
 
 def test_a_vae_has_the_scores_of_its_images_and_those_of_held_out_ones(vae: Path, tmp_path: Path) -> None:
-    judge = write_twin(tmp_path / "judge", "cnn-mnist", {"fit": "crop"}, image_shape=(8, 8, 1), width=2)
-    found = [record.name for record in evaluate(str(vae), extractors=[str(judge)], count=20, seeds=(0, 1))]
+    extractor = write_twin(tmp_path / "extractor", "cnn-mnist", {"fit": "crop"}, image_shape=(8, 8, 1), width=2)
+    found = [record.name for record in evaluate(str(vae), extractors=[str(extractor)], count=20, seeds=(0, 1))]
     of_held_out = [name for name in OF_HELD_OUT if name != "bits_per_dimension"]
     assert found[-len(of_held_out) :] == of_held_out
     assert {"frechet_distance", "precision", "spectral_distance", "perceptual_path_length"} < set(found)
@@ -842,10 +861,10 @@ def test_padding_of_images_of_many_sizes_must_be_said(trained_on: Edit, tmp_path
         for side in (20, 24):
             gray = np.full((1, side, side, 1), side + len(split), np.uint8)
             write_folder(folder, gray, [f"{split}/{side}.png"])
-    source = open_source(str(trained_on(str(folder), "pad")))
+    directory = trained_on(str(folder), "pad")
     with pytest.raises(ValueError, match="was trained on padded images; say with --crop"):
-        load_reference(source, None, "test", None, None)
-    assert load_reference(source, None, "test", None, 32).real.images.shape == (2, 32, 32, 1)
+        load_reference(directory)
+    assert load_reference(directory, crop=32).real.images.shape == (2, 32, 32, 1)
 
 
 def test_a_classifier_is_asked_for_nothing_else(classifier: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from serving.card import CardError, Data
 from zoo.data.images import scaled
 from zoo.evaluation import extractors
-from zoo.evaluation.extractors import ClassifierExtractor, features_of, softmax, versioned
+from zoo.evaluation.extractors import ClassifierExtractor, extract_features, format_version, softmax
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
 from zoo.training.run import build
@@ -44,7 +44,7 @@ def test_name_hash_and_sizes_are_those_of_the_card(directory: Path, extractor: C
     rows = {output["name"]: output["shape"][1] for output in card["abilities"]["classify"]["outputs"]}
     assert (extractor.name, extractor.dimension, extractor.classes) == (NAME, rows["features"], rows["logits"])
     assert extractor.sha256 == hashlib.sha256((directory / "classify.onnx").read_bytes()).hexdigest()
-    assert versioned(extractor) == f"{NAME}@{extractor.sha256[:8]}"
+    assert format_version(extractor) == f"{NAME}@{extractor.sha256[:8]}"
 
 
 def test_features_and_probabilities_are_the_graphs(directory: Path, extractor: ClassifierExtractor) -> None:
@@ -52,7 +52,7 @@ def test_features_and_probabilities_are_the_graphs(directory: Path, extractor: C
     session = onnxruntime.InferenceSession(directory / "classify.onnx", providers=["CPUExecutionProvider"])
     wanted, logits = session.run(["features", "logits"], {"image": (images / 127.5 - 1).astype(np.float32)})
     powers = np.exp(logits.astype(np.float64))
-    features, probabilities = features_of(extractor, images)
+    features, probabilities = extract_features(extractor, images)
     assert features.dtype == probabilities.dtype == np.float32
     np.testing.assert_allclose(features, wanted, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(probabilities, powers / powers.sum(axis=1, keepdims=True), rtol=1e-5)
@@ -71,7 +71,7 @@ def test_any_batches_give_the_same_rows(extractor: ClassifierExtractor, monkeypa
 
 def test_no_images_have_no_features(extractor: ClassifierExtractor) -> None:
     with pytest.raises(ValueError, match="0 images of 1 channels"):
-        features_of(extractor, make_images(0))
+        extract_features(extractor, make_images(0))
 
 
 def test_softmax_is_a_distribution_whatever_the_logits() -> None:
@@ -125,8 +125,3 @@ def test_a_directory_without_a_card_or_with_a_changed_graph_is_refused(tmp_path:
     (tmp_path / "classify.onnx").write_bytes(content)
     with pytest.raises(CardError, match="changed: expected sha256"):
         ClassifierExtractor(tmp_path)
-
-
-def test_every_data_sets_extractor_is_a_preset_that_classifies() -> None:
-    for name in extractors.EXTRACTORS.values():
-        assert PRESETS[name].model == "zoo.models.classifier.Classifier"

@@ -1,4 +1,4 @@
-"""One side against a yardstick: streaming, what is held of it, what is left out, and each value's own function."""
+"""Samples against a reference: streaming, what is held of it, what is left out, and each value's own function."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import pytest
 from zoo.data.images import scaled
 from zoo.evaluation import scores
 from zoo.evaluation.extractors import softmax
-from zoo.evaluation.scores import GROUPS, INCEPTION, METRICS, Metric, ReferenceStatistics, Side, compare
+from zoo.evaluation.scores import GROUPS, INCEPTION, METRICS, Metric, ReferenceStatistics, SampleStatistics, compare
 from zoo.metrics.classes import ClassStatistics, jensen_shannon_divergence
 from zoo.metrics.distances import sliced_wasserstein_distance
 from zoo.metrics.frechet import frechet_distance, frechet_distance_at_infinity
@@ -42,26 +42,26 @@ def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores, "multiscale_similarity_of_pairs", similarity)
 
 
-# A side
+# Statistics of samples
 
 
-def taken_in(side: Side) -> tuple[Moments, ClassStatistics]:
-    assert side.moments is not None
-    assert side.statistics is not None
-    return side.moments, side.statistics
+def taken_in(samples: SampleStatistics) -> tuple[Moments, ClassStatistics]:
+    assert samples.moments is not None
+    assert samples.class_statistics is not None
+    return samples.moments, samples.class_statistics
 
 
 @pytest.mark.parametrize("size", [1, 7, 40])
 def test_streaming_in_any_batches_equals_all_at_once(size: int) -> None:
     everything = arrays(0, 40)
-    whole, streamed = Side.of(*everything), Side()
+    whole, streamed = SampleStatistics.of(*everything), SampleStatistics()
     for start in range(0, 40, size):
         streamed.update(*(part[start : start + size] for part in everything))
     assert streamed.count == whole.count == 40
     np.testing.assert_array_equal(streamed.images, whole.images)
     np.testing.assert_array_equal(streamed.features, everything[1])
-    for side in (streamed, whole):
-        moments, statistics = taken_in(side)
+    for samples in (streamed, whole):
+        moments, statistics = taken_in(samples)
         np.testing.assert_allclose(moments.covariance, np.cov(everything[1].T), rtol=1e-5)
         wanted = ClassStatistics.of(everything[2])
         np.testing.assert_array_equal(statistics.counts, wanted.counts)
@@ -70,23 +70,23 @@ def test_streaming_in_any_batches_equals_all_at_once(size: int) -> None:
 
 def test_what_was_looked_at_in_between_does_not_stay() -> None:
     images, features, probabilities = arrays(0, 20)
-    side = Side.of(images[:5], features[:5], probabilities[:5])
-    assert (len(side.images), len(side.features)) == (5, 5)
-    side.update(images[5:], features[5:], probabilities[5:])
-    np.testing.assert_array_equal(side.images, images)
-    np.testing.assert_array_equal(side.features, features)
+    samples = SampleStatistics.of(images[:5], features[:5], probabilities[:5])
+    assert (len(samples.images), len(samples.features)) == (5, 5)
+    samples.update(images[5:], features[5:], probabilities[5:])
+    np.testing.assert_array_equal(samples.images, images)
+    np.testing.assert_array_equal(samples.features, features)
 
 
 @pytest.mark.parametrize("size", [1, 4, 30])
 def test_the_first_ones_are_held_and_all_are_counted(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores, "KEPT", 10)
-    everything, side = arrays(0, 30), Side()
+    everything, samples = arrays(0, 30), SampleStatistics()
     for start in range(0, 30, size):
-        side.update(*(part[start : start + size] for part in everything))
-    np.testing.assert_array_equal(side.images, everything[0][:10])
-    np.testing.assert_array_equal(side.features, everything[1][:10])
-    moments, statistics = taken_in(side)
-    assert (side.count, moments.count, statistics.count) == (30, 30, 30)
+        samples.update(*(part[start : start + size] for part in everything))
+    np.testing.assert_array_equal(samples.images, everything[0][:10])
+    np.testing.assert_array_equal(samples.features, everything[1][:10])
+    moments, statistics = taken_in(samples)
+    assert (samples.count, moments.count, statistics.count) == (30, 30, 30)
     np.testing.assert_allclose(moments.mean, everything[1].mean(axis=0), atol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_the_first_ones_are_held_and_all_are_counted(size: int, monkeypatch: pyt
 def test_each_value_is_that_of_its_function(few_pairs: None) -> None:
     ours, theirs, train = arrays(1, 150), arrays(2, 120), arrays(4, 300)[1]
     seed = 3
-    found = compare(Side.of(*ours), ReferenceStatistics(Side.of(*theirs), train, seed), METRICS)
+    found = compare(SampleStatistics.of(*ours), ReferenceStatistics(SampleStatistics.of(*theirs), train, seed), METRICS)
     (images, features, probabilities), (real, real_features, real_probabilities) = ours, theirs
     moments, statistics = Moments.of(real_features), ClassStatistics.of(probabilities)
     neighbors = neighbor_scores(features[:120], real_features)  # as many of each
@@ -127,11 +127,11 @@ def test_each_value_is_that_of_its_function(few_pairs: None) -> None:
 
 
 def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
+    def fails(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
         raise AssertionError
 
     monkeypatch.setattr(scores, "GROUPS", dict.fromkeys(GROUPS, fails) | {"frechet": GROUPS["frechet"]})
-    one, other = (Side.of(*arrays(seed, 30)) for seed in (0, 1))
+    one, other = (SampleStatistics.of(*arrays(seed, 30)) for seed in (0, 1))
     assert set(compare(one, ReferenceStatistics(other), ["frechet_distance"])) == {"frechet_distance"}
     assert compare(one, ReferenceStatistics(other), []) == {}
 
@@ -140,27 +140,27 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_pixels_alone_have_no_scores_of_features(few_pairs: None) -> None:
-    one, other = (Side.of(arrays(seed, 30)[0]) for seed in (0, 1))
+    one, other = (SampleStatistics.of(arrays(seed, 30)[0]) for seed in (0, 1))
     assert set(compare(one, ReferenceStatistics(other), METRICS)) == set(PIXELS)
 
 
 def test_small_images_have_no_similarity() -> None:
-    one, other = (Side.of(arrays(seed, 30, side=10)[0]) for seed in (0, 1))
+    one, other = (SampleStatistics.of(arrays(seed, 30, side=10)[0]) for seed in (0, 1))
     assert set(compare(one, ReferenceStatistics(other), PIXELS)) == set(PIXELS) - {"ms_ssim"}
 
 
 def test_copies_need_training_images_and_a_hundred_held_out() -> None:
-    train, side = arrays(4, 200)[1], Side.of(*arrays(1, 50))
-    enough, too_few = Side.of(*arrays(2, 100)), Side.of(*arrays(2, 99))
-    assert set(compare(side, ReferenceStatistics(enough, train), COPIES)) == set(COPIES)
-    assert compare(side, ReferenceStatistics(too_few, train), COPIES) == {}
-    assert compare(side, ReferenceStatistics(enough), COPIES) == {}
+    train, samples = arrays(4, 200)[1], SampleStatistics.of(*arrays(1, 50))
+    enough, too_few = SampleStatistics.of(*arrays(2, 100)), SampleStatistics.of(*arrays(2, 99))
+    assert set(compare(samples, ReferenceStatistics(enough, train), COPIES)) == set(COPIES)
+    assert compare(samples, ReferenceStatistics(too_few, train), COPIES) == {}
+    assert compare(samples, ReferenceStatistics(enough), COPIES) == {}
 
 
 def test_a_line_to_infinity_needs_more_than_four_times_the_dimension() -> None:
-    yardstick, name = ReferenceStatistics(Side.of(*arrays(2, 50))), "frechet_distance_at_infinity"
-    assert compare(Side.of(*arrays(1, 4 * DIMENSION)), yardstick, [name]) == {}
-    assert set(compare(Side.of(*arrays(1, 4 * DIMENSION + 1)), yardstick, [name])) == {name}
+    reference, name = ReferenceStatistics(SampleStatistics.of(*arrays(2, 50))), "frechet_distance_at_infinity"
+    assert compare(SampleStatistics.of(*arrays(1, 4 * DIMENSION)), reference, [name]) == {}
+    assert set(compare(SampleStatistics.of(*arrays(1, 4 * DIMENSION + 1)), reference, [name])) == {name}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,11 @@ def test_a_line_to_infinity_needs_more_than_four_times_the_dimension() -> None:
 )
 def test_what_does_not_fit_is_refused(change: Callable[..., Arrays], metric: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compare(Side.of(*change(*arrays(1, 30))), ReferenceStatistics(Side.of(*arrays(2, 30))), [metric])
+        compare(
+            SampleStatistics.of(*change(*arrays(1, 30))),
+            ReferenceStatistics(SampleStatistics.of(*arrays(2, 30))),
+            [metric],
+        )
 
 
 # The floor
@@ -183,27 +187,30 @@ def test_what_does_not_fit_is_refused(change: Callable[..., Arrays], metric: str
 
 def test_the_floor_of_copies_is_one_half_of_the_held_out_images_against_the_other() -> None:
     real, train = arrays(2, 240), arrays(4, 300)
-    yardstick = ReferenceStatistics(Side.of(*real), train[1])
-    floor = yardstick.floors(Side.of(*train), [*COPIES, "frechet_distance"])
+    reference = ReferenceStatistics(SampleStatistics.of(*real), train[1])
+    floor = reference.score_training_images(SampleStatistics.of(*train), [*COPIES, "frechet_distance"])
     distances = nearest_distances(real[1], train[1])
     wanted = copy_check(distances[::2], distances[1::2])
     assert (floor["copies"], floor["copy_distance"]) == (wanted.share, wanted.ratio)
     assert floor["copies"] < 0.1  # of themselves: 1
     assert 0.8 < floor["copy_distance"] < 1.25  # of themselves: 0
-    others = compare(Side.of(*train), yardstick, ["frechet_distance", "birthday_batch"])
+    others = compare(SampleStatistics.of(*train), reference, ["frechet_distance", "birthday_batch"])
     assert {name: floor[name] for name in others} == others
 
 
 def test_too_few_held_out_images_for_halves_have_no_floor_of_copies() -> None:
     train = arrays(4, 300)
-    yardstick = ReferenceStatistics(Side.of(*arrays(2, 199)), train[1])
-    assert set(yardstick.floors(Side.of(*train), [*COPIES, "precision"])) == {"birthday_batch", "precision"}
+    reference = ReferenceStatistics(SampleStatistics.of(*arrays(2, 199)), train[1])
+    assert set(reference.score_training_images(SampleStatistics.of(*train), [*COPIES, "precision"])) == {
+        "birthday_batch",
+        "precision",
+    }
 
 
 def test_a_floor_has_nothing_that_was_not_asked_for() -> None:
     train = arrays(4, 300)
-    yardstick = ReferenceStatistics(Side.of(*arrays(2, 240)), train[1])
-    assert set(yardstick.floors(Side.of(*train), ["copies"])) == {"copies"}
+    reference = ReferenceStatistics(SampleStatistics.of(*arrays(2, 240)), train[1])
+    assert set(reference.score_training_images(SampleStatistics.of(*train), ["copies"])) == {"copies"}
 
 
 # Names

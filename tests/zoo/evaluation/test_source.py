@@ -16,7 +16,7 @@ from PIL import Image
 from serving.card import CardError, Data
 from zoo import load_pretrained, pretrained
 from zoo.evaluation import source as sources
-from zoo.evaluation.source import open_source
+from zoo.evaluation.source import FolderSource, GeneratorSource, ImageSource, ReconstructionSource, open_source
 from zoo.export.export import export
 from zoo.presets.table import PRESETS, UnknownPresetError
 from zoo.training.run import build
@@ -76,8 +76,20 @@ def graph(tmp_path: Path) -> Write:
     return write
 
 
+def open_generator(name: str | Path) -> GeneratorSource:
+    source = open_source(str(name))
+    assert isinstance(source, GeneratorSource)
+    return source
+
+
+def open_folder(name: str | Path) -> FolderSource:
+    source = open_source(str(name))
+    assert isinstance(source, FolderSource)
+    return source
+
+
 def drawn(name: str | Path, count: int, number: int = 0, seeds: tuple[int, ...] = SEEDS) -> np.ndarray:
-    return np.concatenate(list(open_source(str(name)).draw(count, seeds, number)))
+    return np.concatenate(list(open_generator(name).draw(count, seeds, number)))
 
 
 def levels(*values: int) -> dict[str, np.ndarray]:
@@ -117,7 +129,7 @@ def test_every_form_of_a_model_gives_the_same_images(directory: Path, tmp_path: 
 
 def test_every_form_has_its_hash_and_what_else_is_known(directory: Path, tmp_path: Path) -> None:
     bare = Path(shutil.copy(directory / "generate.onnx", tmp_path / "other.onnx"))
-    model, file, saved = (open_source(str(path)) for path in (directory, bare, directory / "saved_model"))
+    model, file, saved = (open_generator(path) for path in (directory, bare, directory / "saved_model"))
     assert model.sha256 == file.sha256 == hashlib.sha256(bare.read_bytes()).hexdigest()
     folder = directory / "saved_model" / "1"
     files = ("saved_model.pb", "variables/variables.data-00000-of-00001", "variables/variables.index")
@@ -125,8 +137,8 @@ def test_every_form_has_its_hash_and_what_else_is_known(directory: Path, tmp_pat
     assert saved.sha256 == hashlib.sha256(content).hexdigest() != model.sha256
     assert model.size == file.size == saved.size == (16, 16, 1)
     assert (model.name, file.name) == (NAME, str(bare))
-    assert model.card is not None
-    assert (model.card.name, model.directory) == (NAME, directory)
+    assert model.model is not None
+    assert (model.model.card.name, model.model.directory) == (NAME, directory)
     assert file.card is saved.card is None
     for source in (model, file, saved):
         assert source.latent is not None
@@ -138,7 +150,7 @@ def test_a_image_is_its_seeds_and_numbers_whatever_the_batches(
 ) -> None:
     wanted = drawn(directory, 23).astype(int)
     monkeypatch.setattr(sources, "BATCH_SIZE", 5)
-    parts = list(open_source(str(directory)).draw(23, SEEDS, 0))
+    parts = list(open_generator(directory).draw(23, SEEDS, 0))
     assert [len(part) for part in parts] == [5, 5, 5, 5, 3]
     np.testing.assert_allclose(np.concatenate(parts), wanted, atol=1)
     assert not np.array_equal(drawn(directory, 23, 1), wanted)
@@ -204,12 +216,10 @@ def test_an_autoencoder_is_a_source_without_images(tmp_path: Path) -> None:
     data = Data("none", "train", 1, "MIT", "embedded")
     export(build(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
     source = open_source(str(directory))
-    assert (source.name, source.size, source.directory) == (preset.name, (8, 8, 1), directory)
+    assert isinstance(source, ReconstructionSource)
+    assert not isinstance(source, ImageSource)
+    assert (source.name, source.size, source.model.directory) == (preset.name, (8, 8, 1), directory)
     assert source.sha256 == hashlib.sha256((directory / "reconstruct.onnx").read_bytes()).hexdigest()
-    assert not source.makes_images
-    assert source.latent is None
-    with pytest.raises(ValueError, match="sparse-autoencoder-mnist makes no images of its own: it gives back those"):
-        next(source.draw(2, SEEDS, 0))
 
 
 def test_a_saved_model_without_the_default_signature_is_refused(tmp_path: Path) -> None:
@@ -232,20 +242,19 @@ def test_a_model_that_was_not_exported_to_onnx_is_refused(directory: Path, tmp_p
 
 @pytest.mark.parametrize("write", [write_folder, write_zip])
 def test_a_folder_is_divided_among_the_seeds(write: Write, tmp_path: Path) -> None:
-    source = open_source(str(write(tmp_path / "images.zip", levels(*range(23)))))
+    source = open_folder(write(tmp_path / "images.zip", levels(*range(23))))
     assert (source.size, source.count(1000, 3), source.count(5, 3)) == ((4, 4, 1), 7, 5)
-    assert source.latent is None
     parts = [np.concatenate(list(source.draw(7, (0, 1, 2), number))) for number in range(3)]
     seen = [set(part[:, 0, 0, 0].tolist()) for part in parts]
     assert [len(part) for part in seen] == [7, 7, 7]
     assert len(set.union(*seen)) == 21
-    again = open_source(str(tmp_path / "images.zip"))
+    again = open_folder(tmp_path / "images.zip")
     np.testing.assert_array_equal(np.concatenate(list(again.draw(7, (0, 1, 2), 1))), parts[1])
 
 
 def test_some_images_of_a_sorted_folder_are_from_all_over_it(tmp_path: Path) -> None:
     classes = {f"{value // 50}/{value:03}.png": np.full((4, 4), value, np.uint8) for value in range(200)}
-    source = open_source(str(write_folder(tmp_path / "sorted", classes)))
+    source = open_folder(write_folder(tmp_path / "sorted", classes))
     for number in range(2):
         part = np.concatenate(list(source.draw(40, (0, 1), number)))[:, 0, 0, 0]
         assert np.bincount(part // 50, minlength=4).min() >= 3  # ten each, were it even; all in one, were it sorted
@@ -253,22 +262,22 @@ def test_some_images_of_a_sorted_folder_are_from_all_over_it(tmp_path: Path) -> 
 
 def test_images_of_every_split_are_taken(tmp_path: Path) -> None:
     files = {f"{split}/{value}.png": np.full((4, 4), value, np.uint8) for value, split in enumerate(("train", "test"))}
-    source = open_source(str(write_folder(tmp_path / "splits", files)))
+    source = open_folder(write_folder(tmp_path / "splits", files))
     assert source.count(10, 1) == 2
 
 
 def test_a_folders_hash_is_of_its_pixels(tmp_path: Path) -> None:
     one, same, other = (
-        open_source(str(write_folder(tmp_path / name, files)))
+        open_folder(write_folder(tmp_path / name, files))
         for name, files in (("one", levels(1, 2)), ("same", levels(1, 2)), ("other", levels(1, 3)))
     )
     assert one.sha256 == same.sha256 != other.sha256
-    assert (one.name, one.card, one.sampler) == ("one", None, None)
+    assert (one.name, one.card) == ("one", None)
 
 
 def test_colors_are_kept(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
-    source = open_source(str(write_folder(tmp_path / "color", {"a.png": image})))
+    source = open_folder(write_folder(tmp_path / "color", {"a.png": image}))
     assert source.size == (4, 4, 3)
     np.testing.assert_array_equal(next(source.draw(1, (0,), 0))[0], image)
 

@@ -15,7 +15,7 @@ def test_sure_and_even_scores_the_number_of_classes():
     assert statistics.class_score().mean == pytest.approx(5.0, rel=1e-12)
     assert statistics.class_score().std == pytest.approx(0.0, abs=1e-12)
     assert statistics.mean_entropy() == 0.0
-    np.testing.assert_allclose(statistics.shares(), 0.2)
+    np.testing.assert_allclose(statistics.class_shares(), 0.2)
 
 
 def test_all_alike_scores_one():
@@ -57,7 +57,7 @@ def test_merging_adds_what_both_have_seen():
 def test_shares_and_modes_by_hand():
     labels = np.repeat([0, 1, 2], [90, 6, 4])
     statistics = ClassStatistics.of(0.5 * np.eye(4)[labels] + 0.125)
-    np.testing.assert_allclose(statistics.shares(), [0.9, 0.06, 0.04, 0.0])
+    np.testing.assert_allclose(statistics.class_shares(), [0.9, 0.06, 0.04, 0.0])
     assert [statistics.modes(share) for share in (0.01, 0.04, 0.05, 0.9, 1.0)] == [3, 3, 2, 1, 0]
     # 0.625 and three of 0.125: -(5/8) log(5/8) + 3 (1/8) log 8
     assert statistics.mean_entropy() == pytest.approx(5 / 8 * np.log(8 / 5) + 3 / 8 * np.log(8), rel=1e-12)
@@ -87,7 +87,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="9 rows for 10 splits"):
         ClassStatistics.of(PROBABILITIES[:9]).class_score()
     with pytest.raises(ValueError, match="at least 1 row"):
-        ClassStatistics(6).shares()
+        ClassStatistics(6).class_shares()
     with pytest.raises(ValueError, match="share=0"):
         ClassStatistics.of(PROBABILITIES).modes(0)
     for bad in ([1, 2, 3], [-1, 2], [0, 0], [np.nan, 1]):

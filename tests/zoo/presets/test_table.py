@@ -10,7 +10,7 @@ import pytest
 
 from zoo.core.model import GenerativeModel
 from zoo.presets.preset import Preset
-from zoo.presets.table import PRESETS, UnknownPresetError, find_preset
+from zoo.presets.table import EXTRACTORS, PRESETS, UnknownPresetError, find_preset
 
 presets = pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))
 
@@ -63,6 +63,13 @@ def test_twin_is_the_same_configuration_but_smaller(preset: Preset) -> None:
     assert preset.twin().twin() == twin
     sizes = [sum(v.value.shape.num_elements() for v in class_of(p)(**p.arguments).weights) for p in (twin, preset)]
     assert sizes[0] < sizes[1] / 4
+
+
+def test_a_data_set_has_one_extractor_and_that_is_a_classifier() -> None:
+    declared = [data for preset in PRESETS.values() for data in preset.extractor_for]
+    assert sorted(EXTRACTORS) == sorted(declared)
+    assert EXTRACTORS["fashion_mnist"] == "cnn-fashion-mnist"
+    assert {PRESETS[name].model for name in EXTRACTORS.values()} == {"zoo.models.classifier.Classifier"}
 
 
 @pytest.mark.parametrize(

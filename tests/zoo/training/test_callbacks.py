@@ -26,7 +26,7 @@ from zoo.training.devices import choose_strategy
 from zoo.training.optimizers import SGD, Adam
 from zoo.training.recipe import Recipe
 from zoo.training.run import compiled, train
-from zoo.training.validation import Scorer, scorer_of
+from zoo.training.validation import Scorer, choose_scorer
 
 SCORE = "sliced_wasserstein_distance"  # of twins, whose images no extractor takes
 TINY = dataclasses.replace(
@@ -105,7 +105,7 @@ def test_score_diversity_and_update_ratio_are_those_of_the_models_that_were_save
 def test_the_best_is_exported_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distances = iter([0.3, 0.1, 0.2])
     scorer = Scorer(SCORE, SCORE, 8, lambda samples: next(distances))
-    monkeypatch.setattr("zoo.training.callbacks.scorer_of", lambda images, padded: scorer)
+    monkeypatch.setattr("zoo.training.callbacks.choose_scorer", lambda images, padded: scorer)
     rates = {"generator": Adam(0.02), "discriminator": Adam(0.002)}
     directory, _ = trained(tmp_path / "run", score_every=2, optimizers=rates, export="best")
     card = read_card(directory / "export")
@@ -126,7 +126,7 @@ def test_a_scorer_sees_what_the_extractor_takes() -> None:
     """28x28 images padded to 32x32: the center is scored by features; other sizes by pixels."""
     padded = load_images("embedded", split="train", image_size=32, channels=1, fit="pad")
     plain = load_images("embedded", split="train", image_size=28, channels=1)
-    scorers = [scorer_of(padded, padded=True), scorer_of(plain, padded=False)]
+    scorers = [choose_scorer(padded, padded=True), choose_scorer(plain, padded=False)]
     assert [scorer.name for scorer in scorers] == ["frechet_distance"] * 2
     assert scorers[0].label.startswith("FCD(cnn-fashion-mnist@")
     others = [image_set.images[5000:6000].astype(np.float32) / 127.5 - 1.0 for image_set in (padded, plain)]
@@ -134,7 +134,7 @@ def test_a_scorer_sees_what_the_extractor_takes() -> None:
     assert healthy[0] == pytest.approx(healthy[1], rel=1e-6)
     assert scorers[0].distance(-others[0]) > 100 * healthy[0]
     scaled = load_images("embedded", split="train", image_size=32, channels=1, fit="squash")
-    assert scorer_of(scaled, padded=False).name == SCORE
+    assert choose_scorer(scaled, padded=False).name == SCORE
 
 
 def test_an_update_ratio_is_change_over_weights() -> None:

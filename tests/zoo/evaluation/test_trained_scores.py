@@ -1,12 +1,12 @@
-"""Judges on images whose answers are known: apart, alike, overlapping by a known share, labeled at random."""
+"""Trained scores of images whose answers are known: apart, alike, overlapping by a known share, labeled at random."""
 
 from math import erf, log, sqrt
 
 import numpy as np
 import pytest
 
-from zoo.evaluation import judges
-from zoo.evaluation.judges import classification_accuracy, discriminator_divergence, train_judge
+from zoo.evaluation import trained_scores
+from zoo.evaluation.trained_scores import classification_accuracy, discriminator_divergence, train_classifier
 
 BUDGET = {"steps": 120, "width": 8}
 
@@ -36,7 +36,7 @@ def test_sets_that_have_nothing_in_common():
 
 
 def test_sets_of_one_distribution():
-    """In 300 steps the judge learns its 200 images a side by heart: measured on those, it would find 0.4."""
+    """In 300 steps the discriminator memorizes its 200 images of each set: measured on those, it would find 0.4."""
     random = np.random.Generator(np.random.Philox(2))
     found = discriminator_divergence(noisy(random, 110, 500), noisy(random, 110, 500), steps=300, width=8)
     assert 0 <= found < 0.02
@@ -70,8 +70,8 @@ def test_random_labels_teach_nothing():
     """Images of four classes that do not differ: accuracy is chance."""
     random = np.random.Generator(np.random.Philox(5))
     images, labels = noisy(random, 110, 200), random.integers(4, size=200)
-    judge = train_judge(images, labels, 4, **BUDGET)
-    found = np.mean(judge(noisy(random, 110, 2000)).argmax(axis=1) == random.integers(4, size=2000))
+    classify = train_classifier(images, labels, 4, **BUDGET)
+    found = np.mean(classify(noisy(random, 110, 2000)).argmax(axis=1) == random.integers(4, size=2000))
     assert found == pytest.approx(1 / 4, abs=0.05)  # five standard deviations of 2,000 guesses
 
 
@@ -83,7 +83,7 @@ def test_as_many_real_images_and_as_many_steps(monkeypatch):
         assert (images[:, 0, 0, 0] % 4 == labels).all()  # they stay together
         return lambda images: np.eye(4)[images[:, 0, 0, 0] % 4]
 
-    monkeypatch.setattr(judges, "_train", watched)
+    monkeypatch.setattr(trained_scores, "_train", watched)
     images = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None, None, None], (200, 8, 8, 3))
     labels = np.arange(200) % 4
     generated, real = (images[:70], labels[:70]), (images[70:170], labels[70:170])
@@ -99,7 +99,7 @@ def test_as_many_real_images_and_as_many_steps(monkeypatch):
 
 
 def test_sharpness_is_chosen_on_images_that_neither_train_nor_measure(monkeypatch):
-    """A judge that is wrong about one image in four and far too sure: D = 3/4 is best, log 2 - H(1/4) the bound."""
+    """D is wrong about one image in four and far too sure: D = 3/4 is best, log 2 - H(1/4) the bound."""
     parts = []
 
     def too_sure(images, labels, *_, **arguments):
@@ -115,7 +115,7 @@ def test_sharpness_is_chosen_on_images_that_neither_train_nor_measure(monkeypatc
 
         return logits_of
 
-    monkeypatch.setattr(judges, "_train", too_sure)
+    monkeypatch.setattr(trained_scores, "_train", too_sure)
     side = np.zeros((200, 8, 8, 2), np.uint8)
     side[..., 1] = np.arange(200)[:, None, None]
     other = side.copy()
@@ -128,23 +128,23 @@ def test_sharpness_is_chosen_on_images_that_neither_train_nor_measure(monkeypatc
     assert sorted(rows[0] + rows[1] + rows[2]) == sorted((s, n) for s in (0, 1) for n in range(200))  # each image once
 
 
-def test_a_judge_gives_probabilities_again_and_again(monkeypatch):
+def test_a_classifier_gives_probabilities_again_and_again(monkeypatch):
     random = np.random.Generator(np.random.Philox(6))
     labels = np.arange(128) % 2
     images = noisy(random, 90 + 60 * labels, 128)
-    judge, *others = (train_judge(images, labels, 3, steps=20, width=4, seed=seed) for seed in (1, 1, 2))
-    first, again, other = judge(images), *(each(images) for each in others)
+    classify, *others = (train_classifier(images, labels, 3, steps=20, width=4, seed=seed) for seed in (1, 1, 2))
+    first, again, other = classify(images), *(each(images) for each in others)
     assert first.shape == (128, 3)
     assert first.dtype == np.float64
     np.testing.assert_allclose(first.sum(axis=1), 1, rtol=1e-12)
     assert (first == again).all()
     assert not np.allclose(first, other, rtol=1e-3)
-    monkeypatch.setattr(judges, "BLOCK", 9)
-    np.testing.assert_allclose(judge(images), first, rtol=1e-4)
-    with pytest.raises(ValueError, match=r"images \(9, 8, 1\): this judge knows those of \(8, 8, 1\)"):
-        judge(np.zeros((4, 9, 8, 1), np.uint8))
+    monkeypatch.setattr(trained_scores, "BLOCK", 9)
+    np.testing.assert_allclose(classify(images), first, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"images \(9, 8, 1\): this classifier takes those of \(8, 8, 1\)"):
+        classify(np.zeros((4, 9, 8, 1), np.uint8))
     with pytest.raises(ValueError, match=r"float64: give .* uint8"):
-        judge(images / 255)
+        classify(images / 255)
 
 
 IMAGES, LABELS = np.zeros((64, 8, 8, 1), np.uint8), np.arange(64) % 2
@@ -165,9 +165,9 @@ IMAGES, LABELS = np.zeros((64, 8, 8, 1), np.uint8), np.arange(64) % 2
         (IMAGES, LABELS, {"steps": 0}, "steps=0"),
     ],
 )
-def test_train_judge_refuses(images, labels, options, complaint):
+def test_train_classifier_refuses(images, labels, options, complaint):
     with pytest.raises(ValueError, match=complaint):
-        train_judge(images, labels, 2, **options)
+        train_classifier(images, labels, 2, **options)
 
 
 def test_scores_refuse():
@@ -184,7 +184,7 @@ def test_scores_refuse():
         classification_accuracy(*good, IMAGES[:60], LABELS[:60], *good)
     with pytest.raises(ValueError, match="give as many of one shape"):
         discriminator_divergence(IMAGES, IMAGES[:60])
-    with pytest.raises(ValueError, match="64 images a side: give at least 128"):
+    with pytest.raises(ValueError, match="64 images of each set: give at least 128"):
         discriminator_divergence(IMAGES, IMAGES)
     with pytest.raises(ValueError, match=r"real images .* float64"):
         discriminator_divergence(IMAGES, IMAGES / 255)

@@ -1,8 +1,8 @@
 """Scores by a network trained for the purpose: classification accuracy score, Jensen-Shannon divergence.
 
-A judge is the zoo's `Classifier` with fresh weights and a small, fixed budget: by default it sees 96,000 images, in
-two minutes for 28 x 28 pixels on two CPU cores. Values compare under one budget. The same images, budget and seed
-give the same digits on one machine; on GPUs after `tf.config.experimental.enable_op_determinism()`.
+The network is the zoo's `Classifier` with fresh weights and a small, fixed budget: by default it is trained on 96,000
+images, in two minutes for 28 x 28 pixels on two CPU cores. Values compare under one budget. The same images, budget and
+seed give the same digits on one machine; on GPUs after `tf.config.experimental.enable_op_determinism()`.
 """
 
 from collections.abc import Callable
@@ -12,28 +12,30 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.evaluation.extractors import softmax
 from zoo.models.classifier import Classifier
 
 STEPS, BATCH_SIZE = 1_500, 64
 WIDTH = 16
 LEARNING_RATE = 1e-3  # Adam's, at the start; down to 0 along a cosine, so that the last weights need no averaging
-BLOCK = 256  # images judged at once
+BLOCK = 256  # images classified at once
 
 VALIDATED = 0.2  # of the discriminator's half of the images: what its sharpness is chosen by
 SHARPNESS = (0.0, *np.geomspace(1 / 64, 4, 33))  # factors of its logits; 0 is no opinion, which bounds by 0
 
-Judge = Callable[[np.ndarray], np.ndarray]
+Classify = Callable[[np.ndarray], np.ndarray]
+"""Images (count, height, width, channels) uint8 -> logits or probabilities (count, classes) float64."""
 
 
 class ClassificationAccuracy(NamedTuple):
-    """On real test images, of judges trained on generated images, on as many real ones, on both; in [0, 1]."""
+    """On real test images, of classifiers trained on generated images, on as many real ones, on both; in [0, 1]."""
 
     on_generated: float
     on_real: float
     on_both: float
 
 
-def train_judge(
+def train_classifier(
     images: np.ndarray,
     labels: np.ndarray,
     classes: int,
@@ -43,7 +45,7 @@ def train_judge(
     width: int = WIDTH,
     seed: int = 0,
     **arguments: Any,
-) -> Judge:
+) -> Classify:
     """A classifier of these images.
 
     Args:
@@ -64,14 +66,9 @@ def train_judge(
     Raises:
         ValueError: anything of another shape, dtype or range; fewer images than a batch.
     """
-    logits_of = _train(images, labels, classes, steps, batch_size, width, seed, **arguments)
+    compute_logits = _train(images, labels, classes, steps, batch_size, width, seed, **arguments)
 
-    def probabilities_of(images: np.ndarray) -> np.ndarray:
-        logits = logits_of(images)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
-
-    return probabilities_of
+    return lambda images: softmax(compute_logits(images))
 
 
 def classification_accuracy(
@@ -90,9 +87,9 @@ def classification_accuracy(
     """The classification accuracy score (arXiv:1905.10887, section 3), and what it is to be compared with.
 
     `on_generated` below `on_real`: classes look wrong, vary too little, or were mixed up. `on_both` above `on_real`:
-    the generated images are worth something as additional data, though the judge takes no more steps. All three
-    judges start from the same weights. Of n test images, an accuracy p is known to sqrt(p (1 - p) / n), and other
-    seeds add to that.
+    the generated images are worth something as additional data, though the classifier takes no more steps. All
+    three classifiers start from the same weights. Of n test images, an accuracy p is known to sqrt(p (1 - p) / n),
+    and other seeds add to that.
     Paper: ResNet-50, trained to the end, on as many images as the real set has. A small budget here.
 
     Args:
@@ -102,15 +99,15 @@ def classification_accuracy(
         real_train_labels: their classes, 0, 1, ... up to the largest.
         real_test: held out from the generator and from `real_train`.
         real_test_labels: their classes.
-        steps, batch_size, width, seed: see `train_judge`.
+        steps, batch_size, width, seed: see `train_classifier`.
 
     Raises:
-        ValueError: see `train_judge`; fewer real images than generated ones, or images of another shape.
+        ValueError: see `train_classifier`; fewer real images than generated ones, or images of another shape.
     """
-    train_labels = _labels_of(real_train, real_train_labels, "real training images")
+    train_labels = _check_labels(real_train, real_train_labels, "real training images")
     classes = int(train_labels.max()) + 1
-    labels = _labels_of(generated, labels, "generated images", classes)
-    test_labels = _labels_of(real_test, real_test_labels, "real test images", classes)
+    labels = _check_labels(generated, labels, "generated images", classes)
+    test_labels = _check_labels(real_test, real_test_labels, "real test images", classes)
     for other, what in ((generated, "generated images"), (real_test, "real test images")):
         if other.shape[1:] != real_train.shape[1:]:
             raise ValueError(f"{what} {other.shape[1:]} and real ones {real_train.shape[1:]}: give all of one shape.")
@@ -120,8 +117,8 @@ def classification_accuracy(
     real, real_labels = real_train[chosen], train_labels[chosen]
 
     def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
-        logits_of = _train(images, labels, classes, steps, batch_size, width, seed)
-        return float(np.mean(logits_of(real_test).argmax(axis=1) == test_labels))
+        compute_logits = _train(images, labels, classes, steps, batch_size, width, seed)
+        return float(np.mean(compute_logits(real_test).argmax(axis=1) == test_labels))
 
     return ClassificationAccuracy(
         on_generated=accuracy(generated, labels),
@@ -143,43 +140,43 @@ def discriminator_divergence(
 
     max(0, log 2 + 1/2 E[log D(x)] + 1/2 E[log(1 - D(G(z)))]) of a discriminator D made for it: no D exceeds the
     divergence (arXiv:1406.2661, eq. 4 to 6), a weak one stays below it. A random half of each set trains it, the other
-    half measures, so what it learns by heart is worth nothing. A fifth of the first half is kept back to choose how
+    half measures, so memorization is worth nothing. A fifth of the first half is kept back to choose how
     sure it may be, a factor of its logits, since an over-trained D is sure of wrong answers.
     It is an estimate of a bound: of sets of one distribution it is 0 or a little above.
 
     Args:
         generated: (count, height, width, channels) uint8, at least two batches, sides of at least 8.
-        real: as many of the same shape. Held-out ones: of training images, it also measures what was learnt by heart.
-        steps, batch_size, width, seed: see `train_judge`.
+        real: as many of the same shape. Held-out ones: of training images, it also measures memorization.
+        steps, batch_size, width, seed: see `train_classifier`.
 
     Raises:
         ValueError: counts or shapes differ, or not uint8; too few.
     """
-    _refuse_other_than_images(generated, "generated images")
-    _refuse_other_than_images(real, "real images")
+    _require_images(generated, "generated images")
+    _require_images(real, "real images")
     if generated.shape != real.shape:
         raise ValueError(f"generated images {generated.shape} and real ones {real.shape}: give as many of one shape.")
     count = len(real)
     if count < 2 * batch_size:
-        raise ValueError(f"{count} images a side: give at least {2 * batch_size}, two batches.")
+        raise ValueError(f"{count} images of each set: give at least {2 * batch_size}, two batches.")
     generator = np.random.Generator(np.random.Philox(seed))
-    sides = [(side, generator.permutation(count)) for side in (generated, real)]
+    shuffled = [(images, generator.permutation(count)) for images in (generated, real)]
     half = count // 2
     trained = half - round(VALIDATED * half)
 
     def part(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         return (
-            np.concatenate([side[order[start:stop]] for side, order in sides]),
+            np.concatenate([images[order[start:stop]] for images, order in shuffled]),
             np.repeat([0, 1], stop - start),
         )
 
     unaltered: dict[str, Any] = {"dropout": 0.0, "shift": 0.0, "label_smoothing": 0.0}
-    logits_of = _train(*part(0, trained), 2, steps, batch_size, width, seed, **unaltered)
+    compute_logits = _train(*part(0, trained), 2, steps, batch_size, width, seed, **unaltered)
 
     def log_odds(start: int, stop: int) -> np.ndarray:
-        """Of the right answer."""
+        """Of the correct answer, (2 (stop - start),)."""
         images, real = part(start, stop)
-        return np.diff(logits_of(images), axis=1)[:, 0] * np.where(real, 1, -1)
+        return np.diff(compute_logits(images), axis=1)[:, 0] * np.where(real, 1, -1)
 
     validation = log_odds(trained, half)
     sharpness = min(SHARPNESS, key=lambda factor: _cross_entropy(factor * validation))
@@ -200,13 +197,13 @@ def _train(
     width: int,
     seed: int,
     **arguments: Any,
-) -> Judge:
-    """See `train_judge`; the judge returns logits."""
+) -> Classify:
+    """See `train_classifier`, but for what is returned: a function that gives logits."""
     if classes < 2 or min(steps, batch_size, width) < 1:
         raise ValueError(
             f"classes={classes}, steps={steps}, batch_size={batch_size}, width={width}: give at least 2, 1, 1, 1."
         )
-    labels = _labels_of(images, labels, "images", classes)
+    labels = _check_labels(images, labels, "images", classes)
     count, *shape = images.shape
     if count < batch_size:
         raise ValueError(f"{count} images: give at least {batch_size}, a batch.")
@@ -214,12 +211,12 @@ def _train(
     epochs = [generator.permutation(count) for _ in range(-(-steps * batch_size // count))]
     order = np.concatenate(epochs)[: steps * batch_size].reshape(steps, batch_size)
     with tf.device("CPU:0"):
-        held, held_labels = tf.constant(images), tf.constant(labels)
+        all_images, all_labels = tf.constant(images), tf.constant(labels)
 
     def batch(indices: Any) -> dict[str, Any]:
         return {
-            "image": tf.cast(tf.gather(held, indices), tf.float32) / 127.5 - 1.0,
-            "label": tf.gather(held_labels, indices),
+            "image": tf.cast(tf.gather(all_images, indices), tf.float32) / 127.5 - 1.0,
+            "label": tf.gather(all_labels, indices),
             "row": tf.range(batch_size, dtype=tf.int64),
         }
 
@@ -230,27 +227,27 @@ def _train(
     model.compile(seed=seed, classifier=keras.optimizers.Adam(decay))
     model.fit(tf.data.Dataset.from_tensor_slices(order).map(batch).prefetch(2), shuffle=False, verbose=0)
 
-    def logits_of(images: np.ndarray) -> np.ndarray:
-        _refuse_other_than_images(images, "images")
+    def compute_logits(images: np.ndarray) -> np.ndarray:
+        _require_images(images, "images")
         if list(images.shape[1:]) != shape:
-            raise ValueError(f"images {images.shape[1:]}: this judge knows those of {tuple(shape)}.")
+            raise ValueError(f"images {images.shape[1:]}: this classifier takes those of {tuple(shape)}.")
         blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
         scaled = ((block / 127.5 - 1.0).astype(np.float32) for block in blocks)
         return np.concatenate(
             [model.run_ability("classify", {"image": block})["logits"].astype(np.float64) for block in scaled]
         )
 
-    return logits_of
+    return compute_logits
 
 
-def _refuse_other_than_images(images: np.ndarray, what: str) -> None:
+def _require_images(images: np.ndarray, what: str) -> None:
     if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
         raise ValueError(f"{what} {images.shape} {images.dtype}: give (count, height, width, channels), uint8.")
 
 
-def _labels_of(images: np.ndarray, labels: np.ndarray, what: str, classes: int | None = None) -> np.ndarray:
+def _check_labels(images: np.ndarray, labels: np.ndarray, what: str, classes: int | None = None) -> np.ndarray:
     """(count,) int64, once images and labels are known to be that, and to belong together."""
-    _refuse_other_than_images(images, what)
+    _require_images(images, what)
     labels = np.asarray(labels)
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(

@@ -1,0 +1,45 @@
+"""`zoo evaluate`: scores on the console, as JSON, or, of every preset, in files."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from zoo.evaluation.console import show_progress, show_records
+from zoo.evaluation.evaluate import evaluate
+from zoo.evaluation.options import EvaluationOptions
+from zoo.evaluation.record import to_plain_data
+from zoo.evaluation.tables import evaluate_all
+
+
+@dataclass(frozen=True)
+class Command(EvaluationOptions):
+    """Score generated images against held-out ones, and what a model makes of those, with protocol and error bar."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
+    """A preset; the path of an exported directory, an .onnx file, a SavedModel, or a folder or zip of images."""
+    all: bool = False
+    """Every preset with weights, in a checkout: writes results/*.csv, the README's table and the cards."""
+    json: bool = False
+    """Print JSON, one record a score."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ValueError: neither a name nor --all, or both; what `evaluate` and `evaluate_all` refuse.
+    """
+    command = tyro.cli(Command, args=list(arguments), prog="zoo evaluate")
+    if bool(command.name) == command.all:
+        raise ValueError("zoo evaluate NAME, or zoo evaluate --all: give one of the two.")
+    console = Console(stderr=True)
+    with show_progress(console) as tell:
+        records = evaluate_all(tell, console.print) if command.all else evaluate(command.name, command, tell=tell)
+    if command.json:
+        print(json.dumps(to_plain_data(records), indent=2))
+    else:
+        show_records(records, Console())

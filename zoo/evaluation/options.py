@@ -1,0 +1,38 @@
+"""`EvaluationOptions`: what `evaluate` and `zoo evaluate` both take."""
+
+from dataclasses import dataclass
+
+COUNT = 10_000  # generated images of a seed
+SEEDS = (0, 1, 2)
+SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """The protocol of an evaluation."""
+
+    against: str | None = None
+    """Real images: a data set, folder or zip, as for training; by default the model's own data."""
+    split: str = SPLIT
+    """Of the real images; held out when the model was trained."""
+    trained_on: str | None = None
+    """What a source without a card was trained on: gives baselines, copies, and the refusal of training images."""
+    metrics: tuple[str, ...] = ()
+    """Names of scores; by default all that can be made, but for those that train a network."""
+    extractors: tuple[str, ...] = ()
+    """Classifiers that give the features: presets or exported directories; by default the data set's own."""
+    inception: str | None = None
+    """Path or URL of the 2015 Inception's weights, for FID, KID and IS."""
+    inception_sha256: str | None = None
+    """What these weights must have."""
+    count: int = COUNT
+    """Generated images a seed, at least 2."""
+    seeds: tuple[int, ...] = SEEDS
+    """Of the sampling: at least one, all different."""
+    crop: int | None = None
+    """Score the center of so many pixels of generated images, and of real ones that are brought to their size as for
+    training; by default what is left when the padding that a card speaks of is cut off. What a model is given as input
+    is never cut."""
+    bound_samples: int | None = None
+    """Samples of z for each image's importance-weighted bound: a multiple of what the graph takes at once, which is the
+    default."""
