@@ -20,7 +20,6 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
-from zoo.metrics.neighbors import neighbor_scores
 
 from studies.figures import write_table
 from studies.modes import parts, read
@@ -30,6 +29,7 @@ from zoo.data.load import load_images
 from zoo.evaluation.extractors import ClassifierExtractor, features_of
 from zoo.metrics.frechet import frechet_distance
 from zoo.metrics.moments import Moments
+from zoo.metrics.neighbors import neighbor_scores
 from zoo.models.gan import GAN
 from zoo.pretrained import find_directory
 
