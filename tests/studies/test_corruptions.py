@@ -58,9 +58,7 @@ def test_brightness_is_clipped_and_does_not_wrap() -> None:
 
 
 def test_noise_has_its_sigma() -> None:
-    found = add_noise(
-        np.full((100, 28, 28, 1), 128, np.uint8), 16, np.random.Generator(np.random.Philox(0))
-    )
+    found = add_noise(np.full((100, 28, 28, 1), 128, np.uint8), 16, np.random.Generator(np.random.Philox(0)))
     assert found.mean() == pytest.approx(128, abs=0.2)  # 78,400 pixels: a standard error of 0.06
     assert found.std() == pytest.approx(16, abs=0.2)
 

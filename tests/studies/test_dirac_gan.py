@@ -29,7 +29,9 @@ def test_alternating_updates_of_the_bilinear_game_stay_on_an_ellipse(schedule: s
 
 def test_no_player_leaves_the_equilibrium() -> None:
     for loss in ("wasserstein", "minimax", "non_saturating", "hinge"):
-        np.testing.assert_array_equal(record_trajectory(loss, RATE, 3, start=0.0, **SCHEDULES["alternating"]), np.zeros((4, 2)))
+        np.testing.assert_array_equal(
+            record_trajectory(loss, RATE, 3, start=0.0, **SCHEDULES["alternating"]), np.zeros((4, 2))
+        )
 
 
 def test_a_row_counts_revolutions_and_distances() -> None:
@@ -37,4 +39,9 @@ def test_a_row_counts_revolutions_and_distances() -> None:
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.linspace(2.0, 1.0, 41)[:, None]
     row = make_row("hinge", "alternating", points, Options())
     assert tuple(row) == COLUMNS
-    assert [row[name] for name in ("start_distance", "end_distance", "largest_distance", "revolutions")] == ["2", "1", "2", "2"]
+    assert [row[name] for name in ("start_distance", "end_distance", "largest_distance", "revolutions")] == [
+        "2",
+        "1",
+        "2",
+        "2",
+    ]
