@@ -112,7 +112,7 @@ def main(options: Options) -> None:
     mean_shares = {name: np.mean([float(str(row[name])) for row in rows]) for name in ("shifted", "random")}
     least = min(rows, key=lambda row: float(str(row["shifted"])))
     Console().print(
-        f"{options.preset}: {len(rows)} pairs; z - mean_a + mean_b gives class b in {mean_shares['shifted']:.1%} of cases, "
+        f"{options.preset}: {len(rows)} pairs; z - mean_a + mean_b gives class b in {mean_shares['shifted']:.1%}, "
         f"a random direction of that length in {mean_shares['random']:.1%}; least, {least['from']} to {least['to']}: "
         f"{float(str(least['shifted'])):.1%}",
         highlight=False,
