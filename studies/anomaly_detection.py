@@ -1,17 +1,17 @@
-"""Which images does a model find strange: one class against the rest, and another data set against its own.
+"""How well do autoencoders and VAEs detect anomalous images: other classes, and other data sets than their own?
 
     python -m studies.anomaly_detection
     python -m studies.anomaly_detection --parts classes --classes 0 6
-    python -m studies.anomaly_detection --parts novelty --preset vae-fashion-mnist --strange mnist
+    python -m studies.anomaly_detection --parts novelty --preset vae-fashion-mnist --anomalous mnist
 
 classes: for each class an autoencoder is trained on that class's training images alone; all test images are scored
 by the reconstruction error. novelty: a pretrained VAE scores its own test images, those of other data sets, images
 of one gray level and plain noise, by every score of `zoo.applications.anomaly`. "complexity" is the size of the PNG,
 without any model.
 
-Writes results/anomaly.csv, a row a score and pair of sets, and docs/anomaly.png. Rows that a call does not measure are
-kept; the figure is drawn of the whole table, but by a call that scores every set whose histograms it shows. An area
-below 1/2 stands as it is: such a score takes the strange images for the more normal ones (arXiv:1810.09136).
+Writes results/anomaly.csv, a row for each score and pair of sets, and docs/anomaly.png. Rows that a call does not
+measure are kept; the figure shows the whole table, and takes a call that scores every set whose histograms it shows. An
+area below 1/2 is reported as it is: such a score ranks anomalous images as the more normal ones (arXiv:1810.09136).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,16 +26,16 @@ from rich.console import Console
 from serving.card import read_card
 from serving.likelihood import Bound, BoundName, bounds
 from serving.pipeline import Pipeline
-from studies.figures import merged, pyplot, read_table, write_table
+from studies.figures import merge_rows, pyplot, read_table, write_table
 from zoo.applications.anomaly import (
     area_under_curve,
     complexity,
     complexity_corrected,
     likelihood_ratio,
-    perturbed,
+    negative_log_likelihood,
+    perturb,
     reconstruct,
     reconstruction_error,
-    surprise,
 )
 from zoo.data.batches import batches
 from zoo.data.images import ImageSet, scaled
@@ -45,11 +45,21 @@ from zoo.presets.table import find_preset
 from zoo.pretrained import find_directory, model_of
 from zoo.training.optimizers import Adam
 
-COLUMNS = ("part", "model", "score", "normal", "strange", "auroc", "standard_error", "normal_count", "strange_count")
-KEYS = COLUMNS[:5]  # what tells a row from others
-SHOWN = ("surprise_importance_weighted", "complexity_corrected", "reconstruction_error")  # as histograms
-UNITS = {"surprise_importance_weighted": "nats", "complexity_corrected": "bits"}
-RATE = 1e-3  # Adam's, as the presets' recipes have it
+COLUMNS = (
+    "part",
+    "model",
+    "score",
+    "normal",
+    "anomalous",
+    "auroc",
+    "standard_error",
+    "normal_count",
+    "anomalous_count",
+)
+KEYS = COLUMNS[:5]  # columns that identify a row
+HISTOGRAMS = ("negative_importance_weighted", "complexity_corrected", "reconstruction_error")
+UNITS = {"negative_importance_weighted": "nats", "complexity_corrected": "bits"}
+LEARNING_RATE = 1e-3  # of Adam, as in the presets' recipes
 
 Row = Mapping[str, Any]
 Scores = Mapping[str, np.ndarray]  # set of images -> one score each
@@ -60,35 +70,35 @@ class Options:
     """One table."""
 
     parts: tuple[Literal["classes", "novelty"], ...] = ("classes", "novelty")
-    """What to do."""
+    """What to measure."""
     data: str = "fashion_mnist"
     """The normal images."""
     autoencoder: str = "autoencoder-fashion-mnist"
     """The preset that is trained on each class; its weights are not used."""
     classes: tuple[int, ...] = ()
-    """Which ones, by number; by default all."""
+    """Numbers of the classes; by default all."""
     steps: int = 500
     """Train steps for each class."""
     preset: str = "vae-fashion-mnist"
     """A VAE trained on the normal images, or the path of an exported one."""
-    strange: tuple[str, ...] = ("mnist",)
-    """Other images."""
+    anomalous: tuple[str, ...] = ("mnist",)
+    """Other data sets, whose images are anomalous."""
     count: int = 1_000
     """Test images of each set that the VAE scores."""
     samples: int | None = None
-    """Of z, for each image; by default as many as its graph takes at once."""
+    """Samples of z for each image; by default as many as the exported graph takes at once."""
     background_steps: int = 2_000
     """Train steps of the likelihood ratio's second model; 0 leaves that score out."""
     mutation_rate: float = 0.1
     """The share of values that the second model's training images have perturbed."""
     batch_size: int = 64
-    """ImageSet a train step."""
+    """Images of a train step."""
     seed: int = 0
-    """Of everything that is drawn."""
+    """Of everything random."""
     table: Path = Path("results/anomaly.csv")
-    """What is measured."""
+    """The table to write."""
     figure: Path = Path("docs/anomaly.png")
-    """And drawn."""
+    """The figure to draw."""
 
 
 def main(options: Options) -> None:
@@ -97,20 +107,20 @@ def main(options: Options) -> None:
     console, rows = Console(stderr=True), []
     earlier = read_table(options.table, COLUMNS)  # refused before the work
     if "classes" in options.parts:
-        for row in one_class(options, earlier):
+        for row in measure_classes(options, earlier):
             console.print(row["normal"], row["auroc"], highlight=False)
             rows.append(row)
-    found = novelty_scores(options) if "novelty" in options.parts else {}
+    found = score_novelty(options) if "novelty" in options.parts else {}
     rows += [
-        row_of("novelty", options.preset, score, (options.data, sets[options.data]), (name, sets[name]))
+        make_row("novelty", options.preset, score, (options.data, sets[options.data]), (name, sets[name]))
         for score, sets in found.items()
         for name in sets
         if name != options.data
     ]
-    table = merged(earlier, rows, KEYS)
+    table = merge_rows(earlier, rows, KEYS)
     write_table(options.table, COLUMNS, table)
-    if any(row["part"] == "novelty" and row["score"] in SHOWN and row not in rows for row in table):
-        why = "the table has sets that were not scored now"
+    if any(row["part"] == "novelty" and row["score"] in HISTOGRAMS and row not in rows for row in table):
+        why = "the table has sets that this call did not score"
         console.print(f"{options.figure} is not drawn: {why}", highlight=False, soft_wrap=True)
     else:
         draw(table, found, options)
@@ -118,17 +128,19 @@ def main(options: Options) -> None:
         console.print(*(row[column] for column in COLUMNS), highlight=False, soft_wrap=True)
 
 
-def row_of(part: str, model: str, score: str, normal: tuple[str, np.ndarray], strange: tuple[str, np.ndarray]) -> Row:
-    """Of two named sets of scores."""
-    area = area_under_curve(normal[1], strange[1])
+def make_row(
+    part: str, model: str, score: str, normal: tuple[str, np.ndarray], anomalous: tuple[str, np.ndarray]
+) -> Row:
+    """The area between two named sets of scores."""
+    area = area_under_curve(normal[1], anomalous[1])
     auroc, error = f"{area.value:.4f}", f"{area.standard_error:.4f}"
-    row = (part, Path(model).name, score, normal[0], strange[0], auroc, error, area.normal, area.strange)
+    row = (part, Path(model).name, score, normal[0], anomalous[0], auroc, error, area.normal, area.anomalous)
     return dict(zip(COLUMNS, row, strict=True))
 
 
-def trained(model: Any, images: ImageSet, steps: int, options: Options) -> Any:
+def train(model: Any, images: ImageSet, steps: int, options: Options) -> Any:
     """The model, an autoencoder or a VAE, after so many steps on these images."""
-    model.compile(seed=options.seed, autoencoder=Adam(RATE).build())
+    model.compile(seed=options.seed, autoencoder=Adam(LEARNING_RATE).build())
     data = batches(images, batch_size=options.batch_size, seed=options.seed)
     model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
     return model
@@ -137,8 +149,12 @@ def trained(model: Any, images: ImageSet, steps: int, options: Options) -> Any:
 # One class against the rest
 
 
-def one_class(options: Options, earlier: Sequence[Row]) -> list[Row]:
-    """A row a class, and one of the mean of all that are known, whose error is not: they share the test images."""
+def measure_classes(options: Options, earlier: Sequence[Row]) -> list[Row]:
+    """A row for each class, and their mean over the whole table, without an error: the classes share the test images.
+
+    Raises:
+        ValueError: the data set has no labels.
+    """
     import keras
 
     from zoo.training.run import build
@@ -151,13 +167,15 @@ def one_class(options: Options, earlier: Sequence[Row]) -> list[Row]:
     for number in options.classes or range(len(training.class_names)):
         keras.utils.set_random_seed(options.seed)
         own = replace(training, images=training.images[training.labels == number], labels=None)
-        model = trained(build(preset), own, options.steps, options)
-        scores, mine = reconstruction_error(images, model.reconstruct(images)), test.labels == number
-        normal = (training.class_names[number], scores[mine])
-        rows.append(row_of("classes", preset.name, "reconstruction_error", normal, ("other classes", scores[~mine])))
-    known = merged(earlier, rows, KEYS)
-    alike = [row for row in known if (row["part"], row["model"]) == ("classes", preset.name)]
-    mean = np.mean([float(row["auroc"]) for row in alike if row["normal"] in training.class_names])
+        model = train(build(preset), own, options.steps, options)
+        scores, is_normal = reconstruction_error(images, model.reconstruct(images)), test.labels == number
+        normal = (training.class_names[number], scores[is_normal])
+        rows.append(
+            make_row("classes", preset.name, "reconstruction_error", normal, ("other classes", scores[~is_normal]))
+        )
+    all_rows = merge_rows(earlier, rows, KEYS)
+    same_model = [row for row in all_rows if (row["part"], row["model"]) == ("classes", preset.name)]
+    mean = np.mean([float(row["auroc"]) for row in same_model if row["normal"] in training.class_names])
     return [*rows, {**rows[0], "normal": "mean", "auroc": f"{mean:.4f}"} | dict.fromkeys(COLUMNS[-3:], "")]
 
 
@@ -165,56 +183,56 @@ def one_class(options: Options, earlier: Sequence[Row]) -> list[Row]:
 
 
 @dataclass(frozen=True)
-class Known:
-    """The bounds of some images: a likelihood that gives them to every score of these images."""
+class ComputedLikelihood:
+    """The bounds of some images, computed once for all scores: a `Likelihood` of these images alone."""
 
     found: Mapping[BoundName, Bound]
 
     def log_prob(self, images: np.ndarray, *, bound: BoundName = "importance_weighted", **options: Any) -> Bound:
-        """One of them, of the samples and the seed that they were made with."""
+        """One of the bounds, whatever the images and options: both are those that they were computed with."""
         return self.found[bound]
 
 
-def novelty_scores(options: Options) -> Mapping[str, Scores]:
-    """Score -> set of images -> one number an image."""
+def score_novelty(options: Options) -> Mapping[str, Scores]:
+    """Score -> set of images -> one number per image."""
     directory = find_directory(options.preset)
     shape = read_card(directory).model["arguments"]["image_shape"]
     vae, whole = (Pipeline.from_directory(directory, ability=name) for name in ("log_prob", "reconstruct"))
-    background = background_model(directory, shape, options) if options.background_steps else None
+    background = train_background_model(directory, shape, options) if options.background_steps else None
     more: dict[str, Any] = {"samples": options.samples, "seed": options.seed}
     scores: dict[str, dict[str, np.ndarray]] = {}
-    for name, images in image_sets(shape, options).items():
-        known = Known(bounds(vae.ability, vae.run, images, **more))
+    for name, images in load_image_sets(shape, options).items():
+        likelihood = ComputedLikelihood(bounds(vae.ability, vae.run, images, **more))
         found = {
             "reconstruction_error": reconstruction_error(images, reconstruct(whole, images)),
-            "surprise_elbo": surprise(known, images, bound="elbo"),
-            "surprise_importance_weighted": surprise(known, images),
+            "negative_elbo": negative_log_likelihood(likelihood, images, bound="elbo"),
+            "negative_importance_weighted": negative_log_likelihood(likelihood, images),
             "complexity": complexity(images),
-            "complexity_corrected": complexity_corrected(known, images),
+            "complexity_corrected": complexity_corrected(likelihood, images),
         }
         if background is not None:
-            found["likelihood_ratio"] = likelihood_ratio(known, background, images, **more)
+            found["likelihood_ratio"] = likelihood_ratio(likelihood, background, images, **more)
         for score, values in found.items():
             scores.setdefault(score, {})[name] = values
     return scores
 
 
-def background_model(directory: Path, shape: tuple[int, ...], options: Options) -> Any:
-    """The same VAE, trained from the start on perturbed images (arXiv:1906.02845, section 3)."""
+def train_background_model(directory: Path, shape: tuple[int, ...], options: Options) -> Any:
+    """The same VAE, trained from fresh weights on perturbed images (arXiv:1906.02845, section 3)."""
     import keras
 
     training = load(options.data, "train", shape)
-    images = perturbed(np.asarray(training.images), options.mutation_rate, options.seed)
+    images = perturb(np.asarray(training.images), options.mutation_rate, options.seed)
     keras.utils.set_random_seed(options.seed)
     model = model_of(directory, read_card(directory))
-    return trained(model, replace(training, images=images, labels=None), options.background_steps, options)
+    return train(model, replace(training, images=images, labels=None), options.background_steps, options)
 
 
-def image_sets(shape: tuple[int, ...], options: Options) -> dict[str, np.ndarray]:
+def load_image_sets(shape: tuple[int, ...], options: Options) -> dict[str, np.ndarray]:
     """Name -> test images, float32 in [-1, 1]: the normal ones first."""
     random, size = np.random.default_rng(options.seed), (options.count, *shape)
     levels = random.integers(256, size=(options.count, 1, 1, 1))
-    named = {name: load(name, "test", shape).images[: options.count] for name in (options.data, *options.strange)}
+    named = {name: load(name, "test", shape).images[: options.count] for name in (options.data, *options.anomalous)}
     return {
         **{name: scaled(images) for name, images in named.items()},
         "constant": scaled(np.broadcast_to(levels, size).astype(np.uint8)),
@@ -234,7 +252,7 @@ def draw(table: Sequence[Row], found: Mapping[str, Scores], options: Options) ->
     """Histograms of the VAE's scores, and a bar for each area in the table."""
     plot = pyplot()
     rows = {part: [row for row in table if row["part"] == part] for part in ("classes", "novelty")}
-    names = [part for part, some in rows.items() if some]
+    names = [part for part, chosen in rows.items() if chosen]
     figure = plot.figure(figsize=(13, 3.9 * len(names)), layout="constrained")
     parts = dict(zip(names, np.atleast_1d(figure.subfigures(len(names), 1)), strict=True))
     if "classes" in parts:
@@ -245,10 +263,10 @@ def draw(table: Sequence[Row], found: Mapping[str, Scores], options: Options) ->
         colors = [f"C{models.index(row['model'])}" for row in chosen]
         axis.bar(range(len(chosen)), heights, yerr=errors, color=colors)
         axis.set_xticks(range(len(chosen)), [row["normal"] for row in chosen])
-        title_areas(axis, f"One class against the rest: reconstruction error of {', then '.join(models)}")
+        label_axis(axis, f"One class against the rest: reconstruction error of {', then '.join(models)}")
     if "novelty" in parts:
-        *panels, axis = parts["novelty"].subplots(1, len(SHOWN) + 1, width_ratios=[1] * len(SHOWN) + [2])
-        for panel, score in zip(panels, SHOWN, strict=True):
+        *panels, axis = parts["novelty"].subplots(1, len(HISTOGRAMS) + 1, width_ratios=[1] * len(HISTOGRAMS) + [2])
+        for panel, score in zip(panels, HISTOGRAMS, strict=True):
             for name, values in found[score].items():
                 panel.hist(values, bins=40, density=True, histtype="step", log=True, label=name)
             panel.set(xlabel=UNITS.get(score, ""))
@@ -258,19 +276,19 @@ def draw(table: Sequence[Row], found: Mapping[str, Scores], options: Options) ->
         names = [name for name in next(iter(found.values())) if name != options.data]
         scores = list(dict.fromkeys(row["score"] for row in rows["novelty"]))
         for number, name in enumerate(names):
-            chosen = [row for row in rows["novelty"] if row["strange"] == name]
+            chosen = [row for row in rows["novelty"] if row["anomalous"] == name]
             places = [scores.index(row["score"]) + (number - (len(names) - 1) / 2) * 0.8 / len(names) for row in chosen]
             heights = [float(row["auroc"]) for row in chosen]
             errors = [2 * float(row["standard_error"]) for row in chosen]
             axis.bar(places, heights, 0.8 / len(names), yerr=errors, color=f"C{number + 1}")
         axis.set_xticks(range(len(scores)), [score.replace("_", "\n") for score in scores])
-        title_areas(axis, f"{options.data} against others, in the same colors")
+        label_axis(axis, f"{options.data} against other images, in the same colors")
     options.figure.parent.mkdir(exist_ok=True)
     figure.savefig(options.figure, dpi=100)
     plot.close(figure)
 
 
-def title_areas(axis: Any, title: str) -> None:
+def label_axis(axis: Any, title: str) -> None:
     """What both bar charts share."""
     axis.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
     axis.set(ylabel="AUROC, 2 standard errors", ylim=(0, 1.02))

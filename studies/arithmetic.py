@@ -1,14 +1,14 @@
-"""Latent arithmetic (DCGAN, arXiv:1511.06434, section 6.3.2), counted: does z - mean_a + mean_b show a b?
+"""Does latent arithmetic work: is the image of z - mean_a + mean_b one of class b (DCGAN, arXiv:1511.06434, 6.3.2)?
 
     python -m studies.arithmetic
     python -m studies.arithmetic --preset lsgan-fashion-mnist
 
-A data set's classifier says what each latent's image shows; mean_c is the mean of those latents whose image shows c
-most plainly, by the classifier's probability (the paper's authors chose theirs by eye).
-For each pair of classes, latents of others than those the means are made of, whose image shows an a, are moved by
-mean_b - mean_a, and by as much in a random direction. Everything runs on ONNX Runtime.
+A data set's classifier names the class of each latent's image; mean_c is the mean of the latents that it assigns to c
+with the highest probability (the paper's authors chose theirs by eye). For each pair of classes, other latents whose
+image is of class a are shifted by mean_b - mean_a, and by a vector of the same length in a random direction. Everything
+runs on ONNX Runtime.
 
-Writes results/arithmetic.csv: a row a pair, `moved` and `random` the shares whose image then shows a b.
+Writes results/arithmetic.csv: a row for each pair, `shifted` and `random` the shares of class b afterwards. No figure.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from zoo.data.images import center, chunks
 from zoo.evaluation.extractors import BATCH_SIZE, ClassifierExtractor
 from zoo.pretrained import find_directory
 
-COLUMNS = ("preset", "classifier", "from", "to", "latents", "moved", "random")
+COLUMNS = ("preset", "classifier", "from", "to", "latents", "shifted", "random")
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,21 @@ class Options:
     """One table."""
 
     preset: str = "dcgan-fashion-mnist"
-    """Whose latents."""
+    """The generator, by preset name or exported directory."""
     classifier: str = "cnn-fashion-mnist"
-    """What tells classes apart."""
+    """The classifier, likewise."""
     latents: int = 20_000
-    """Of which the means are made."""
-    plainest: float = 0.2
-    """The share of a class's latents that its mean is made of."""
-    each: int = 60
-    """Latents moved, for each pair of classes."""
+    """Latents from which the means are computed."""
+    confident_share: float = 0.2
+    """The share of a class's latents, those of highest probability, that its mean is computed from."""
+    latents_per_pair: int = 60
+    """Latents shifted for each pair of classes."""
     table: Path = Path("results/arithmetic.csv")
-    """What is measured."""
+    """The table to write."""
 
 
-class Seen:
-    """Latents -> the probabilities of the classes that their images may show."""
+class LatentClassifier:
+    """Latents -> the class probabilities of their images."""
 
     def __init__(self, preset: str, classifier: str) -> None:
         self.pipeline = Pipeline.from_directory(find_directory(preset))
@@ -69,42 +69,52 @@ class Seen:
         return latents, self(latents)
 
 
-def mean_of(latents: np.ndarray, probabilities: np.ndarray, number: int, share: float) -> np.ndarray:
-    """The mean latent of a class, (dimension,): of the `share` of its latents that show it most plainly."""
+def mean_latent(latents: np.ndarray, probabilities: np.ndarray, number: int, share: float) -> np.ndarray:
+    """The mean latent of a class, (dimension,): of the `share` of its latents with the highest probability.
+
+    Args:
+        latents: (count, dimension).
+        probabilities: (count, classes).
+        number: of the class.
+        share: above 0, at most 1; at least one latent is taken.
+
+    Raises:
+        ValueError: no latent is of that class.
+    """
     members = np.flatnonzero(probabilities.argmax(axis=1) == number)
     if not len(members):
-        raise ValueError(f"none of {len(latents)} images shows class {number}: its mean latent is not known.")
-    surest = members[np.argsort(-probabilities[members, number], kind="stable")]
-    return latents[surest[: max(1, round(share * len(members)))]].mean(axis=0)
+        raise ValueError(f"none of {len(latents)} images is of class {number}: its mean latent is not known.")
+    by_confidence = members[np.argsort(-probabilities[members, number], kind="stable")]
+    return latents[by_confidence[: max(1, round(share * len(members)))]].mean(axis=0)
 
 
 def main(options: Options) -> None:
-    """Count, write the table, say what it comes to."""
-    seen, random = Seen(options.preset, options.classifier), np.random.default_rng(0)
-    latents, probabilities = seen.draw(options.latents, seed=0)
-    count = seen.extractor.classes
-    means = np.stack([mean_of(latents, probabilities, number, options.plainest) for number in range(count)])
-    others, shown = seen.draw(options.latents // 2, seed=1)
-    shown = shown.argmax(axis=1)
+    """Count, write the table, print the means."""
+    classify, random = LatentClassifier(options.preset, options.classifier), np.random.default_rng(0)
+    latents, probabilities = classify.draw(options.latents, seed=0)
+    count = classify.extractor.classes
+    means = np.stack([mean_latent(latents, probabilities, number, options.confident_share) for number in range(count)])
+    others, other_probabilities = classify.draw(options.latents // 2, seed=1)
+    classes = other_probabilities.argmax(axis=1)
     rows = []
     for a in range(count):
-        start = others[shown == a][: options.each]
+        start = others[classes == a][: options.latents_per_pair]
         for b in range(count):
             if a == b or not len(start):
                 continue
             step = means[b] - means[a]
             directions = random.standard_normal(start.shape)
             directions *= np.linalg.norm(step) / np.linalg.norm(directions, axis=1, keepdims=True)
-            shares = [float((seen(start + move).argmax(axis=1) == b).mean()) for move in (step, directions)]
+            shares = [float((classify(start + shift).argmax(axis=1) == b).mean()) for shift in (step, directions)]
             row = (options.preset, options.classifier, a, b, len(start), *(f"{share:.4f}" for share in shares))
             rows.append(dict(zip(COLUMNS, row, strict=True)))
     write_table(options.table, COLUMNS, rows)
-    means_of = {name: np.mean([float(str(row[name])) for row in rows]) for name in ("moved", "random")}
-    least = min(rows, key=lambda row: float(str(row["moved"])))
+    mean_shares = {name: np.mean([float(str(row[name])) for row in rows]) for name in ("shifted", "random")}
+    least = min(rows, key=lambda row: float(str(row["shifted"])))
     Console().print(
-        f"{options.preset}: {len(rows)} pairs; z - mean_a + mean_b shows a b in {means_of['moved']:.1%} of all cases, "
-        f"a random direction of equal length in {means_of['random']:.1%}; least for {least['from']} to {least['to']}: "
-        f"{float(str(least['moved'])):.1%}",
+        f"{options.preset}: {len(rows)} pairs; z - mean_a + mean_b gives class b in {mean_shares['shifted']:.1%}, "
+        f"a random direction of that length in {mean_shares['random']:.1%}; least, {least['from']} to {least['to']}: "
+        f"{float(str(least['shifted'])):.1%}",
         highlight=False,
         soft_wrap=True,
     )

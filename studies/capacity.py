@@ -1,13 +1,13 @@
-"""How the discriminator's capacity and the number of training images move the score (Arora's finite-sample caution).
+"""How do the discriminator's capacity and the number of training images affect the scores (arXiv:1703.00573)?
 
     python -m studies.capacity
     python -m studies.capacity --steps 500 --widths 8 64 --images 500 60000
 
-DCGANs on Fashion-MNIST, 32x32, that differ in two things: the width of the discriminator and how many of the training
-images it is shown. Generator (width 32), steps, seed and optimizers are the same. Each is scored by `zoo evaluate` on
-held-out images. A discriminator can be fooled by as many images as its capacity allows it to tell apart
-(arXiv:1703.00573, theorem 3.1), and one that has seen few images often enough knows them by heart: `memorized` is the
-difference of its mean outputs for training images and for held-out ones at the end.
+DCGANs on Fashion-MNIST, 32x32, that differ in two things: the width of the discriminator and the number of training
+images. Generator (width 32), steps, seed and optimizers are the same. Each is scored by `zoo evaluate` on held-out
+images. A discriminator can be fooled by as many images as its capacity allows it to distinguish (arXiv:1703.00573,
+theorem 3.1), and one that is trained on few images for many epochs memorizes them: `memorized` is the difference of its
+mean outputs for training images and for held-out ones at the end.
 
 Runs are kept under --runs and not repeated. Writes results/capacity.csv and docs/capacity.png.
 """
@@ -46,9 +46,9 @@ class Options:
     """One grid."""
 
     widths: tuple[int, ...] = (4, 16, 64)
-    """Of the discriminator."""
+    """Widths of the discriminator."""
     images: tuple[int, ...] = (500, 5_000, 60_000)
-    """Training images, the first ones of the set."""
+    """Numbers of training images, the first ones of the set."""
     steps: int = 2_000
     """Train steps of 64 images."""
     seed: int = 0
@@ -56,9 +56,9 @@ class Options:
     runs: Path = Path("capacity-runs")
     """Where the runs are kept."""
     table: Path = Path("results/capacity.csv")
-    """What is measured."""
+    """The table to write."""
     figure: Path = Path("docs/capacity.png")
-    """And drawn."""
+    """The figure to draw."""
 
 
 def main(options: Options) -> None:
@@ -66,7 +66,7 @@ def main(options: Options) -> None:
     console = Console(stderr=True)
     rows = []
     for count in options.images:
-        data = image_file(options.runs, count)
+        data = write_images(options.runs, count)
         for width in options.widths:
             directory = options.runs / f"width-{width}-images-{count}-steps-{options.steps}-seed-{options.seed}"
             console.print(f"{directory.name}: training", highlight=False)
@@ -77,7 +77,7 @@ def main(options: Options) -> None:
     draw(rows, options)
 
 
-def image_file(folder: Path, count: int) -> Path:
+def write_images(folder: Path, count: int) -> Path:
     """A zip of the first `count` training images, and of 1,000 test images for the run's own held-out ones."""
     path = folder / f"fashion-{count}.zip"
     if path.exists():
@@ -96,13 +96,13 @@ def image_file(folder: Path, count: int) -> Path:
 
 
 def train(directory: Path, data: Path, width: int, options: Options) -> None:
-    """One run, in a process of its own; one that was cut off goes on, one that is done is left alone."""
+    """One run in a process of its own; an interrupted one is resumed, a finished one is left alone."""
     if (directory / "export" / "card.json").exists():
         return
     command = [
         *(sys.executable, "-m", "zoo.cli.main", "train", PRESET, "--data", str(data), "--run-dir", str(directory)),
         *("--steps", str(options.steps), "--seed", str(options.seed), "--sample-every", str(options.steps)),
-        *("--model", f"width={GENERATOR_WIDTH}", f"discriminator_width={width}"),
+        *("--model.width", str(GENERATOR_WIDTH), "--model.discriminator-width", str(width)),
         *(["--resume"] if directory.exists() else []),
     ]
     subprocess.run(command, check=True)
@@ -137,15 +137,17 @@ def draw(rows: Sequence[Mapping[str, object]], options: Options) -> None:
     """Three panels over the number of images, a line for each width."""
     panels = {
         "frechet_distance": "Frechet distance to held-out images\n(FCD, lower is better)",
-        "recall": "Recall: real images\nthat the model reaches",
-        "memorized": "Memorized: D on training images\nminus D on held-out ones",
+        "recall": "Recall: real images\nthat samples reach",
+        "memorized": "Memorization: the discriminator's output on\ntraining images minus that on held-out ones",
     }
     figure, axes = pyplot().subplots(1, len(panels), figsize=(12, 3.8), layout="constrained")
     for axis, (column, title) in zip(axes, panels.items(), strict=True):
         for width in options.widths:
             chosen = [row for row in rows if row["discriminator_width"] == width]
             values = np.array([float(str(row[column])) for row in chosen])
-            axis.plot([int(str(row["images"])) for row in chosen], values, marker="o", label=f"D of width {width}")
+            axis.plot(
+                [int(str(row["images"])) for row in chosen], values, marker="o", label=f"discriminator of width {width}"
+            )
         axis.set_xscale("log")
         axis.set_xlabel("training images")
         axis.set_title(title, fontsize=10)

@@ -1,4 +1,4 @@
-"""What the programs that draw and tabulate share."""
+"""Tables that several calls fill, and `matplotlib.pyplot` without a display: what the studies share."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,14 +30,39 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
         return list(reader)
 
 
-def merged(
+def merge_rows(
     old: Iterable[Mapping[str, Any]], new: Iterable[Mapping[str, Any]], keys: Sequence[str]
 ) -> list[Mapping[str, Any]]:
     """Every old row whose values in the columns `keys`, as text, no new row has; new ones in the old ones' places.
 
-    A row without a place comes last, in its order; of two new rows alike in all keys the later counts.
+    Rows that are new come last, in their order; of two new rows alike in all keys the later counts.
     """
     return list({tuple(str(row[key]) for key in keys): row for row in (*old, *new)}.values())
+
+
+def read_finished_rows(options: Any, budget: Sequence[str], columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows that earlier calls made with the same budget.
+
+    Args:
+        options: of the study, with a table.
+        budget: names of the options that every row of a table must share.
+        columns: of the table.
+
+    Raises:
+        SystemExit: the default table is named with another budget than the default one, or a table with rows of other
+            steps.
+        ValueError: the table has other columns.
+    """
+    defaults = type(options)()
+    changed = [name for name in budget if getattr(options, name) != getattr(defaults, name)]
+    if changed and options.table == defaults.table:
+        raise SystemExit(f"{options.table} holds the default {', '.join(changed)}: choose another --table.")
+    options.table.parent.mkdir(exist_ok=True)
+    found = read_table(options.table, columns)
+    others = sorted({row["steps"] for row in found} - {str(options.steps)})
+    if others:
+        raise SystemExit(f"{options.table} holds runs of {others[0]} steps: choose another --table.")
+    return found
 
 
 def pyplot() -> Any:

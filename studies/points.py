@@ -1,6 +1,6 @@
-"""Players that are small enough to be understood: points in place of images, (1, dimensions, 1) to the models.
+"""Networks for points in place of images: a point of n dimensions is an image of shape (1, n, 1) to the models.
 
-`playing()` lets `zoo.models.gan.GAN` build them; everything else is the model that trains images.
+Within `small_architectures()` `zoo.models.gan.GAN` builds them; everything else is the model that trains images.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from zoo.models import gan
 from zoo.models.gan import GAN
 from zoo.networks.convolutional import Minibatch, Norm, wrapper
 
-DISCRIMINATION = (5, 3)  # kernels and dimensions: every pair of a batch is compared in so many numbers
+DISCRIMINATION = (5, 3)  # kernels and their dimensions; images take more, points of the plane need few
 
 
 def dirac_generator(
@@ -42,7 +42,7 @@ def mlp_generator(
 ) -> keras.Model:
     """latent -> point, unbounded, by two hidden ReLU layers."""
     latent = keras.Input((latent_dim,), name="latent")
-    x = hidden(latent, width)
+    x = add_hidden_layers(latent, width)
     point = layers.Dense(int(np.prod(image_shape)), name="point")(x)
     return keras.Model(latent, layers.Reshape(image_shape, name="image")(point), name=name)
 
@@ -58,7 +58,7 @@ def mlp_discriminator(
     """point -> logit, by two hidden ReLU layers; options as of `zoo.networks.convolutional.discriminator`."""
     wrap = wrapper(norm)
     image = keras.Input(image_shape, name="image")
-    x = hidden(layers.Flatten(name="flatten")(image), width, norm, dropout)
+    x = add_hidden_layers(layers.Flatten(name="flatten")(image), width, norm, dropout)
     if minibatch == "stddev":
         x = layers.Flatten(name="features")(MinibatchStddev(name="stddev")(layers.Reshape((1, 1, width))(x)))
     if minibatch == "discrimination":
@@ -66,7 +66,7 @@ def mlp_discriminator(
     return keras.Model(image, wrap(layers.Dense(1, name="logit"))(x), name=name)
 
 
-def hidden(x: keras.KerasTensor, width: int, norm: Norm = "none", dropout: float = 0.0) -> keras.KerasTensor:
+def add_hidden_layers(x: keras.KerasTensor, width: int, norm: Norm = "none", dropout: float = 0.0) -> keras.KerasTensor:
     """Two ReLU layers."""
     wrap = wrapper(norm)
     for number in (1, 2):
@@ -75,26 +75,30 @@ def hidden(x: keras.KerasTensor, width: int, norm: Norm = "none", dropout: float
     return x
 
 
-PLAYERS = {
+ARCHITECTURES = {
     "dirac": SimpleNamespace(generator=dirac_generator, discriminator=dirac_discriminator),
     "points": SimpleNamespace(generator=mlp_generator, discriminator=mlp_discriminator),
 }
 
 
 @contextmanager
-def playing(**more: SimpleNamespace) -> Iterator[None]:
-    """Within it `GAN(architecture=...)` takes the names of `PLAYERS` and of `more`, too."""
-    players = {**PLAYERS, **more}
-    gan.ARCHITECTURES.update(players)
+def small_architectures(**more: SimpleNamespace) -> Iterator[None]:
+    """Within it `GAN(architecture=...)` takes the names of `ARCHITECTURES` and of `more`, too.
+
+    Args:
+        **more: name -> an object with `generator` and `discriminator`, functions that return functional models.
+    """
+    added = {**ARCHITECTURES, **more}
+    gan.ARCHITECTURES.update(added)
     try:
         yield
     finally:
-        for name in players:
+        for name in added:
             del gan.ARCHITECTURES[name]
 
 
-def batches(points: np.ndarray, model: GAN, batch_size: int) -> tf.data.Dataset:
-    """The rows of `points`, (count, dimensions), as the model's batches, in their order, from the first one again."""
+def make_batches(points: np.ndarray, model: GAN, batch_size: int) -> tf.data.Dataset:
+    """The rows of `points`, (count, dimensions), in their order and repeated, as batches for the model."""
     k, dimensions = model.minibatches_per_step, points.shape[1]
     each = () if k == 1 else (k,)
     count = len(points) // (batch_size * k)

@@ -1,15 +1,15 @@
-"""What the codes of autoencoders and VAEs are good for, against principal components and plain pixels.
+"""How much do the codes of autoencoders and VAEs tell about classes, against principal components and pixels?
 
     python -m studies.representation
     python -m studies.representation --presets vae-mnist iwae-mnist --units-of None
     python -m studies.representation --presets --units-of sparse-autoencoder-mnist
 
-Every code is measured on the labeled data that its model learned from, as are the pixels and the principal components
-of as many numbers, which see all training images, as the models did. The scores are those of
+Every code is measured on the labeled data that its model was trained on, as are the pixels and the principal components
+of the same dimension, which are fitted to all training images, as the models were. The scores are those of
 `zoo.applications.representation`.
 
-Writes results/representation.csv, a row a representation and score, and docs/representation.png: what the first units
-of a one-layer encoder respond to. Rows that a call does not measure are kept; the figure needs none.
+Writes results/representation.csv, a row for each representation and score, and docs/representation.png: what the first
+units of a one-layer encoder respond to. Rows that a call does not measure are kept; the figure needs no rows.
 """
 
 from collections.abc import Iterator
@@ -24,33 +24,33 @@ from rich.console import Console
 
 from serving.images import grid, to_uint8
 from serving.pipeline import Pipeline
-from studies.figures import merged, pyplot, read_table, write_table
-from zoo.applications.latents import decoder_of, encoder_of, traverse
+from studies.figures import merge_rows, pyplot, read_table, write_table
+from zoo.applications.latents import make_decoder, make_encoder, traverse
 from zoo.applications.representation import (
     KINDS,
-    best_inputs,
-    clustering,
-    few_labels,
-    flat,
-    linear_probe,
-    most_exciting,
-    principal_components,
+    cluster,
+    find_best_inputs,
+    find_most_activating,
+    fit_linear_probe,
+    fit_principal_components,
+    flatten,
+    probe_few_labels,
 )
 from zoo.data.images import scaled
 from zoo.data.load import load_images
 from zoo.pretrained import find_directory
 
 COLUMNS = ("data", "representation", "dimension", "images", "score", "value", "deviation")
-KEYS = ("data", "representation", "dimension", "score")  # what tells a row from others
+KEYS = ("data", "representation", "dimension", "score")  # columns that identify a row
 LABELED = {"binarized_mnist": "mnist"}  # the former has no labels; its pixels are drawn from the latter's gray levels
 KERNEL = "encoder/code/kernel"  # in model.weights.h5, of an encoder without hidden layers
 
 Row = dict[str, Any]
-Sides = tuple[np.ndarray, np.ndarray]  # training rows, test rows
+TrainTest = tuple[np.ndarray, np.ndarray]  # training rows, test rows
 
 
 class Labeled(NamedTuple):
-    """ImageSet, uint8 (count, height, width, channels), their classes by number, and the names of these."""
+    """Images, uint8 (count, height, width, channels), their classes by number, and the names of these."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -66,80 +66,82 @@ class Options:
         *("vae-fashion-mnist", "beta-vae-fashion-mnist"),
         *("sparse-autoencoder-mnist", "contractive-autoencoder-mnist", "vae-mnist", "iwae-mnist"),
     )
-    """Whose codes, by name or exported directory; encoders that are told the class are refused."""
+    """Presets or exported directories whose codes are measured; class-conditional encoders are refused."""
     images: int = 4_000
     """Training images with a label, the first ones; all test images are used."""
     labels: tuple[int, ...] = (1, 10, 100)
-    """Of each class, for the accuracies with few."""
+    """Labels of each class, for the accuracies with few."""
     seeds: int = 5
-    """Of these."""
+    """Draws of these labels."""
     units_of: str | None = "sparse-autoencoder-mnist"
     """The one-layer encoder whose units are drawn; None for no figure."""
     units: int = 16
-    """How many, from the first on: they are not chosen."""
+    """Number of units drawn, the first ones: they are not selected."""
     table: Path = Path("results/representation.csv")
-    """What is measured."""
+    """The table to write."""
     figure: Path = Path("docs/representation.png")
-    """What is drawn."""
+    """The figure to draw."""
 
 
 def main(options: Options) -> None:
     """Measure, write the table, draw."""
     console, rows = Console(), []
     read_table(options.table, COLUMNS)  # refused before the work
-    for row in measured(options):
+    for row in measure(options):
         console.print(*row.values(), highlight=False, soft_wrap=True)
         rows.append(row)
     if rows:
-        write_table(options.table, COLUMNS, merged(read_table(options.table, COLUMNS), rows, KEYS))
+        write_table(options.table, COLUMNS, merge_rows(read_table(options.table, COLUMNS), rows, KEYS))
     if options.units_of is not None:
         draw(find_directory(options.units_of), options)
 
 
-def measured(options: Options) -> Iterator[Row]:
+def measure(options: Options) -> Iterator[Row]:
     """Data set by data set: the pixels, then each preset's code, each length of principal components once."""
     encoders: dict[tuple[str, tuple[int, ...]], list[Pipeline]] = {}
     for preset in options.presets:
         pipeline = Pipeline.from_directory(find_directory(preset), ability="encode")
-        encoder_of(pipeline)  # refuses one that is told the class
-        encoders.setdefault(source_of(pipeline), []).append(pipeline)
+        make_encoder(pipeline)  # refuses a class-conditional one
+        encoders.setdefault(find_source(pipeline), []).append(pipeline)
     for (source, shape), pipelines in encoders.items():
         train, test = (load(source, shape, split) for split in ("train", "test"))
         labels = (train.labels[: options.images], test.labels)
-        pixels, linear = (flat(train.images), flat(test.images)), {}
-        yield from scores(source, "pixels", (pixels[0][: options.images], pixels[1]), labels, options)
+        pixels, linear = (flatten(train.images), flatten(test.images)), {}
+        yield from score_representation(source, "pixels", (pixels[0][: options.images], pixels[1]), labels, options)
         for pipeline in pipelines:
-            encode = encoder_of(pipeline)
+            encode = make_encoder(pipeline)
             codes = (encode(scaled(train.images[: options.images])), encode(scaled(test.images)))
-            yield from scores(source, pipeline.card.name, codes, labels, options)
+            yield from score_representation(source, pipeline.card.name, codes, labels, options)
             dimension = codes[0].shape[1]
             if dimension not in linear:
-                linear[dimension] = principal_components(pixels[0], dimension)
-                sides = tuple(linear[dimension].transform(each) for each in (pixels[0][: options.images], pixels[1]))
-                yield from scores(source, "principal components", sides, labels, options)
+                linear[dimension] = fit_principal_components(pixels[0], dimension)
+                components = tuple(
+                    linear[dimension].transform(each) for each in (pixels[0][: options.images], pixels[1])
+                )
+                yield from score_representation(source, "principal components", components, labels, options)
 
 
-def scores(source: str, name: str, sides: Sides, labels: Sides, options: Options) -> Iterator[Row]:
-    """A row a score; a deviation is one over the seeds, where a score has some."""
-    (train, test), (train_labels, test_labels) = sides, labels
+def score_representation(source: str, name: str, rows: TrainTest, labels: TrainTest, options: Options) -> Iterator[Row]:
+    """A row for each score, with the standard deviation over the seeds where it has some."""
+    (train, test), (train_labels, test_labels) = rows, labels
 
     def row(score: str, value: float, deviation: float | None = None) -> Row:
-        shown = "" if deviation is None else f"{deviation:.4f}"
-        found = (source, name, train.shape[1], len(train), score, f"{value:.4f}", shown)
+        text = "" if deviation is None else f"{deviation:.4f}"
+        found = (source, name, train.shape[1], len(train), score, f"{value:.4f}", text)
         return dict(zip(COLUMNS, found, strict=True))
 
     for kind in KINDS:
-        yield row(kind, linear_probe(train, train_labels, test, test_labels, kind).accuracy)
-    for few in few_labels(train, train_labels, test, test_labels, options.labels, range(options.seeds)):
+        yield row(kind, fit_linear_probe(train, train_labels, test, test_labels, kind).accuracy)
+    for few in probe_few_labels(train, train_labels, test, test_labels, options.labels, range(options.seeds)):
         yield row(f"labels_{few.labels}", few.mean, few.deviation)
-    found = clustering(test, test_labels)
+    found = cluster(test, test_labels)
     yield row("adjusted_rand", found.adjusted_rand)
     yield row("mutual_information", found.mutual_information)
     yield row("cluster_accuracy", found.accuracy)
 
 
-def source_of(pipeline: Pipeline) -> tuple[str, tuple[int, ...]]:
-    """The labeled data set that a model learned from, or whose pixels were drawn for it, and its images' shape."""
+def find_source(pipeline: Pipeline) -> tuple[str, tuple[int, ...]]:
+    """The labeled data set that a model was trained on, or that it was binarized from, and its images' shape."""
     card = pipeline.card
     return LABELED.get(card.data.source, card.data.source), tuple(card.model["arguments"]["image_shape"])
 
@@ -160,21 +162,21 @@ def load(source: str, shape: tuple[int, ...], split: str) -> Labeled:
 
 
 def draw(directory: Path, options: Options) -> None:
-    """A row a unit: its weights, what the decoder makes of it, the test images that excite it most."""
-    there, back = (Pipeline.from_directory(directory, ability=ability) for ability in ("encode", "decode"))
-    source, shape = source_of(there)
+    """A row for each unit: its weights, its effect on the decoded image, the test images that activate it most."""
+    encoder, decoder = (Pipeline.from_directory(directory, ability=ability) for ability in ("encode", "decode"))
+    source, shape = find_source(encoder)
     images = load(source, shape, "test").images
-    codes, decode = encoder_of(there)(scaled(images)), decoder_of(back)
+    codes, decode = make_encoder(encoder)(scaled(images)), make_decoder(decoder)
     units = range(min(options.units, codes.shape[1]))
-    # Off and on are the least and the most that a test image makes of the unit, all other units at their means.
+    # Off and on are the unit's lowest and highest activation by a test image; all other units are at their means.
     effects = [
         np.subtract(*traverse(decode, codes.mean(axis=0), [unit], [codes[:, unit].max(), codes[:, unit].min()])[0])
         for unit in units
     ]
     columns = {
-        "weights": signed(weights_of(directory).reshape(-1, *shape)[list(units)])[:, None],
-        "decoder": signed(np.stack(effects))[:, None],
-        "test images that excite it most": images[most_exciting(codes, 8)[list(units)]],
+        "weights": scale_to_gray(load_unit_weights(directory).reshape(-1, *shape)[list(units)])[:, None],
+        "decoder": scale_to_gray(np.stack(effects))[:, None],
+        "test images that activate it most": images[find_most_activating(codes, 8)[list(units)]],
     }
     plot = pyplot()
     figure, axes = plot.subplots(
@@ -189,7 +191,7 @@ def draw(directory: Path, options: Options) -> None:
     plot.close(figure)
 
 
-def weights_of(directory: Path) -> np.ndarray:
+def load_unit_weights(directory: Path) -> np.ndarray:
     """Of an encoder's one layer, (units, pixels), each of norm 1.
 
     Raises:
@@ -200,13 +202,13 @@ def weights_of(directory: Path) -> np.ndarray:
             raise ValueError(
                 f"{directory}: the encoder has hidden layers; a unit's weights are of pixels where it has none."
             )
-        return best_inputs(file[KERNEL][()].astype(np.float64))
+        return find_best_inputs(file[KERNEL][()].astype(np.float64))
 
 
-def signed(images: np.ndarray) -> np.ndarray:
-    """Each image by its largest size: 0 is gray, -1 black, 1 white; uint8."""
-    reach = np.abs(images).max(axis=(1, 2, 3), keepdims=True)
-    return to_uint8(images / np.where(reach > 0, reach, 1.0), (-1.0, 1.0))
+def scale_to_gray(images: np.ndarray) -> np.ndarray:
+    """Each image divided by its largest absolute value: 0 is gray, -1 black, 1 white; uint8."""
+    largest = np.abs(images).max(axis=(1, 2, 3), keepdims=True)
+    return to_uint8(images / np.where(largest > 0, largest, 1.0), (-1.0, 1.0))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""How strange a model finds images, and how well that tells them from normal ones.
+"""Anomaly scores of images, and how well they separate anomalous images from normal ones.
 
-A score is one number an image, the higher the stranger. images: (count, height, width, channels) float32 in [-1, 1].
+A score is one number per image, higher for more anomalous ones. images: (count, height, width, channels) float32 in
+[-1, 1].
 
     pipeline = load_pretrained("vae-fashion-mnist", format="onnx", ability="log_prob")
     area_under_curve(complexity_corrected(pipeline, test), complexity_corrected(pipeline, others))
 
-A likelihood alone may call simple images likelier than those that the model learned from (arXiv:1810.09136): what an
-area below 1/2 says. `complexity_corrected` and `likelihood_ratio` are the two remedies.
+A likelihood alone may be higher for simple images than for those that the model was trained on (arXiv:1810.09136): the
+area is then below 1/2. `complexity_corrected` and `likelihood_ratio` correct for that.
 """
 
 import io
@@ -33,45 +34,45 @@ class Likelihood(Protocol):
 
 @dataclass(frozen=True)
 class Area:
-    """The area under the curve of true against false alarms.
+    """The area under the ROC curve.
 
     Args:
-        value: the share of pairs, one normal and one strange image, of which the strange one has the higher score;
-            a tie counts half. 1/2: the score says nothing; below: it says the opposite.
-        standard_error: DeLong's. 0 where the scores do not overlap: then it says nothing.
-        normal: how many images.
-        strange: likewise.
+        value: the share of pairs, one normal and one anomalous image, in which the anomalous one has the higher score;
+            a tie counts half. 1/2 is chance; below it the score ranks the sets the wrong way round.
+        standard_error: DeLong's. 0 where the scores do not overlap, and then meaningless.
+        normal: number of images.
+        anomalous: likewise.
     """
 
     value: float
     standard_error: float
     normal: int
-    strange: int
+    anomalous: int
 
 
-def area_under_curve(normal: np.ndarray, strange: np.ndarray) -> Area:
+def area_under_curve(normal: np.ndarray, anomalous: np.ndarray) -> Area:
     """AUROC of a score, with the standard error of DeLong, DeLong and Clarke-Pearson (Biometrics 1988).
 
     Args:
         normal: scores of normal images, (count,), at least 2.
-        strange: of strange ones, likewise.
+        anomalous: of anomalous ones, likewise.
 
     Raises:
-        ValueError: of another shape, too few, or not finite.
+        ValueError: scores of another shape, too few of them, or some that are not finite.
     """
-    for name, scores in (("normal", normal), ("strange", strange)):
+    for name, scores in (("normal", normal), ("anomalous", anomalous)):
         bad = scores.size - np.count_nonzero(np.isfinite(scores))
         if scores.ndim != 1 or len(scores) < 2 or bad:
             raise ValueError(f"{name} scores {scores.shape}, {bad} not finite: give (count,), at least 2, all finite.")
-    labels = np.repeat([0, 1], [len(normal), len(strange)])
-    caught = shares_below(normal, strange)  # of each strange image: normal ones with a lower score
-    missed = shares_below(strange, normal)  # of each normal image: strange ones with a lower score
-    variance = caught.var(ddof=1) / len(strange) + missed.var(ddof=1) / len(normal)
-    value = float(roc_auc_score(labels, np.concatenate([normal, strange])))
-    return Area(value, math.sqrt(variance), len(normal), len(strange))
+    labels = np.repeat([0, 1], [len(normal), len(anomalous)])
+    above_normal = count_shares_below(normal, anomalous)
+    below_anomalous = count_shares_below(anomalous, normal)
+    variance = above_normal.var(ddof=1) / len(anomalous) + below_anomalous.var(ddof=1) / len(normal)
+    value = float(roc_auc_score(labels, np.concatenate([normal, anomalous])))
+    return Area(value, math.sqrt(variance), len(normal), len(anomalous))
 
 
-def shares_below(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
+def count_shares_below(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
     """(count,): the share of `scores` that is below each of `values`; equal ones count half."""
     ordered = np.sort(scores)
     found = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
@@ -79,10 +80,10 @@ def shares_below(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def reconstruct(pipeline: Pipeline, images: np.ndarray) -> np.ndarray:
-    """What the ability reconstruct gives back of images, of their shape.
+    """Reconstructions of images, of their shape.
 
     Raises:
-        ValueError: another ability, or one that takes more than an image; values out of range; NaN.
+        ValueError: the pipeline has another ability, or one that takes more than an image; values out of range; NaN.
     """
     takes = [spec.name for spec in pipeline.ability.inputs]
     gives = [output.name for output in pipeline.ability.outputs if output.kind == "reconstruction"]
@@ -100,7 +101,7 @@ def reconstruction_error(images: np.ndarray, reconstructed: np.ndarray) -> np.nd
 
     Args:
         images: x.
-        reconstructed: what an autoencoder or a VAE gives back of them.
+        reconstructed: their reconstructions by an autoencoder or a VAE.
 
     Raises:
         ValueError: the shapes differ; values out of range; NaN.
@@ -111,8 +112,8 @@ def reconstruction_error(images: np.ndarray, reconstructed: np.ndarray) -> np.nd
     return np.square((one - other) / 2).mean(axis=(1, 2, 3))
 
 
-def surprise(model: Likelihood, images: np.ndarray, **options: Any) -> np.ndarray:
-    """-log p(x) as far as a lower bound knows it, nats; (count,) float64.
+def negative_log_likelihood(model: Likelihood, images: np.ndarray, **options: Any) -> np.ndarray:
+    """An upper bound of -log p(x), nats; (count,) float64.
 
     Args:
         model: a VAE.
@@ -120,7 +121,7 @@ def surprise(model: Likelihood, images: np.ndarray, **options: Any) -> np.ndarra
         **options: bound ("elbo" or "importance_weighted"), samples, seed: see `serving.likelihood.log_prob`.
 
     Raises:
-        ValueError: no such ability or bound; values out of range; NaN.
+        ValueError: the model has no log_prob, or no such bound; values out of range; NaN.
     """
     images_in_range(images, smallest=1)
     return -model.log_prob(images.astype(np.float32), **options).values
@@ -129,26 +130,32 @@ def surprise(model: Likelihood, images: np.ndarray, **options: Any) -> np.ndarra
 def likelihood_ratio(model: Likelihood, background: Likelihood, images: np.ndarray, **options: Any) -> np.ndarray:
     """log p_background(x) - log p(x), nats (arXiv:1906.02845, section 3, with the other sign); (count,) float64.
 
-    What both models know, such as that neighboring pixels are alike, cancels; what is left is what sets the normal
-    images apart.
+    What both models have learned, such as that neighboring pixels are alike, cancels; what remains is specific to the
+    normal images.
 
     Args:
         model: trained on normal images.
-        background: of the same kind, trained on the same images `perturbed`.
+        background: of the same kind, trained on the same images after `perturb`.
         images: x.
-        **options: of `surprise`.
+        **options: of `negative_log_likelihood`.
+
+    Raises:
+        ValueError: as in `negative_log_likelihood`.
     """
-    return surprise(model, images, **options) - surprise(background, images, **options)
+    return negative_log_likelihood(model, images, **options) - negative_log_likelihood(background, images, **options)
 
 
 def complexity_corrected(model: Likelihood, images: np.ndarray, **options: Any) -> np.ndarray:
     """-log2 p(x) less the image's `complexity`, bits (arXiv:1909.11480, section 3); (count,) float64.
 
-    A ratio, too: the compressor is a model of images of any kind. It needs a probability of gray levels, such as the
-    discretized logistic's: a density's logarithm is shifted against bits, which leaves the area as it is, but a
-    likelihood of black and white says nothing about them.
+    A likelihood ratio, too: the compressor is a model of images of any kind. The model needs a probability of gray
+    levels, such as the discretized logistic's: a density's logarithm is shifted against bits, which leaves the area as
+    it is, but a likelihood of black and white says nothing about gray levels.
+
+    Raises:
+        ValueError: as in `negative_log_likelihood`; images of 2 channels or more than 3.
     """
-    return surprise(model, images, **options) / math.log(2) - complexity(images)
+    return negative_log_likelihood(model, images, **options) / math.log(2) - complexity(images)
 
 
 def complexity(images: np.ndarray) -> np.ndarray:
@@ -156,6 +163,9 @@ def complexity(images: np.ndarray) -> np.ndarray:
 
     Args:
         images: of 1 or 3 channels.
+
+    Raises:
+        ValueError: another number of channels; values out of range; NaN.
     """
     images_in_range(images, smallest=1)
     sizes = []
@@ -166,8 +176,8 @@ def complexity(images: np.ndarray) -> np.ndarray:
     return np.array(sizes, np.float64)
 
 
-def perturbed(images: np.ndarray, rate: float, seed: int) -> np.ndarray:
-    """Each value with probability `rate` another, all 256 equally likely (arXiv:1906.02845, section 3).
+def perturb(images: np.ndarray, rate: float, seed: int) -> np.ndarray:
+    """Each value replaced with probability `rate`, all 256 values equally likely (arXiv:1906.02845, section 3).
 
     Args:
         images: uint8.
@@ -175,7 +185,7 @@ def perturbed(images: np.ndarray, rate: float, seed: int) -> np.ndarray:
         seed: of both draws.
 
     Raises:
-        ValueError: of another type; a rate out of its range.
+        ValueError: images of another type; a rate out of its range.
     """
     if images.dtype != np.uint8 or not 0.0 <= rate <= 1.0:
         raise ValueError(f"images of {images.dtype}, rate={rate}: give uint8, and a rate from 0 to 1.")

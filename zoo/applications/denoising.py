@@ -1,10 +1,10 @@
-"""ImageSet without their noise and without their gaps: an autoencoder against what needs no training.
+"""Removes noise and fills gaps: an autoencoder, and filters that need no training.
 
-Here images are brightness: (count, height, width, channels) float from 0, black, to 1, white. missing:
-(count, height, width, 1) bool, True where a pixel is not known.
+Images are brightness: (count, height, width, channels) float from 0, black, to 1, white. missing:
+(count, height, width, 1) bool, True where a pixel is unknown.
 
     pipeline = load_pretrained("denoising-autoencoder-fashion-mnist", format="onnx", ability="reconstruct")
-    quality(clean, denoise(pipeline, noisy(clean, 0.25, seed=0)))
+    measure_quality(clean, denoise(pipeline, add_noise(clean, 0.25, seed=0)))
 """
 
 import itertools
@@ -23,9 +23,9 @@ from zoo.applications.anomaly import reconstruct
 from zoo.metrics.checks import RANGE_SLACK
 
 DECIBELS = 10 / math.log(10)  # of a ratio's natural logarithm
-PATCH_DISTANCE = 7  # of non-local means: how far a like patch is looked for, pixels
+PATCH_DISTANCE = 7  # of non-local means: how far away similar patches are searched, in pixels
 
-# What `tuned` looks through.
+# Arguments that `tune` tries.
 MEDIAN_GRID: Mapping[str, Sequence[Any]] = {"size": (3, 5, 7)}
 NON_LOCAL_MEANS_GRID: Mapping[str, Sequence[Any]] = {
     "patch_size": (3, 5),
@@ -36,7 +36,7 @@ NON_LOCAL_MEANS_GRID: Mapping[str, Sequence[Any]] = {
 
 @dataclass(frozen=True)
 class Quality:
-    """How near images are to clean ones; the higher, the nearer.
+    """How close images are to clean ones; the higher, the closer.
 
     Args:
         psnr: decibels, 10 log10(1 / mean squared error), the mean over all images' pixels: a mean of decibels would
@@ -54,7 +54,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Filled:
-    """ImageSet whose gaps were filled in rounds.
+    """Images whose gaps were filled in rounds.
 
     Args:
         images: brightness; what was not missing is untouched.
@@ -65,10 +65,10 @@ class Filled:
     changes: np.ndarray
 
 
-# What is wrong with an image
+# Damage
 
 
-def noisy(images: np.ndarray, deviation: float, seed: int) -> np.ndarray:
+def add_noise(images: np.ndarray, deviation: float, seed: int) -> np.ndarray:
     """Normal noise added, then clipped to 0 and 1, as an image file would be; float32.
 
     Args:
@@ -82,10 +82,10 @@ def noisy(images: np.ndarray, deviation: float, seed: int) -> np.ndarray:
     if deviation < 0.0:
         raise ValueError(f"deviation={deviation}: choose at least 0.")
     noise = np.random.default_rng(seed).standard_normal(images.shape)
-    return np.clip(in_brightness(images) + deviation * noise, 0.0, 1.0).astype(np.float32)
+    return np.clip(require_brightness(images) + deviation * noise, 0.0, 1.0).astype(np.float32)
 
 
-def masked(images: np.ndarray, missing: np.ndarray, filling: float | np.ndarray = 0.0) -> np.ndarray:
+def mask_pixels(images: np.ndarray, missing: np.ndarray, filling: float | np.ndarray = 0.0) -> np.ndarray:
     """The images with `filling` where values are missing: black, another brightness, or an image such as the mean.
 
     Raises:
@@ -94,10 +94,10 @@ def masked(images: np.ndarray, missing: np.ndarray, filling: float | np.ndarray 
     shape = (*images.shape[:3], 1)
     if missing.shape != shape or missing.dtype != np.bool_:
         raise ValueError(f"missing {missing.shape} {missing.dtype}: give {shape} bool.")
-    return np.where(missing, filling, in_brightness(images)).astype(np.float32)
+    return np.where(missing, filling, require_brightness(images)).astype(np.float32)
 
 
-def missing_pixels(shape: Sequence[int], share: float, seed: int) -> np.ndarray:
+def draw_missing_pixels(shape: Sequence[int], share: float, seed: int) -> np.ndarray:
     """A mask of single pixels, the same number in each image, elsewhere in each.
 
     Args:
@@ -116,7 +116,7 @@ def missing_pixels(shape: Sequence[int], share: float, seed: int) -> np.ndarray:
     return (order < number).reshape(count, height, width, 1)
 
 
-def missing_square(shape: Sequence[int], side: int, seed: int) -> np.ndarray:
+def draw_missing_square(shape: Sequence[int], side: int, seed: int) -> np.ndarray:
     """A mask of one square in each image, anywhere within.
 
     Args:
@@ -142,7 +142,7 @@ def missing_square(shape: Sequence[int], side: int, seed: int) -> np.ndarray:
 
 
 def denoise(pipeline: Pipeline, images: np.ndarray) -> np.ndarray:
-    """What an autoencoder, or a VAE, gives back of images; brightness, float32.
+    """Reconstructions by an autoencoder or a VAE; brightness, float32.
 
     Args:
         pipeline: opened with the ability reconstruct.
@@ -151,7 +151,7 @@ def denoise(pipeline: Pipeline, images: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: another ability; values that are not brightness.
     """
-    return (reconstruct(pipeline, 2 * in_brightness(images) - 1) + 1) / 2
+    return (reconstruct(pipeline, 2 * require_brightness(images) - 1) + 1) / 2
 
 
 def fill(
@@ -165,15 +165,15 @@ def fill(
 ) -> Filled:
     """Missing values by rounds of x_missing <- reconstruct(x)_missing.
 
-    The chain of arXiv:1401.4082, appendix F, with means in the place of samples, so it comes to rest: at one likely
-    image, and not at a sample of all that would fit. Of a linear autoencoder it is the point of the subspace that
-    agrees best with what is known.
+    The chain of arXiv:1401.4082, appendix F, with means in place of samples: it converges to one likely image and does
+    not sample all that would fit. With a linear autoencoder it converges to the point of the subspace that fits the
+    known pixels best, by least squares.
 
     Args:
         pipeline: opened with the ability reconstruct.
         images: brightness; what is missing may have any.
         missing: which values.
-        start: what the first round sees there: a brightness, or an image, such as the mean of training images.
+        start: the missing pixels in the first round: a brightness, or an image, such as the mean of training images.
         rounds: at most so many.
         tolerance: fewer once a round's `changes` is below it.
 
@@ -181,11 +181,11 @@ def fill(
         ValueError: no rounds; nothing missing; another ability or mask; values that are not brightness.
     """
     if rounds < 1 or not missing.any():
-        raise ValueError(f"rounds={rounds}, {missing.sum()} pixels missing: there is nothing to do.")
-    filled, changes = masked(images, missing, start), []
+        raise ValueError(f"rounds={rounds}, {missing.sum()} pixels missing: give at least one of each.")
+    filled, changes = mask_pixels(images, missing, start), []
     everywhere = np.broadcast_to(missing, images.shape)
     for _ in range(rounds):
-        after = masked(images, missing, denoise(pipeline, filled))
+        after = mask_pixels(images, missing, denoise(pipeline, filled))
         changes.append(float(np.sqrt(np.square(after - filled)[everywhere].mean())))
         filled = after
         if changes[-1] < tolerance:
@@ -196,12 +196,16 @@ def fill(
 # Without training
 
 
-def median(images: np.ndarray, size: int = 3) -> np.ndarray:
-    """Each value the median of a square of size x size around it."""
-    return median_filter(in_brightness(images), footprint=np.ones((1, size, size, 1)), behavior="ndimage")
+def filter_median(images: np.ndarray, size: int = 3) -> np.ndarray:
+    """Each value becomes the median of a square of size x size around it.
+
+    Raises:
+        ValueError: values that are not brightness.
+    """
+    return median_filter(require_brightness(images), footprint=np.ones((1, size, size, 1)), behavior="ndimage")
 
 
-def non_local_means(
+def filter_non_local_means(
     images: np.ndarray, deviation: float, patch_size: int = 5, strength: float = 0.75, subtracted: float = 1.0
 ) -> np.ndarray:
     """Each value a mean over pixels whose surroundings are alike (Buades, Coll, Morel 2005).
@@ -211,27 +215,34 @@ def non_local_means(
         deviation: of the noise.
         patch_size: side of the surroundings, pixels.
         strength: h, in units of the deviation: the larger, the less alike they must be.
-        subtracted: the deviation that is taken off distances of surroundings, in units of the noise's; below 1 where
-            clipping has taken noise away.
+        subtracted: the noise's part of the distance between surroundings, in units of the deviation; below 1 where
+            clipping has removed noise.
+
+    Raises:
+        ValueError: values that are not brightness.
     """
     options = {"patch_size": patch_size, "h": strength * deviation, "sigma": subtracted * deviation}
     found = [
         denoise_nl_means(image, patch_distance=PATCH_DISTANCE, fast_mode=False, channel_axis=-1, **options)
-        for image in in_brightness(images)
+        for image in require_brightness(images)
     ]
     return np.stack(found).reshape(images.shape)
 
 
 def inpaint(images: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Gaps filled by the smooth surface that continues their borders (biharmonic), clipped to 0 and 1."""
+    """Gaps filled by the smooth surface that continues their borders (biharmonic), clipped to 0 and 1.
+
+    Raises:
+        ValueError: values that are not brightness; another mask than of these images.
+    """
     found = [
         inpaint_biharmonic(image, gap[..., 0], channel_axis=-1)
-        for image, gap in zip(masked(images, missing), missing, strict=True)
+        for image, gap in zip(mask_pixels(images, missing), missing, strict=True)
     ]
-    return masked(images, missing, np.clip(np.stack(found).reshape(images.shape), 0.0, 1.0))
+    return mask_pixels(images, missing, np.clip(np.stack(found).reshape(images.shape), 0.0, 1.0))
 
 
-def tuned(
+def tune(
     method: Callable[..., np.ndarray], grid: Mapping[str, Sequence[Any]], clean: np.ndarray, damaged: np.ndarray
 ) -> dict[str, Any]:
     """The arguments with which `method` comes nearest to clean images, by mean squared error.
@@ -239,7 +250,7 @@ def tuned(
     Args:
         method: damaged images and the grid's arguments -> images.
         grid: name of an argument -> what to try; every combination is.
-        clean: training images, not those that the method is then judged by.
+        clean: training images, not those that the method is then measured on.
         damaged: the same images.
     """
 
@@ -249,10 +260,10 @@ def tuned(
     return min((dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())), key=error)
 
 
-# How near
+# Measuring
 
 
-def quality(clean: np.ndarray, images: np.ndarray, missing: np.ndarray | None = None) -> Quality:
+def measure_quality(clean: np.ndarray, images: np.ndarray, missing: np.ndarray | None = None) -> Quality:
     """PSNR and SSIM of images, with their standard errors.
 
     Args:
@@ -265,10 +276,10 @@ def quality(clean: np.ndarray, images: np.ndarray, missing: np.ndarray | None = 
     """
     if clean.shape != images.shape or len(clean) < 2:
         raise ValueError(f"clean {clean.shape}, images {images.shape}: give both of one shape, at least 2.")
-    one, other = (in_brightness(side).astype(np.float64) for side in (clean, images))
+    one, other = (require_brightness(side).astype(np.float64) for side in (clean, images))
     chosen = np.broadcast_to(True if missing is None else missing, clean.shape)
     if not chosen.any():
-        raise ValueError("no pixel is missing: there is nothing to judge.")
+        raise ValueError("no pixel is missing: there is nothing to compare.")
     similarity = [
         structural_similarity(
             *pair, data_range=1.0, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
@@ -291,7 +302,7 @@ def standard_error(values: Sequence[float] | np.ndarray) -> float:
     return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-def in_brightness(images: np.ndarray) -> np.ndarray:
+def require_brightness(images: np.ndarray) -> np.ndarray:
     """The same array, once it is known to be float (count, height, width, channels) from 0 to 1.
 
     Raises:

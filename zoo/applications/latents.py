@@ -1,6 +1,6 @@
-"""What lies between and beside codes: paths, single dimensions, maps, and where images are.
+"""Latent spaces: interpolation, traversals of single dimensions, planes, and projections of codes.
 
-encode: images -> codes; decode: codes -> images, both float32, rows first. `encoder_of` and `decoder_of` make them
+encode: images -> codes; decode: codes -> images, both float32, rows first. `make_encoder` and `make_decoder` make them
 of an exported autoencoder or VAE.
 """
 
@@ -51,56 +51,56 @@ class Scatter:
 # An exported model's maps
 
 
-def encoder_of(pipeline: Pipeline, labels: np.ndarray | None = None) -> Map:
-    """ImageSet (count, height, width, channels) in [-1, 1] -> codes (count, dimension), of a VAE the means of q(z|x).
+def make_encoder(pipeline: Pipeline, labels: np.ndarray | None = None) -> Map:
+    """Images (count, height, width, channels) in [-1, 1] -> codes (count, dimension), of a VAE the means of q(z|x).
 
     Args:
         pipeline: opened with `ability="encode"`.
-        labels: for an encoder that is told the class, one an image.
+        labels: for a class-conditional encoder, one per image.
 
     Raises:
         ValueError: the pipeline does not map images to codes; it takes labels and none are given, or the reverse.
     """
-    return _first_of(pipeline, "image", "code", labels)
+    return _map_first_output(pipeline, "image", "code", labels)
 
 
-def decoder_of(pipeline: Pipeline, labels: np.ndarray | None = None) -> Map:
+def make_decoder(pipeline: Pipeline, labels: np.ndarray | None = None) -> Map:
     """Codes (count, dimension) -> images (count, height, width, channels) in [-1, 1].
 
     Args:
         pipeline: opened with `ability="decode"`.
-        labels: for a decoder that is told the class, one a code.
+        labels: for a class-conditional decoder, one per code.
 
     Raises:
-        ValueError: as in `encoder_of`, images and codes exchanged.
+        ValueError: as in `make_encoder`, images and codes exchanged.
     """
-    return _first_of(pipeline, "code", "image", labels)
+    return _map_first_output(pipeline, "code", "image", labels)
 
 
-def gaussians_of(pipeline: Pipeline, images: np.ndarray, labels: np.ndarray | None = None) -> Gaussians:
-    """q(z|x) of images in [-1, 1] by a VAE's encoder; pipeline and labels as in `encoder_of`.
+def infer_gaussians(pipeline: Pipeline, images: np.ndarray, labels: np.ndarray | None = None) -> Gaussians:
+    """q(z|x) of images in [-1, 1] by a VAE's encoder; pipeline and labels as in `make_encoder`.
 
     Raises:
-        ValueError: as in `encoder_of`; the encoder gives no mean and scale.
+        ValueError: as in `make_encoder`; the encoder gives no mean and scale.
     """
     names = [output.name for output in pipeline.ability.outputs]
     if not {"mean", "scale"} <= set(names):
         raise ValueError(f"{pipeline.card.name} gives {names}: a VAE's encoder gives mean and scale.")
-    found = _outputs_of(pipeline, "image", labels)(images)
+    found = _map_outputs(pipeline, "image", labels)(images)
     return Gaussians(found["mean"], found["scale"])
 
 
-def _first_of(pipeline: Pipeline, feed: str, kind: str, labels: np.ndarray | None) -> Map:
+def _map_first_output(pipeline: Pipeline, feed: str, kind: str, labels: np.ndarray | None) -> Map:
     """From the input that takes `feed` to the first output of that kind."""
     name = next((output.name for output in pipeline.ability.outputs if output.kind == kind), None)
     if name is None:
         kinds = [output.kind for output in pipeline.ability.outputs]
         raise ValueError(f"{pipeline.card.name} gives {kinds}: open the ability that maps {feed} to {kind}.")
-    run = _outputs_of(pipeline, feed, labels)
+    run = _map_outputs(pipeline, feed, labels)
     return lambda rows: run(rows)[name]
 
 
-def _outputs_of(
+def _map_outputs(
     pipeline: Pipeline, feed: str, labels: np.ndarray | None
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Numbers of the input that takes `feed` -> every output; in batches."""
@@ -108,12 +108,14 @@ def _outputs_of(
     if feed not in inputs:
         raise ValueError(f"{model} takes {sorted(inputs)}: open the ability that takes {feed}.")
     if ("label" in inputs) != (labels is not None):
-        raise ValueError(f"{model} is told the class: give labels." if labels is None else f"{model} takes no labels.")
+        raise ValueError(
+            f"{model} is class-conditional: give labels." if labels is None else f"{model} takes no labels."
+        )
 
     def run(rows: np.ndarray) -> dict[str, np.ndarray]:
         given = {feed: rows} if labels is None else {feed: rows, "label": labels}
         if labels is not None and len(labels) != len(rows):
-            raise ValueError(f"{len(labels)} labels for {len(rows)} rows: give one a row.")
+            raise ValueError(f"{len(labels)} labels for {len(rows)} rows: give one per row.")
         feeds = {inputs[key].name: each.astype(inputs[key].dtype) for key, each in given.items()}
         return pipeline.run(feeds, batch_size=BATCH_SIZE)
 
@@ -139,8 +141,8 @@ def interpolate(start: np.ndarray, end: np.ndarray, steps: int, kind: Curve = "l
     if kind not in PATHS:
         raise ValueError(f"kind={kind!r}: choose from {sorted(PATHS)}.")
     if steps < 2:
-        raise ValueError(f"steps={steps}: both ends are in it, give at least 2.")
-    one, other = _code(start, "start"), _code(end, "end")
+        raise ValueError(f"steps={steps}: both ends are included, give at least 2.")
+    one, other = _require_code(start, "start"), _require_code(end, "end")
     same_dimension(one, other, "codes")
     if kind == "spherical" and not (one.any() and other.any()):
         raise ValueError('an end is 0, which has no angle to the other: choose kind="linear".')
@@ -152,13 +154,17 @@ def interpolate(start: np.ndarray, end: np.ndarray, steps: int, kind: Curve = "l
 def interpolate_images(
     encode: Map, decode: Map, first: np.ndarray, second: np.ndarray, steps: int, kind: Curve = "linear"
 ) -> np.ndarray:
-    """The images of the codes between two images' codes, (steps, height, width, channels).
+    """Decoded codes between those of two images, (steps, height, width, channels).
 
     Args:
-        encode, decode: see above.
+        encode: images -> codes.
+        decode: codes -> images.
         first: (height, width, channels).
         second: likewise.
         steps, kind: as in `interpolate`. The ends are the two images' reconstructions.
+
+    Raises:
+        ValueError: images of different shapes; as in `interpolate`.
     """
     if first.shape != second.shape or first.ndim != 3:
         raise ValueError(f"images {first.shape} and {second.shape}: give two of one (height, width, channels).")
@@ -169,7 +175,7 @@ def interpolate_images(
 # Single dimensions
 
 
-def by_divergence(gaussians: Gaussians) -> np.ndarray:
+def order_by_divergence(gaussians: Gaussians) -> np.ndarray:
     """The dimensions, the one of the largest mean KL(q(z|x) || N(0, 1)) over the images first."""
     return np.argsort(-mean_posterior_divergences(gaussians.mean, gaussians.scale), kind="stable")
 
@@ -178,9 +184,9 @@ def traverse(decode: Map, code: np.ndarray, dimensions: Numbers, values: Numbers
     """One row a dimension: the images of `code` with that dimension at each of the values, the others as they are.
 
     Args:
-        decode: see above.
+        decode: codes -> images.
         code: (dimension,).
-        dimensions: numbers of dimensions, such as the first of `by_divergence`.
+        dimensions: numbers of dimensions, such as the first of `order_by_divergence`.
         values: what it is set to, from left to right.
 
     Returns:
@@ -189,26 +195,26 @@ def traverse(decode: Map, code: np.ndarray, dimensions: Numbers, values: Numbers
     Raises:
         ValueError: a dimension that the code does not have; nothing to draw.
     """
-    (code,) = _code(code, "code")
+    (code,) = _require_code(code, "code")
     _check_dimensions(dimensions, len(code))
     if not len(values) or not len(dimensions):
         raise ValueError(f"{len(dimensions)} dimensions, {len(values)} values: give at least one of each.")
     codes = np.tile(code, (len(dimensions), len(values), 1))
     for row, dimension in enumerate(dimensions):
         codes[row, :, dimension] = values
-    return _sheet(decode, codes)
+    return _decode_grid(decode, codes)
 
 
 # Planes
 
 
-def latent_map(decode: Map, quantiles: Numbers, dimension: int = 2, plane: tuple[int, int] = (0, 1)) -> np.ndarray:
+def decode_plane(decode: Map, quantiles: Numbers, dimension: int = 2, plane: tuple[int, int] = (0, 1)) -> np.ndarray:
     """The images over a plane of latents, at quantiles of N(0, 1) along both axes (arXiv:1312.6114, figure 4).
 
     Equal steps of quantiles are equal shares of the latents that sampling draws. Dimensions outside the plane are 0.
 
     Args:
-        decode: see above.
+        decode: codes -> images.
         quantiles: between 0 and 1, rising.
         dimension: of the latents.
         plane: the dimension that rises from left to right, and the one that rises from bottom to top.
@@ -228,28 +234,28 @@ def latent_map(decode: Map, quantiles: Numbers, dimension: int = 2, plane: tuple
     codes = np.zeros((len(values), len(values), dimension))
     codes[..., plane[0]] = values
     codes[..., plane[1]] = values[::-1, None]
-    return _sheet(decode, codes)
+    return _decode_grid(decode, codes)
 
 
-def scatter(codes: np.ndarray, labels: np.ndarray, plane: tuple[int, int] | None = None) -> Scatter:
+def project_codes(codes: np.ndarray, labels: np.ndarray, plane: tuple[int, int] | None = None) -> Scatter:
     """Where images' codes lie in a plane of two dimensions, or in that of their first two principal components.
 
     Args:
         codes: (count, dimension of at least 2) float, at least two rows.
         labels: (count,).
-        plane: two dimensions, as in `latent_map`; None for the principal components.
+        plane: two dimensions, as in `decode_plane`; None for the principal components.
 
     Raises:
         ValueError: shapes that do not fit, NaN, a plane that the codes do not have, codes that are all the same.
     """
     finite_rows(codes, "codes", least=2)
     if labels.shape != (len(codes),):
-        raise ValueError(f"labels {labels.shape} for {len(codes)} codes: give one a row.")
+        raise ValueError(f"labels {labels.shape} for {len(codes)} codes: give one per row.")
     if codes.shape[1] < 2:
-        raise ValueError("codes of dimension 1: a plane takes 2.")
+        raise ValueError("codes of dimension 1: a plane needs 2.")
     spread = codes.var(axis=0, dtype=np.float64).sum()
     if not spread:
-        raise ValueError(f"{len(codes)} codes that are all the same: there is nothing to see.")
+        raise ValueError(f"{len(codes)} codes that are all the same: they have no plane.")
     if plane is None:
         points = PCA(2, svd_solver="full").fit_transform(codes)
     else:
@@ -259,7 +265,7 @@ def scatter(codes: np.ndarray, labels: np.ndarray, plane: tuple[int, int] | None
     return Scatter(points, labels, (float(across), float(up)))
 
 
-def _code(code: np.ndarray, what: str) -> np.ndarray:
+def _require_code(code: np.ndarray, what: str) -> np.ndarray:
     """(dimension,) -> (1, dimension) float64, once it is known to be finite."""
     if code.ndim != 1:
         raise ValueError(f"{what} {code.shape}: give one code, (dimension,).")
@@ -278,7 +284,7 @@ def _check_plane(plane: tuple[int, int], count: int) -> None:
         raise ValueError(f"plane={plane}: give two different dimensions.")
 
 
-def _sheet(decode: Map, codes: np.ndarray) -> np.ndarray:
+def _decode_grid(decode: Map, codes: np.ndarray) -> np.ndarray:
     """(rows, columns, dimension) -> (rows, columns, height, width, channels)."""
     rows, columns, dimension = codes.shape
     images = decode(codes.reshape(-1, dimension).astype(np.float32))

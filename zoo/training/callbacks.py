@@ -21,7 +21,7 @@ from zoo.data.images import ImageSet, scaled
 from zoo.metrics.distances import nearest_neighbor_distance
 from zoo.training import run_directory
 from zoo.training.checkpoints import Checkpoints
-from zoo.training.diagnosis import Watch, probabilities_of
+from zoo.training.diagnosis import ModelFacts, Monitor
 from zoo.training.log import read_log
 from zoo.training.recipe import Recipe
 from zoo.training.report import write_report
@@ -81,7 +81,8 @@ class RunCallback(keras.callbacks.Callback):
             (directory / "samples").mkdir(exist_ok=True)
         self.forget_later_rows()
         self.rows = read_log(directory / "log.csv")
-        self.watch = Watch(probabilities_of({"model": model.get_config()}), self.rows)
+        score_kind = getattr(model, "score_kind", "logit")
+        self.monitor = Monitor(ModelFacts(score_kind, frozenset(model.get_config()), tuple(model.players)), self.rows)
         if self.done == 0 and self.imaged:
             self.draw(model)
 
@@ -147,9 +148,9 @@ class RunCallback(keras.callbacks.Callback):
         with self.writer.as_default(step=self.done):
             for name, value in row.items():
                 tf.summary.scalar(name, tf.constant(value, tf.float64))
-            for illness in self.watch.begun(self.rows):
-                warning = f"{illness.name} at step {illness.step}: {illness.evidence} {illness.remedy}"
-                tf.summary.text("illness", warning)
+            for found in self.monitor.update(self.rows):
+                warning = f"{found.name} at step {found.step}: {found.evidence} {found.mitigation}"
+                tf.summary.text("failure_mode", warning)
                 self.console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
 
     def append(self, row: Mapping[str, str]) -> None:

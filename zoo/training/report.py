@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 from zoo.training import run_directory
-from zoo.training.diagnosis import Illness, examine, history, probabilities_of
+from zoo.training.diagnosis import FailureMode, diagnose, diagnose_run, facts_of
 from zoo.training.log import columns_of, read_log
 from zoo.training.run_directory import RunError
 
@@ -34,7 +34,7 @@ NOT_CHARTED = ("step", "seconds")
 INK, MARK = "#010203", "#040506"
 SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04")
 DASHES = ((), (5.0, 2.0), (1.0, 1.5), (5.0, 2.0, 1.0, 2.0))  # widths of a line; for who can't tell the colors apart
-PAGE_COLORS = {INK: "currentColor", MARK: "var(--ill)"} | {
+PAGE_COLORS = {INK: "currentColor", MARK: "var(--failure)"} | {
     color: f"var(--series-{number})" for number, color in enumerate(SERIES, start=1)
 }
 
@@ -59,55 +59,69 @@ class Group:
 
 
 GROUPS = (
-    Group("Losses", r"(.+_)?loss", "Means since the row before. In a game they need not fall."),
-    Group("Penalties", r"sparsity|contraction", "Parts of the loss, not yet weighed: means since the row before."),
+    Group("Losses", r"(.+_)?loss", "Means since the previous row. The losses of two players need not fall."),
+    Group(
+        "Penalties",
+        r"sparsity|contraction",
+        "Terms of the loss before they are weighted: means since the previous row.",
+    ),
     Group(
         "Likelihood bounds",
         r"((train|held_out)_)?elbo|importance_weighted",
-        "Nats; log p(x) is higher. elbo and importance_weighted: means since the row before. train_elbo and "
-        "held_out_elbo: of fixed images, by the model as it was at the row; a gap says that it knows them by heart.",
+        "Lower bounds of log p(x), in nats. elbo and importance_weighted: means since the previous row. train_elbo and "
+        "held_out_elbo: of fixed images, by the model at that step; a gap between the two indicates memorization.",
     ),
-    Group("Log-likelihood", r"log_likelihood", "log p(x|z) of z drawn from q(z|x), the first term of elbo; nats."),
+    Group("Log-likelihood", r"log_likelihood", "log p(x|z) for z drawn from q(z|x), the first term of elbo, in nats."),
     Group(
         "Divergence",
         r"divergence",
-        "KL(q(z|x) || p(z)), what elbo takes off log_likelihood; nats. Near 0, latents say nothing of the image.",
+        "KL(q(z|x) || p(z)), which elbo subtracts from log_likelihood, in nats. Near 0, latents carry no information.",
     ),
     Group(
-        "Latents in use",
+        "Active latents",
         r"active_unit_share",
-        "Share of the latents whose mean varies over held-out images by more than 0.01.",
+        "Share of the latents whose mean has a variance above 0.01 over held-out images.",
         limits=(0.0, 1.02),
     ),
     Group(
         "Squared error",
         r"(train|held_out)_squared_error",
-        "Of reconstructions of fixed images, not corrupted: the mean a pixel, of brightness from 0 to 1. A gap "
-        "between the two says that the training images are known by heart.",
+        "Of the reconstructions of fixed, uncorrupted images: mean per pixel, brightness from 0 to 1. A gap between "
+        "the two indicates memorization of the training images.",
     ),
     Group(
         "Scores",
         r"(real|fake|train|held_out)_score",
-        "D(x) of the batches' images and D(G(z)), means since the row before; and D, as it was at the row, on fixed "
-        "training and held-out images. A gap between the last two says that D memorizes.",
+        "The discriminator's outputs: on training batches and on generated images, means since the previous row; on "
+        "fixed training and held-out images, at that step. A gap between the last two "
+        "indicates that the discriminator memorizes its training images.",
     ),
     Group(
         "Accuracy",
         r"(.+_)?accuracy",
-        "Share of images, real and generated, that D tells rightly; one half is guessing.",
+        "Share of images, real and generated, that are classified correctly; for a discriminator 0.5 is chance.",
         limits=(0.0, 1.02),
     ),
-    Group("Gradient norms", r".+_gradient_norm", "Of all of a player's weights together.", logarithmic=True),
-    Group("Update ratios", r".+_update_ratio", "The size of an update over the size of the weights.", logarithmic=True),
+    Group(
+        "Gradient norms",
+        r".+_gradient_norm",
+        "Over all of a player's weights together, before clipping.",
+        logarithmic=True,
+    ),
+    Group(
+        "Update ratios", r".+_update_ratio", "Norm of the last update over the norm of the weights.", logarithmic=True
+    ),
     Group(
         "Diversity",
         r"diversity",
-        "How far a sample is from its nearest other sample, over the same of training images: near 0, all are alike.",
+        "Distance from a sample to its nearest other sample, relative to the same for training images. Near 0 all "
+        "samples are alike.",
     ),
     Group(
         "Distance to training images",
         r"(frechet|sliced_wasserstein)_distance",
-        "Of 1,000 samples; the lowest is kept in best/. It is there to choose by: `zoo evaluate` gives the score.",
+        "Of 1,000 samples; the checkpoint with the lowest is kept in best/. It serves to choose a checkpoint: "
+        "`zoo evaluate` gives the score.",
         logarithmic=True,
     ),
 )
@@ -148,18 +162,18 @@ def gather(directory: Path) -> dict[str, Any]:
     config = read_json(directory / "config.json")
     environment = read_json(directory / "environment.json")
     rows = read_log(directory / "log.csv")
-    probabilities = probabilities_of(config)
-    illnesses = history(rows, probabilities)
+    model_facts = facts_of(config)
+    failure_modes = diagnose_run(rows, model_facts)
     last = rows[-1] if rows else {}
     return {
         "title": config.get("recipe", {}).get("preset", directory.name),
-        "facts": facts(config, environment, rows) | best_checkpoint(directory / "best"),
+        "facts": collect_facts(config, environment, rows) | describe_best_checkpoint(directory / "best"),
         "rows": len(rows),
-        "illnesses": list(zip(illnesses, still_there(illnesses, examine(rows, probabilities)), strict=True)),
-        "charts": charts(rows, [illness.step for illness in illnesses]),
+        "failure_modes": list(zip(failure_modes, are_present(failure_modes, diagnose(rows, model_facts)), strict=True)),
+        "charts": make_charts(rows, [failure_mode.step for failure_mode in failure_modes]),
         "dashes": [" ".join(f"{2 * LINE * width:g}" for width in dashes) for dashes in DASHES],
-        "grids": grids(directory / "samples"),
-        "last": {name: shown(value) for name, value in last.items()},
+        "grids": load_grids(directory / "samples"),
+        "last": {name: format_number(value) for name, value in last.items()},
         "config": json.dumps(config, indent=2, ensure_ascii=False),
         "environment": json.dumps(environment, indent=2, ensure_ascii=False) if environment else "",
     }
@@ -182,17 +196,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def facts(
+def collect_facts(
     config: Mapping[str, Any], environment: Mapping[str, Any], rows: Sequence[Mapping[str, float]]
 ) -> dict[str, str]:
     """What stands at the top of the page; what the files do not say is left out."""
     recipe, data = config.get("recipe", {}), config.get("data", {})
     versions = environment.get("versions", {})
     found = {
-        "Trained on": trained_on(data),
+        "Trained on": describe_data(data),
         "Steps": f"{rows[-1]['step']:,.0f}" if rows else "no row yet",
         "Batch": recipe.get("batch_size"),
-        "Time": duration([row.get("seconds", math.nan) for row in rows]),
+        "Time": format_duration([row.get("seconds", math.nan) for row in rows]),
         "Optimizers": "; ".join(
             f"{player}: {kind} {recipe.get('optimizers', {}).get(player, {}).get('learning_rate', '')}".strip()
             for player, kind in config.get("optimizers", {}).items()
@@ -207,13 +221,13 @@ def facts(
     return {name: str(value) for name, value in found.items() if value not in (None, "")}
 
 
-def trained_on(data: Mapping[str, Any]) -> str:
-    """The images, by name where it is known."""
+def describe_data(data: Mapping[str, Any]) -> str:
+    """The training images, by name where it is known."""
     named = f" of {data['name']}" if data.get("name") else ""
     return f"{data['count']:,} images{named}" if "count" in data else ""
 
 
-def duration(seconds: Sequence[float]) -> str:
+def format_duration(seconds: Sequence[float]) -> str:
     """Hours, minutes and seconds of all of a run's processes: their clocks begin at 0 again when it is resumed."""
     clock = [value for value in seconds if math.isfinite(value)]
     if not clock:
@@ -225,25 +239,25 @@ def duration(seconds: Sequence[float]) -> str:
     return " ".join(parts) or "0 s"
 
 
-def best_checkpoint(directory: Path) -> dict[str, str]:
+def describe_best_checkpoint(directory: Path) -> dict[str, str]:
     """The checkpoint with the best score, by its record, where one is kept."""
     records = [read_json(path) for path in directory.glob("ckpt-*.json")]
     best = "; ".join(
-        f"step {record.get('step', '?')}, {name.replace('_', ' ')} {shown(value)}"
+        f"step {record.get('step', '?')}, {name.replace('_', ' ')} {format_number(value)}"
         for record in records
         for name, value in record.get("facts", {}).items()
     )
     return {"Best checkpoint": best} if best else {}
 
 
-def still_there(illnesses: Sequence[Illness], now: Sequence[Illness]) -> list[bool]:
-    """Of each illness that began, whether the last row shows it; of two by one name the later is meant."""
-    latest = {illness.name: illness for illness in illnesses}
-    present = {illness.name for illness in now}
-    return [latest[illness.name] is illness and illness.name in present for illness in illnesses]
+def are_present(failure_modes: Sequence[FailureMode], at_last_row: Sequence[FailureMode]) -> list[bool]:
+    """Whether the last row still shows each failure mode that began; of two with one name, only the later can be."""
+    latest = {each.name: each for each in failure_modes}
+    present = {each.name for each in at_last_row}
+    return [latest[each.name] is each and each.name in present for each in failure_modes]
 
 
-def charts(rows: Sequence[Mapping[str, float]], marks: Sequence[int]) -> list[Chart]:
+def make_charts(rows: Sequence[Mapping[str, float]], marks: Sequence[int]) -> list[Chart]:
     """One chart a group, then one for each column that is in none; `marks` are the steps of the vertical lines."""
     log = {name: np.where(np.isfinite(values), values, np.nan) for name, values in columns_of(rows).items()}
     left = [name for name, values in log.items() if name not in NOT_CHARTED and np.isfinite(values).any()]
@@ -301,21 +315,21 @@ def draw(group: Group, series: Mapping[str, np.ndarray], steps: np.ndarray, mark
         axes.set_xlabel("step", color=INK, fontsize=9)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return in_page(file.getvalue(), f"{group.title} by step")
+    return embed_svg(file.getvalue(), f"{group.title} by step")
 
 
-def in_page(svg: str, label: str) -> str:
+def embed_svg(svg: str, label: str) -> str:
     """A file of Matplotlib's as an element of a page: without prologue and repeated names, in the page's colors."""
     from markupsafe import escape
 
     element = svg[svg.index("<svg") :]
     element = re.sub(r'<g id="[^"]*"', "<g", element)
-    for drawn, shown_as in PAGE_COLORS.items():
-        element = element.replace(drawn, shown_as)
+    for drawn, color in PAGE_COLORS.items():
+        element = element.replace(drawn, color)
     return element.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
 
 
-def grids(directory: Path) -> list[dict[str, Any]]:
+def load_grids(directory: Path) -> list[dict[str, Any]]:
     """The first sample grid, the last, and some between, as data that a page can hold."""
     named = ((re.fullmatch(r"step-(\d+)", path.stem), path) for path in directory.glob("*.png"))
     found = {int(match[1]): path for match, path in named if match}
@@ -324,7 +338,7 @@ def grids(directory: Path) -> list[dict[str, Any]]:
     return [{"step": step, "image": base64.b64encode(found[step].read_bytes()).decode("ascii")} for step in chosen]
 
 
-def shown(value: float) -> str:
+def format_number(value: float) -> str:
     """A number as a reader wants it."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
@@ -336,11 +350,11 @@ def render(page: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("zoo.training"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters["code"] = code
+    environment.filters["code"] = mark_code
     return environment.get_template("report.html").render(page)
 
 
-def code(text: str) -> str:
+def mark_code(text: str) -> str:
     """Markup of `text`, what stands between `backticks` as code; all of it escaped."""
     from markupsafe import Markup, escape
 

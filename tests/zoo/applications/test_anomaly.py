@@ -1,4 +1,4 @@
-"""Scores of strangeness against closed forms, AUROC against counting, one class learned from the embedded sample."""
+"""Anomaly scores against closed forms, AUROC against counting, one class learned from the embedded sample."""
 
 import csv
 import io
@@ -21,10 +21,10 @@ from zoo.applications.anomaly import (
     complexity,
     complexity_corrected,
     likelihood_ratio,
-    perturbed,
+    negative_log_likelihood,
+    perturb,
     reconstruct,
     reconstruction_error,
-    surprise,
 )
 from zoo.data.images import scaled
 from zoo.data.load import load_images
@@ -73,7 +73,7 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_separable_scores_have_area_one_and_no_error() -> None:
     found = area_under_curve(np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0]))
-    assert (found.value, found.standard_error, found.normal, found.strange) == (1.0, 0.0, 3, 2)
+    assert (found.value, found.standard_error, found.normal, found.anomalous) == (1.0, 0.0, 3, 2)
     assert area_under_curve(np.array([3.0, 4.0]), np.array([0.0, 1.0])).value == 0.0
 
 
@@ -87,8 +87,8 @@ def test_ties_count_half_and_the_error_is_delongs() -> None:
     found = area_under_curve(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0]))
     # Pairs: 2 beats 1, ties with 2, loses to 3: 1.5 of 3; 3 beats 1 and 2, ties with 3: 2.5 of 3 -> 4 of 6.
     assert found.value == pytest.approx(4 / 6)
-    # Strange ones beat 1/2 and 5/6 of the normal ones: variance 1/18, over 2.
-    # Normal ones are beaten by 1, 3/4, 1/4 of the strange ones: mean 2/3, variance (1/9 + 1/144 + 25/144) / 2, over 3.
+    # Anomalous ones beat 1/2 and 5/6 of the normal ones: variance 1/18, over 2.
+    # Normal ones are below 1, 3/4, 1/4 of the anomalous ones: mean 2/3, variance (1/9 + 1/144 + 25/144) / 2, over 3.
     assert found.standard_error == pytest.approx(math.sqrt((1 / 18) / 2 + (1 / 9 + 26 / 144) / 2 / 3))
 
 
@@ -96,7 +96,7 @@ def test_the_error_is_that_of_repeated_draws() -> None:
     random = np.random.default_rng(0)
     found = [area_under_curve(random.standard_normal(80), 1.5 * random.standard_normal(40) + 1.0) for _ in range(400)]
     values, errors = (np.array([getattr(each, name) for each in found]) for name in ("value", "standard_error"))
-    # P(strange > normal) = Phi(1 / sqrt(1 + 1.5^2)).
+    # P(anomalous > normal) = Phi(1 / sqrt(1 + 1.5^2)).
     truth = 0.5 * (1 + math.erf(1 / math.sqrt(1 + 1.5**2) / math.sqrt(2)))
     assert values.mean() == pytest.approx(truth, abs=4 * values.std() / math.sqrt(400))
     # A standard deviation of 400 values is known to 1 in sqrt(800): 3.5 %.
@@ -105,7 +105,7 @@ def test_the_error_is_that_of_repeated_draws() -> None:
 
 @pytest.mark.parametrize("scores", [np.zeros((2, 2)), np.zeros(1), np.array([0.0, np.nan]), np.array([0.0, np.inf])])
 def test_scores_that_mean_nothing_are_refused(scores: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="strange scores"):
+    with pytest.raises(ValueError, match="anomalous scores"):
         area_under_curve(np.zeros(2), scores)
 
 
@@ -120,11 +120,12 @@ def test_reconstruction_error_by_hand() -> None:
         reconstruction_error(images_of([0.0]), images_of([0.0, 0.0]))
 
 
-def test_surprise_is_the_negative_log_density() -> None:
+def test_the_negative_log_likelihood_is_that_of_the_density() -> None:
     model = Normal()
     # Four pixels of N(0, 1): 4 (x^2 + log 2 pi) / 2.
     np.testing.assert_allclose(
-        surprise(model, images_of([0.0, 1.0]), seed=3), [2 * math.log(2 * math.pi), 2 * (1 + math.log(2 * math.pi))]
+        negative_log_likelihood(model, images_of([0.0, 1.0]), seed=3),
+        [2 * math.log(2 * math.pi), 2 * (1 + math.log(2 * math.pi))],
     )
     assert model.asked == [{"seed": 3}]
 
@@ -153,7 +154,7 @@ def test_complexity_is_the_size_of_the_file() -> None:
 
 def test_the_correction_is_in_bits() -> None:
     images = embedded("test", 3)
-    expected = surprise(Normal(), images) / math.log(2) - complexity(images)
+    expected = negative_log_likelihood(Normal(), images) / math.log(2) - complexity(images)
     np.testing.assert_allclose(complexity_corrected(Normal(), images), expected)
 
 
@@ -161,21 +162,22 @@ def test_the_correction_undoes_a_preference_for_simple_images() -> None:
     """A likelihood that prefers gray finds gray images most normal, and its correction does not."""
     normal = embedded("test", 60)
     gray = np.broadcast_to(np.linspace(-0.3, 0.3, 60, dtype=np.float32)[:, None, None, None], normal.shape)
-    assert area_under_curve(surprise(Normal(), normal), surprise(Normal(), gray)).value == 0.0
+    likelihoods = (negative_log_likelihood(Normal(), images) for images in (normal, gray))
+    assert area_under_curve(*likelihoods).value == 0.0
     assert area_under_curve(complexity_corrected(Normal(), normal), complexity_corrected(Normal(), gray)).value > 0.9
 
 
 def test_perturbed_images() -> None:
     images = np.zeros((20, 28, 28, 1), np.uint8)
-    found = perturbed(images, 0.3, seed=1)
+    found = perturb(images, 0.3, seed=1)
     # One new value in 256 is 0 again. 15,680 values: a standard error of 0.0037.
     assert (found != 0).mean() == pytest.approx(0.3 * 255 / 256, abs=0.015)
     assert found[found != 0].mean() == pytest.approx(128, abs=4.5)  # of 1 to 255; standard error 1.1
-    np.testing.assert_array_equal(found, perturbed(images, 0.3, seed=1))
-    assert (perturbed(images, 0.0, seed=1) == 0).all()
+    np.testing.assert_array_equal(found, perturb(images, 0.3, seed=1))
+    assert (perturb(images, 0.0, seed=1) == 0).all()
     for wrong, rate in ((images, 1.5), (images.astype(np.float32), 0.1)):
         with pytest.raises(ValueError, match="rate"):
-            perturbed(wrong, rate, seed=0)
+            perturb(wrong, rate, seed=0)
 
 
 # With exported models
@@ -185,9 +187,12 @@ def test_pipelines_score_as_their_graphs_say(vae: Path) -> None:
     images = embedded("test", 5)
     bounds, whole = (Pipeline.from_directory(vae, ability=name) for name in ("log_prob", "reconstruct"))
     expected = bounds.log_prob(images, bound="elbo", samples=4, seed=7).values
-    np.testing.assert_allclose(surprise(bounds, images, bound="elbo", samples=4, seed=7), -expected)
+    np.testing.assert_allclose(negative_log_likelihood(bounds, images, bound="elbo", samples=4, seed=7), -expected)
     # IWAE's bound is the tighter one, sample by sample.
-    assert (surprise(bounds, images, samples=4) <= surprise(bounds, images, samples=4, bound="elbo")).all()
+    tight, loose = (
+        negative_log_likelihood(bounds, images, samples=4, bound=bound) for bound in ("importance_weighted", "elbo")
+    )
+    assert (tight <= loose).all()
     reconstructed = reconstruct(whole, images)
     np.testing.assert_array_equal(reconstructed, whole.run({"image": images})["reconstruction"])
     with pytest.raises(ValueError, match='ability="reconstruct"'):
@@ -204,8 +209,8 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_an_autoencoder_of_trousers_finds_other_clothes_strange(tmp_path: Path) -> None:
-    """Trained for seconds on one class of the embedded sample, by the recipe."""
+def test_an_autoencoder_of_trousers_scores_other_clothes_as_anomalous(tmp_path: Path) -> None:
+    """Trained for seconds on one class of the embedded sample, by the study."""
     options = anomaly_detection.Options(
         parts=("classes",),
         data="embedded",
@@ -216,15 +221,15 @@ def test_an_autoencoder_of_trousers_finds_other_clothes_strange(tmp_path: Path) 
     )
     anomaly_detection.main(options)
     row, mean = table(options.table)
-    assert (row["normal"], row["strange"], row["score"]) == ("Trouser", "other classes", "reconstruction_error")
-    assert int(row["normal_count"]) + int(row["strange_count"]) == 1_000
+    assert (row["normal"], row["anomalous"], row["score"]) == ("Trouser", "other classes", "reconstruction_error")
+    assert int(row["normal_count"]) + int(row["anomalous_count"]) == 1_000
     assert float(row["auroc"]) > 0.9
     assert 0.0 < float(row["standard_error"]) < 0.05
     assert (mean["normal"], mean["auroc"], mean["standard_error"]) == ("mean", row["auroc"], "")
     assert Image.open(options.figure).width > 500
     with options.table.open("a", encoding="utf-8") as file:
         file.write("classes,autoencoder-fashion-mnist,reconstruction_error,Bag,other classes,0.1,0.01,9,9\n")
-    again, mean = anomaly_detection.one_class(replace(options, steps=1), table(options.table))
+    again, mean = anomaly_detection.measure_classes(replace(options, steps=1), table(options.table))
     assert float(mean["auroc"]) == pytest.approx((float(again["auroc"]) + 0.1) / 2, abs=1e-4)  # bags are in the table
 
 
@@ -240,7 +245,7 @@ def novelty(vae: Path, tmp_path: Path) -> anomaly_detection.Options:
         parts=("novelty",),
         data="embedded",
         preset=str(vae),
-        strange=(str(white),),
+        anomalous=(str(white),),
         count=12,
         background_steps=2,
         batch_size=8,
@@ -251,14 +256,14 @@ def novelty(vae: Path, tmp_path: Path) -> anomaly_detection.Options:
 
 def test_novelty_has_a_row_for_each_score_and_set(novelty: anomaly_detection.Options) -> None:
     anomaly_detection.main(novelty)
-    (white,), rows = novelty.strange, table(novelty.table)
-    found = {(row["score"], row["strange"]): float(row["auroc"]) for row in rows}
+    (white,), rows = novelty.anomalous, table(novelty.table)
+    found = {(row["score"], row["anomalous"]): float(row["auroc"]) for row in rows}
     scores = {row["score"] for row in rows}
     assert scores == {
-        *("reconstruction_error", "surprise_elbo", "surprise_importance_weighted"),
+        *("reconstruction_error", "negative_elbo", "negative_importance_weighted"),
         *("complexity", "complexity_corrected", "likelihood_ratio"),
     }
-    assert set(found) == {(score, strange) for score in scores for strange in (white, "constant", "noise")}
+    assert set(found) == {(score, anomalous) for score in scores for anomalous in (white, "constant", "noise")}
     # Without any model: images of one gray level are smaller than clothes, noise is larger.
     assert [found["complexity", name] for name in (white, "constant", "noise")] == [0.0, 0.0, 1.0]
     assert novelty.figure.exists()
@@ -269,10 +274,10 @@ def test_the_bounds_of_a_set_are_computed_once(
 ) -> None:
     options = replace(novelty, background_steps=0, samples=4, seed=3)
     pipeline, runs = Pipeline.from_directory(vae, ability="log_prob"), list[int]()
-    sets = anomaly_detection.image_sets((28, 28, 1), options)
+    sets = anomaly_detection.load_image_sets((28, 28, 1), options)
     expected = {
-        "surprise_elbo": surprise(pipeline, sets["noise"], bound="elbo", samples=4, seed=3),
-        "surprise_importance_weighted": surprise(pipeline, sets["noise"], samples=4, seed=3),
+        "negative_elbo": negative_log_likelihood(pipeline, sets["noise"], bound="elbo", samples=4, seed=3),
+        "negative_importance_weighted": negative_log_likelihood(pipeline, sets["noise"], samples=4, seed=3),
         "complexity_corrected": complexity_corrected(pipeline, sets["noise"], samples=4, seed=3),
     }
     run = Pipeline.run
@@ -283,9 +288,9 @@ def test_the_bounds_of_a_set_are_computed_once(
         return run(self, feeds, **more)
 
     monkeypatch.setattr(Pipeline, "run", counted)
-    found = anomaly_detection.novelty_scores(options)
+    found = anomaly_detection.score_novelty(options)
     rounds = 4 // next(spec for spec in pipeline.ability.inputs if spec.name == "noise").row[0]
-    assert runs == [12] * (4 * rounds)  # of 4 sets; were each score to ask for itself, 12 * rounds
+    assert runs == [12] * (4 * rounds)  # of 4 sets; if each score asked for itself, 12 * rounds
     for score, values in expected.items():
         np.testing.assert_array_equal(found[score]["noise"], values)
 
@@ -300,7 +305,7 @@ def test_parts_that_do_not_run_keep_rows_and_panels(
         row = dict(
             zip(anomaly_detection.COLUMNS, ("classes", "a", "b", str(number), "rest", area, 0.1, 9, 9), strict=True)
         )
-        monkeypatch.setattr(anomaly_detection, "one_class", lambda options, earlier: [row])
+        monkeypatch.setattr(anomaly_detection, "measure_classes", lambda options, earlier: [row])
         anomaly_detection.main(replace(novelty, parts=("classes",)))
 
     measure(1, "0.5")

@@ -14,19 +14,19 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from serving.card import Ability, Card, Data, Input, Output, TensorSpec
 from serving.pipeline import Pipeline
-from studies import denoising as recipe
+from studies import denoising as study
 from zoo.applications.denoising import (
+    add_noise,
     denoise,
+    draw_missing_pixels,
+    draw_missing_square,
     fill,
+    filter_median,
+    filter_non_local_means,
     inpaint,
-    masked,
-    median,
-    missing_pixels,
-    missing_square,
-    noisy,
-    non_local_means,
-    quality,
-    tuned,
+    mask_pixels,
+    measure_quality,
+    tune,
 )
 from zoo.data.batches import batches
 from zoo.data.load import load_images
@@ -98,17 +98,17 @@ def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_noise_has_the_deviation_that_was_asked_for() -> None:
     gray = np.full((20, 28, 28, 1), 0.5, np.float32)
-    found = noisy(gray, 0.1, seed=1)
+    found = add_noise(gray, 0.1, seed=1)
     # 15,680 values: the deviation is known to 0.6 %, the mean to 0.0008; 5 deviations fit before anything is clipped.
     assert found.std() == pytest.approx(0.1, rel=0.03)
     assert found.mean() == pytest.approx(0.5, abs=0.004)
     assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, noisy(gray, 0.1, seed=1))
-    assert (noisy(gray, 0.1, seed=2) != found).any()
+    np.testing.assert_array_equal(found, add_noise(gray, 0.1, seed=1))
+    assert (add_noise(gray, 0.1, seed=2) != found).any()
 
 
 def test_noise_is_clipped() -> None:
-    found = noisy(np.zeros((20, 28, 28, 1), np.float32), 0.5, seed=0)
+    found = add_noise(np.zeros((20, 28, 28, 1), np.float32), 0.5, seed=0)
     assert found.min() == 0.0
     assert found.max() == 1.0
     assert (found == 0.0).mean() == pytest.approx(0.5, abs=0.02)
@@ -116,7 +116,7 @@ def test_noise_is_clipped() -> None:
 
 def test_masks_have_the_size_that_was_asked_for() -> None:
     shape = (30, 8, 10, 3)
-    pixels, square = missing_pixels(shape, 0.25, seed=0), missing_square(shape, 4, seed=0)
+    pixels, square = draw_missing_pixels(shape, 0.25, seed=0), draw_missing_square(shape, 4, seed=0)
     assert pixels.shape == square.shape == (30, 8, 10, 1)
     assert set(pixels.sum(axis=(1, 2, 3))) == {20}
     assert set(square.sum(axis=(1, 2, 3))) == {16}
@@ -125,13 +125,13 @@ def test_masks_have_the_size_that_was_asked_for() -> None:
         assert (np.ptp(rows), np.ptp(columns)) == (3, 3)
     assert square.any(axis=0).all()  # every place is reached
     assert pixels.any(axis=0).all()
-    np.testing.assert_array_equal(pixels, missing_pixels(shape, 0.25, seed=0))
+    np.testing.assert_array_equal(pixels, draw_missing_pixels(shape, 0.25, seed=0))
 
 
 def test_masked_images_keep_what_is_known() -> None:
     images = embedded("test", 2)
-    missing = missing_square(images.shape, 12, seed=0)
-    found = masked(images, missing)
+    missing = draw_missing_square(images.shape, 12, seed=0)
+    found = mask_pixels(images, missing)
     np.testing.assert_array_equal(found[~missing], images[~missing])
     assert not found[missing].any()
 
@@ -139,17 +139,17 @@ def test_masked_images_keep_what_is_known() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: noisy(2 * x, 0.1, 0), "give brightness"),
-        (lambda x: noisy(x - 2, 0.1, 0), "give brightness"),
-        (lambda x: noisy(x, -0.1, 0), "at least 0"),
-        (lambda x: noisy(np.full_like(x, np.nan), 0.1, 0), "no NaN"),
-        (lambda x: noisy(x.astype(np.uint8), 0.1, 0), "float"),
-        (lambda x: masked(x, np.zeros((3, 4, 4), bool)), "bool"),
-        (lambda x: masked(x, np.zeros((3, 4, 4, 1))), "bool"),
-        (lambda x: missing_pixels(x.shape, 1.0, 0), "between 0 and 1"),
-        (lambda x: missing_square(x.shape, 4, 0), "1 to 3"),
-        (lambda x: quality(x, x[:2]), "one shape"),
-        (lambda x: quality(x[:1], x[:1]), "at least 2"),
+        (lambda x: add_noise(2 * x, 0.1, 0), "give brightness"),
+        (lambda x: add_noise(x - 2, 0.1, 0), "give brightness"),
+        (lambda x: add_noise(x, -0.1, 0), "at least 0"),
+        (lambda x: add_noise(np.full_like(x, np.nan), 0.1, 0), "no NaN"),
+        (lambda x: add_noise(x.astype(np.uint8), 0.1, 0), "float"),
+        (lambda x: mask_pixels(x, np.zeros((3, 4, 4), bool)), "bool"),
+        (lambda x: mask_pixels(x, np.zeros((3, 4, 4, 1))), "bool"),
+        (lambda x: draw_missing_pixels(x.shape, 1.0, 0), "between 0 and 1"),
+        (lambda x: draw_missing_square(x.shape, 4, 0), "1 to 3"),
+        (lambda x: measure_quality(x, x[:2]), "one shape"),
+        (lambda x: measure_quality(x[:1], x[:1]), "at least 2"),
     ],
 )
 def test_what_means_nothing_is_refused(call: Any, message: str) -> None:
@@ -163,7 +163,7 @@ def test_what_means_nothing_is_refused(call: Any, message: str) -> None:
 def test_decibels_by_hand() -> None:
     clean = np.full((2, 16, 16, 1), 0.5)
     off = clean + np.array([0.1, 0.3])[:, None, None, None]
-    found = quality(clean, off)
+    found = measure_quality(clean, off)
     # Squared errors 0.01 and 0.09: mean 0.05, 10 log10(20) = 13.0103 dB.
     assert found.psnr == pytest.approx(13.0103, abs=1e-4)
     # Their mean's standard error is 0.04, relative 0.8, and 10 / log(10) of that.
@@ -176,20 +176,20 @@ def test_decibels_by_hand() -> None:
 
 def test_decibels_of_gaps_are_of_missing_pixels_alone() -> None:
     clean = np.full((2, 16, 16, 1), 0.5)
-    missing = missing_square(clean.shape, 4, seed=0)
+    missing = draw_missing_square(clean.shape, 4, seed=0)
     off = np.where(missing, 0.6, clean)
-    assert quality(clean, off, missing).psnr == pytest.approx(20.0)
-    assert quality(clean, off).psnr == pytest.approx(20.0 + 10 * math.log10(256 / 16))
-    assert quality(clean, clean).psnr == math.inf
-    assert quality(clean, clean).ssim == 1.0
+    assert measure_quality(clean, off, missing).psnr == pytest.approx(20.0)
+    assert measure_quality(clean, off).psnr == pytest.approx(20.0 + 10 * math.log10(256 / 16))
+    assert measure_quality(clean, clean).psnr == math.inf
+    assert measure_quality(clean, clean).ssim == 1.0
 
 
 def test_the_error_of_decibels_is_that_of_repeated_draws() -> None:
     clean, random = embedded("test", 400), np.random.default_rng(0)
     scale = random.uniform(0.02, 0.2, (400, 1, 1, 1))
     damaged = np.clip(clean + scale * random.standard_normal(clean.shape), 0, 1)
-    missing = missing_square(clean.shape, 6, seed=0)
-    parts = [quality(clean[rows], damaged[rows], missing[rows]) for rows in np.split(np.arange(400), 20)]
+    missing = draw_missing_square(clean.shape, 6, seed=0)
+    parts = [measure_quality(clean[rows], damaged[rows], missing[rows]) for rows in np.split(np.arange(400), 20)]
     spread = np.std([part.psnr for part in parts], ddof=1)
     # A standard deviation of 20 values is known to 1 in sqrt(38): 16 %.
     assert np.sqrt(np.mean([part.psnr_error**2 for part in parts])) == pytest.approx(spread, rel=0.5)
@@ -201,17 +201,17 @@ def test_the_error_of_decibels_is_that_of_repeated_draws() -> None:
 def test_median_takes_out_single_pixels() -> None:
     image = np.full((1, 9, 9, 1), 0.25, np.float32)
     image[0, 4, 4] = 1.0
-    np.testing.assert_array_equal(median(image), np.full_like(image, 0.25))
+    np.testing.assert_array_equal(filter_median(image), np.full_like(image, 0.25))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_filters_mend_noise(channels: int) -> None:
     clean = np.repeat(embedded("test", 4), channels, axis=3)
-    damaged = noisy(clean, 0.2, seed=0)
-    before = quality(clean, damaged).psnr
-    for mended in (median(damaged), non_local_means(damaged, 0.2)):
+    damaged = add_noise(clean, 0.2, seed=0)
+    before = measure_quality(clean, damaged).psnr
+    for mended in (filter_median(damaged), filter_non_local_means(damaged, 0.2)):
         assert mended.shape == clean.shape
-        assert quality(clean, mended).psnr > before + 1
+        assert measure_quality(clean, mended).psnr > before + 1
 
 
 def test_inpainting_continues_a_slope() -> None:
@@ -219,13 +219,13 @@ def test_inpainting_continues_a_slope() -> None:
     plane = np.broadcast_to(np.linspace(0.1, 0.9, 16, dtype=np.float32)[None, :, None, None], (2, 16, 16, 1))
     missing = np.zeros((2, 16, 16, 1), bool)
     missing[:, 5:10, 4:12] = True
-    np.testing.assert_allclose(inpaint(masked(plane, missing), missing), plane, atol=1e-4)
+    np.testing.assert_allclose(inpaint(mask_pixels(plane, missing), missing), plane, atol=1e-4)
 
 
 def test_tuning_finds_the_best_of_every_combination() -> None:
     clean = np.zeros((2, 4, 4, 1))
     # 1.9 + a - b: -2.1 and -3.1, -1.1 and -2.1, -0.1 and -1.1.
-    assert tuned(lambda x, a, b: x + a - b, {"a": (1, 2, 3), "b": (5, 6)}, clean, clean + 1.9) == {"a": 3, "b": 5}
+    assert tune(lambda x, a, b: x + a - b, {"a": (1, 2, 3), "b": (5, 6)}, clean, clean + 1.9) == {"a": 3, "b": 5}
 
 
 # By a model
@@ -248,9 +248,9 @@ def test_filling_ends_at_the_least_squares_point(subspace: tuple[np.ndarray, np.
     random = np.random.default_rng(2)
     rows = mean + 0.4 * random.uniform(-1, 1, (6, RANK)) @ basis + 0.05 * random.standard_normal((6, SIZE * SIZE))
     images = ((rows + 1) / 2).reshape(6, SIZE, SIZE, 1).astype(np.float32)
-    missing = missing_pixels(images.shape, 0.3, seed=0)
+    missing = draw_missing_pixels(images.shape, 0.3, seed=0)
     pipeline = linear_pipeline(mean, basis.T @ basis)
-    found = fill(pipeline, masked(images, missing), missing, rounds=2_000, tolerance=1e-8)
+    found = fill(pipeline, mask_pixels(images, missing), missing, rounds=2_000, tolerance=1e-8)
     np.testing.assert_array_equal(found.images[~missing], images[~missing])
     seeing = fill(pipeline, images, missing, rounds=2_000, tolerance=1e-8)  # what lies beneath a gap is not used
     np.testing.assert_array_equal(found.images, seeing.images)
@@ -261,15 +261,15 @@ def test_filling_ends_at_the_least_squares_point(subspace: tuple[np.ndarray, np.
     assert (np.diff(found.changes[:20]) < 0).all()  # a projection brings points nearer
 
 
-def test_filling_stops_when_told_to(subspace: tuple[np.ndarray, np.ndarray]) -> None:
+def test_filling_stops_at_its_tolerance(subspace: tuple[np.ndarray, np.ndarray]) -> None:
     mean, basis = subspace
     pipeline, images = linear_pipeline(mean, basis.T @ basis), np.full((2, SIZE, SIZE, 1), 0.5, np.float32)
-    missing = missing_pixels(images.shape, 0.3, seed=0)
+    missing = draw_missing_pixels(images.shape, 0.3, seed=0)
     assert len(fill(pipeline, images, missing, rounds=3, tolerance=0.0).changes) == 3
     found = fill(pipeline, images, missing, tolerance=1e-3)
     assert found.changes[-1] < 1e-3 <= found.changes[-2]
     for wrong in ({"rounds": 0, "missing": missing}, {"missing": np.zeros_like(missing)}):
-        with pytest.raises(ValueError, match="nothing to do"):
+        with pytest.raises(ValueError, match="give at least one of each"):
             fill(pipeline, images, **wrong)
 
 
@@ -279,16 +279,16 @@ def test_filling_stops_when_told_to(subspace: tuple[np.ndarray, np.ndarray]) -> 
 def test_a_trained_denoiser_beats_noise_and_filters(denoiser: Path) -> None:
     pipeline = Pipeline.from_directory(denoiser, ability="reconstruct")
     clean = embedded("test", 100)
-    damaged = noisy(clean, 0.25, seed=0)
-    before, after = quality(clean, damaged), quality(clean, denoise(pipeline, damaged))
+    damaged = add_noise(clean, 0.25, seed=0)
+    before, after = measure_quality(clean, damaged), measure_quality(clean, denoise(pipeline, damaged))
     assert after.psnr > before.psnr + 3
     assert after.ssim > before.ssim + 0.1
-    assert after.psnr > quality(clean, median(damaged)).psnr + 0.5
+    assert after.psnr > measure_quality(clean, filter_median(damaged)).psnr + 0.5
     assert after.psnr == pytest.approx(peak_signal_noise_ratio(clean, denoise(pipeline, damaged), data_range=1.0))
 
 
 def test_the_recipe_writes_a_row_for_each_method(denoiser: Path, tmp_path: Path) -> None:
-    options = recipe.Options(
+    options = study.Options(
         data="embedded",
         denoisers=(str(denoiser),),
         fillers=(str(denoiser),),
@@ -298,7 +298,7 @@ def test_the_recipe_writes_a_row_for_each_method(denoiser: Path, tmp_path: Path)
         table=tmp_path / "results" / "denoising.csv",
         figure=tmp_path / "docs" / "denoising.png",
     )
-    recipe.main(options)
+    study.main(options)
     with options.table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     found = {(row["damage"], row["method"]): float(row["psnr"]) for row in rows}
@@ -319,19 +319,19 @@ def test_the_recipe_writes_a_row_for_each_method(denoiser: Path, tmp_path: Path)
 def test_rows_of_other_calls_are_kept_and_the_figure_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], denoiser: Path
 ) -> None:
-    monkeypatch.setattr(recipe, "without_noise", lambda _, clean, *more: ({"noisy": clean / 2}, {}))
-    monkeypatch.setattr(recipe, "without_gaps", lambda _, clean, *more: {"gaps": clean / 2})
+    monkeypatch.setattr(study, "remove_noise", lambda _, clean, *more: ({"noisy": clean / 2}, {}))
+    monkeypatch.setattr(study, "fill_gaps", lambda _, clean, *more: {"gaps": clean / 2})
     named = {"denoisers": (str(denoiser),), "fillers": (), "table": tmp_path / "t.csv", "figure": tmp_path / "f.png"}
-    options = recipe.Options(data="embedded", deviations=(0.1, 0.2), count=10, tuning=2, **named)
-    recipe.main(options)
+    options = study.Options(data="embedded", deviations=(0.1, 0.2), count=10, tuning=2, **named)
+    study.main(options)
     before, drawn = options.table.read_text().splitlines(), options.figure.read_bytes()
     assert len(before) == 1 + 4
     capsys.readouterr()
-    recipe.main(replace(options, deviations=(0.2, 0.3), count=12))
+    study.main(replace(options, deviations=(0.2, 0.3), count=12))
     after = options.table.read_text().splitlines()
     assert after[:2] == before[:2]  # a damage that this call did not do
     assert [line.rpartition(",")[2] for line in after[1:]] == ["10", "12", "12", "12", "12"]
     assert options.figure.read_bytes() == drawn
     assert "f.png is not drawn" in capsys.readouterr().err
-    recipe.main(replace(options, deviations=(0.1, 0.2, 0.3)))
+    study.main(replace(options, deviations=(0.1, 0.2, 0.3)))
     assert options.figure.read_bytes() != drawn

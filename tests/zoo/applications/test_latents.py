@@ -11,18 +11,18 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from serving.card import Data
-from studies import latent_space as recipe
+from studies import latent_space as study
 from zoo import load_pretrained
 from zoo.applications.latents import (
     Gaussians,
-    by_divergence,
-    decoder_of,
-    encoder_of,
-    gaussians_of,
+    decode_plane,
+    infer_gaussians,
     interpolate,
     interpolate_images,
-    latent_map,
-    scatter,
+    make_decoder,
+    make_encoder,
+    order_by_divergence,
+    project_codes,
     traverse,
 )
 from zoo.data.load import load_images
@@ -106,11 +106,11 @@ def test_a_path_refuses() -> None:
 def test_dimensions_come_in_the_order_of_what_they_say() -> None:
     # Nats: 0, (4 + 0.01 - 1) / 2 + log 10 = 3.8, about 0.02, (0.0025 - 1) / 2 + log 20 = 2.5
     mean = np.array([[0.0, 2.0, 0.1, 0.0], [0.0, -2.0, -0.1, 0.0]])
-    assert by_divergence(Gaussians(mean, np.array([[1.0, 0.1, 0.9, 0.05]] * 2))).tolist() == [1, 3, 2, 0]
+    assert order_by_divergence(Gaussians(mean, np.array([[1.0, 0.1, 0.9, 0.05]] * 2))).tolist() == [1, 3, 2, 0]
     with pytest.raises(ValueError, match="above 0"):
-        by_divergence(Gaussians(mean, 0 * mean))
+        order_by_divergence(Gaussians(mean, 0 * mean))
     with pytest.raises(ValueError, match="give one shape"):
-        by_divergence(Gaussians(mean, np.ones((2, 3))))
+        order_by_divergence(Gaussians(mean, np.ones((2, 3))))
 
 
 def test_a_traversal_changes_the_named_dimension_alone() -> None:
@@ -142,7 +142,7 @@ def test_a_traversal_refuses() -> None:
 
 def test_a_map_runs_over_the_stated_quantiles() -> None:
     quantiles = (0.05, 0.5, 0.8)
-    codes = codes_in(latent_map(decode, quantiles, DIMENSION, plane=(3, 1)))
+    codes = codes_in(decode_plane(decode, quantiles, DIMENSION, plane=(3, 1)))
     assert codes.shape == (3, 3, DIMENSION)
     normal = NormalDist()
     # Left to right the first dimension of the plane, bottom to top the second; the corners:
@@ -159,7 +159,7 @@ def test_a_map_runs_over_the_stated_quantiles() -> None:
 
 
 def test_a_map_of_two_latents_needs_no_plane() -> None:
-    found = latent_map(lambda codes: codes.reshape(-1, 2, 1, 1), (0.25, 0.75))
+    found = decode_plane(lambda codes: codes.reshape(-1, 2, 1, 1), (0.25, 0.75))
     third = NormalDist().inv_cdf(0.75)
     np.testing.assert_allclose(
         found[..., 0, 0], [[[-third, third], [third, third]], [[-third, -third], [third, -third]]], rtol=1e-6
@@ -169,16 +169,16 @@ def test_a_map_of_two_latents_needs_no_plane() -> None:
 def test_a_map_refuses() -> None:
     for quantiles in ((), (0.0, 0.5), (0.5, 1.0), (0.5, 0.5), (0.7, 0.2), (np.nan,)):
         with pytest.raises(ValueError, match="rising numbers"):
-            latent_map(decode, quantiles, DIMENSION)
+            decode_plane(decode, quantiles, DIMENSION)
     with pytest.raises(ValueError, match="0 to 3"):
-        latent_map(decode, (0.5,), DIMENSION, plane=(0, 4))
+        decode_plane(decode, (0.5,), DIMENSION, plane=(0, 4))
     with pytest.raises(ValueError, match="two different"):
-        latent_map(decode, (0.5,), DIMENSION, plane=(1, 1))
+        decode_plane(decode, (0.5,), DIMENSION, plane=(1, 1))
 
 
 def test_a_scatter_of_two_dimensions() -> None:
     codes, labels = np.array([[0.0, 5.0, 1.0], [2.0, 7.0, 3.0], [4.0, 9.0, 11.0]]), np.array([4, 4, 1])
-    found = scatter(codes, labels, plane=(2, 0))
+    found = project_codes(codes, labels, plane=(2, 0))
     np.testing.assert_array_equal(found.points, [[1, 0], [3, 2], [11, 4]])
     np.testing.assert_array_equal(found.labels, labels)
     # Variances 8/3, 8/3 and 56/3: of 24 in all 56/72 and 8/72.
@@ -188,7 +188,7 @@ def test_a_scatter_of_two_dimensions() -> None:
 def test_a_scatter_of_principal_components() -> None:
     random = np.random.default_rng(4)
     codes = random.standard_normal((200, 5)) @ random.standard_normal((5, 5)) + 3.0
-    found = scatter(codes, np.zeros(200, int))
+    found = project_codes(codes, np.zeros(200, int))
     expected = PCA().fit(codes)
     np.testing.assert_allclose(np.abs(found.points), np.abs(expected.transform(codes)[:, :2]), atol=1e-9)
     assert found.explained == pytest.approx(expected.explained_variance_ratio_[:2])
@@ -196,14 +196,14 @@ def test_a_scatter_of_principal_components() -> None:
 
 def test_a_scatter_refuses() -> None:
     codes, labels = np.random.default_rng(5).standard_normal((6, 3)), np.zeros(6, int)
-    with pytest.raises(ValueError, match="one a row"):
-        scatter(codes, labels[:5])
+    with pytest.raises(ValueError, match="one per row"):
+        project_codes(codes, labels[:5])
     with pytest.raises(ValueError, match="dimension 1"):
-        scatter(codes[:, :1], labels)
+        project_codes(codes[:, :1], labels)
     with pytest.raises(ValueError, match="all the same"):
-        scatter(np.ones((6, 3)), labels)
+        project_codes(np.ones((6, 3)), labels)
     with pytest.raises(ValueError, match="0 to 2"):
-        scatter(codes, labels, plane=(0, 3))
+        project_codes(codes, labels, plane=(0, 3))
 
 
 # Exported models
@@ -241,37 +241,37 @@ def test_an_autoencoder_there_and_back(autoencoder: tuple[Path, Any]) -> None:
     directory, model = autoencoder
     there, back = (load_pretrained(directory, format="onnx", ability=each) for each in ("encode", "decode"))
     images = make_images(251)  # one more than a batch
-    codes = encoder_of(there)(images)
+    codes = make_encoder(there)(images)
     np.testing.assert_allclose(codes, model.encoder(images), atol=1e-5)
-    np.testing.assert_allclose(decoder_of(back)(codes), model.image(model.encoder(images)), atol=1e-5)
-    assert codes.std(axis=0).min() > 1e-3  # the images are told apart
+    np.testing.assert_allclose(make_decoder(back)(codes), model.image(model.encoder(images)), atol=1e-5)
+    assert codes.std(axis=0).min() > 1e-3  # the images differ
     with pytest.raises(ValueError, match="takes no labels"):
-        encoder_of(there, np.zeros(251, int))
+        make_encoder(there, np.zeros(251, int))
     with pytest.raises(ValueError, match="mean and scale"):
-        gaussians_of(there, images)
+        infer_gaussians(there, images)
     with pytest.raises(ValueError, match="image to code"):
-        encoder_of(back)
+        make_encoder(back)
     with pytest.raises(ValueError, match="code to image"):
-        decoder_of(there)
+        make_decoder(there)
 
 
-def test_a_conditional_model_is_told_each_class(conditional: tuple[Path, Any]) -> None:
+def test_a_conditional_model_takes_each_class(conditional: tuple[Path, Any]) -> None:
     directory, model = conditional
     there, back = (load_pretrained(directory, format="onnx", ability=each) for each in ("encode", "decode"))
     images, labels = make_images(300), np.arange(300) % 10
-    told = keras.ops.convert_to_tensor(labels, "int32")
-    mean, log_scale = model.encoder([keras.ops.convert_to_tensor(images), told])
-    found = gaussians_of(there, images, labels)
+    classes_given = keras.ops.convert_to_tensor(labels, "int32")
+    mean, log_scale = model.encoder([keras.ops.convert_to_tensor(images), classes_given])
+    found = infer_gaussians(there, images, labels)
     np.testing.assert_allclose(found.mean, mean, atol=1e-5)
     np.testing.assert_allclose(found.scale, np.exp(log_scale), rtol=1e-4)
-    np.testing.assert_array_equal(encoder_of(there, labels)(images), found.mean)
-    np.testing.assert_allclose(decoder_of(back, labels)(found.mean), model.image(mean, told), atol=1e-5)
-    other = decoder_of(back, (labels + 1) % 10)(found.mean)
-    assert np.abs(other - decoder_of(back, labels)(found.mean)).mean() > 0.01
+    np.testing.assert_array_equal(make_encoder(there, labels)(images), found.mean)
+    np.testing.assert_allclose(make_decoder(back, labels)(found.mean), model.image(mean, classes_given), atol=1e-5)
+    other = make_decoder(back, (labels + 1) % 10)(found.mean)
+    assert np.abs(other - make_decoder(back, labels)(found.mean)).mean() > 0.01
     with pytest.raises(ValueError, match="give labels"):
-        encoder_of(there)
+        make_encoder(there)
     with pytest.raises(ValueError, match="300 labels for 2 rows"):
-        encoder_of(there, labels)(images[:2])
+        make_encoder(there, labels)(images[:2])
 
 
 # The recipe
@@ -288,8 +288,8 @@ def test_the_paths_of_the_recipe_join_two_classes(plain: tuple[Path, Any]) -> No
     both = load_pretrained(directory, format="onnx", ability="reconstruct")
     images = (test.images[ends[:4]] / 127.5 - 1).astype(np.float32)
     expected = both.run({"image": images})["reconstruction"]
-    found = recipe.paths(str(directory), 3, "spherical")
-    assert found.shape == (3, recipe.STEPS, 8, 8, 1)
+    found = study.make_paths(str(directory), 3, "spherical")
+    assert found.shape == (3, study.STEPS, 8, 8, 1)
     np.testing.assert_allclose(found[:, 0], expected[:3], atol=1e-5)
     np.testing.assert_allclose(found[:, -1], expected[1:], atol=1e-5)
 
@@ -300,15 +300,15 @@ def test_every_label_of_one_latent(conditional: tuple[Path, Any]) -> None:
     assert test.labels is not None
     images, labels = (test.images[:2] / 127.5 - 1).astype(np.float32), test.labels[:2].astype(np.int32)
     mean, _ = model.encoder([keras.ops.convert_to_tensor(each) for each in (images, labels)])
-    found = recipe.every_label(str(directory), 2)
+    found = study.decode_every_label(str(directory), 2)
     assert found.shape == (2, 10, 8, 8, 1)
     for label in (0, 7):
-        told = keras.ops.convert_to_tensor([label, label], "int32")
-        np.testing.assert_allclose(found[:, label], model.image(mean, told), atol=1e-5)
+        classes_given = keras.ops.convert_to_tensor([label, label], "int32")
+        np.testing.assert_allclose(found[:, label], model.image(mean, classes_given), atol=1e-5)
 
 
 def test_the_recipe_draws(plain: tuple[Path, Any], conditional: tuple[Path, Any], tmp_path: Path) -> None:
     figure = tmp_path / "docs" / "figure.png"
-    recipe.main(recipe.Options(str(plain[0]), str(plain[0]), str(conditional[0]), rows=2, figure=figure))
+    study.main(study.Options(str(plain[0]), str(plain[0]), str(conditional[0]), rows=2, figure=figure))
     with Image.open(figure) as image:
         assert np.ptp(np.asarray(image.convert("L"))) > 100

@@ -11,19 +11,19 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from serving.card import Data
-from studies import representation as recipe
+from studies import representation as study
 from zoo.applications import representation
 from zoo.applications.representation import (
     KINDS,
     STRENGTHS,
-    best_inputs,
-    clustering,
-    few_labels,
-    flat,
-    labeled_rows,
-    linear_probe,
-    most_exciting,
-    principal_components,
+    cluster,
+    draw_labeled_rows,
+    find_best_inputs,
+    find_most_activating,
+    fit_linear_probe,
+    fit_principal_components,
+    flatten,
+    probe_few_labels,
 )
 from zoo.data.load import load_images
 from zoo.export.export import export
@@ -43,8 +43,8 @@ def blobs(each: int, seed: int, distance: float = 20.0, classes: int = 3) -> tup
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_classes_that_a_plane_divides_are_told_apart(kind: Any) -> None:
-    found = linear_probe(*blobs(20, seed=0), *blobs(50, seed=1), kind=kind)
+def test_classes_that_a_plane_divides_are_separated(kind: Any) -> None:
+    found = fit_linear_probe(*blobs(20, seed=0), *blobs(50, seed=1), kind=kind)
     assert found.accuracy == 1.0
     assert found.strength == STRENGTHS[0]  # of equals the one that is regularized most
 
@@ -53,21 +53,21 @@ def test_classes_that_a_plane_divides_are_told_apart(kind: Any) -> None:
 def test_labels_at_random_are_guessed(kind: Any) -> None:
     random = np.random.default_rng(0)
     rows, labels = random.standard_normal((2_500, 8)), random.integers(4, size=2_500)
-    found = linear_probe(rows[:500], labels[:500], rows[500:], labels[500:], kind=kind)
+    found = fit_linear_probe(rows[:500], labels[:500], rows[500:], labels[500:], kind=kind)
     assert abs(found.accuracy - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 2_000)
 
 
 def test_the_scale_of_features_does_not_matter() -> None:
     (train, labels), (test, truth) = blobs(30, 0, distance=2.0), blobs(200, 1, distance=2.0)
     scale, shift = np.array([1e-4, 1.0, 1e4]), np.array([5.0, 0.0, -3e4])
-    plain = linear_probe(train, labels, test, truth)
+    plain = fit_linear_probe(train, labels, test, truth)
     assert 0.7 < plain.accuracy < 1.0
-    assert linear_probe(train * scale + shift, labels, test * scale + shift, truth) == plain
+    assert fit_linear_probe(train * scale + shift, labels, test * scale + shift, truth) == plain
 
 
 def test_strength_is_chosen_without_the_test_side() -> None:
     (train, labels), (test, truth) = blobs(30, 0, distance=1.0), blobs(300, 1, distance=1.0)
-    one, other = (linear_probe(train, labels, test, each) for each in (truth, (truth + 1) % 3))
+    one, other = (fit_linear_probe(train, labels, test, each) for each in (truth, (truth + 1) % 3))
     assert one.strength == other.strength
     assert one.accuracy > 1 / 3 > other.accuracy  # the same answers, held against other labels
 
@@ -77,7 +77,7 @@ def test_strength_is_the_best_on_a_fifth() -> None:
     random = np.random.default_rng(0)
     labels = np.arange(60) % 2
     rows = np.concatenate([labels[:, None] + random.standard_normal((60, 1)), random.standard_normal((60, 59))], axis=1)
-    found = linear_probe(rows, labels, rows, labels, seed=3)
+    found = fit_linear_probe(rows, labels, rows, labels, seed=3)
     scaled = (rows - rows.mean(axis=0)) / rows.std(axis=0)
     (kept, held), *_ = representation.StratifiedShuffleSplit(1, test_size=12, random_state=3).split(scaled, labels)
     assert not set(kept) & set(held)
@@ -112,7 +112,7 @@ def wrong(**changes: Any) -> dict[str, Any]:
 )
 def test_a_probe_refuses(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        linear_probe(**wrong(**changes))
+        fit_linear_probe(**wrong(**changes))
 
 
 # Few labels
@@ -121,20 +121,20 @@ def test_a_probe_refuses(changes: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("count", [1, 4, 10])
 def test_exactly_so_many_labels_of_each_class_are_drawn(count: int) -> None:
     labels = np.random.default_rng(0).permutation(np.repeat([3, 5, 9], [10, 40, 25]))
-    rows = labeled_rows(labels, count, seed=0)
+    rows = draw_labeled_rows(labels, count, seed=0)
     assert len(set(rows.tolist())) == len(rows) == 3 * count
     assert np.bincount(labels[rows], minlength=10)[[3, 5, 9]].tolist() == [count] * 3
-    np.testing.assert_array_equal(rows, labeled_rows(labels, count, seed=0))
-    assert count == 10 or set(rows.tolist()) != set(labeled_rows(labels, count, seed=1).tolist())
+    np.testing.assert_array_equal(rows, draw_labeled_rows(labels, count, seed=0))
+    assert count == 10 or set(rows.tolist()) != set(draw_labeled_rows(labels, count, seed=1).tolist())
 
 
 def test_no_other_label_is_used() -> None:
     (train, labels), (test, truth) = blobs(40, 0, distance=2.0), blobs(100, 1, distance=2.0)
-    (found,) = few_labels(train, labels, test, truth, counts=[3], seeds=[0, 7])
+    (found,) = probe_few_labels(train, labels, test, truth, counts=[3], seeds=[0, 7])
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     expected = []
     for seed in (0, 7):
-        rows = labeled_rows(labels, 3, seed)
+        rows = draw_labeled_rows(labels, 3, seed)
         model = LogisticRegression(C=0.1, max_iter=5_000).fit((train[rows] - mean) / deviation, labels[rows])
         expected.append(model.score((test - mean) / deviation, truth))
     assert found.labels == 3
@@ -146,7 +146,7 @@ def test_no_other_label_is_used() -> None:
 
 def test_more_labels_tell_more() -> None:
     train, test = blobs(120, 0, distance=1.5), blobs(300, 1, distance=1.5)
-    one, ten, hundred = few_labels(*train, *test)
+    one, ten, hundred = probe_few_labels(*train, *test)
     assert 1 / 3 < one.mean < ten.mean < hundred.mean
     assert hundred.deviation < one.deviation
 
@@ -154,11 +154,11 @@ def test_more_labels_tell_more() -> None:
 def test_few_labels_refuses() -> None:
     sides = (*blobs(6, 0), *blobs(4, 1))
     with pytest.raises(ValueError, match="1 to 6"):
-        few_labels(*sides, counts=[7])
+        probe_few_labels(*sides, counts=[7])
     with pytest.raises(ValueError, match="1 to 6"):
-        few_labels(*sides, counts=[0])
+        probe_few_labels(*sides, counts=[0])
     with pytest.raises(ValueError, match="at least two"):
-        few_labels(*sides, counts=[1], seeds=[3])
+        probe_few_labels(*sides, counts=[1], seeds=[3])
 
 
 # Clusters
@@ -168,7 +168,7 @@ def test_clusters_that_are_the_classes() -> None:
     codes, labels = blobs(30, 0, classes=4)
     names = np.array([70, 3, 11, 5])  # what the classes are called must not matter
     for named in (labels, names[labels]):
-        found = clustering(codes, named)
+        found = cluster(codes, named)
         assert (found.adjusted_rand, found.accuracy) == (1.0, 1.0)
         assert found.mutual_information == pytest.approx(1.0)
 
@@ -176,7 +176,7 @@ def test_clusters_that_are_the_classes() -> None:
 def test_clusters_do_not_depend_on_the_order_of_rows_or_classes() -> None:
     codes, labels = blobs(60, 0, distance=4.0)
     order = np.random.default_rng(1).permutation(len(codes))
-    one, other = clustering(codes, labels), clustering(codes[order], np.array([2, 0, 1])[labels[order]])
+    one, other = cluster(codes, labels), cluster(codes[order], np.array([2, 0, 1])[labels[order]])
     assert 0.5 < one.accuracy < 1.0
     for name in ("adjusted_rand", "mutual_information", "accuracy"):
         assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-9)
@@ -187,12 +187,12 @@ def test_the_best_matching_is_taken() -> None:
     # so 6 of 10; naming each cluster by its most frequent class would give 4 + 3, class 0 twice.
     codes = np.array([0.0] * 7 + [100.0] * 3)[:, None]
     labels = np.array([0] * 4 + [1] * 3 + [0] * 3)
-    assert clustering(codes, labels).accuracy == pytest.approx(0.6)
+    assert cluster(codes, labels).accuracy == pytest.approx(0.6)
 
 
 def test_clusters_of_labels_at_random_are_chance() -> None:
     codes, _ = blobs(300, 0)
-    found = clustering(codes, np.random.default_rng(1).integers(3, size=900))
+    found = cluster(codes, np.random.default_rng(1).integers(3, size=900))
     assert abs(found.adjusted_rand) < 0.01
     assert found.mutual_information < 0.01
     assert 1 / 3 <= found.accuracy < 0.4
@@ -201,11 +201,11 @@ def test_clusters_of_labels_at_random_are_chance() -> None:
 def test_clustering_refuses() -> None:
     codes, labels = blobs(5, 0)
     with pytest.raises(ValueError, match="at least two classes"):
-        clustering(codes, np.zeros(15, int))
+        cluster(codes, np.zeros(15, int))
     with pytest.raises(ValueError, match="one integer a row"):
-        clustering(codes, labels[:-1])
+        cluster(codes, labels[:-1])
     with pytest.raises(ValueError, match="NaN"):
-        clustering(np.full((15, 3), np.inf), labels)
+        cluster(np.full((15, 3), np.inf), labels)
 
 
 # Linear codes and units
@@ -215,39 +215,39 @@ def test_clustering_refuses() -> None:
 def test_principal_components_are_those_of_the_singular_values(shape: tuple[int, int]) -> None:
     random = np.random.default_rng(0)
     rows = 3.0 + random.standard_normal(shape) @ random.standard_normal((shape[1], shape[1]))
-    codes = principal_components(rows, 3).transform(rows)
+    codes = fit_principal_components(rows, 3).transform(rows)
     left, values, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     expected = left[:, :3] * values[:3]
     np.testing.assert_allclose(np.abs(codes), np.abs(expected), atol=1e-8 * values[0])  # the sign is free
     np.testing.assert_allclose(codes.mean(axis=0), 0.0, atol=1e-8 * values[0])
     with pytest.raises(ValueError, match="1 to"):
-        principal_components(rows, min(shape) + 1)
+        fit_principal_components(rows, min(shape) + 1)
 
 
 def test_rows_of_images() -> None:
     images = np.array([[[[0], [51]], [[255], [102]]]], np.uint8)
-    np.testing.assert_allclose(flat(images), [[0.0, 0.2, 1.0, 0.4]], rtol=1e-6)
-    np.testing.assert_array_equal(flat(np.float32([[[[-1.0], [1.0]]]])), [[-1.0, 1.0]])
+    np.testing.assert_allclose(flatten(images), [[0.0, 0.2, 1.0, 0.4]], rtol=1e-6)
+    np.testing.assert_array_equal(flatten(np.float32([[[[-1.0], [1.0]]]])), [[-1.0, 1.0]])
 
 
 def test_nothing_of_norm_one_excites_a_unit_more() -> None:
     random = np.random.default_rng(0)
     kernel = random.standard_normal((9, 4))
-    best = best_inputs(kernel)
+    best = find_best_inputs(kernel)
     assert best.shape == (4, 9)
     np.testing.assert_allclose(np.linalg.norm(best, axis=1), 1.0)
     others = random.standard_normal((1_000, 9))
     others /= np.linalg.norm(others, axis=1, keepdims=True)
     assert ((others @ kernel).max(axis=0) < np.diag(best @ kernel)).all()
     with pytest.raises(ValueError, match=r"units \[1\]"):
-        best_inputs(np.array([[1.0, 0.0], [2.0, 0.0]]))
+        find_best_inputs(np.array([[1.0, 0.0], [2.0, 0.0]]))
 
 
 def test_the_rows_that_excite_a_unit_most() -> None:
     codes = np.array([[0.1, 9.0], [0.7, 3.0], [0.5, 3.0], [0.6, 8.0]])
-    np.testing.assert_array_equal(most_exciting(codes, 3), [[1, 3, 2], [0, 3, 1]])  # of equals the first
+    np.testing.assert_array_equal(find_most_activating(codes, 3), [[1, 3, 2], [0, 3, 1]])  # of equals the first
     with pytest.raises(ValueError, match="there are 4"):
-        most_exciting(codes, 5)
+        find_most_activating(codes, 5)
 
 
 # Images
@@ -257,19 +257,19 @@ def test_principal_components_of_clothes_tell_them_apart() -> None:
     train, test = (load_images("embedded", split=each, image_size=28, channels=1) for each in ("train", "test"))
     assert train.labels is not None
     assert test.labels is not None
-    pixels, labels = flat(train.images[:2_000]), train.labels[:2_000]
-    components = principal_components(pixels, 16)
-    sides = (components.transform(pixels), labels, components.transform(flat(test.images)), test.labels)
+    pixels, labels = flatten(train.images[:2_000]), train.labels[:2_000]
+    components = fit_principal_components(pixels, 16)
+    sides = (components.transform(pixels), labels, components.transform(flatten(test.images)), test.labels)
     # Chance is 0.1; a ridge regression of the same 16 numbers, by hand:
     codes, held = (np.c_[each, np.ones(len(each))] for each in (sides[0], sides[2]))
     weights = np.linalg.solve(codes.T @ codes + 1e-3 * np.eye(17), codes.T @ np.eye(10)[labels])
     ridge = float(((held @ weights).argmax(axis=1) == test.labels).mean())
-    found = linear_probe(*sides)
+    found = fit_linear_probe(*sides)
     assert ridge > 0.6
     assert found.accuracy > ridge
-    one, ten = few_labels(*sides, counts=(1, 10), seeds=(0, 1, 2))
+    one, ten = probe_few_labels(*sides, counts=(1, 10), seeds=(0, 1, 2))
     assert 0.3 < one.mean < ten.mean < found.accuracy
-    clusters = clustering(sides[0], labels)
+    clusters = cluster(sides[0], labels)
     assert 0.4 < clusters.accuracy < found.accuracy
     assert 0.2 < clusters.adjusted_rand < clusters.mutual_information
 
@@ -290,10 +290,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_recipe_measures_each_representation_once(exported: Path, tmp_path: Path) -> None:
     table, figure = tmp_path / "table.csv", tmp_path / "figure.png"
-    options = recipe.Options(
+    options = study.Options(
         (str(exported), str(exported)), 300, (1, 2), 2, str(exported), units=3, table=table, figure=figure
     )
-    recipe.main(options)
+    study.main(options)
     rows = list(csv.DictReader(table.open()))
     scores = ["logistic_regression", "linear_svm", "labels_1", "labels_2"]
     scores += ["adjusted_rand", "mutual_information", "cluster_accuracy"]
@@ -310,13 +310,13 @@ def test_the_recipe_measures_each_representation_once(exported: Path, tmp_path: 
 
 
 def test_rows_of_other_presets_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = recipe.Options(units_of=None, table=tmp_path / "table.csv")
+    options = study.Options(units_of=None, table=tmp_path / "table.csv")
 
     def measure(*found: tuple[str, int, str]) -> None:
         rows = [("mnist", name, dimension, 9, "linear_svm", value, "") for name, dimension, value in found]
-        measured = [dict(zip(recipe.COLUMNS, row, strict=True)) for row in rows]
-        monkeypatch.setattr(recipe, "measured", lambda options: measured)
-        recipe.main(options)
+        measured = [dict(zip(study.COLUMNS, row, strict=True)) for row in rows]
+        monkeypatch.setattr(study, "measure", lambda options: measured)
+        study.main(options)
 
     measure(("pixels", 784, "0.9"), ("one", 50, "0.8"), ("principal components", 50, "0.7"))
     measure(("pixels", 784, "0.5"), ("two", 20, "0.6"), ("principal components", 20, "0.4"))
@@ -330,11 +330,11 @@ def test_rows_of_other_presets_are_kept(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_kernel_is_the_encoders(exported: Path) -> None:
     kernel = load_pretrained(exported).encoder.get_layer("code").kernel.numpy()
-    found = recipe.weights_of(exported)
+    found = study.load_unit_weights(exported)
     assert found.shape == (4, 64)
     np.testing.assert_allclose(found, (kernel / np.linalg.norm(kernel, axis=0)).T, atol=1e-6)
 
 
 def test_signed_images_have_their_zero_at_gray() -> None:
     images = np.array([[0.0, 0.5, -0.25], [0.0, 0.0, 0.0]]).reshape(2, 1, 3, 1)
-    assert recipe.signed(images).reshape(2, 3).tolist() == [[128, 255, 64], [128, 128, 128]]
+    assert study.scale_to_gray(images).reshape(2, 3).tolist() == [[128, 255, 64], [128, 128, 128]]

@@ -197,7 +197,7 @@ def test_a_run_in_half_precision_saves_resumes_and_exports_float32(precision: st
     assert not types & {tf.bfloat16, tf.float16}
 
 
-def test_an_ill_run_is_warned_of_on_the_console_in_tensorboard_and_in_the_report(tmp_path: Path) -> None:
+def test_a_failing_run_is_warned_of_on_the_console_in_tensorboard_and_in_the_report(tmp_path: Path) -> None:
     """The saturating loss and a discriminator that learns 100 times as fast: its generator gets no gradient."""
     directory, said = trained(
         tmp_path / "run",
@@ -211,20 +211,20 @@ def test_an_ill_run_is_warned_of_on_the_console_in_tensorboard_and_in_the_report
     )
     warnings = [line for line in said.splitlines() if line.startswith("warning: vanishing gradients at step ")]
     assert len(warnings) == 1  # once, not at every row
-    assert "--model loss=non_saturating" in warnings[0]
+    assert "--model.loss non_saturating" in warnings[0]
     events = [
         value
         for file in directory.glob("tensorboard/*")
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
-        if value.tag == "illness"
+        if value.tag == "failure_mode"
     ]
     assert len(events) == 1
     assert b"vanishing gradients" in tf.make_ndarray(events[0].tensor).item()
     assert "Vanishing gradients" in (directory / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_healthy_run_is_not_warned_of(tmp_path: Path) -> None:
+def test_a_stable_run_is_not_warned_of(tmp_path: Path) -> None:
     _, said = trained(tmp_path / "run", steps=80, log_every=4, sample_every=80, checkpoint_every=80, batch_size=16)
     assert "step 80/80" in said
     assert "warning" not in said

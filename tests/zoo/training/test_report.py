@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from zoo.training import report
-from zoo.training.report import Group, charts, code, draw, duration, grids, main, write_report
+from zoo.training.report import Group, draw, format_duration, load_grids, main, make_charts, mark_code, write_report
 from zoo.training.run_directory import RunError
 
 LOGS = Path(__file__).parent / "logs"
@@ -26,6 +26,7 @@ CONFIG: dict[str, Any] = {
         "optimizers": {"generator": {"learning_rate": 4e-5}, "discriminator": {"learning_rate": 2e-3}},
     },
     "model": {"image_shape": [16, 16, 1], "loss": "minimax"},
+    "model_facts": {"score_kind": "probability"},
     "optimizers": {"discriminator": "Adam", "generator": "SGD"},
     "data": {"fingerprint": "0123", "count": 9000},
 }
@@ -108,32 +109,34 @@ def test_the_facts_of_the_run(saturated: Page) -> None:
         assert fact in saturated.text
 
 
-def test_an_illness_has_its_step_its_evidence_and_its_remedy(saturated: Page) -> None:
-    assert "Vanishing gradients, from step 140 For 5 rows D has been right about at least" in saturated.text
-    assert "gone at the last row" not in saturated.text
-    assert "What to try: Give G a loss that does not saturate ( --model loss=non_saturating , hinge" in saturated.text
-    assert "No illness found" not in saturated.text
+def test_a_failure_mode_has_its_step_its_evidence_and_its_mitigation(saturated: Page) -> None:
+    assert (
+        "Vanishing gradients, from step 140 For 5 rows the discriminator's accuracy has been at least" in saturated.text
+    )
+    assert "no longer present" not in saturated.text
+    assert "What to try: Choose a loss that does not saturate: --model.loss non_saturating , hinge" in saturated.text
+    assert "No failure mode detected" not in saturated.text
 
 
-def test_an_illness_that_has_gone_is_said_to_have_gone(tmp_path: Path) -> None:
+def test_a_failure_mode_that_ended_is_said_to_have_ended(tmp_path: Path) -> None:
     page = Page(write_report(make_run(tmp_path / "run", "collapsed", model={"loss": "non_saturating"})))
-    assert "Mode collapse, from step 220; gone at the last row" in page.text
-    assert "Vanishing gradients, from step 340; gone at the last row" in page.text
+    assert "Mode collapse, from step 220; no longer present at the last row" in page.text
+    assert "Vanishing gradients, from step 340; no longer present at the last row" in page.text
 
 
-def test_a_healthy_run_is_said_to_be_healthy(tmp_path: Path) -> None:
-    page = Page(write_report(make_run(tmp_path / "run", "healthy", model={"loss": "non_saturating"})))
-    assert "No illness found in 40 rows of the log." in page.text
-    assert "illness began" not in page.text
+def test_a_stable_run_is_said_to_be_stable(tmp_path: Path) -> None:
+    page = Page(write_report(make_run(tmp_path / "run", "stable", model={"loss": "non_saturating"})))
+    assert "No failure mode detected in 40 rows of the log." in page.text
+    assert "failure mode began" not in page.text
 
 
-def test_scores_are_read_as_the_loss_makes_them(tmp_path: Path) -> None:
+def test_scores_are_read_as_the_run_declares_them(tmp_path: Path) -> None:
     """A gap of more than a fifth, but a small one on the scale of these logits."""
-    directory = make_run(tmp_path / "run", model={"loss": "hinge"})
+    directory = make_run(tmp_path / "run", model_facts={"score_kind": "logit"})
     row = "{},1,0.9,{},{},-8\n"
     header = "step,seconds,discriminator_accuracy,train_score,held_out_score,fake_score\n"
     (directory / "log.csv").write_text(header + "".join(row.format(step, 0.9, 0.1) for step in range(1, 11)))
-    assert "No illness found in 10 rows" in Page(write_report(directory)).text
+    assert "No failure mode detected in 10 rows" in Page(write_report(directory)).text
     (directory / "config.json").write_text(json.dumps(CONFIG))
     assert "Memorizing discriminator, from step 5" in Page(write_report(directory)).text
 
@@ -151,21 +154,26 @@ def test_every_column_is_in_one_chart(saturated: Page) -> None:
 
 def test_columns_of_other_models_get_charts_of_their_own() -> None:
     rows = [{"step": float(step), "seconds": 1.0, "loss": 2.0, "kl": 0.1 * step, "void": np.nan} for step in range(3)]
-    assert [(chart.title, chart.names) for chart in charts(rows, [])] == [("Losses", ("loss",)), ("kl", ("kl",))]
+    assert [(chart.title, chart.names) for chart in make_charts(rows, [])] == [("Losses", ("loss",)), ("kl", ("kl",))]
 
 
 def test_columns_of_a_vae_have_charts_that_say_what_they_are(tmp_path: Path) -> None:
-    directory = make_run(tmp_path / "run", "vae_collapsed", model={"image_shape": [16, 16, 1], "beta": 100.0})
+    directory = make_run(
+        tmp_path / "run",
+        "vae_collapsed",
+        model={"image_shape": [16, 16, 1], "beta": 100.0},
+        model_facts={"score_kind": None},
+    )
     page = Page(write_report(directory))
     charted = [attributes["aria-label"] for attributes in page.all("svg") if "aria-label" in attributes]
-    titles = ["Losses", "Likelihood bounds", "Log-likelihood", "Divergence", "Latents in use"]
+    titles = ["Losses", "Likelihood bounds", "Log-likelihood", "Divergence", "Active latents"]
     assert charted == [f"{title} by step" for title in [*titles, "Gradient norms", "Update ratios", "Diversity"]]
     columns = (LOGS / "vae_collapsed.csv").read_text().splitlines()[0].split(",")
     for column in columns[2:]:
         assert re.search(rf"\b{column}\b", page.text)
-    assert "KL(q(z|x) || p(z)), what elbo takes off log_likelihood" in page.text
+    assert "KL(q(z|x) || p(z)), which elbo subtracts from log_likelihood" in page.text
     assert "Posterior collapse, from step 1,160 For 5 rows at most 0 of the latents" in page.text
-    assert "What to try: Weigh the divergence less (a smaller --model beta=... )" in page.text
+    assert "What to try: Weigh the KL divergence less: a smaller --model.beta ." in page.text
     assert "Mode collapse" not in page.text
 
 
@@ -176,12 +184,12 @@ def test_columns_of_an_autoencoder_and_of_iwae_are_in_charts_with_a_caption() ->
         "Likelihood bounds": ("elbo", "importance_weighted", "train_elbo", "held_out_elbo"),
         "Log-likelihood": ("log_likelihood",),
         "Divergence": ("divergence",),
-        "Latents in use": ("active_unit_share",),
+        "Active latents": ("active_unit_share",),
         "Squared error": ("train_squared_error", "held_out_squared_error"),
     }
     names = [name for columns in expected.values() for name in columns]
     rows = [{"step": float(step), **dict.fromkeys(names, 0.5)} for step in range(3)]
-    found = charts(rows, [])
+    found = make_charts(rows, [])
     assert {chart.title: chart.names for chart in found} == expected
     assert len(found) == len(expected)
     assert all(chart.caption for chart in found)
@@ -190,7 +198,7 @@ def test_columns_of_an_autoencoder_and_of_iwae_are_in_charts_with_a_caption() ->
 def test_more_columns_than_colors_are_several_charts() -> None:
     names = [f"{letter}_loss" for letter in "abcdef"]
     rows = [{"step": float(step), **dict.fromkeys(names, float(step))} for step in range(3)]
-    assert [chart.names for chart in charts(rows, [])] == [tuple(names[:4]), tuple(names[4:])]
+    assert [chart.names for chart in make_charts(rows, [])] == [tuple(names[:4]), tuple(names[4:])]
 
 
 def test_the_first_grid_the_last_and_four_between_are_shown(saturated: Page, tmp_path: Path) -> None:
@@ -206,13 +214,13 @@ def test_the_first_grid_the_last_and_four_between_are_shown(saturated: Page, tmp
 def test_few_grids_are_all_shown_in_the_order_of_their_steps(tmp_path: Path) -> None:
     directory = make_run(tmp_path / "run", steps=(10, 9, 12_345_678)) / "samples"
     Image.new("L", (4, 4)).save(directory / "mine.png")
-    assert [grid["step"] for grid in grids(directory)] == [9, 10, 12_345_678]
+    assert [grid["step"] for grid in load_grids(directory)] == [9, 10, 12_345_678]
 
 
 def test_the_time_of_a_resumed_run_is_the_sum_of_its_processes() -> None:
-    assert duration([10.0, 20.0, 5.0, 3600.0, 1.0, 41.0]) == "1 h 1 min 1 s"  # 20 + 3600 + 41 = 3661
-    assert duration([0.2]) == "0 s"
-    assert duration([np.nan]) == ""
+    assert format_duration([10.0, 20.0, 5.0, 3600.0, 1.0, 41.0]) == "1 h 1 min 1 s"  # 20 + 3600 + 41 = 3661
+    assert format_duration([0.2]) == "0 s"
+    assert format_duration([np.nan]) == ""
 
 
 # Runs that are not whole
@@ -222,16 +230,16 @@ def test_a_run_without_rows_gives_a_report(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     page = Page(write_report(tmp_path))
     assert f"Training report {tmp_path.name}" in page.text
-    assert "The log has no row yet: nothing to examine." in page.text
+    assert "The log has no row yet: nothing to diagnose." in page.text
     assert page.all("svg") == page.all("img") == page.all("table") == []
 
 
 def test_a_first_row_is_a_point_in_every_chart(tmp_path: Path) -> None:
-    directory = make_run(tmp_path / "run", "healthy")
+    directory = make_run(tmp_path / "run", "stable")
     lines = (directory / "log.csv").read_text().splitlines(keepends=True)
     (directory / "log.csv").write_text("".join(lines[:2]))
     page = Page(write_report(directory))
-    assert "No illness found in 1 row of the log." in page.text
+    assert "No failure mode detected in 1 row of the log." in page.text
     assert len([svg for svg in page.all("svg") if "aria-label" in svg]) == 6
 
 
@@ -242,7 +250,7 @@ def test_values_that_cannot_be_drawn_leave_the_rest_in_place() -> None:
     for values in ([1.0, 0.0, -1.0, 2.0], [0.0, 0.0, 0.0, 0.0], [1.0, np.nan, 3.0, 4.0]):
         assert "<svg" in draw(group, {"norm": np.array(values)}, steps, [])
     rows = [{"step": 1.0, "a": np.inf}, {"step": 2.0, "a": 1.0}, {"step": 3.0, "b": -np.inf}]
-    assert [chart.names for chart in charts(rows, [])] == [("a",)]
+    assert [chart.names for chart in make_charts(rows, [])] == [("a",)]
 
 
 def test_no_run_and_a_damaged_file_are_refused_and_the_report_before_is_kept(tmp_path: Path) -> None:
@@ -288,7 +296,7 @@ def test_what_files_hold_is_text_and_never_markup(tmp_path: Path) -> None:
 
 
 def test_backticks_become_code_and_all_is_escaped() -> None:
-    assert code("use `--a <b>` & `c`") == "use <code>--a &lt;b&gt;</code> &amp; <code>c</code>"
+    assert mark_code("use `--a <b>` & `c`") == "use <code>--a &lt;b&gt;</code> &amp; <code>c</code>"
 
 
 def test_charts_are_drawn_in_the_colors_of_the_page() -> None:
@@ -296,11 +304,11 @@ def test_charts_are_drawn_in_the_colors_of_the_page() -> None:
     steps = np.arange(1.0, 5.0)
     svg = draw(Group("Losses", "loss"), {"a_loss": steps, "b_loss": -steps}, steps, [2])
     ElementTree.fromstring(svg)
-    for color in ("var(--series-1)", "var(--series-2)", "var(--ill)", "currentColor"):
+    for color in ("var(--series-1)", "var(--series-2)", "var(--failure)", "currentColor"):
         assert color in svg
     assert "var(--series-3)" not in svg
     assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= {"#ffffff"}  # the ground, which is transparent
-    assert "var(--ill)" not in draw(Group("Losses", "loss"), {"a_loss": steps}, steps, [])
+    assert "var(--failure)" not in draw(Group("Losses", "loss"), {"a_loss": steps}, steps, [])
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
@@ -313,7 +321,7 @@ def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_the_path_or_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    directory = make_run(tmp_path / "run", "healthy")
+    directory = make_run(tmp_path / "run", "stable")
     assert main([str(directory)]) == 0
     assert capsys.readouterr().out == f"{directory / 'report.html'}\n"
     assert main([str(tmp_path / "none")]) == 1
