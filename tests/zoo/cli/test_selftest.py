@@ -16,10 +16,10 @@ import tensorflow as tf
 from onnx import numpy_helper
 from rich.console import Console
 
-import zoo.export.export
+import zoo.export.onnx
 import zoo.training.devices
 import zoo.training.run
-from zoo.cli import selftest
+from zoo.cli import selftest, selftest_tasks
 from zoo.cli.findings import Finding, Measure, SkippedError
 from zoo.cli.processes import Job, Place, ProcessError
 from zoo.cli.selftest import Comparison
@@ -234,34 +234,34 @@ def in_this_process(monkeypatch):
 
 
 def test_parity_fails_without_a_reduction(strategy_of, monkeypatch):
-    recipe = selftest.tiny(steps=1, batch_size=8)
+    recipe = selftest_tasks.tiny(steps=1, batch_size=8)
 
     def measure(other):
         results = {place: {"float32": arrays, "float64": arrays} for place, arrays in ((CPU, one), (TWO_CPUS, other))}
         return next(Comparison(CPU, TWO_CPUS).measures(results))
 
-    one = selftest.trained(recipe, strategy_of(1))
-    assert measure(selftest.trained(recipe, strategy_of(2))).passed
+    one = selftest_tasks.trained(recipe, strategy_of(1))
+    assert measure(selftest_tasks.trained(recipe, strategy_of(2))).passed
     monkeypatch.setattr(step, "sum_over_replicas", lambda values: values)
-    assert not measure(selftest.trained(recipe, strategy_of(2))).passed
+    assert not measure(selftest_tasks.trained(recipe, strategy_of(2))).passed
 
 
 def test_precision_fails_where_nothing_computes_in_half(in_this_process, monkeypatch):
     monkeypatch.setattr(zoo.training.run, "computing_in", lambda policy: nullcontext())
-    monkeypatch.setattr(selftest, "MIXED", {"mixed_bfloat16": "bfloat16"})
-    finding = selftest.task_precision(1)
+    monkeypatch.setattr(selftest_tasks, "MIXED", {"mixed_bfloat16": "bfloat16"})
+    finding = selftest_tasks.task_precision(1)
     assert (finding.status, finding.faults) == ("failed", ("mixed_bfloat16: no layer computes in bfloat16",))
 
 
 def test_not_finite_fails_where_nobody_looks(in_this_process, monkeypatch):
     monkeypatch.setattr(tf.debugging, "check_numerics", lambda tensor, message: tensor)
-    finding = selftest.task_not_finite(1)
+    finding = selftest_tasks.task_not_finite(1)
     assert (finding.status, finding.faults) == ("failed", ("the step did not stop", "weights have changed"))
 
 
 def test_checkpoint_fails_where_nothing_is_restored(in_this_process, monkeypatch):
     monkeypatch.setattr(Checkpoints, "load", lambda checkpoints, step: checkpoints.model.step.assign(step))
-    finding = selftest.task_checkpoint(1)
+    finding = selftest_tasks.task_checkpoint(1)
     assert finding.status == "failed"
     assert "tensors differ" in finding.detail
 
@@ -273,8 +273,8 @@ def test_export_fails_where_a_format_has_other_weights(in_this_process, monkeypa
             if array.dtype == np.float32 and array.ndim == 4:
                 tensor.CopyFrom(numpy_helper.from_array(array * np.float32(1.01), tensor.name))
 
-    monkeypatch.setattr(zoo.export.export, "store_as_float16", spoil)
-    finding = selftest.task_export(1)
+    monkeypatch.setattr(zoo.export.onnx, "store_as_float16", spoil)
+    finding = selftest_tasks.task_export(1)
     assert finding.status == "failed"
     assert "ONNX differs from Keras by" in finding.detail
 
