@@ -24,7 +24,7 @@ import tyro
 from rich.console import Console
 
 from serving.card import read_card
-from serving.likelihood import Bound, BoundName, bounds
+from serving.likelihood import Bound, BoundName, compute_bounds
 from serving.pipeline import Pipeline
 from studies.figures import merged, pyplot, read_table, write_table
 from zoo.applications.anomaly import (
@@ -184,7 +184,7 @@ def novelty_scores(options: Options) -> Mapping[str, Scores]:
     more: dict[str, Any] = {"samples": options.samples, "seed": options.seed}
     scores: dict[str, dict[str, np.ndarray]] = {}
     for name, images in image_sets(shape, options).items():
-        known = Known(bounds(vae.ability, vae.run, images, **more))
+        known = Known(compute_bounds(vae.ability, vae.run, images, **more))
         found = {
             "reconstruction_error": reconstruction_error(images, reconstruct(whole, images)),
             "surprise_elbo": surprise(known, images, bound="elbo"),

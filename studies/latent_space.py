@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from serving.images import grid, to_uint8
+from serving.images import make_grid, to_uint8
 from serving.pipeline import Pipeline
 from studies.figures import pyplot
 from studies.representation import Labeled, load, source_of
@@ -138,7 +138,7 @@ def maps_of(preset: str) -> tuple[Pipeline, Pipeline, Labeled]:
 def show(axis: Any, sheet: np.ndarray, title: str) -> None:
     """(rows, columns, height, width, channels) in [-1, 1] as one image."""
     rows, columns, *shape = sheet.shape
-    pixels = grid(to_uint8(sheet.reshape(rows * columns, *shape), (-1.0, 1.0)), columns)
+    pixels = make_grid(to_uint8(sheet.reshape(rows * columns, *shape), (-1.0, 1.0)), columns)
     axis.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255)
     axis.set_title(title, fontsize=9)
     axis.axis("off")

@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from serving.images import grid, to_uint8
+from serving.images import make_grid, to_uint8
 from serving.pipeline import Pipeline
 from studies.figures import merged, pyplot, read_table, write_table
 from zoo.applications.latents import decoder_of, encoder_of, traverse
@@ -181,7 +181,9 @@ def draw(directory: Path, options: Options) -> None:
         1, 3, figsize=(9, 0.75 * len(units) + 0.8), width_ratios=[1, 1, 8], layout="constrained"
     )
     for axis, (title, sheet) in zip(axes, columns.items(), strict=True):
-        axis.imshow(grid(sheet.reshape(-1, *shape), columns=sheet.shape[1]).squeeze(), cmap="gray", vmin=0, vmax=255)
+        axis.imshow(
+            make_grid(sheet.reshape(-1, *shape), columns=sheet.shape[1]).squeeze(), cmap="gray", vmin=0, vmax=255
+        )
         axis.set_title(title, fontsize=8)
         axis.axis("off")
     options.figure.parent.mkdir(exist_ok=True)

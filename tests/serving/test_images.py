@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serving.images import grid, to_pil, to_uint8
+from serving.images import make_grid, to_pil, to_uint8
 
 
 def test_gray_levels():
@@ -43,12 +43,12 @@ def test_what_is_no_image_is_refused(array):
 def test_a_grid_lays_images_row_by_row():
     images = np.array([1, 2, 3], np.uint8).reshape(3, 1, 1, 1)
     expected = [[0, 0, 0, 0, 0], [0, 1, 0, 2, 0], [0, 0, 0, 0, 0], [0, 3, 0, 0, 0], [0, 0, 0, 0, 0]]
-    assert grid(images, padding=1)[:, :, 0].tolist() == expected
-    assert grid(images, columns=3, padding=0)[:, :, 0].tolist() == [[1, 2, 3]]
-    assert grid(np.zeros((5, 8, 6, 3), np.uint8)).shape == (2 * 10 + 2, 3 * 8 + 2, 3)
+    assert make_grid(images, padding=1)[:, :, 0].tolist() == expected
+    assert make_grid(images, columns=3, padding=0)[:, :, 0].tolist() == [[1, 2, 3]]
+    assert make_grid(np.zeros((5, 8, 6, 3), np.uint8)).shape == (2 * 10 + 2, 3 * 8 + 2, 3)
 
 
 @pytest.mark.parametrize(("columns", "padding", "count"), [(0, 2, 1), (1, -1, 1), (1, 1, 0)])
 def test_a_grid_that_cannot_be_is_refused(columns, padding, count):
     with pytest.raises(ValueError, match=r"expected uint8|give columns from 1"):
-        grid(np.zeros((count, 2, 2, 1), np.uint8), columns, padding)
+        make_grid(np.zeros((count, 2, 2, 1), np.uint8), columns, padding)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.likelihood import bounds
+from serving.likelihood import compute_bounds
 from serving.pipeline import Pipeline
 from zoo.data.images import scaled
 from zoo.evaluation.record import Record, mean_and_error, of_real_images, qualified, rounded
@@ -79,7 +79,7 @@ class HeldOutEvaluation:
         """Two lower bounds of log p(x), of the same samples; in bits too where images have a probability."""
         options: dict[str, Any] = {"samples": self.bound_samples, "seed": self.seed}
         parts = [
-            bounds(pipeline.ability, pipeline.run, feeds.pop("image"), start=start, **options, **feeds)
+            compute_bounds(pipeline.ability, pipeline.run, feeds.pop("image"), start=start, **options, **feeds)
             for start, feeds in self.shown(pipeline)
         ]
         found = {name: np.concatenate([part[name].values for part in parts]) for name in parts[0]}

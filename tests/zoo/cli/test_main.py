@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 from PIL import Image
 
 from serving.card import Ability, Card, Data, File, Input, Output, encode_card, read_card, verify_files
-from serving.images import grid, save_grid
+from serving.images import make_grid, save_grid
 from zoo import load_pretrained, pretrained
 from zoo.cli import doctor, selftest
 from zoo.cli.main import main
@@ -218,7 +218,7 @@ def test_sample_in_another_format(exported: Path, format: str) -> None:
 
 def test_sample_image(exported: Path) -> None:
     main(["sample", NAME])
-    expected = grid(load_pretrained(str(exported), format="onnx").sample(16, seed=0))
+    expected = make_grid(load_pretrained(str(exported), format="onnx").sample(16, seed=0))
     np.testing.assert_array_equal(np.asarray(Image.open("samples.png")), expected[:, :, 0])
 
 

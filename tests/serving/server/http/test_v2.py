@@ -2,9 +2,10 @@
 
 import re
 
+import numpy as np
 import pytest
 
-from serving.server.http.v2 import DATATYPES, RequestTensor, decode_tensor
+from serving.server.http.v2 import DATATYPES, RequestTensor, decode_tensor, encode_tensor
 from serving.session import InputError
 
 
@@ -45,3 +46,11 @@ def test_data_becomes_its_datatype(datatype, data, expected):
 def test_data_that_does_not_fit_its_datatype_is_refused(datatype, shape, data, message):
     with pytest.raises(InputError, match=re.escape(message)):
         decode_tensor(RequestTensor("x", shape, datatype, data))
+
+
+def test_arrays_become_flat_tensors():
+    array = np.array([[1.5, -2.0]], np.float32)
+    expected = {"name": "x", "datatype": "FP32", "shape": (1, 2), "data": [1.5, -2.0]}
+    assert encode_tensor("x", array) == expected
+    with pytest.raises(FloatingPointError, match="output 'x' holds NaN or infinity"):
+        encode_tensor("x", np.array([np.inf], np.float32))
