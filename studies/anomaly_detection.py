@@ -38,7 +38,7 @@ from zoo.applications.anomaly import (
     surprise,
 )
 from zoo.data.batches import batches
-from zoo.data.images import ImageSet, scaled
+from zoo.data.images import ImageSet, to_float32
 from zoo.data.load import load_images
 from zoo.extras import start_tensorflow
 from zoo.presets.table import find_preset
@@ -147,7 +147,7 @@ def one_class(options: Options, earlier: Sequence[Row]) -> list[Row]:
     training, test = (load(options.data, split, preset.arguments["image_shape"]) for split in ("train", "test"))
     if training.labels is None or test.labels is None:
         raise ValueError(f"{options.data} has no labels: give a data set with classes.")
-    images, rows = scaled(test.images), list[Row]()
+    images, rows = to_float32(test.images), list[Row]()
     for number in options.classes or range(len(training.class_names)):
         keras.utils.set_random_seed(options.seed)
         own = replace(training, images=training.images[training.labels == number], labels=None)
@@ -216,9 +216,9 @@ def image_sets(shape: tuple[int, ...], options: Options) -> dict[str, np.ndarray
     levels = random.integers(256, size=(options.count, 1, 1, 1))
     named = {name: load(name, "test", shape).images[: options.count] for name in (options.data, *options.strange)}
     return {
-        **{name: scaled(images) for name, images in named.items()},
-        "constant": scaled(np.broadcast_to(levels, size).astype(np.uint8)),
-        "noise": scaled(random.integers(256, size=size, dtype=np.uint8)),
+        **{name: to_float32(images) for name, images in named.items()},
+        "constant": to_float32(np.broadcast_to(levels, size).astype(np.uint8)),
+        "noise": to_float32(random.integers(256, size=size, dtype=np.uint8)),
     }
 
 

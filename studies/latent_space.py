@@ -30,7 +30,7 @@ from zoo.applications.latents import (
     scatter,
     traverse,
 )
-from zoo.data.images import scaled
+from zoo.data.images import to_float32
 from zoo.metrics.latents import divergences
 from zoo.pretrained import find_directory
 
@@ -77,7 +77,7 @@ def main(options: Options) -> None:
 def paths(preset: str, count: int, kind: Any) -> np.ndarray:
     """(count, STEPS, height, width, channels): the first test images, each joined to the next of another class."""
     there, back, image_set = maps_of(preset)
-    shown_images, ends = scaled(image_set.images), [0]
+    shown_images, ends = to_float32(image_set.images), [0]
     while len(ends) <= count:
         ends.append(ends[-1] + 1 + int(np.argmax(image_set.labels[ends[-1] + 1 :] != image_set.labels[ends[-1]])))
     return np.stack(
@@ -93,7 +93,7 @@ def paths(preset: str, count: int, kind: Any) -> np.ndarray:
 def draw_dimensions(traversal: Any, area: Any, plane: Any, options: Options) -> None:
     """One VAE: its dimensions one by one, the plane of the first two, and where the test images lie in it."""
     there, back, image_set = maps_of(options.dimensions)
-    decode, gaussians = decoder_of(back), gaussians_of(there, scaled(image_set.images[:POINTS]))
+    decode, gaussians = decoder_of(back), gaussians_of(there, to_float32(image_set.images[:POINTS]))
     order, nats = by_divergence(gaussians), divergences(gaussians.mean, gaussians.scale)
     across, up, *_ = (int(each) for each in order)
     chosen = order[: options.rows]
@@ -121,7 +121,7 @@ def draw_scatter(axis: Any, found: Scatter, names: tuple[str, ...]) -> None:
 def every_label(preset: str, count: int) -> np.ndarray:
     """(count, classes, height, width, channels): the latents of the first test images, decoded under each label."""
     there, back, image_set = maps_of(preset)
-    codes = encoder_of(there, image_set.labels[:count])(scaled(image_set.images[:count]))
+    codes = encoder_of(there, image_set.labels[:count])(to_float32(image_set.images[:count]))
     classes = np.arange(len(image_set.class_names))
     decode = decoder_of(back, np.tile(classes, count))
     sheet = decode(np.repeat(codes, len(classes), axis=0))

@@ -25,7 +25,7 @@ from zoo.metrics.neighbors import neighbor_scores
 from studies.figures import write_table
 from studies.modes import parts, read
 from zoo.data.batches import batches
-from zoo.data.images import ImageSet, center
+from zoo.data.images import ImageSet, center_crop
 from zoo.data.load import load_images
 from zoo.evaluation.extractors import ClassifierExtractor, features_of
 from zoo.metrics.frechet import frechet_distance
@@ -115,10 +115,10 @@ def main(options: Options) -> None:
         height, width, _ = extractor.image.row
         size: dict[str, Any] = {"image_size": SIDE, "channels": 1, "fit": "pad"}
         images, held_out = (load_images(options.data, split=split, **size) for split in ("train", "test"))
-        real = features_of(extractor, center(held_out.images, height, width))[0]
+        real = features_of(extractor, center_crop(held_out.images, height, width))[0]
         moments = Moments.of(real)
     for row, seed in wanted:
-        samples = center(play(row, seed, images, options), height, width)
+        samples = center_crop(play(row, seed, images, options), height, width)
         features = features_of(extractor, samples)[0]
         distance = frechet_distance(Moments.of(features), moments)
         recall = neighbor_scores(features, real[: len(features)]).recall

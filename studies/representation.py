@@ -36,7 +36,7 @@ from zoo.applications.representation import (
     most_exciting,
     principal_components,
 )
-from zoo.data.images import scaled
+from zoo.data.images import to_float32
 from zoo.data.load import load_images
 from zoo.pretrained import find_directory
 
@@ -110,7 +110,7 @@ def measured(options: Options) -> Iterator[Row]:
         yield from scores(source, "pixels", (pixels[0][: options.images], pixels[1]), labels, options)
         for pipeline in pipelines:
             encode = encoder_of(pipeline)
-            codes = (encode(scaled(train.images[: options.images])), encode(scaled(test.images)))
+            codes = (encode(to_float32(train.images[: options.images])), encode(to_float32(test.images)))
             yield from scores(source, pipeline.card.name, codes, labels, options)
             dimension = codes[0].shape[1]
             if dimension not in linear:
@@ -164,7 +164,7 @@ def draw(directory: Path, options: Options) -> None:
     there, back = (Pipeline.from_directory(directory, ability=ability) for ability in ("encode", "decode"))
     source, shape = source_of(there)
     images = load(source, shape, "test").images
-    codes, decode = encoder_of(there)(scaled(images)), decoder_of(back)
+    codes, decode = encoder_of(there)(to_float32(images)), decoder_of(back)
     units = range(min(options.units, codes.shape[1]))
     # Off and on are the least and the most that a test image makes of the unit, all other units at their means.
     effects = [

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from serving.pipeline import Pipeline
-from zoo.data.images import chunks, scaled
+from zoo.data.images import iterate_chunks, to_float32
 from zoo.metrics.checks import images_in_range
 
 BATCH_SIZE = 250
@@ -100,7 +100,7 @@ def versioned(extractor: Extractor) -> str:
 
 def features_of(extractor: Extractor, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features and probabilities of uint8 images, at least one, as `Extractor` gives them."""
-    parts = [extractor(scaled(part)) for part in chunks(images, 1000)] or [extractor(scaled(images))]
+    parts = [extractor(to_float32(part)) for part in iterate_chunks(images, 1000)] or [extractor(to_float32(images))]
     return np.concatenate([features for features, _ in parts]), np.concatenate([p for _, p in parts])
 
 

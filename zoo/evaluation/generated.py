@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from serving.sampling.noise import draw
-from zoo.data.images import fingerprint
+from zoo.data.images import compute_fingerprint
 from zoo.evaluation.cache import cache_path, code_of_scores, written
 from zoo.evaluation.extractors import Extractor, features_of
 from zoo.evaluation.record import Record, rounded, versions
@@ -145,7 +145,7 @@ class Evaluation:
     def features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features and probabilities of images that will be asked for again; cached by their content."""
         assert self.extractor is not None  # asked for where there is one
-        path = cache_path("features", [fingerprint(images), self.version], ".npz")
+        path = cache_path("features", [compute_fingerprint(images), self.version], ".npz")
         if not path.exists():
             self.tell(f"{self.extractor.name}: features of {len(images)} images")
             features, probabilities = features_of(self.extractor, images)

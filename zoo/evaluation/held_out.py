@@ -8,7 +8,7 @@ import numpy as np
 
 from serving.likelihood import compute_bounds
 from serving.pipeline import Pipeline
-from zoo.data.images import scaled
+from zoo.data.images import to_float32
 from zoo.evaluation.record import Record, mean_and_error, of_real_images, qualified, rounded
 from zoo.evaluation.reference import Held
 from zoo.evaluation.scores import ABILITIES, OTHER_METRICS
@@ -70,7 +70,7 @@ class HeldOutEvaluation:
             feeds = {}
             for spec in pipeline.ability.inputs:
                 if spec.feed == "image":
-                    feeds[spec.name] = scaled(images[rows])
+                    feeds[spec.name] = to_float32(images[rows])
                 elif spec.feed == "label" and labels is not None:
                     feeds[spec.name] = labels[rows].astype(spec.dtype)
             yield start, feeds

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from serving.card import Card
-from zoo.data.images import ImageSet, center, fingerprint
+from zoo.data.images import ImageSet, center_crop, compute_fingerprint
 from zoo.data.load import load_images
 from zoo.evaluation.source import Source, shuffled
 
@@ -60,7 +60,7 @@ def load_reference(source: Source, against: str | None, split: str, trained_on: 
                 f"{source.name} was trained on ({train.name}, {train.split}): give images that were held out."
             )
     rows = np.flatnonzero(~left_out)
-    digest = fingerprint(real.images if len(rows) == len(real.images) else real.images[rows])
+    digest = compute_fingerprint(real.images if len(rows) == len(real.images) else real.images[rows])
     rows = rows[shuffled(len(rows))]  # where only the first ones are looked at, all classes must be among them
     labels = None if real.labels is None else real.labels[rows]
     real = replace(real, images=real.images[rows], labels=labels, fingerprint=digest)
@@ -103,4 +103,4 @@ def hashes(images: np.ndarray) -> Iterator[bytes]:
 
 def cropped(images: np.ndarray, crop: int | None) -> np.ndarray:
     """The center of (count, side, side, channels)."""
-    return images if crop is None else center(images, crop, crop)
+    return images if crop is None else center_crop(images, crop, crop)

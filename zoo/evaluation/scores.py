@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from zoo.data.images import scaled
+from zoo.data.images import to_float32
 from zoo.evaluation.extractors import Extractor, versioned
 from zoo.metrics.classes import ClassStatistics, jensen_shannon_divergence
 from zoo.metrics.distances import sliced_wasserstein_distance
@@ -99,7 +99,7 @@ class ReferenceStatistics:
     @cached_property
     def spectrum(self) -> np.ndarray:
         """Of the held-out images."""
-        return radial_spectrum(scaled(self.real.images))
+        return radial_spectrum(to_float32(self.real.images))
 
     @cached_property
     def to_train(self) -> np.ndarray | None:
@@ -245,18 +245,18 @@ def _copies(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
 
 def _wasserstein(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
     count = min(len(side.images), len(yardstick.real.images))
-    samples, real = (scaled(images[:count]) for images in (side.images, yardstick.real.images))
+    samples, real = (to_float32(images[:count]) for images in (side.images, yardstick.real.images))
     return {"sliced_wasserstein_distance": sliced_wasserstein_distance(samples, real, seed=yardstick.seed)}
 
 
 def _similarity(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
     if min(side.images.shape[1:3]) < WINDOW:
         return {}
-    return {"ms_ssim": multiscale_similarity_of_pairs(scaled(side.images), seed=yardstick.seed).mean}
+    return {"ms_ssim": multiscale_similarity_of_pairs(to_float32(side.images), seed=yardstick.seed).mean}
 
 
 def _spectrum(side: Side, yardstick: ReferenceStatistics) -> dict[str, float]:
-    return {"spectral_distance": spectral_distance(radial_spectrum(scaled(side.images)), yardstick.spectrum)}
+    return {"spectral_distance": spectral_distance(radial_spectrum(to_float32(side.images)), yardstick.spectrum)}
 
 
 GROUPS: Mapping[str, Callable[[Side, ReferenceStatistics], dict[str, float]]] = {

@@ -14,7 +14,7 @@ from serving.images import to_uint8
 from serving.pipeline import Pipeline
 from serving.sampling.sampler import Sampler
 from serving.session import Session
-from zoo.data.folders import native_channels
+from zoo.data.folders import count_channels
 from zoo.data.load import load_images
 from zoo.extras import start_tensorflow
 from zoo.metrics.checks import images_in_range
@@ -192,7 +192,7 @@ def generator(
 def folder_of_images(path: Path) -> Source:
     """All the images of a folder or zip, whatever splits it has; they must be of one size."""
     load = partial(load_images, str(path), split="all", image_size=None)
-    image_set = load(channels=native_channels(path))
+    image_set = load(channels=count_channels(path))
     return Source(image_set.name, image_set.fingerprint, image_set.images.shape[1:], images=image_set.images)
 
 

@@ -32,9 +32,3 @@ class Preset:
         return Preset(
             self.name, self.model, self.family, self.paper, self.summary, {**self.arguments, **self.tiny}, self.tiny
         )
-
-
-FASHION_CLASSES = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from zoo.data import folders as module
-from zoo.data.folders import held_out
+from zoo.data.folders import split_held_out
 from zoo.data.load import load_images
 
 
@@ -112,14 +112,14 @@ def test_native_channels_are_those_of_the_first_image(mode: str, channels: int, 
     other = gray(1) if channels == 3 else encoded(Image.new("RGB", (4, 4)), "PNG")
     files = {"README.txt": b"", "b.png": encoded(Image.new(mode, (4, 4)), "PNG"), "z.png": other}
     for source in (write(tmp_path / "folder", files), zipped(tmp_path / "set.zip", files)):
-        assert module.native_channels(source) == channels
+        assert module.count_channels(source) == channels
 
 
 def test_native_channels_of_nothing_or_of_what_is_broken(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no images: looked at 1 files"):
-        module.native_channels(write(tmp_path / "none", {"README.txt": b"hello"}))
+        module.count_channels(write(tmp_path / "none", {"README.txt": b"hello"}))
     with pytest.raises(ValueError, match=r"broken: a\.png can't be read"):
-        module.native_channels(write(tmp_path / "broken", {"a.png": b"no image"}))
+        module.count_channels(write(tmp_path / "broken", {"a.png": b"no image"}))
 
 
 def test_unpaired_domains_are_splits_without_classes(tmp_path: Path) -> None:
@@ -132,14 +132,14 @@ def test_unpaired_domains_are_splits_without_classes(tmp_path: Path) -> None:
 
 def test_held_out_split_is_disjoint_whole_and_stable() -> None:
     names = [f"{i}.png" for i in range(2000)]
-    train, test = held_out(names)
+    train, test = split_held_out(names)
     assert sorted(train + test) == sorted(names)
     assert 150 < len(test) < 250  # binomial(2000, 0.1): five standard deviations are 67
-    fewer_train, fewer_test = held_out(names[:1000])
+    fewer_train, fewer_test = split_held_out(names[:1000])
     assert set(fewer_test) <= set(test)
     assert set(fewer_train) <= set(train)
     for count in range(2, 12):
-        assert all(held_out(names[:count]))
+        assert all(split_held_out(names[:count]))
 
 
 def test_no_test_folder_holds_a_part_of_train_out(tmp_path: Path) -> None:

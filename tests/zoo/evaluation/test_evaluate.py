@@ -300,7 +300,7 @@ def test_the_held_out_images_that_training_has_too_are_left_out(
     (record,) = evaluate(str(generator), against=str(mixed), metrics=["recall"], extractors=[str(classifier)], count=20)
     assert record.real_count == 300
     assert record.preprocessing.endswith("; 2 left out that training has too")
-    assert record.data_sha256 == module.fingerprint(test.images[:300])
+    assert record.data_sha256 == module.compute_fingerprint(test.images[:300])
 
 
 # Which images, and how they are cut
