@@ -42,7 +42,7 @@ from zoo.data.images import ImageSet, to_float32
 from zoo.data.load import load_images
 from zoo.extras import start_tensorflow
 from zoo.presets.table import find_preset
-from zoo.pretrained import find_directory, model_of
+from zoo.pretrained import build_model, find_directory
 from zoo.training.optimizers import Adam
 
 COLUMNS = ("part", "model", "score", "normal", "strange", "auroc", "standard_error", "normal_count", "strange_count")
@@ -206,7 +206,7 @@ def background_model(directory: Path, shape: tuple[int, ...], options: Options) 
     training = load(options.data, "train", shape)
     images = perturbed(np.asarray(training.images), options.mutation_rate, options.seed)
     keras.utils.set_random_seed(options.seed)
-    model = model_of(directory, read_card(directory))
+    model = build_model(directory, read_card(directory))
     return trained(model, replace(training, images=images, labels=None), options.background_steps, options)
 
 
