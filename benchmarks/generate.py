@@ -37,9 +37,9 @@ class Options(harness.Options):
     model: str = ""
     """Folder of an exported DCGAN; by default one with random weights is exported for this run."""
     batch_sizes: tuple[int, ...] = (1, 16, 64)
-    """ImageSet a call."""
+    """Images a call."""
     images: int = 64
-    """ImageSet a turn, but at least one call."""
+    """Images a turn, but at least one call."""
 
 
 def onnx_runtime(card: Card, options: Options) -> Built:

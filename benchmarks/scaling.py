@@ -139,7 +139,7 @@ class Options(harness.CommonOptions, Assumptions):
     """A train step on several devices."""
 
     batch_size: int = 64
-    """ImageSet a step: on all devices together (strong scaling) or on each (weak scaling)."""
+    """Images a step: on all devices together (strong scaling) or on each (weak scaling)."""
     steps: int = 5
     """Train steps a turn."""
     devices: tuple[int, ...] = (1, 2, 4)
@@ -242,7 +242,7 @@ def repeated(strategy: Any, options: Options, batch: int) -> Any:  # tf.distribu
     """An endless data set of one global batch of noise, of which every replica of `strategy` has its own rows."""
     import tensorflow as tf
 
-    images = train_step.images(dataclasses.replace(options, batch_size=batch, devices=(1,), workers=(1,)))
+    images = train_step.make_images(dataclasses.replace(options, batch_size=batch, devices=(1,), workers=(1,)))
     replicas = strategy.num_replicas_in_sync
 
     def of_worker(context: Any) -> Any:

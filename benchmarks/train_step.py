@@ -37,7 +37,7 @@ class Options(harness.Options):
     contenders: tuple[str, ...] = ()
     """Which to run; by default all but `zoo-mixed-bfloat16`, many times slower on a CPU that lacks bfloat16."""
     batch_size: int = 64
-    """ImageSet a step."""
+    """Images a step."""
     steps: int = 5
     """Train steps a turn; a contender that makes several in one call makes whole calls of them."""
     images: int = 60_000

@@ -15,8 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m serving", description="Serve exported models over HTTP (protocol v2).")
     parser.add_argument("--models", default="exported", help="directory with one subdirectory for each model")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=_port, default=8000, help="TCP port, 0 for any free one (default: 8000)")
-    parser.add_argument("--threads", type=_threads, help="CPU threads of one model's run")
+    parser.add_argument("--port", type=_parse_port, default=8000, help="TCP port, 0 for any free one (default: 8000)")
+    parser.add_argument("--threads", type=_parse_threads, help="CPU threads of one model's run")
     options = parser.parse_args(arguments)
     try:
         from serving.server.run import serve
@@ -33,15 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _port(text: str) -> int:
-    return _between(text, 0, 65535)
+def _parse_port(text: str) -> int:
+    return _parse_integer(text, 0, 65535)
 
 
-def _threads(text: str) -> int:
-    return _between(text, 1, 1024)
+def _parse_threads(text: str) -> int:
+    return _parse_integer(text, 1, 1024)
 
 
-def _between(text: str, low: int, high: int) -> int:
+def _parse_integer(text: str, low: int, high: int) -> int:
     if not (text.isdecimal() and low <= int(text) <= high):
         raise argparse.ArgumentTypeError(f"{text!r}: give an integer from {low} to {high}")
     return int(text)

@@ -23,7 +23,7 @@ Support = Literal["binary", "levels", "real"]
 Range = tuple[float, float]
 
 DRAWN_FEEDS = ("normal", "uniform", "noise_map", "label")
-"""The feeds that `sampler.draw` makes from a seed, a row at a time; every other one is handed in."""
+"""The feeds that `serving.sampling.noise.draw` makes from a seed, a row at a time; every other one is handed in."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")

@@ -11,7 +11,15 @@ from serving.card import Range
 
 
 def to_uint8(images: np.ndarray, range: Range) -> np.ndarray:
-    """Map `range` to 0..255 and round to the nearest gray level, half to even; values outside the range are clipped."""
+    """Map `range` to 0..255 and round to the nearest gray level, half to even; values outside the range are clipped.
+
+    Args:
+        images: of any shape.
+        range: (low, high) of the values: low becomes 0, high 255.
+
+    Raises:
+        ValueError: there is a NaN among them.
+    """
     low, high = range
     if np.isnan(images).any():
         raise ValueError("the images hold NaN: the model or its weights are broken")
@@ -20,22 +28,44 @@ def to_uint8(images: np.ndarray, range: Range) -> np.ndarray:
 
 
 def save_grid(images: np.ndarray, file: str | Path | IO[bytes], columns: int | None = None) -> None:
-    """Write uint8 (batch, height, width, channels) as one image file, laid out by `grid`; PNG into an open file."""
+    """Write images as one file, laid out by `make_grid`.
+
+    Args:
+        images: uint8 (batch, height, width, channels), at least one.
+        file: a path, whose ending names the format, or a file open for writing, which gets a PNG.
+        columns: as in `make_grid`.
+
+    Raises:
+        ValueError: as in `make_grid` and `to_pil`.
+    """
     format = None if isinstance(file, (str, Path)) else "png"
-    to_pil(grid(images, columns)[None])[0].save(file, format, optimize=True)
+    to_pil(make_grid(images, columns)[None])[0].save(file, format, optimize=True)
 
 
 def to_pil(images: np.ndarray) -> list[Image.Image]:
-    """uint8 (batch, height, width, channels) -> Pillow images: 1 channel L, 3 RGB, 4 RGBA."""
+    """uint8 (batch, height, width, channels) -> Pillow images: 1 channel L, 3 RGB, 4 RGBA.
+
+    Raises:
+        ValueError: another dtype, shape or number of channels.
+    """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4):
         raise ValueError(f"expected uint8 (batch, height, width, 1, 3 or 4), found {images.dtype} {images.shape}")
     return [Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image) for image in images]
 
 
-def grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> np.ndarray:
+def make_grid(images: np.ndarray, columns: int | None = None, padding: int = 2) -> np.ndarray:
     """A sheet of images, row by row, on black with `padding` pixels around each; as square as can be by default.
 
-    images: uint8 (batch, height, width, channels), at least one. Returns uint8 (height, width, channels).
+    Args:
+        images: uint8 (batch, height, width, channels), at least one.
+        columns: images in a row of the sheet, from 1; the square root of their number, rounded up, when not given.
+        padding: pixels around each image, from 0.
+
+    Returns:
+        uint8 (height, width, channels).
+
+    Raises:
+        ValueError: no such images, columns or padding.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise ValueError(f"expected uint8 (1 or more, height, width, channels), found {images.dtype} {images.shape}")

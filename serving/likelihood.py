@@ -38,25 +38,25 @@ def log_prob(
     bound: BoundName = "importance_weighted",
     **options: Any,
 ) -> Bound:
-    """How likely a model finds images, by one of its `bounds`.
+    """How likely a model finds images, by one of the bounds that it gives.
 
     Of gray images under a Bernoulli likelihood it bounds no log-probability: it is a cross-entropy, not normalized.
 
     Args:
-        ability, run, images: see `bounds`.
-        bound: "elbo", or "importance_weighted", which is the higher the more samples there are.
-        **options: of `bounds`.
+        ability, run, images: see `compute_bounds`.
+        bound: "elbo", or "importance_weighted", which is the tighter the more samples there are.
+        **options: of `compute_bounds`.
 
     Raises:
         InputError: not such an ability, or not such a number of samples or of images at once.
     """
-    names = names_of(ability)
+    names = list_bounds(ability)
     if bound not in names:
         raise InputError(f"bound={bound!r}: this ability gives {[output.name for output in ability.outputs]}")
-    return bounds(ability, run, images, **options)[bound]
+    return compute_bounds(ability, run, images, **options)[bound]
 
 
-def bounds(
+def compute_bounds(
     ability: Ability,
     run: Run,
     images: np.ndarray,
@@ -83,7 +83,7 @@ def bounds(
         InputError: see `log_prob`.
     """
     noise = next((spec for spec in ability.inputs if spec.name == "noise"), None)
-    names = names_of(ability)
+    names = list_bounds(ability)
     if noise is None or not names:
         raise InputError(f"no bound: this ability gives {[output.name for output in ability.outputs]}")
     at_once = int(noise.row[0])
@@ -97,25 +97,25 @@ def bounds(
         rows = slice(first, first + batch_size)
         feeds = {"image": images[rows], **{name: value[rows] for name, value in given.items()}}
         numbers = range(start + first, start + first + len(feeds["image"]))
-        parts = [run({**feeds, "noise": noise_of(noise, numbers, seed, each)}) for each in range(rounds)]
+        parts = [run({**feeds, "noise": draw_round(noise, numbers, seed, each)}) for each in range(rounds)]
         for name in names:
-            values[name][rows] = mean_of(np.asarray([part[name] for part in parts], np.float64), name)
+            values[name][rows] = combine_rounds(np.asarray([part[name] for part in parts], np.float64), name)
     titles = {"elbo": "ELBO", "importance_weighted": f"IWAE-{samples}"}
     return {name: Bound(titles[name], samples, values[name]) for name in names}
 
 
-def names_of(ability: Ability) -> list[BoundName]:
+def list_bounds(ability: Ability) -> list[BoundName]:
     """The bounds among an ability's outputs."""
     found = [output.name for output in ability.outputs if output.kind == "log_prob"]
     return [name for name in get_args(BoundName) if name in found]
 
 
-def noise_of(noise: Input, numbers: range, seed: int, round_: int) -> np.ndarray:
+def draw_round(noise: Input, numbers: range, seed: int, round_: int) -> np.ndarray:
     """Of the images with these numbers, for one run of the graph."""
     return draw(noise, range(round_ * ROUND + numbers.start, round_ * ROUND + numbers.stop), seed)
 
 
-def mean_of(parts: np.ndarray, bound: BoundName) -> np.ndarray:
+def combine_rounds(parts: np.ndarray, bound: BoundName) -> np.ndarray:
     """(rounds, batch) -> (batch,): the mean, of the weights themselves where the bound is that of their mean."""
     if bound == "elbo":
         return parts.mean(axis=0)

@@ -19,6 +19,17 @@ class Pipeline:
     """
 
     def __init__(self, card: Card, ability: Ability, session: Session, *, batch_size: int = 64) -> None:
+        """Take what `from_directory` has read, verified and opened.
+
+        Args:
+            card: of the model.
+            ability: its record in the card.
+            session: of the ability's graph.
+            batch_size: the most rows of one run of `sample`.
+
+        Raises:
+            ValueError: `batch_size` is less than 1.
+        """
         self.card, self.ability, self.session = card, ability, session
         self.sampler = Sampler(ability, session.run, batch_size=batch_size)
         self.sample = self.sampler.sample

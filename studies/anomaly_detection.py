@@ -24,7 +24,7 @@ import tyro
 from rich.console import Console
 
 from serving.card import read_card
-from serving.likelihood import Bound, BoundName, bounds
+from serving.likelihood import Bound, BoundName, compute_bounds
 from serving.pipeline import Pipeline
 from studies.figures import merge_rows, pyplot, read_table, write_table
 from zoo.applications.anomaly import (
@@ -38,11 +38,11 @@ from zoo.applications.anomaly import (
     reconstruction_error,
 )
 from zoo.data.batches import batches
-from zoo.data.images import ImageSet, scaled
+from zoo.data.images import ImageSet, to_float32
 from zoo.data.load import load_images
 from zoo.extras import start_tensorflow
 from zoo.presets.table import find_preset
-from zoo.pretrained import find_directory, model_of
+from zoo.pretrained import build_model, find_directory
 from zoo.training.optimizers import Adam
 
 COLUMNS = (
@@ -163,7 +163,7 @@ def measure_classes(options: Options, earlier: Sequence[Row]) -> list[Row]:
     training, test = (load(options.data, split, preset.arguments["image_shape"]) for split in ("train", "test"))
     if training.labels is None or test.labels is None:
         raise ValueError(f"{options.data} has no labels: give a data set with classes.")
-    images, rows = scaled(test.images), list[Row]()
+    images, rows = to_float32(test.images), list[Row]()
     for number in options.classes or range(len(training.class_names)):
         keras.utils.set_random_seed(options.seed)
         own = replace(training, images=training.images[training.labels == number], labels=None)
@@ -202,7 +202,7 @@ def score_novelty(options: Options) -> Mapping[str, Scores]:
     more: dict[str, Any] = {"samples": options.samples, "seed": options.seed}
     scores: dict[str, dict[str, np.ndarray]] = {}
     for name, images in load_image_sets(shape, options).items():
-        likelihood = ComputedLikelihood(bounds(vae.ability, vae.run, images, **more))
+        likelihood = ComputedLikelihood(compute_bounds(vae.ability, vae.run, images, **more))
         found = {
             "reconstruction_error": reconstruction_error(images, reconstruct(whole, images)),
             "negative_elbo": negative_log_likelihood(likelihood, images, bound="elbo"),
@@ -224,7 +224,7 @@ def train_background_model(directory: Path, shape: tuple[int, ...], options: Opt
     training = load(options.data, "train", shape)
     images = perturb(np.asarray(training.images), options.mutation_rate, options.seed)
     keras.utils.set_random_seed(options.seed)
-    model = model_of(directory, read_card(directory))
+    model = build_model(directory, read_card(directory))
     return train(model, replace(training, images=images, labels=None), options.background_steps, options)
 
 
@@ -234,9 +234,9 @@ def load_image_sets(shape: tuple[int, ...], options: Options) -> dict[str, np.nd
     levels = random.integers(256, size=(options.count, 1, 1, 1))
     named = {name: load(name, "test", shape).images[: options.count] for name in (options.data, *options.anomalous)}
     return {
-        **{name: scaled(images) for name, images in named.items()},
-        "constant": scaled(np.broadcast_to(levels, size).astype(np.uint8)),
-        "noise": scaled(random.integers(256, size=size, dtype=np.uint8)),
+        **{name: to_float32(images) for name, images in named.items()},
+        "constant": to_float32(np.broadcast_to(levels, size).astype(np.uint8)),
+        "noise": to_float32(random.integers(256, size=size, dtype=np.uint8)),
     }
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from serving.pipeline import Pipeline
 from serving.sampling.noise import draw
 from studies.figures import write_table
-from zoo.data.images import center, chunks
+from zoo.data.images import center_crop, iterate_chunks
 from zoo.evaluation.extractors import BATCH_SIZE, ClassifierExtractor
 from zoo.pretrained import find_directory
 
@@ -58,9 +58,9 @@ class LatentClassifier:
         """(count, dimension) -> (count, classes)."""
         height, width, _ = self.extractor.image.row
         parts = []
-        for part in chunks(latents.astype(np.float32), BATCH_SIZE):
+        for part in iterate_chunks(latents.astype(np.float32), BATCH_SIZE):
             images = self.pipeline.run({self.latent.name: part})[self.pipeline.sampler.image.name]
-            parts.append(self.extractor(np.clip(center(images, height, width), -1.0, 1.0))[1])
+            parts.append(self.extractor(np.clip(center_crop(images, height, width), -1.0, 1.0))[1])
         return np.concatenate(parts)
 
     def draw(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from serving.images import grid, to_uint8
+from serving.images import make_grid, to_uint8
 from serving.pipeline import Pipeline
 from studies.figures import pyplot
 from studies.representation import Labeled, find_source, load
@@ -30,7 +30,7 @@ from zoo.applications.latents import (
     project_codes,
     traverse,
 )
-from zoo.data.images import scaled
+from zoo.data.images import to_float32
 from zoo.metrics.latents import mean_posterior_divergences
 from zoo.pretrained import find_directory
 
@@ -77,7 +77,7 @@ def main(options: Options) -> None:
 def make_paths(preset: str, count: int, kind: Any) -> np.ndarray:
     """(count, STEPS, height, width, channels): the first test images, each with the next one of another class."""
     encoder, decoder, image_set = open_maps(preset)
-    images, ends = scaled(image_set.images), [0]
+    images, ends = to_float32(image_set.images), [0]
     while len(ends) <= count:
         ends.append(ends[-1] + 1 + int(np.argmax(image_set.labels[ends[-1] + 1 :] != image_set.labels[ends[-1]])))
     return np.stack(
@@ -91,7 +91,7 @@ def make_paths(preset: str, count: int, kind: Any) -> np.ndarray:
 def draw_dimensions(traversal: Any, grid_axis: Any, plane: Any, options: Options) -> None:
     """One VAE: its dimensions one by one, the plane of the first two, and where the test images lie in it."""
     encoder, decoder, image_set = open_maps(options.dimensions)
-    decode, gaussians = make_decoder(decoder), infer_gaussians(encoder, scaled(image_set.images[:POINTS]))
+    decode, gaussians = make_decoder(decoder), infer_gaussians(encoder, to_float32(image_set.images[:POINTS]))
     order, nats = order_by_divergence(gaussians), mean_posterior_divergences(gaussians.mean, gaussians.scale)
     across, up, *_ = (int(each) for each in order)
     chosen = order[: options.rows]
@@ -119,7 +119,7 @@ def draw_scatter(axis: Any, scatter: Scatter, names: tuple[str, ...]) -> None:
 def decode_every_label(preset: str, count: int) -> np.ndarray:
     """(count, classes, height, width, channels): the latents of the first test images, decoded under each label."""
     encoder, decoder, image_set = open_maps(preset)
-    codes = make_encoder(encoder, image_set.labels[:count])(scaled(image_set.images[:count]))
+    codes = make_encoder(encoder, image_set.labels[:count])(to_float32(image_set.images[:count]))
     classes = np.arange(len(image_set.class_names))
     decode = make_decoder(decoder, np.tile(classes, count))
     sheet = decode(np.repeat(codes, len(classes), axis=0))
@@ -136,7 +136,7 @@ def open_maps(preset: str) -> tuple[Pipeline, Pipeline, Labeled]:
 def show(axis: Any, sheet: np.ndarray, title: str) -> None:
     """(rows, columns, height, width, channels) in [-1, 1] as one image."""
     rows, columns, *shape = sheet.shape
-    pixels = grid(to_uint8(sheet.reshape(rows * columns, *shape), (-1.0, 1.0)), columns)
+    pixels = make_grid(to_uint8(sheet.reshape(rows * columns, *shape), (-1.0, 1.0)), columns)
     axis.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255)
     axis.set_title(title, fontsize=9)
     axis.axis("off")

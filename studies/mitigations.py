@@ -25,7 +25,7 @@ from rich.table import Table
 from studies.figures import read_finished_rows, write_table
 from studies.modes import split_arguments
 from zoo.data.batches import batches
-from zoo.data.images import ImageSet, center
+from zoo.data.images import ImageSet, center_crop
 from zoo.data.load import load_images
 from zoo.evaluation.extractors import ClassifierExtractor, extract_features
 from zoo.metrics.frechet import frechet_distance
@@ -117,10 +117,10 @@ def main(options: Options) -> None:
         height, width, _ = extractor.image.row
         size: dict[str, Any] = {"image_size": IMAGE_SIZE, "channels": 1, "fit": "pad"}
         images, held_out = (load_images(options.data, split=split, **size) for split in ("train", "test"))
-        real = extract_features(extractor, center(held_out.images, height, width))[0]
+        real = extract_features(extractor, center_crop(held_out.images, height, width))[0]
         moments = Moments.of(real)
     for variant, seed in wanted:
-        samples = center(train_and_sample(variant, seed, images, options), height, width)
+        samples = center_crop(train_and_sample(variant, seed, images, options), height, width)
         features = extract_features(extractor, samples)[0]
         distance = frechet_distance(Moments.of(features), moments)
         recall = neighbor_scores(features, real[: len(features)]).recall

@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from serving.images import grid, to_uint8
+from serving.images import make_grid, to_uint8
 from serving.pipeline import Pipeline
 from studies.figures import merge_rows, pyplot, read_table, write_table
 from zoo.applications.latents import make_decoder, make_encoder, traverse
@@ -36,7 +36,7 @@ from zoo.applications.representation import (
     flatten,
     probe_few_labels,
 )
-from zoo.data.images import scaled
+from zoo.data.images import to_float32
 from zoo.data.load import load_images
 from zoo.pretrained import find_directory
 
@@ -110,7 +110,7 @@ def measure(options: Options) -> Iterator[Row]:
         yield from score_representation(source, "pixels", (pixels[0][: options.images], pixels[1]), labels, options)
         for pipeline in pipelines:
             encode = make_encoder(pipeline)
-            codes = (encode(scaled(train.images[: options.images])), encode(scaled(test.images)))
+            codes = (encode(to_float32(train.images[: options.images])), encode(to_float32(test.images)))
             yield from score_representation(source, pipeline.card.name, codes, labels, options)
             dimension = codes[0].shape[1]
             if dimension not in linear:
@@ -166,7 +166,7 @@ def draw(directory: Path, options: Options) -> None:
     encoder, decoder = (Pipeline.from_directory(directory, ability=ability) for ability in ("encode", "decode"))
     source, shape = find_source(encoder)
     images = load(source, shape, "test").images
-    codes, decode = make_encoder(encoder)(scaled(images)), make_decoder(decoder)
+    codes, decode = make_encoder(encoder)(to_float32(images)), make_decoder(decoder)
     units = range(min(options.units, codes.shape[1]))
     # Off and on are the unit's lowest and highest activation by a test image; all other units are at their means.
     effects = [
@@ -183,7 +183,9 @@ def draw(directory: Path, options: Options) -> None:
         1, 3, figsize=(9, 0.75 * len(units) + 0.8), width_ratios=[1, 1, 8], layout="constrained"
     )
     for axis, (title, sheet) in zip(axes, columns.items(), strict=True):
-        axis.imshow(grid(sheet.reshape(-1, *shape), columns=sheet.shape[1]).squeeze(), cmap="gray", vmin=0, vmax=255)
+        axis.imshow(
+            make_grid(sheet.reshape(-1, *shape), columns=sheet.shape[1]).squeeze(), cmap="gray", vmin=0, vmax=255
+        )
         axis.set_title(title, fontsize=8)
         axis.axis("off")
     options.figure.parent.mkdir(exist_ok=True)

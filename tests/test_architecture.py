@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the ground up. A room may import itself and every room of the floors below.
 FLOORS = (
-    ("serving",),
+    ("serving", "zoo.data.classes"),  # names of classes are plain data, and presets need them
     ("zoo.core",),
     ("zoo.layers",),
     ("zoo.losses", "zoo.networks"),

@@ -26,8 +26,8 @@ def list_models(*, pretrained: bool | None = None, family: str | None = None) ->
     """Names of the presets, sorted.
 
     Args:
-        pretrained: only those whose weights come with the package (True) or do not (False).
-        family: only those of this family, such as "DCGAN", in any case.
+        pretrained: only those whose weights come with the package (True) or do not (False); all when not given.
+        family: only those of this family, such as "DCGAN", in any case; all when not given.
     """
     return sorted(
         name
@@ -70,8 +70,8 @@ def load_pretrained(
 
     Args:
         name: a preset (`list_models(pretrained=True)`), or the path of an exported directory.
-        format: "keras", the model itself (extra `train`); "onnx", on ONNX Runtime, without TensorFlow; "saved_model"
-            (extra `train`).
+        format: one of "keras", the model itself (extra `train`); "onnx", on ONNX Runtime, without TensorFlow;
+            "saved_model" (extra `train`).
         source: where to fetch a preset that is not here: a base URL that holds <name>/card.json, or
             "hf://owner/repository"; by default the environment variable ZOO_SOURCE.
         providers: of ONNX Runtime, in order of preference; CUDA where it works, else the CPU.
@@ -79,7 +79,8 @@ def load_pretrained(
 
     Raises:
         UnknownPresetError: no such preset; the message has the nearest names.
-        CardError: the files are damaged or are not what their card says.
+        ValueError: another format, an ability asked of a format that has them all, or another kind of source.
+        CardError: the preset has no weights here, or its files are damaged or are not what their card says.
         MissingExtraError: the format needs packages that are not installed; the message has the command.
     """
     if format not in LOADERS:
@@ -91,16 +92,21 @@ def load_pretrained(
         return LOADERS[format](directory, read_card(directory), providers, ability)
     except CardError as error:
         if directory.parent == cache_root():
-            forget(directory, error)
+            discard_damaged(directory, error)
         raise
 
 
 def find_directory(name: str | Path, source: str | None = None) -> Path:
     """The directory of a preset's exported files, fetched into the cache if it must be.
 
+    Args:
+        name: a preset, or the path of an exported directory.
+        source: as in `load_pretrained`.
+
     Raises:
         UnknownPresetError: neither a preset nor the path of an exported directory.
         CardError: a path without a card; a preset that has no weights here.
+        ValueError, MissingExtraError: as in `fetch`.
     """
     name, path = str(name), Path(name).expanduser()
     if name and (path / "card.json").is_file():
@@ -127,12 +133,12 @@ def looks_like_path(name: str) -> bool:
 
 
 def shipped_directory(name: str) -> Path | None:
-    """Where the checkout or the installed package holds preset `name`."""
+    """Where the checkout or the installed package holds preset `name`; None where neither does."""
     return next((root / name for root in SHIPPED if (root / name / "card.json").is_file()), None)
 
 
 def local_directory(name: str) -> Path | None:
-    """Where preset `name` lies on this machine: shipped or cached."""
+    """Where preset `name` lies on this machine, shipped or cached; None where it does not."""
     cached = cache_root() / name
     return shipped_directory(name) or (cached if (cached / "card.json").is_file() else None)
 
@@ -151,6 +157,15 @@ def fetch(name: str, source: str) -> Path:
     """Fetch card and files of preset `name` from `source` into the cache: all of them, as their card says, or none.
 
     SavedModels are left out: they are rebuilt from the weights in seconds.
+
+    Args:
+        name: of the preset.
+        source: a base URL (http:// or https://) that holds <name>/card.json, or hf://owner/repository.
+
+    Raises:
+        ValueError: another kind of source.
+        CardError: the source has no such preset, or gives other files than its card lists.
+        MissingExtraError: hf:// needs huggingface_hub, which is not installed.
     """
     get = next((get for scheme, get in SOURCES.items() if source.startswith(scheme)), None)
     if get is None:
@@ -166,13 +181,13 @@ def fetch(name: str, source: str) -> Path:
             if not file.startswith("saved_model/"):
                 get(source, name, file, fetched, record.sha256)
                 verify_files(fetched, card, [file])
-        return settle(fetched, cache_root() / name)
+        return move_into_cache(fetched, cache_root() / name)
 
 
-def settle(fetched: Path, target: Path) -> Path:
+def move_into_cache(fetched: Path, target: Path) -> Path:
     """Rename `fetched` to `target`, unless another process has just put the same preset there."""
     if not (target / "card.json").is_file():
-        shutil.rmtree(target, ignore_errors=True)  # what `forget` left
+        shutil.rmtree(target, ignore_errors=True)  # what `discard_damaged` left
     try:
         fetched.replace(target)
     except OSError:
@@ -181,15 +196,27 @@ def settle(fetched: Path, target: Path) -> Path:
     return target
 
 
-def forget(directory: Path, error: CardError) -> None:
+def discard_damaged(directory: Path, error: CardError) -> None:
     """Delete the damaged file of a cached preset, and its card, so that the preset is fetched again."""
     if isinstance(error, FileMismatchError):
         error.path.unlink(missing_ok=True)
     (directory / "card.json").unlink(missing_ok=True)
 
 
-def from_url(source: str, name: str, file: str, target: Path, sha256: str | None) -> None:
-    """<source>/<name>/<file> -> target/<file>."""
+def fetch_from_url(source: str, name: str, file: str, target: Path, sha256: str | None) -> None:
+    """<source>/<name>/<file> -> target/<file>.
+
+    Args:
+        source: a base URL.
+        name: of the preset.
+        file: its path below the preset's directory.
+        target: the directory to write to.
+        sha256: of the file, where it is known; its card's is not.
+
+    Raises:
+        CardError: the source does not answer or has no such file.
+        FileMismatchError: the file is another one.
+    """
     import pooch
 
     path = target / file
@@ -208,8 +235,13 @@ def from_url(source: str, name: str, file: str, target: Path, sha256: str | None
         raise FileMismatchError(path, str(error)) from None
 
 
-def from_hub(source: str, name: str, file: str, target: Path, sha256: str | None) -> None:
-    """hf://owner/repository -> target/<file>; `verify_files` compares the sha256 afterwards."""
+def fetch_from_hub(source: str, name: str, file: str, target: Path, sha256: str | None) -> None:
+    """hf://owner/repository, <name>/<file> there -> target/<file>; `verify_files` compares the sha256 afterwards.
+
+    Raises:
+        CardError: the repository does not answer or has no such file.
+        MissingExtraError: huggingface_hub is not installed.
+    """
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError
@@ -225,27 +257,34 @@ def from_hub(source: str, name: str, file: str, target: Path, sha256: str | None
 
 
 SOURCES: dict[str, Callable[[str, str, str, Path, str | None], None]] = {
-    "https://": from_url,
-    "http://": from_url,
-    "hf://": from_hub,
+    "https://": fetch_from_url,
+    "http://": fetch_from_url,
+    "hf://": fetch_from_hub,
 }
 
 
 def load_keras(directory: Path, card: Card, providers: Sequence[str] | None = None, ability: str | None = None) -> Any:
-    """The Keras model; its class comes from the card by name and must be a preset's: no code is deserialized."""
+    """The Keras model; its class comes from the card by name and must be a preset's: no code is deserialized.
+
+    Every loader takes the same arguments; this one has no use for `providers` and `ability`.
+
+    Raises:
+        CardError: the weights are not what the card says, or its class is not one of the zoo's.
+        MissingExtraError: TensorFlow is not installed.
+    """
     verify_files(directory, card, ["model.weights.h5"])
     try:
         start_tensorflow()
         from zoo.core.weights import read_weights
     except ImportError as error:
         raise MissingExtraError('format="keras"', "train", error) from None
-    model = model_of(directory, card)
+    model = build_model(directory, card)
     read_weights(directory / "model.weights.h5", model.exported_weights())
     model.load_ema()
     return model
 
 
-def model_of(directory: Path, card: Card) -> Any:
+def build_model(directory: Path, card: Card) -> Any:
     """The card's class with the card's arguments and fresh weights.
 
     Raises:
@@ -261,7 +300,7 @@ def model_of(directory: Path, card: Card) -> Any:
 
 
 def load_onnx(directory: Path, card: Card, providers: Sequence[str] | None = None, ability: str | None = None) -> Any:
-    """A `serving.Pipeline` on ONNX Runtime."""
+    """A `serving.Pipeline` on ONNX Runtime; raises as `Pipeline.from_directory` does."""
     from serving.pipeline import Pipeline
 
     return Pipeline.from_directory(directory, providers=providers, ability=ability)
@@ -270,7 +309,12 @@ def load_onnx(directory: Path, card: Card, providers: Sequence[str] | None = Non
 def load_saved_model(
     directory: Path, card: Card, providers: Sequence[str] | None = None, ability: str | None = None
 ) -> Any:
-    """A `serving.Sampler` over the SavedModel's default signature; a missing SavedModel is rebuilt from the weights."""
+    """A `serving.Sampler` over the SavedModel's default signature; a missing SavedModel is rebuilt from the weights.
+
+    Raises:
+        CardError: the files are not what the card says.
+        MissingExtraError: TensorFlow is not installed.
+    """
     from serving.sampling.sampler import Sampler
 
     try:

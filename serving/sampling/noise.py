@@ -10,7 +10,8 @@ import numpy as np
 from serving.card import DRAWN_FEEDS, Input
 from serving.session import InputError
 
-UNIFORM_RANGE = (-1.0, 1.0)
+UNIFORM_RANGE = (-1.0, 1.0)  # of a uniform input whose card names no range
+# Feed -> one row of it; the keys are `DRAWN_FEEDS`.
 _DRAWS: dict[str, Callable[[np.random.Generator, Input], Any]] = {
     "normal": lambda random, spec: random.standard_normal(spec.row),
     "noise_map": lambda random, spec: random.standard_normal(spec.row),
@@ -32,6 +33,9 @@ def draw(input: Input, indices: Sequence[int] | range, seed: int) -> np.ndarray:
             default; label: each class equally likely.
         indices: the images' numbers, each 0 <= i < 2**64.
         seed: 0 <= seed < 2**64.
+
+    Raises:
+        InputError: no seed gives such an input, its card names no classes, or a number is out of its range.
     """
     if input.feed not in DRAWN_FEEDS:
         raise InputError(
@@ -39,18 +43,27 @@ def draw(input: Input, indices: Sequence[int] | range, seed: int) -> np.ndarray:
         )
     if input.feed == "label" and not input.classes:
         raise InputError(f"input {input.name!r}: the card names no classes to draw from: give labels")
-    seed = _integer("seed", seed)
+    seed = to_uint64("seed", seed)
     stream = int.from_bytes(hashlib.sha256(input.name.encode()).digest()[:8], "little")
+    # The stream is in the counter's highest word, which no draw reaches: streams of one key can't overlap.
     counter = np.array([0, 0, 0, stream], np.uint64)
     rows = np.empty((len(indices), *input.row), input.dtype)
     for row, index in enumerate(indices):
-        key = np.array([seed, _integer("index", index)], np.uint64)
+        key = np.array([seed, to_uint64("index", index)], np.uint64)
         rows[row] = _DRAWS[input.feed](np.random.Generator(np.random.Philox(key=key, counter=counter)), input)
     return rows
 
 
-def _integer(name: str, value: Any) -> int:
-    """`value` as a Python integer in [0, 2**64), the range of Philox' words; InputError otherwise."""
+def to_uint64(name: str, value: Any) -> int:
+    """`value` as a Python integer in [0, 2**64), the range of Philox' words.
+
+    Args:
+        name: of the argument, for the message.
+        value: anything with `__index__`, such as NumPy's integers.
+
+    Raises:
+        InputError: not an integer, or out of the range.
+    """
     try:
         number = operator.index(value)
     except TypeError:

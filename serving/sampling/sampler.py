@@ -12,7 +12,7 @@ from PIL import Image
 
 from serving.card import DRAWN_FEEDS, Ability, Input, Output
 from serving.images import to_pil, to_uint8
-from serving.sampling.noise import _integer, draw
+from serving.sampling.noise import draw, to_uint64
 from serving.session import InputError
 
 Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -25,7 +25,16 @@ class Sampler:
     """Draws what an ability's inputs need from a seed, runs it in batches, and returns its images."""
 
     def __init__(self, ability: Ability, run: Run, *, batch_size: int = 64) -> None:
-        """`run` maps every input's array by name to every output's; at most `batch_size` rows go in at once."""
+        """Nothing is run yet.
+
+        Args:
+            ability: its inputs say what is drawn, its outputs which one is the image.
+            run: arrays by input name -> arrays by output name.
+            batch_size: the most rows of one run, which bounds its memory.
+
+        Raises:
+            ValueError: `batch_size` is less than 1.
+        """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: give 1 or more")
         self.ability, self.batch_size, self.run = ability, batch_size, run
@@ -49,29 +58,33 @@ class Sampler:
             labels: for an ability with a label input, one class (number or name) for all or one for each image;
                 drawn from the seed when not given.
             truncation: for an ability with a truncation input; 1.0 when not given.
-            output_type: "uint8": (count, height, width, channels) in 0..255; "float32": the same in the range that the
-                card gives; "pil": a list of Pillow images.
+            output_type: one of "uint8", (count, height, width, channels) in 0..255; "float32", the same in the range
+                that the card gives; "pil", a list of Pillow images.
 
         Raises:
             InputError: an argument is out of its range, or the ability has no image or needs more than a seed.
         """
-        count, seed, start = _integer("count", count), _integer("seed", seed), _integer("start", start)
+        count, seed, start = to_uint64("count", count), to_uint64("seed", seed), to_uint64("start", start)
         if output_type not in OUTPUT_TYPES:
             raise InputError(f"output_type={output_type!r}: choose from {OUTPUT_TYPES}")
-        output, given = self.image, self._given(count, labels, truncation)
+        output, given = self.image, self._collect_given(count, labels, truncation)
         assert output.range is not None  # the card holds this for an image
         batches = [np.empty((0, *output.row), np.float32 if output_type == "float32" else np.uint8)]
         for first in range(0, count, self.batch_size):
             rows = range(first, min(first + self.batch_size, count))
-            feeds = {spec.name: self._feed(spec, rows, start, seed, given) for spec in self.ability.inputs}
+            feeds = {spec.name: self._make_feed(spec, rows, start, seed, given) for spec in self.ability.inputs}
             raw = np.asarray(self.run(feeds)[output.name])
             batches.append(raw.astype(np.float32) if output_type == "float32" else to_uint8(raw, output.range))
-        images = np.concatenate(batches[1:] or batches)
+        images = np.concatenate(batches[1:] or batches)  # the empty batch stands for all where there is no other
         return to_pil(images) if output_type == "pil" else images
 
     @property
     def image(self) -> Output:
-        """The output that `sample` returns: the ability's first image."""
+        """The output that `sample` returns: the ability's first image.
+
+        Raises:
+            InputError: the ability makes no image.
+        """
         for output in self.ability.outputs:
             if output.kind == "image":
                 return output
@@ -79,7 +92,7 @@ class Sampler:
             f"this ability makes no image, only {[output.kind for output in self.ability.outputs]}: run it"
         )
 
-    def _given(self, count: int, labels: Labels | None, truncation: float | None) -> dict[str, np.ndarray]:
+    def _collect_given(self, count: int, labels: Labels | None, truncation: float | None) -> dict[str, np.ndarray]:
         """The inputs that are not drawn, `count` rows each: labels that were handed in, and truncation."""
         given = {}
         feeds = [spec.feed for spec in self.ability.inputs]
@@ -88,7 +101,7 @@ class Sampler:
                 raise InputError(f"{name} given, but no input of this ability takes a {feed}: it takes {feeds}")
         for spec in self.ability.inputs:
             if spec.feed == "label" and labels is not None:
-                given[spec.name] = _label_rows(spec, count, labels)
+                given[spec.name] = _make_label_rows(spec, count, labels)
             elif spec.feed == "truncation":
                 given[spec.name] = np.full(count, 1.0 if truncation is None else truncation, spec.dtype)
             elif spec.feed not in DRAWN_FEEDS:
@@ -97,7 +110,9 @@ class Sampler:
                 )
         return given
 
-    def _feed(self, spec: Input, rows: range, start: int, seed: int, given: Mapping[str, np.ndarray]) -> np.ndarray:
+    def _make_feed(
+        self, spec: Input, rows: range, start: int, seed: int, given: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
         if spec.name not in given:
             return draw(spec, range(start + rows.start, start + rows.stop), seed)
         values = given[spec.name][rows.start : rows.stop]
@@ -106,20 +121,20 @@ class Sampler:
         return np.broadcast_to(values.reshape(-1, *[1] * len(spec.row)), (len(rows), *spec.row)).copy()
 
 
-def _label_rows(spec: Input, count: int, labels: Any) -> np.ndarray:
+def _make_label_rows(spec: Input, count: int, labels: Any) -> np.ndarray:
     values = list(labels) if np.ndim(labels) else [labels] * count
     if len(values) != count:
         raise InputError(f"{len(values)} labels for {count} images: give one for all or one for each")
-    return np.array([_label(spec, value) for value in values], spec.dtype).reshape(count)
+    return np.array([_find_class(spec, value) for value in values], spec.dtype).reshape(count)
 
 
-def _label(spec: Input, value: int | str) -> int:
+def _find_class(spec: Input, value: int | str) -> int:
     names = f"choose from {list(spec.classes)} or their numbers" if spec.classes else "give its number"
     if isinstance(value, str):
         if value not in spec.classes:
             raise InputError(f"label {value!r}: no such class: {names}")
         return spec.classes.index(value)
-    number = _integer("label", value)
+    number = to_uint64("label", value)
     last = len(spec.classes) - 1 if spec.classes else np.iinfo(spec.dtype).max
     if number > last:
         raise InputError(f"label {number}: the classes are 0 to {last}: {names}")
@@ -135,12 +150,16 @@ def run_in_batches(
         run: arrays by input name -> arrays by output name.
         specs: the inputs; one whose first size is fixed, such as a truncation's 1, is the same for all rows.
         feeds: arrays that fit them.
-        batch_size: at least 1; InputError otherwise.
+        batch_size: the most rows at a time.
+
+    Raises:
+        InputError: `batch_size` is less than 1.
     """
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: give 1 or more")
     free = {spec.name for spec in specs if isinstance(spec.shape[0], str)}
     count = max(len(feeds[name]) for name in free)
+    # Without rows the graph still runs once: its empty outputs have the right shapes.
     parts = [
         run({name: array[first : first + batch_size] if name in free else array for name, array in feeds.items()})
         for first in range(0, max(count, 1), batch_size)

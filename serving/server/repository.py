@@ -1,14 +1,25 @@
-"""The models that a server holds: opened and checked before it listens, then only read."""
+"""A directory of models -> the models that a server holds: opened and checked before it listens, then only read."""
 
+import logging
 from pathlib import Path
 
 from serving.card import CardError, read_card
 from serving.pipeline import Pipeline
-from serving.server.inference import ServedModel, logger
+from serving.server.inference import ServedModel
+from serving.server.limits import ROW_LIMIT
+
+logger = logging.getLogger("serving")
 
 
-def load_models(directory: str | Path, *, threads: int | None = None, row_limit: int = 256) -> dict[str, ServedModel]:
-    """Open every model below `directory`, one subdirectory with a card.json each; by name, in order.
+def load_models(
+    directory: str | Path, *, threads: int | None = None, row_limit: int = ROW_LIMIT
+) -> dict[str, ServedModel]:
+    """Open every model below `directory`; by name, in order.
+
+    Args:
+        directory: one subdirectory with a card.json for each model.
+        threads: CPU threads of one model's run; ONNX Runtime's choice when not given.
+        row_limit: the most rows, or images, of one request.
 
     Raises:
         CardError: there is no model, two have one name, or a card or file is not what it should be.

@@ -35,7 +35,7 @@ def serve(models: str | Path, *, host: str = "127.0.0.1", port: int = 8000, thre
     """
     # uvicorn stops in good order and then raises the signal again, which by default would end in a traceback or -15.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+        signal.signal(number, _exit)
     with _listen(host, port) as listener:
         app = create_app(models, threads=threads)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
@@ -53,5 +53,5 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host") from error
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
+def _exit(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)

@@ -130,6 +130,13 @@ def mirror_model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def models(tanh_model: Path, mirror_model: Path) -> Path:
+    """A directory of both."""
+    assert tanh_model.parent == mirror_model.parent
+    return tanh_model.parent
+
+
+@pytest.fixture
 def edit_card() -> Callable[[Path, str, str], None]:
     def edit(directory: Path, old: str, new: str) -> None:
         """Replace text in a model's card; the text must be there."""

@@ -23,21 +23,21 @@ COLORS = {"ok": "green", "failed": "red", "skipped": "yellow"}
 
 def examine() -> dict[str, Any]:
     """The report, as plain data: versions, devices, directories, conflicts."""
-    packages = {extra: {name: installed(name) for name in names} for extra, names in EXTRAS.items()}
-    runtimes = {name: installed(name) for name in RUNTIMES if installed(name)}
-    tensorflow = tensorflow_devices() if find_spec("tensorflow") else None
+    packages = {extra: {name: find_version(name) for name in names} for extra, names in EXTRAS.items()}
+    runtimes = {name: find_version(name) for name in RUNTIMES if find_version(name)}
+    tensorflow = examine_tensorflow() if find_spec("tensorflow") else None
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages,
-        "onnxruntime": {"installed": runtimes, **(onnx_runtime_providers() if runtimes else {})},
+        "onnxruntime": {"installed": runtimes, **(examine_onnx_runtime() if runtimes else {})},
         "tensorflow": tensorflow,
-        "directories": directories(),
-        "conflicts": conflicts(runtimes, packages, tensorflow),
+        "directories": list_directories(),
+        "conflicts": find_conflicts(runtimes, packages, tensorflow),
     }
 
 
-def installed(name: str) -> str | None:
+def find_version(name: str) -> str | None:
     """Version of a distribution, None where it is not installed."""
     try:
         return version(name)
@@ -45,7 +45,7 @@ def installed(name: str) -> str | None:
         return None
 
 
-def onnx_runtime_providers() -> dict[str, Any]:
+def examine_onnx_runtime() -> dict[str, Any]:
     """What ONNX Runtime was built with, and what a session of a shipped preset really runs on."""
     import onnxruntime
 
@@ -58,7 +58,7 @@ def onnx_runtime_providers() -> dict[str, Any]:
     return {"built_with": onnxruntime.get_available_providers(), "used": list(used)}
 
 
-def tensorflow_devices() -> dict[str, Any]:
+def examine_tensorflow() -> dict[str, Any]:
     """TensorFlow's devices, and the CUDA it was built for."""
     try:
         start_tensorflow()
@@ -73,7 +73,7 @@ def tensorflow_devices() -> dict[str, Any]:
     }
 
 
-def directories() -> dict[str, str | None]:
+def list_directories() -> dict[str, str | None]:
     """Where things are kept, and what is free there."""
     from zoo.pretrained import cache_root
 
@@ -86,7 +86,7 @@ def directories() -> dict[str, str | None]:
     }
 
 
-def conflicts(
+def find_conflicts(
     runtimes: dict[str, Any], packages: dict[str, dict[str, Any]], tensorflow: dict[str, Any] | None
 ) -> list[str]:
     """One sentence for each thing that is wrong, with the command that mends it."""
@@ -123,13 +123,13 @@ def has_cuda_wheels() -> bool:
     return True
 
 
-def healthy(report: dict[str, Any]) -> bool:
+def is_healthy(report: dict[str, Any]) -> bool:
     """Whether nothing conflicts and, after a self-test, no check failed and some could be done."""
     statuses = [record["status"] for record in report.get("selftest", ())]
     return not report["conflicts"] and "failed" not in statuses and (not statuses or "ok" in statuses)
 
 
-def show(report: dict[str, Any]) -> None:
+def show_report(report: dict[str, Any]) -> None:
     """The report as tables."""
     from rich.console import Console
     from rich.table import Table
@@ -155,10 +155,10 @@ def show(report: dict[str, Any]) -> None:
     if not report["conflicts"]:
         console.print("[green]no conflicts[/green]")
     if "selftest" in report:
-        console.print(selftest_table(report["selftest"]))
+        console.print(make_selftest_table(report["selftest"]))
 
 
-def selftest_table(records: list[dict[str, Any]]) -> Any:
+def make_selftest_table(records: list[dict[str, Any]]) -> Any:
     """The checks of `zoo.cli.selftest`, a row each."""
     from rich.markup import escape
     from rich.table import Table

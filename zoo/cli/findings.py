@@ -1,4 +1,4 @@
-"""What a check of the self-test finds."""
+"""What a check of the self-test finds, and what it compares with: shared by the checks and by their processes."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,23 @@ import numpy as np
 
 from zoo.cli.processes import Arrays, Status
 
-ROWS = 4  # of each device's share of a batch, at least
-STEPS = 3  # that workers train
+ROWS_PER_DEVICE = 4  # of each device's share of a batch, at least
+WORKER_STEPS = 3  # train steps of the checks of workers
+# Largest differences, as shares of the largest value. Sums in another order differ in the last bits alone; a GPU
+# draws other noise than a CPU in the last bit of float32.
 FLOAT64_LIMIT = 1e-9
 FLOAT32_LIMITS = {"CPU": 1e-5, "GPU": 1e-3}
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A difference and the largest one allowed."""
+class Measurement:
+    """A difference and the largest one allowed.
+
+    Args:
+        what: was compared, for people.
+        value: the difference, as a share of the largest value.
+        limit: the largest value that passes.
+    """
 
     what: str
     value: float
@@ -31,26 +39,32 @@ class Measure:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: what was measured, what was wrong beside that, what else is worth knowing."""
+    """What a check found.
 
-    measures: tuple[Measure, ...] = ()
+    Args:
+        measurements: what was measured.
+        faults: what is wrong beside that, a phrase each.
+        notes: what else is worth knowing, a phrase each.
+    """
+
+    measurements: tuple[Measurement, ...] = ()
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def status(self) -> Status:
-        """Failed with any fault or any measure beyond its limit."""
-        return "ok" if not self.faults and all(measure.passed for measure in self.measures) else "failed"
+        """Failed with any fault or any measurement beyond its limit."""
+        return "ok" if not self.faults and all(measurement.passed for measurement in self.measurements) else "failed"
 
     @property
     def detail(self) -> str:
         """One line, what is wrong first."""
-        measures = sorted(self.measures, key=lambda measure: measure.passed)
-        return "; ".join([*self.faults, *map(str, measures), *self.notes])
+        measurements = sorted(self.measurements, key=lambda measurement: measurement.passed)
+        return "; ".join([*self.faults, *map(str, measurements), *self.notes])
 
 
 class SkippedError(Exception):
-    """A check that this machine gives nothing to do."""
+    """A check can't be done on this machine, which lacks the devices; the message says which."""
 
 
 def largest_difference(found: Arrays, expected: Arrays) -> float:

@@ -154,20 +154,20 @@ def doctor(*, json: bool = False, selftest: bool = False) -> None:
         json: print JSON.
         selftest: train, save and export a tiny model on every device, to see that it works here; a minute or two.
     """
-    from zoo.cli.doctor import examine, healthy, show
+    from zoo.cli.doctor import examine, is_healthy, show_report
 
     report = examine()
     if selftest:
         from rich.console import Console
 
-        from zoo.cli.selftest import run
+        from zoo.cli.selftest import run_checks
 
-        report["selftest"] = run(report["tensorflow"], Console(stderr=True))
+        report["selftest"] = run_checks(report["tensorflow"], Console(stderr=True))
     if json:
         print_json(report)
     else:
-        show(report)
-    if not healthy(report):
+        show_report(report)
+    if not is_healthy(report):
         sys.exit(FAILED)
 
 

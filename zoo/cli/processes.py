@@ -1,4 +1,7 @@
-"""Child processes of the self-test: started, waited for, and what became of them."""
+"""Child processes of the self-test: started together, waited for, and their answers or what went wrong.
+
+A process does one task of `zoo.cli.selftest_tasks` and prints its answer, as JSON, as the last line of standard output.
+"""
 
 import dataclasses
 import json
@@ -15,14 +18,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 TASKS_MODULE = "zoo.cli.selftest_tasks"
-PATIENCE = 300  # seconds until a process counts as hanging; the longest check took 90 on two busy cores
+TIMEOUT = 300  # seconds until a process counts as hanging; the longest check took 90 on two busy cores
 Status = Literal["ok", "failed", "skipped"]
-Arrays = Mapping[str, Sequence[Any]]
+Arrays = Mapping[str, Sequence[Any]]  # name -> arrays, as nested lists once they have come from a process
 
 
 @dataclass(frozen=True)
-class Place:
-    """The first `count` GPUs; or that many logical devices of the CPU, with the GPUs hidden."""
+class Devices:
+    """What a process computes on: the first `count` GPUs, or that many logical devices of the CPU, with GPUs hidden."""
 
     kind: Literal["CPU", "GPU"]
     count: int
@@ -32,11 +35,11 @@ class Place:
 
 
 class ProcessError(RuntimeError):
-    """A process of a check crashed or hung; `shown` is the end of what it wrote on standard error."""
+    """A process of a check crashed or hung; `stderr` is the end of what it wrote on standard error."""
 
-    def __init__(self, message: str, shown: str = ""):
+    def __init__(self, message: str, stderr: str = ""):
         super().__init__(message)
-        self.shown = shown
+        self.stderr = stderr
 
 
 @dataclass(frozen=True)
@@ -45,60 +48,64 @@ class Job:
 
     Args:
         task: of `TASKS`.
-        place: its devices.
+        devices: what it computes on.
         options: further arguments of the task, plain data.
-        environment: variables that are set beside those of `place`.
+        variables: of the environment, set beside those of `devices`.
     """
 
     task: str
-    place: Place
+    devices: Devices
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def command(self) -> list[str]:
         """The command line; -P: a file in the working directory must not stand in for a package."""
-        return [sys.executable, "-P", "-m", TASKS_MODULE, self.task, str(self.place.count), json.dumps(self.options)]
+        return [sys.executable, "-P", "-m", TASKS_MODULE, self.task, str(self.devices.count), json.dumps(self.options)]
 
     @property
-    def variables(self) -> dict[str, str]:
-        """The environment: this process's own, but for what would choose devices or a cluster."""
+    def environment(self) -> dict[str, str]:
+        """All its environment variables: this process's own, but for what would choose devices or a cluster."""
         own = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-        hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.place.kind == "CPU" else {}
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.devices.kind == "CPU" else {}
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-        return {**quiet, **own, **hidden, **self.environment}
+        return {**quiet, **own, **hidden, **self.variables}
 
 
-def answers(jobs: Sequence[Job], patience: float = PATIENCE) -> list[Any]:
-    """What each process answers; they run at the same time.
+def run_jobs(jobs: Sequence[Job], timeout: float = TIMEOUT) -> list[Any]:
+    """Run a process for each job, all at the same time; returns their answers in order.
+
+    Args:
+        jobs: those that train together must be in one call.
+        timeout: seconds until a process counts as hanging.
 
     Raises:
-        ProcessError: one crashed, or did not end within `patience` seconds; the others are ended.
+        ProcessError: one crashed, or did not end in time; the others are ended.
     """
     # Files, not pipes: a process that waits for its pipe to be read would keep those waiting that it trains with.
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         paths = [Path(folder) / str(number) for number in range(len(jobs))]
         processes = []
         for job, path in zip(jobs, paths, strict=True):
-            out = held.enter_context(path.with_suffix(".out").open("wb"))
-            error = held.enter_context(path.with_suffix(".error").open("wb"))
+            out = stack.enter_context(path.with_suffix(".out").open("wb"))
+            error = stack.enter_context(path.with_suffix(".error").open("wb"))
             process = subprocess.Popen(
-                job.command, stdin=subprocess.DEVNULL, stdout=out, stderr=error, env=job.variables
+                job.command, stdin=subprocess.DEVNULL, stdout=out, stderr=error, env=job.environment
             )
-            held.callback(ended, process)
+            stack.callback(kill, process)
             processes.append(process)
-        wait(processes, time.monotonic() + patience)
+        wait(processes, time.monotonic() + timeout)
         # One that fails leaves those waiting that it trains with: it is the one to name.
         broken = [number for number, process in enumerate(processes) if process.returncode]
         for number in broken or [number for number, process in enumerate(processes) if process.returncode is None]:
-            shown = paths[number].with_suffix(".error").read_text(encoding="utf-8", errors="replace")
-            where = f"{jobs[number].task} on {jobs[number].place}"
-            raise ProcessError(f"{where} {fate(processes[number], patience, shown)}", tail(shown))
+            stderr = paths[number].with_suffix(".error").read_text(encoding="utf-8", errors="replace")
+            what = f"{jobs[number].task} on {jobs[number].devices}"
+            raise ProcessError(f"{what} {explain_failure(processes[number], timeout, stderr)}", last_lines(stderr))
         return [json.loads(path.with_suffix(".out").read_text(encoding="utf-8").splitlines()[-1]) for path in paths]
 
 
 def wait(processes: Sequence[subprocess.Popen[bytes]], deadline: float) -> None:
-    """Until all have ended, one has failed, or the deadline has passed."""
+    """Wait until all have ended, one has failed, or the deadline (of `time.monotonic`) has passed."""
     while time.monotonic() < deadline:
         codes = [process.poll() for process in processes]
         if any(codes) or None not in codes:
@@ -106,24 +113,24 @@ def wait(processes: Sequence[subprocess.Popen[bytes]], deadline: float) -> None:
         time.sleep(0.05)
 
 
-def ended(process: subprocess.Popen[bytes]) -> None:
+def kill(process: subprocess.Popen[bytes]) -> None:
     """End a process that still runs."""
     process.kill()
     process.wait()
 
 
-def fate(process: subprocess.Popen[bytes], patience: float, shown: str) -> str:
-    """Why a process has no answer."""
-    lines = shown.strip().splitlines()
+def explain_failure(process: subprocess.Popen[bytes], timeout: float, stderr: str) -> str:
+    """Why a process has no answer: it hangs, a signal ended it, or it failed, with the last line of its `stderr`."""
+    lines = stderr.strip().splitlines()
     reason = f": {lines[-1]}" if lines else ""
     if process.returncode is None:
-        return f"gave no answer within {patience:.0f} s; with several GPUs, NCCL_DEBUG=INFO shows what it waits for"
+        return f"gave no answer within {timeout:.0f} s; with several GPUs, NCCL_DEBUG=INFO shows what it waits for"
     if process.returncode < 0:
         return f"was ended by {signal.Signals(-process.returncode).name}{reason}"
     return f"failed{reason}"
 
 
-def tail(text: str, lines: int = 30) -> str:
+def last_lines(text: str, lines: int = 30) -> str:
     """The last lines."""
     return "\n".join(text.strip().splitlines()[-lines:])
 

@@ -4,7 +4,8 @@ Each check trains, saves or exports the tiny twin of the first preset in process
 devices, its cluster and its determinism only while it starts, and two strategies with collectives of their own abort
 each other in one process; and a check that crashes or hangs fails alone.
 
-The upper half starts the processes and judges what they found, without TensorFlow. The lower half is what they do.
+Here are the checks and what makes them pass, without TensorFlow; `zoo.cli.processes` starts the processes,
+`zoo.cli.selftest_tasks` is what they do, and `zoo.cli.findings` is what a check answers.
 """
 
 import dataclasses
@@ -25,74 +26,74 @@ from serving.session import count_nvidia_devices
 from zoo.cli.findings import (
     FLOAT32_LIMITS,
     FLOAT64_LIMIT,
-    ROWS,
-    STEPS,
+    ROWS_PER_DEVICE,
+    WORKER_STEPS,
     Finding,
-    Measure,
+    Measurement,
     SkippedError,
     largest_difference,
 )
-from zoo.cli.processes import Arrays, Job, Place, ProcessError, Status, answers, first_line
+from zoo.cli.processes import Arrays, Devices, Job, ProcessError, Status, first_line, run_jobs
 
-MOST = 8  # devices that a check uses
+MOST_DEVICES = 8  # that a check uses
 
 
-def run(tensorflow: Mapping[str, Any] | None, console: Console) -> list[dict[str, Any]]:
+def run_checks(tensorflow: Mapping[str, Any] | None, console: Console) -> list[dict[str, Any]]:
     """Do every check, one after another.
 
     Args:
-        tensorflow: what the doctor says of it, see `zoo.cli.doctor.tensorflow_devices`; None where it is not installed.
+        tensorflow: what the doctor says of it, see `zoo.cli.doctor.examine_tensorflow`; None where it is not installed.
         console: for a line a check, and the last words of a process that broke.
 
     Returns:
         A record a check: name, status ("ok", "failed" or "skipped"), detail, seconds.
     """
-    absent = without_tensorflow(tensorflow)
+    missing = explain_missing_tensorflow(tensorflow)
     gpus = int((tensorflow or {}).get("gpus", 0))
     records = []
     for number, (name, check) in enumerate(CHECKS.items(), 1):
         title = f"{number}/{len(CHECKS)} {name}: {first_line(check.__doc__ or '')}"
         console.print(title, highlight=False, soft_wrap=True)
         began = time.monotonic()
-        status, detail = ("skipped", absent) if absent else judged(check, gpus, console)
+        status, detail = ("skipped", missing) if missing else run_check(check, gpus, console)
         seconds = round(time.monotonic() - began, 1)
         records.append({"name": name, "status": status, "detail": detail, "seconds": seconds})
     return records
 
 
-def without_tensorflow(tensorflow: Mapping[str, Any] | None) -> str:
+def explain_missing_tensorflow(tensorflow: Mapping[str, Any] | None) -> str:
     """Why nothing can be checked; empty where TensorFlow is there."""
     if tensorflow is None:
         return 'TensorFlow is not installed: pip install "generative-zoo[train]"'
     return f"TensorFlow can't be imported: {tensorflow['error']}" if "error" in tensorflow else ""
 
 
-def judged(check: Callable[[int], Finding], gpus: int, console: Console) -> tuple[Status, str]:
-    """The status and the detail of one check."""
+def run_check(check: Callable[[int], Finding], gpus: int, console: Console) -> tuple[Status, str]:
+    """Do one check; returns its status and its detail. The last words of a process that broke go to the console."""
     try:
         finding = check(gpus)
     except SkippedError as reason:
         return "skipped", str(reason)
     except ProcessError as error:
-        console.print(escape(error.shown), highlight=False, soft_wrap=True)
+        console.print(escape(error.stderr), highlight=False, soft_wrap=True)
         return "failed", str(error)
     return finding.status, finding.detail
 
 
-def all_devices(gpus: int) -> Place:
+def choose_all(gpus: int) -> Devices:
     """Every GPU, up to eight; two devices of the CPU where there is none."""
-    return Place("GPU", min(gpus, MOST)) if gpus else Place("CPU", 2)
+    return Devices("GPU", min(gpus, MOST_DEVICES)) if gpus else Devices("CPU", 2)
 
 
-def one_device(gpus: int) -> Place:
+def choose_one(gpus: int) -> Devices:
     """The first GPU, or the CPU."""
-    return Place("GPU" if gpus else "CPU", 1)
+    return Devices("GPU" if gpus else "CPU", 1)
 
 
 def check_devices(gpus: int) -> Finding:
     """A small convolution on every device."""
-    (found,) = answers([Job("devices", Place("GPU", gpus) if gpus else Place("CPU", 1))])
-    finding, driver = finding_of(found), count_nvidia_devices()
+    (found,) = run_jobs([Job("devices", Devices("GPU", gpus) if gpus else Devices("CPU", 1))])
+    finding, driver = decode_finding(found), count_nvidia_devices()
     if driver <= gpus:
         return finding
     fault = (
@@ -104,36 +105,37 @@ def check_devices(gpus: int) -> Finding:
 
 def check_parity(gpus: int) -> Finding:
     """The first train step on 1 device of the CPU against 2."""
-    return parity([Comparison(Place("CPU", 1), Place("CPU", 2))])
+    return compare_first_steps([Comparison(Devices("CPU", 1), Devices("CPU", 2))])
 
 
 def check_parity_of_gpus(gpus: int) -> Finding:
     """The first train step on 1 GPU against the CPU, and on 2 and all GPUs against 1."""
     if not gpus:
         raise SkippedError("TensorFlow sees no GPU")
-    several = sorted({2, min(gpus, MOST)}) if gpus > 1 else []
-    one = Place("GPU", 1)
-    return parity([Comparison(Place("CPU", 1), one), *(Comparison(one, Place("GPU", count)) for count in several)])
+    several = sorted({2, min(gpus, MOST_DEVICES)}) if gpus > 1 else []
+    one = Devices("GPU", 1)
+    between_gpus = [Comparison(one, Devices("GPU", count)) for count in several]
+    return compare_first_steps([Comparison(Devices("CPU", 1), one), *between_gpus])
 
 
 def check_precision(gpus: int) -> Finding:
     """Some train steps in mixed_bfloat16 and mixed_float16."""
-    return alone("precision", all_devices(gpus) if gpus else one_device(gpus))
+    return run_task("precision", choose_all(gpus) if gpus else choose_one(gpus))
 
 
 def check_not_finite(gpus: int) -> Finding:
     """A pixel that is not finite, on the last device, stops the step on all."""
-    return alone("not finite", all_devices(gpus))
+    return run_task("not finite", choose_all(gpus))
 
 
 def check_checkpoint(gpus: int) -> Finding:
     """Two steps, saved, and two more after resuming, against four."""
-    return alone("checkpoint", one_device(gpus))
+    return run_task("checkpoint", choose_one(gpus))
 
 
 def check_workers(gpus: int) -> Finding:
     """Two processes that TF_CONFIG tells of each other, on the CPU, against one."""
-    return workers("CPU", [{}, {}])
+    return compare_workers("CPU", [{}, {}])
 
 
 def check_workers_on_gpus(gpus: int) -> Finding:
@@ -142,12 +144,12 @@ def check_workers_on_gpus(gpus: int) -> Finding:
         raise SkippedError(f"needs 2 GPUs, TensorFlow sees {gpus}")
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = chosen.split(",") if chosen else ["0", "1"]
-    return workers("GPU", [{"CUDA_VISIBLE_DEVICES": name} for name in names[:2]])
+    return compare_workers("GPU", [{"CUDA_VISIBLE_DEVICES": name} for name in names[:2]])
 
 
 def check_export(gpus: int) -> Finding:
     """ONNX and SavedModel against Keras."""
-    return alone("export", one_device(gpus))
+    return run_task("export", choose_one(gpus))
 
 
 CHECKS: Mapping[str, Callable[[int], Finding]] = {
@@ -165,65 +167,66 @@ CHECKS: Mapping[str, Callable[[int], Finding]] = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two places that must make the same first step."""
+    """Two sets of devices that must make the same first step."""
 
-    reference: Place
-    other: Place
+    reference: Devices
+    other: Devices
 
     def limits(self) -> dict[str, float]:
         """Float type -> the largest difference. A CPU and a GPU draw other noise in the last bit of float32."""
         exact = {"float64": FLOAT64_LIMIT} if self.reference.kind == self.other.kind else {}
         return {"float32": FLOAT32_LIMITS[self.other.kind]} | exact
 
-    def measures(self, results: Mapping[Place, Mapping[str, Arrays]]) -> Iterator[Measure]:
+    def measure(self, results: Mapping[Devices, Mapping[str, Arrays]]) -> Iterator[Measurement]:
         """One for each float type."""
         for dtype, limit in self.limits().items():
             value = largest_difference(results[self.other][dtype], results[self.reference][dtype])
-            yield Measure(f"{self.other} against {self.reference}, {dtype}", value, limit)
+            yield Measurement(f"{self.other} against {self.reference}, {dtype}", value, limit)
 
 
-def parity(comparisons: Sequence[Comparison]) -> Finding:
-    """Gradients, weights and metrics after the first step, compared."""
-    places = list(dict.fromkeys(place for each in comparisons for place in (each.reference, each.other)))
-    batch_size = ROWS * math.lcm(*(place.count for place in places))
-    found = answers([Job("first step", place, {"batch_size": batch_size}) for place in places])
-    results = dict(zip(places, found, strict=True))
-    return Finding(tuple(measure for each in comparisons for measure in each.measures(results)))
+def compare_first_steps(comparisons: Sequence[Comparison]) -> Finding:
+    """Compare gradients, weights and metrics after the first step; every set of devices is run once."""
+    several = list(dict.fromkeys(devices for each in comparisons for devices in (each.reference, each.other)))
+    batch_size = ROWS_PER_DEVICE * math.lcm(*(devices.count for devices in several))
+    found = run_jobs([Job("first step", devices, {"batch_size": batch_size}) for devices in several])
+    results = dict(zip(several, found, strict=True))
+    return Finding(tuple(measurement for each in comparisons for measurement in each.measure(results)))
 
 
-def workers(kind: Literal["CPU", "GPU"], environments: Sequence[Mapping[str, str]]) -> Finding:
+def compare_workers(kind: Literal["CPU", "GPU"], environments: Sequence[Mapping[str, str]]) -> Finding:
     """Two processes, a worker each, against a third that does all alone, in float64."""
-    options = {"batch_size": 2 * ROWS, "steps": STEPS}
-    place = Place(kind, 1)
+    options = {"batch_size": 2 * ROWS_PER_DEVICE, "steps": WORKER_STEPS}
+    devices = Devices(kind, 1)
     jobs = [
-        Job("train", place, options, {**environment, "TF_CONFIG": setting})
-        for environment, setting in zip(environments, clusters(len(environments)), strict=True)
+        Job("train", devices, options, {**environment, "TF_CONFIG": setting})
+        for environment, setting in zip(environments, make_tf_configs(len(environments)), strict=True)
     ]
-    *found, expected = answers([*jobs, Job("train", place, options, environments[0])])
-    measures = [
-        Measure(f"worker {index} after {STEPS} steps in float64", largest_difference(each, expected), FLOAT64_LIMIT)
+    *found, expected = run_jobs([*jobs, Job("train", devices, options, environments[0])])
+    after = f"after {WORKER_STEPS} steps in float64"
+    measurements = [
+        Measurement(f"worker {index} {after}", largest_difference(each, expected), FLOAT64_LIMIT)
         for index, each in enumerate(found)
     ]
-    return Finding(tuple(measures), notes=(f"a process each on loopback, {place} each",))
+    return Finding(tuple(measurements), notes=(f"a process each on loopback, {devices} each",))
 
 
-def clusters(count: int) -> list[str]:
+def make_tf_configs(count: int) -> list[str]:
     """A TF_CONFIG for each of `count` workers on this machine."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+    with ExitStack() as stack:  # all ports are taken at once: no two workers get the same one
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     cluster = {"worker": addresses}
     return [json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}) for index in range(count)]
 
 
-def alone(task: str, place: Place) -> Finding:
-    """What one process finds by itself."""
-    (found,) = answers([Job(task, place)])
-    finding = finding_of(found)
-    return dataclasses.replace(finding, notes=(*finding.notes, f"on {place}"))
+def run_task(task: str, devices: Devices) -> Finding:
+    """Run one process, which makes the finding by itself."""
+    (found,) = run_jobs([Job(task, devices)])
+    finding = decode_finding(found)
+    return dataclasses.replace(finding, notes=(*finding.notes, f"on {devices}"))
 
 
-def finding_of(record: Mapping[str, Any]) -> Finding:
-    """A finding as its process wrote it."""
-    measures = tuple(Measure(**measure) for measure in record["measures"])
-    return Finding(measures, tuple(record["faults"]), tuple(record["notes"]))
+def decode_finding(record: Mapping[str, Any]) -> Finding:
+    """The finding that a process wrote as JSON."""
+    measurements = tuple(Measurement(**measurement) for measurement in record["measurements"])
+    return Finding(measurements, tuple(record["faults"]), tuple(record["notes"]))

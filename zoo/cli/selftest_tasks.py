@@ -1,4 +1,8 @@
-"""What the child processes of the self-test do."""
+"""What the child processes of the self-test do: `python -m zoo.cli.selftest_tasks TASK COUNT OPTIONS`.
+
+A task makes a `Finding` by itself, or returns arrays that `zoo.cli.selftest` compares between processes. TensorFlow
+takes its devices, its cluster and its determinism only while it starts: no device has been used when a task is called.
+"""
 
 import dataclasses
 import importlib
@@ -13,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from serving.session import Session
-from zoo.cli.findings import FLOAT32_LIMITS, ROWS, Finding, Measure, largest_difference
+from zoo.cli.findings import FLOAT32_LIMITS, ROWS_PER_DEVICE, Finding, Measurement, largest_difference
 from zoo.cli.processes import Arrays, first_line
 from zoo.data.images import ImageSet
 from zoo.extras import start_tensorflow
@@ -23,13 +27,11 @@ from zoo.training.recipe import SGD, Recipe
 MIXED_STEPS = 12  # the first ones are skipped: float16 overflows until the loss scale has come down
 IMAGES = 256
 CONTRAST = 5.0  # times fresh weights: these make images of 0.002 at most, where 1 stands for white
-NOT_STATE = {"_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE"}  # of a checkpoint, not of a run
+# Entries of a checkpoint that say nothing of a run.
+NOT_STATE = {"_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE"}
 CONVOLUTION_LIMIT = 1e-3  # TensorFloat-32 keeps 10 bits of a factor
 MIXED = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 LARGEST_SCALE = 2.0**15  # where Keras' loss scale starts; it doubles only after 2,000 steps
-
-
-# What the processes do. TensorFlow has not begun when a task is called.
 
 
 def task_devices(count: int) -> Finding:
@@ -40,17 +42,19 @@ def task_devices(count: int) -> Finding:
     images, kernel = random.normal(size=(8, 16, 16, 16)), random.normal(size=(3, 3, 16, 16))
     windows = np.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(1, 2))  # (8, 14, 14, 16, 3, 3)
     expected = np.einsum("bhwcij,ijco->bhwo", windows, kernel)
-    measures = []
+    measurements = []
     for device in tf.config.list_logical_devices():
         if device.device_type in FLOAT32_LIMITS:
             with tf.device(device.name):
                 found = tf.nn.conv2d(tf.constant(images, tf.float32), tf.constant(kernel, tf.float32), 1, "VALID")
             name = device.name.removeprefix("/device:")
             difference = largest_difference({name: [found.numpy()]}, {name: [expected]})
-            measures.append(Measure(f"{name} against NumPy", difference, CONVOLUTION_LIMIT))
+            measurements.append(Measurement(f"{name} against NumPy", difference, CONVOLUTION_LIMIT))
     allowed = tf.config.experimental.tensor_float_32_execution_enabled()
-    gpus = len(measures) > 1
-    return Finding(tuple(measures), notes=(f"TF32 is {'on' if allowed else 'off'}" if gpus else "no GPU, so no TF32",))
+    gpus = len(measurements) > 1
+    return Finding(
+        tuple(measurements), notes=(f"TF32 is {'on' if allowed else 'off'}" if gpus else "no GPU, so no TF32",)
+    )
 
 
 def task_first_step(count: int, batch_size: int) -> dict[str, Arrays]:
@@ -61,18 +65,19 @@ def task_first_step(count: int, batch_size: int) -> dict[str, Arrays]:
 
     tf.config.experimental.enable_tensor_float_32_execution(False)
     recipes = {
-        dtype: tiny(devices=count, steps=1, batch_size=batch_size, precision=dtype) for dtype in ("float32", "float64")
+        dtype: make_tiny_recipe(devices=count, steps=1, batch_size=batch_size, precision=dtype)
+        for dtype in ("float32", "float64")
     }
     strategy = choose_strategy(recipes["float32"])
-    return {dtype: trained(recipe, strategy) for dtype, recipe in recipes.items()}
+    return {dtype: train_and_record(recipe, strategy) for dtype, recipe in recipes.items()}
 
 
 def task_train(count: int, batch_size: int, steps: int) -> Arrays:
     """Gradients, weights and metrics after some steps in float64, alone or as a worker."""
     from zoo.training.devices import choose_strategy
 
-    recipe = tiny(devices=count, steps=steps, batch_size=batch_size, precision="float64")
-    return trained(recipe, choose_strategy(recipe))
+    recipe = make_tiny_recipe(devices=count, steps=steps, batch_size=batch_size, precision="float64")
+    return train_and_record(recipe, choose_strategy(recipe))
 
 
 def task_precision(count: int) -> Finding:
@@ -85,14 +90,15 @@ def task_precision(count: int) -> Finding:
 
     faults, notes = [], []
     recipes = {
-        policy: tiny(devices=count, steps=MIXED_STEPS, batch_size=ROWS * count, precision=policy) for policy in MIXED
+        policy: make_tiny_recipe(devices=count, steps=MIXED_STEPS, batch_size=ROWS_PER_DEVICE * count, precision=policy)
+        for policy in MIXED
     }
     strategy = choose_strategy(next(iter(recipes.values())))
     for policy, recipe in recipes.items():
         model = compiled(recipe, recipe.to_preset(), strategy)
-        before = weights_of(model, strategy)
+        before = copy_weights(model, strategy)
         metrics = fit(model, recipe, strategy)
-        after = weights_of(model, strategy)
+        after = copy_weights(model, strategy)
         moved = [not np.array_equal(one, other) for one, other in zip(before, after, strict=True)]
         wrong = {
             f"no layer computes in {MIXED[policy]}": not model.computes_in(MIXED[policy]),
@@ -106,7 +112,7 @@ def task_precision(count: int) -> Finding:
                 scale = float(optimizer.scale_loss(tf.ones(())))
                 wrong[f"{player}'s loss scale is {scale:g}"] = not 1.0 <= scale <= LARGEST_SCALE
                 notes.append(f"{player}'s loss scale {scale:g}")
-        faults += [f"{policy}: {what}" for what, so in wrong.items() if so]
+        faults += [f"{policy}: {what}" for what, is_wrong in wrong.items() if is_wrong]
     return Finding((), tuple(faults), (f"{' and '.join(MIXED)}: {MIXED_STEPS} steps each", *notes))
 
 
@@ -118,27 +124,27 @@ def task_not_finite(count: int) -> Finding:
     from zoo.training.devices import choose_strategy
     from zoo.training.run import compiled
 
-    recipe = tiny(devices=count, steps=1, batch_size=ROWS * count)
+    recipe = make_tiny_recipe(devices=count, steps=1, batch_size=ROWS_PER_DEVICE * count)
     strategy = choose_strategy(recipe)
     model = compiled(recipe, recipe.to_preset(), strategy)
-    image_set = (model.minibatches_per_step,) if model.minibatches_per_step > 1 else ()
-    shape = (recipe.batch_size, *image_set, *recipe.to_preset().arguments["image_shape"])
+    minibatches = (model.minibatches_per_step,) if model.minibatches_per_step > 1 else ()
+    shape = (recipe.batch_size, *minibatches, *recipe.to_preset().arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     images[-1].flat[0] = np.nan
     data = tf.data.Dataset.from_tensors({"image": images, "row": np.arange(len(images))}).repeat()
-    before = weights_of(model, strategy)
+    before = copy_weights(model, strategy)
     try:
         model.fit(data, steps_per_epoch=1, shuffle=False, verbose=0)
         said = ""
     except tf.errors.InvalidArgumentError as error:
         said = error.message
-    after = weights_of(model, strategy)
+    after = copy_weights(model, strategy)
     wrong = {
         "the step did not stop": not said,
         f"the step stopped, for another reason: {first_line(said)}": bool(said) and NOT_FINITE not in said,
         "weights have changed": not all(np.array_equal(one, other) for one, other in zip(before, after, strict=True)),
     }
-    faults = tuple(what for what, so in wrong.items() if so)
+    faults = tuple(what for what, is_wrong in wrong.items() if is_wrong)
     return Finding((), faults, ("the step stopped, no weight changed",) if not faults else ())
 
 
@@ -151,7 +157,7 @@ def task_checkpoint(count: int) -> Finding:
     from zoo.training.devices import choose_strategy
     from zoo.training.run import compiled
 
-    recipe = tiny(devices=count, steps=4, batch_size=ROWS)
+    recipe = make_tiny_recipe(devices=count, steps=4, batch_size=ROWS_PER_DEVICE)
     strategy = choose_strategy(recipe)
     with tempfile.TemporaryDirectory() as folder:
         model = compiled(recipe, recipe.to_preset(), strategy)
@@ -174,13 +180,13 @@ def task_checkpoint(count: int) -> Finding:
 def task_export(count: int) -> Finding:
     """Export, compare the formats as every export does, and ask ONNX Runtime for the device it takes by itself."""
     from serving.card import Data
-    from zoo.export.agreement import TOLERANCE, ExportError, check_agreement, example
+    from zoo.export.agreement import TOLERANCE, ExportError, check_agreement, make_example
     from zoo.export.export import FORMATS, export
     from zoo.pretrained import load_pretrained
     from zoo.training.devices import choose_strategy
     from zoo.training.run import build
 
-    recipe = tiny(devices=count)
+    recipe = make_tiny_recipe(devices=count)
     choose_strategy(recipe)
     preset = recipe.to_preset()
     worst, worst_served, providers = 0.0, 0.0, set()
@@ -195,7 +201,7 @@ def task_export(count: int) -> Finding:
             model = load_pretrained(str(directory), format="keras")
             for name, ability in model.abilities().items():
                 worst = max(worst, check_agreement(name, ability, directory, FORMATS))
-                feeds = {spec.name: example(spec, ROWS) for spec in ability.card().inputs}
+                feeds = {spec.name: make_example(spec, ROWS_PER_DEVICE) for spec in ability.card().inputs}
                 session = Session(directory / f"{name}.onnx", strict=True)
                 expected = {key: [value] for key, value in model.run_ability(name, feeds).items()}
                 served = {key: [value] for key, value in session.run(feeds).items()}
@@ -204,11 +210,11 @@ def task_export(count: int) -> Finding:
         except ExportError as error:
             return Finding(faults=(str(error),))
     used = ", ".join(sorted(providers))
-    measures = (
-        Measure("ONNX and SavedModel against Keras", worst, TOLERANCE),
-        Measure(f"ONNX Runtime's {used} against Keras", worst_served, TOLERANCE),
+    measurements = (
+        Measurement("ONNX and SavedModel against Keras", worst, TOLERANCE),
+        Measurement(f"ONNX Runtime's {used} against Keras", worst_served, TOLERANCE),
     )
-    return Finding(measures)
+    return Finding(measurements)
 
 
 TASKS: Mapping[str, Callable[..., Any]] = {
@@ -222,8 +228,8 @@ TASKS: Mapping[str, Callable[..., Any]] = {
 }
 
 
-def tiny(**changes: Any) -> Recipe:
-    """The recipe of the first preset, for its tiny twin.
+def make_tiny_recipe(**changes: Any) -> Recipe:
+    """The recipe of the first preset, for its tiny twin: the same class at the size of a test.
 
     Args:
         **changes: fields of `Recipe`.
@@ -233,8 +239,8 @@ def tiny(**changes: Any) -> Recipe:
     return dataclasses.replace(recipe, smoke=True, **changes)
 
 
-def noise_images(shape: Sequence[int]) -> ImageSet:
-    """A few images of noise, all different.
+def make_noise_images(shape: Sequence[int]) -> ImageSet:
+    """`IMAGES` images of noise, all different.
 
     Args:
         shape: (height, width, channels).
@@ -250,7 +256,7 @@ def fit(model: Any, recipe: Recipe, strategy: Any, *callbacks: Any) -> dict[str,
     done = int(model.step.numpy())
     data = distributed_batches(
         strategy,
-        noise_images(recipe.to_preset().arguments["image_shape"]),
+        make_noise_images(recipe.to_preset().arguments["image_shape"]),
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         start_step=done,
@@ -261,8 +267,8 @@ def fit(model: Any, recipe: Recipe, strategy: Any, *callbacks: Any) -> dict[str,
     return {name: float(values[-1]) for name, values in history.items()}
 
 
-def trained(recipe: Recipe, strategy: Any) -> dict[str, list[Any]]:
-    """The gradients, weights and metrics after the recipe's steps, all of the recipe's float type.
+def train_and_record(recipe: Recipe, strategy: Any) -> dict[str, list[Any]]:
+    """Train; returns the gradients, weights and metrics after the recipe's steps, all of the recipe's float type.
 
     The velocity of SGD with momentum starts at 0, so after one step it is minus rate times the gradient, unrounded.
     """
@@ -286,7 +292,7 @@ def trained(recipe: Recipe, strategy: Any) -> dict[str, list[Any]]:
     }
 
 
-def weights_of(model: Any, strategy: Any) -> list[np.ndarray]:
+def copy_weights(model: Any, strategy: Any) -> list[np.ndarray]:
     """Copies of every weight that a player moves, as each device of `strategy` has it."""
     return [
         copy.numpy()
@@ -296,8 +302,8 @@ def weights_of(model: Any, strategy: Any) -> list[np.ndarray]:
     ]
 
 
-def plain(value: Any) -> Any:
-    """What JSON does not know: arrays and findings."""
+def encode_for_json(value: Any) -> Any:
+    """What JSON does not know, arrays and findings, as lists and dictionaries."""
     return value.tolist() if isinstance(value, np.ndarray) else dataclasses.asdict(value)
 
 
@@ -305,7 +311,7 @@ def main(task: str, count: str, options: str) -> None:
     """Do one task and write its answer as the last line of standard output; what goes wrong is the last of the other.
 
     Args:
-        task: of `TASKS`.
+        task: a key of `TASKS`.
         count: of its devices.
         options: its further arguments, as JSON.
     """
@@ -316,7 +322,7 @@ def main(task: str, count: str, options: str) -> None:
         traceback.print_exc()
         print(f"{type(error).__name__}: {first_line(str(error))}", file=sys.stderr)
         sys.exit(1)
-    print(json.dumps(answer, default=plain))
+    print(json.dumps(answer, default=encode_for_json))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Images -> shuffled, scaled batches as `tf.data`."""
+"""Images -> endless shuffled batches as `tf.data`.
+
+The order of an epoch is a function of (seed, epoch), so the position in the data is the step and nothing else: a run
+resumes at step 1,234 with that number alone.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +19,11 @@ SHUFFLE_ROUNDS = 8
 def steps_per_epoch(image_set: ImageSet, batch_size: int, minibatches_per_step: int = 1) -> int:
     """Whole steps in one pass over the images; the last partial batch is dropped.
 
+    Args:
+        image_set: what to train on.
+        batch_size: rows of the global batch.
+        minibatches_per_step: how many minibatches of `batch_size` images one step takes.
+
     Raises:
         ValueError: a number below 1, or one step needs more images than there are.
     """
@@ -23,8 +32,8 @@ def steps_per_epoch(image_set: ImageSet, batch_size: int, minibatches_per_step: 
     count, needed = len(image_set.images), batch_size * minibatches_per_step
     if needed > count:
         raise ValueError(
-            f"one step needs batch_size * minibatches_per_step = {batch_size} * {minibatches_per_step} = {needed} images, "
-            f"{image_set.name} {image_set.split} has {count}"
+            f"one step needs batch_size * minibatches_per_step = {batch_size} * {minibatches_per_step} = {needed} "
+            f"images, {image_set.name} {image_set.split} has {count}"
         )
     return count // needed
 
@@ -37,7 +46,7 @@ def batches(
     start_step: int = 0,
     minibatches_per_step: int = 1,
     replicas: range = range(1),
-    replicas_in_all: int = 1,
+    replica_count: int = 1,
 ) -> Any:  # tf.data.Dataset
     """An endless `tf.data.Dataset` of global batches, from `start_step` on.
 
@@ -45,13 +54,14 @@ def batches(
     slice of the global batch, whether a strategy cuts it or `distributed_batches` asks for the slices one by one.
 
     Args:
-        images: what to train on.
+        image_set: what to train on.
         batch_size: rows of the global batch.
         seed: >= 0; the order of epoch e is a function of (seed, e).
         start_step: first global step, >= 0.
-        minibatches_per_step: k > 1 puts k different images in a row, for algorithms that need k minibatches a step.
-        replicas: those whose rows are wanted: one element for each of them, step by step.
-        replicas_in_all: how many share the global batch.
+        minibatches_per_step: k > 1 gives a step k minibatches of different images, for algorithms that update a player
+            several times a step, as a WGAN its critic: a row then holds k images, one of each minibatch.
+        replicas: numbers of the replicas whose rows are wanted: one element for each of them, step by step.
+        replica_count: how many replicas share the global batch.
 
     Returns:
         Dictionaries of `image`, float32 (batch, height, width, channels) in [-1, 1]; `row`, int64 (batch,), the row's
@@ -66,20 +76,21 @@ def batches(
     per_epoch = steps_per_epoch(image_set, batch_size, minibatches_per_step)
     if start_step < 0 or seed < 0:
         raise ValueError(f"start_step={start_step}, seed={seed}: both must be >= 0")
-    if batch_size % replicas_in_all:
-        raise ValueError(f"batch_size={batch_size} on {replicas_in_all} replicas: choose a multiple of their number")
+    if batch_size % replica_count:
+        raise ValueError(f"batch_size={batch_size} on {replica_count} replicas: choose a multiple of their number")
     images, labels = image_set.images, image_set.labels
     per_step = batch_size * minibatches_per_step
-    count = batch_size // replicas_in_all
+    count = batch_size // replica_count
     rows = (count,) if minibatches_per_step == 1 else (count, minibatches_per_step)
     key = np.random.SeedSequence(seed).generate_state(2)  # neighboring seeds -> unrelated keys
 
-    gather = gatherer(images)
+    gather = make_gather(images)
 
-    def batch(element: Any) -> dict[str, Any]:
+    def make_batch(element: Any) -> dict[str, Any]:
         step, replica = element // len(replicas), replicas.start + element % len(replicas)
         epoch, position = step // per_epoch, step % per_epoch
         first = position * per_step + replica * count * minibatches_per_step
+        # Where the epoch's permutation sends these positions: no permutation is ever stored.
         indices = tf.random_index_shuffle(
             first + tf.range(count * minibatches_per_step, dtype=tf.int64),
             seed=tf.stack([*tf.unstack(tf.constant(key)), tf.cast(epoch, tf.uint32)]),
@@ -98,28 +109,33 @@ def batches(
     # For those who hand the global batches to a strategy: each worker then builds them and keeps its own part.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     elements = tf.data.Dataset.range(start_step * len(replicas), np.iinfo(np.int64).max)
-    return elements.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).with_options(options)
+    return (
+        elements.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).with_options(options)
+    )
 
 
-def distributed_batches(strategy: Any, images: ImageSet, **options: Any) -> Any:  # tf.distribute.DistributedDataset
+def distributed_batches(strategy: Any, image_set: ImageSet, **options: Any) -> Any:  # tf.distribute.DistributedDataset
     """`batches` for the replicas of `strategy`: each worker gathers the rows of its own replicas alone.
 
     Args:
         strategy: a `tf.distribute.Strategy`.
-        images: see `batches`.
-        **options: see `batches`.
+        image_set: what to train on.
+        **options: of `batches`, but for `replicas` and `replica_count`.
+
+    Raises:
+        ValueError: as in `batches`.
     """
 
-    def of_worker(context: Any) -> Any:
+    def make_worker_batches(context: Any) -> Any:
         here = context.num_replicas_in_sync // context.num_input_pipelines
         first = context.input_pipeline_id * here
         replicas = range(first, first + here)
-        return batches(images, replicas=replicas, replicas_in_all=context.num_replicas_in_sync, **options)
+        return batches(image_set, replicas=replicas, replica_count=context.num_replicas_in_sync, **options)
 
-    return strategy.distribute_datasets_from_function(of_worker)
+    return strategy.distribute_datasets_from_function(make_worker_batches)
 
 
-def gatherer(images: np.ndarray) -> Callable[[Any], Any]:
+def make_gather(images: np.ndarray) -> Callable[[Any], Any]:
     """indices (count,) -> images (count, height, width, channels) uint8, as an operation of a `tf.data` pipeline.
 
     Images in memory are gathered by TensorFlow alone. A pipeline that calls Python can hang a process that ends while
@@ -133,5 +149,5 @@ def gatherer(images: np.ndarray) -> Callable[[Any], Any]:
             lambda chosen: np.take(images, chosen, axis=0), [indices], tf.uint8, stateful=False
         )
     with tf.device("CPU:0"):
-        held = tf.constant(images)
-    return lambda indices: tf.gather(held, indices)
+        in_memory = tf.constant(images)
+    return lambda indices: tf.gather(in_memory, indices)

@@ -6,22 +6,40 @@ import importlib.resources
 import numpy as np
 from PIL import Image
 
-from zoo.data.images import ImageSet, Policy, fingerprint
-from zoo.presets.preset import FASHION_CLASSES
+from zoo.data.classes import FASHION_CLASSES
+from zoo.data.images import ImageSet, Policy, compute_fingerprint
 
 
-def embedded_images(split: str, policy: Policy) -> ImageSet:
-    """Fashion-MNIST's 10,000 published *test* images (MIT): "train" is the first 9,000, "test" the rest, or "all"."""
+def read_embedded(split: str, policy: Policy) -> ImageSet:
+    """Fashion-MNIST's 10,000 published *test* images (MIT).
+
+    Args:
+        split: "train", the first 9,000; "test", the last 1,000; or "all".
+        policy: what each image is turned into.
+
+    Raises:
+        ValueError: another split.
+    """
     parts = {"train": slice(0, 9_000), "test": slice(9_000, 10_000), "all": slice(None)}
     if split not in parts:
         raise ValueError(f"split={split!r}: the embedded sample has {sorted(parts)}")
-    images = _idx("t10k-images-idx3-ubyte.gz", header=16).reshape(-1, 28, 28)[parts[split]]
-    labels = _idx("t10k-labels-idx1-ubyte.gz", header=8)[parts[split]].astype(np.int64)
+    images = _read_idx("t10k-images-idx3-ubyte.gz", header=16).reshape(-1, 28, 28)[parts[split]]
+    labels = _read_idx("t10k-labels-idx1-ubyte.gz", header=8)[parts[split]].astype(np.int64)
     images = np.stack([policy.apply(Image.fromarray(image)) for image in images])
-    name = "fashion_mnist_t10k"
-    return ImageSet(images, labels, FASHION_CLASSES, name, split, fingerprint(images), 0, (), "MIT")
+    return ImageSet(
+        images=images,
+        labels=labels,
+        class_names=FASHION_CLASSES,
+        name="fashion_mnist_t10k",
+        split=split,
+        fingerprint=compute_fingerprint(images),
+        ignored=0,
+        broken=(),
+        license="MIT",
+    )
 
 
-def _idx(name: str, header: int) -> np.ndarray:
+def _read_idx(name: str, header: int) -> np.ndarray:
+    """The numbers of a gzipped IDX file, the format of MNIST, behind its header of so many bytes."""
     packed = importlib.resources.files("zoo.data").joinpath("fashion_mnist_t10k", name).read_bytes()
     return np.frombuffer(gzip.decompress(packed), np.uint8, offset=header)

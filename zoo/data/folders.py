@@ -1,6 +1,6 @@
-"""Image files to uint8 arrays: decoding, resizing, listing a folder or zip, splits, and the embedded sample.
+"""A folder or zip of image files -> its splits and classes, decoded to one array.
 
-Only NumPy and Pillow here.  `zoo.data.load` adds TensorFlow Datasets and the `tf.data` pipeline.
+`zoo.data.load.load_images` says which folders are splits and which are classes.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from zoo.data.images import FORMATS, ImageSet, Policy
 from zoo.data.store import Example, collect
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+# Pillow's modes without color; "P", a palette, counts as color.
 GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 SPLIT_FOLDERS = {
     **{name: name for name in ("train", "test", "validation", "trainA", "trainB", "testA", "testB")},
@@ -32,10 +33,13 @@ class Files:
     """The files beneath a folder or inside a zip, by their sorted POSIX names; a zip is never extracted."""
 
     source: Path
+    """The folder or the zip."""
     sizes: dict[str, int]
+    """Bytes of each file, unpacked."""
     stamps: dict[str, str]
     """What changes when the file does: CRC-32 in a zip, modification time in a folder."""
     read: Callable[[str], bytes]
+    """Name -> the file's bytes."""
 
 
 def open_files(source: Path) -> Files:
@@ -71,11 +75,11 @@ def _is_image(name: str) -> bool:
     return not strange and path.suffix.lower() in SUFFIXES
 
 
-def _inner_name(name: str, wrapping: int) -> str:
+def _strip_folders(name: str, wrapping: int) -> str:
     return "/".join(PurePosixPath(name).parts[wrapping:])
 
 
-def _wrapping_folders(names: list[str]) -> int:
+def _count_wrapping_folders(names: list[str]) -> int:
     """How many top folders hold everything and are no split."""
     paths = [PurePosixPath(name).parts for name in names]
     depth = 0
@@ -86,27 +90,27 @@ def _wrapping_folders(names: list[str]) -> int:
     return depth
 
 
-def held_out(names: list[str]) -> tuple[list[str], list[str]]:
+def split_held_out(names: list[str]) -> tuple[list[str], list[str]]:
     """Divide names into train and test: sha256(name) mod 10 == 0 is test, so added files move no other file.
 
     Of two or more names each side gets at least one.
     """
 
-    def number(name: str) -> int:
+    def hash_name(name: str) -> int:
         return int.from_bytes(hashlib.sha256(name.encode()).digest(), "big")
 
-    test = {name for name in names if number(name) % 10 == 0}
+    test = {name for name in names if hash_name(name) % 10 == 0}
     if len(names) >= 2 and not test:
-        test = {min(names, key=number)}
+        test = {min(names, key=hash_name)}
     if len(test) == len(names):
-        test -= {max(names, key=number)}
+        test -= {max(names, key=hash_name)}
     return [name for name in names if name not in test], [name for name in names if name in test]
 
 
-def _splits(names: list[str]) -> dict[str, dict[str, str]]:
+def _find_splits(names: list[str]) -> dict[str, dict[str, str]]:
     """Split -> (inner name beneath the split's folder -> file name).  With no split folder all is "train"."""
-    wrapping = _wrapping_folders(names)
-    inner = {_inner_name(name, wrapping): name for name in names}
+    wrapping = _count_wrapping_folders(names)
+    inner = {_strip_folders(name, wrapping): name for name in names}
     splits: dict[str, dict[str, str]] = {}
     for name, file in inner.items():
         top, slash, rest = name.partition("/")
@@ -116,21 +120,32 @@ def _splits(names: list[str]) -> dict[str, dict[str, str]]:
         splits = {"train": inner}
     if "train" in splits and "test" not in splits:
         everything = splits["train"]
-        train, test = held_out(list(everything))
+        train, test = split_held_out(list(everything))
         splits["train"] = {name: everything[name] for name in train}
         splits["test"] = {name: everything[name] for name in test}
     return splits
 
 
-def images_of_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, cache: Path | None) -> ImageSet:
-    """One split of a folder or zip: see `zoo.data.load.load_images`."""
+def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, cache: Path | None) -> ImageSet:
+    """One split of a folder or zip.
+
+    Args:
+        source: an existing folder or zip.
+        split: the name of a split, or "all".
+        policy: what each image is turned into.
+        skip_broken: leave undecodable images out, instead of raising.
+        cache: as in `zoo.data.load.load_images`.
+
+    Raises:
+        ValueError: neither folder nor zip; no images; an unknown split; broken images; native sizes that differ.
+    """
     files = open_files(source)
     names = sorted(name for name in files.sizes if _is_image(name))
     if not names:
         raise ValueError(
             f"{source} holds no images: looked at {len(files.sizes)} files for the endings {', '.join(SUFFIXES)}"
         )
-    splits = _splits(names)
+    splits = _find_splits(names)
     parts = splits.values() if split == "all" else [splits.get(split, {})]
     chosen = [pair for part in parts for pair in part.items()]  # (name beneath the split's folder, file)
     if not chosen:
@@ -141,7 +156,7 @@ def images_of_files(source: Path, split: str, policy: Policy, *, skip_broken: bo
     labeled = all("/" in name for name, _ in chosen)
     numbers = {name: index for index, name in enumerate(class_names)}
 
-    def example(member: tuple[str, str]) -> Example:
+    def decode(member: tuple[str, str]) -> Example:
         inner, file = member
         label = numbers[inner.split("/")[0]] if labeled else None
         try:
@@ -155,7 +170,7 @@ def images_of_files(source: Path, split: str, policy: Policy, *, skip_broken: bo
 
     content = [(file, files.sizes[file], files.stamps[file]) for _, file in chosen]
     found = collect(
-        lambda: _in_threads(example, chosen),
+        lambda: _map_in_threads(decode, chosen),
         len(chosen),
         key=f"{source.resolve()} {split} {policy} {content}",
         skip_broken=skip_broken,
@@ -174,7 +189,7 @@ def images_of_files(source: Path, split: str, policy: Policy, *, skip_broken: bo
     )
 
 
-def native_channels(source: Path) -> int:
+def count_channels(source: Path) -> int:
     """1 where the first image of a folder or zip, by name, is gray, 3 where it has colors.
 
     Raises:
@@ -191,7 +206,7 @@ def native_channels(source: Path) -> int:
         raise ValueError(f"{source}: {name} can't be read: {error}") from error
 
 
-def _in_threads(example: Callable[[tuple[str, str]], Example], members: list[tuple[str, str]]) -> Iterator[Example]:
+def _map_in_threads(decode: Callable[[tuple[str, str]], Example], members: list[tuple[str, str]]) -> Iterator[Example]:
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         for start in range(0, len(members), 256):  # in pieces: `map` over all would hold the whole set in memory
-            yield from pool.map(example, members[start : start + 256])
+            yield from pool.map(decode, members[start : start + 256])

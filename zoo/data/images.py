@@ -19,10 +19,13 @@ class ImageSet:
     images: np.ndarray
     """uint8 (count, height, width, channels), in memory or memory-mapped."""
     labels: np.ndarray | None
-    """int64 (count,), an index into `class_names`."""
+    """int64 (count,), an index into `class_names`; None where the images have no classes."""
     class_names: tuple[str, ...]
+    """By label; empty where the images have no classes."""
     name: str
+    """Of the set, without its split, such as "fashion_mnist" or a folder's name."""
     split: str
+    """Which part of the set, such as "train" or "train[:1000]"; "all" for every part."""
     fingerprint: str
     """sha256 over the shape and the image bytes: a resumed run can tell that the data changed."""
     ignored: int
@@ -64,8 +67,11 @@ class Policy:
     Args:
         image_size: height and width in pixels; None keeps the native size.
         channels: 1 (gray) or 3 (RGB).
-        fit: "crop" scales the shorter side to `image_size` and cuts the center; "squash" ignores the aspect; "pad"
-            scales down what is larger, never up, and centers it on black.
+        fit: one of "crop", which scales the shorter side to `image_size` and cuts the center; "squash", which ignores
+            the aspect ratio; "pad", which scales down what is larger, never up, and centers it on black.
+
+    Raises:
+        ValueError: another fit or number of channels, or an image size below 1.
     """
 
     image_size: int | None
@@ -81,8 +87,12 @@ class Policy:
             raise ValueError(f"image_size={self.image_size!r}: give pixels >= 1, or None for the native size")
 
     def apply(self, image: Image.Image) -> np.ndarray:
-        """Any Pillow image -> uint8 (height, width, channels).  Alpha is composited on white."""
-        image = _eight_bits(image)
+        """Any Pillow image -> uint8 (height, width, channels). Alpha is composited on white.
+
+        Raises:
+            ValueError: the image's numbers have no known range.
+        """
+        image = _to_eight_bits(image)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -92,13 +102,18 @@ class Policy:
         return np.asarray(image).reshape(image.height, image.width, self.channels)
 
     def decode(self, data: bytes) -> np.ndarray:
-        """An image file's bytes -> uint8 (height, width, channels): first frame, EXIF orientation applied."""
+        """An image file's bytes -> uint8 (height, width, channels): first frame, EXIF orientation applied.
+
+        Raises:
+            ValueError: the image's numbers have no known range.
+            Exception: a damaged file raises almost anything: OSError, SyntaxError, struct.error ...
+        """
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
             return self.apply(ImageOps.exif_transpose(image))
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _to_eight_bits(image: Image.Image) -> Image.Image:
     """16-bit gray -> 8-bit gray (Pillow's own conversion clips at 255 instead of scaling)."""
     if image.mode == "F":
         raise ValueError("an image of floating-point numbers has no known range")
@@ -110,28 +125,44 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
-def fingerprint(images: np.ndarray) -> str:
-    """sha256 over shape and bytes."""
+def compute_fingerprint(images: np.ndarray) -> str:
+    """sha256 over shape and bytes, in hex digits."""
     digest = hashlib.sha256(str(images.shape).encode())
-    for start in range(0, len(images), 256):
+    for start in range(0, len(images), 256):  # in parts: the images may be a memory-mapped file larger than memory
         digest.update(np.ascontiguousarray(images[start : start + 256]).data)
     return digest.hexdigest()
 
 
-def scaled(images: np.ndarray) -> np.ndarray:
-    """uint8 -> float32 in [-1, 1], as networks take them."""
+def to_float32(images: np.ndarray) -> np.ndarray:
+    """uint8 in 0..255 -> float32 in [-1, 1], as networks take them.
+
+    Args:
+        images: uint8 (count, height, width, channels).
+
+    Raises:
+        ValueError: another dtype or shape.
+    """
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(f"images {images.shape} {images.dtype}: give (count, height, width, channels) uint8.")
     return images.astype(np.float32) / np.float32(127.5) - np.float32(1.0)
 
 
-def center(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle (count, height, width, channels) of larger images; an odd margin is larger below and right."""
+def center_crop(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of larger images; an odd margin is larger below and right.
+
+    Args:
+        images: (count, at least height, at least width, channels).
+        height: rows to keep.
+        width: columns to keep.
+
+    Returns:
+        (count, height, width, channels), a view.
+    """
     top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
     return images[:, top : top + height, left : left + width]
 
 
-def chunks(rows: Any, size: int) -> Iterator[Any]:
+def iterate_chunks(rows: Any, size: int) -> Iterator[Any]:
     """The rows in runs of `size`, the last one shorter."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

@@ -1,17 +1,16 @@
-"""Training data: TensorFlow Datasets, a folder or zip of images, or the embedded sample, as `tf.data` batches.
+"""The one way from the name of a data set to decoded images: the embedded sample, a folder or zip, or TFDS.
 
-`load_images` decodes a split to one uint8 array; `batches` shuffles, gathers and scales it.  The order of an epoch is
-a function of (seed, epoch), so the position in the data is the step and nothing else.
+`load_images` decodes a split to one uint8 array; `zoo.data.batches` makes batches of it.
 """
 
 import os
 import re
 from pathlib import Path
 
-from zoo.data.embedded import embedded_images
-from zoo.data.folders import images_of_files
+from zoo.data.embedded import read_embedded
+from zoo.data.folders import read_files
 from zoo.data.images import ImageSet, Policy
-from zoo.data.tfds import _images_of_tfds
+from zoo.data.tfds import read_tfds
 
 
 def load_images(
@@ -42,7 +41,7 @@ def load_images(
         split: which part to load, or "all"; for TFDS its slices ("train[:1000]") work too, and are taken as they are.
         image_size: height and width in pixels; None keeps the native size, then the same for all.
         channels: 1 or 3.
-        fit: "crop", "squash" or "pad": see `Policy`.
+        fit: one of "crop", "squash" and "pad": see `Policy`.
         skip_broken: leave undecodable images out and list them in `broken`, instead of raising.
         cache: folder for decoded sets too big for memory; default `ZOO_HOME` or the user's cache folder.
 
@@ -53,10 +52,10 @@ def load_images(
     """
     policy = Policy(image_size, channels, fit)
     if source == "embedded":
-        return embedded_images(split, policy)
+        return read_embedded(split, policy)
     path = Path(source).expanduser()
     if path.exists():
-        return images_of_files(path, split, policy, skip_broken=skip_broken, cache=cache)
+        return read_files(path, split, policy, skip_broken=skip_broken, cache=cache)
     if path.suffix.lower() == ".zip" or source.startswith((".", "~", os.sep)) or not re.match(r"[a-z]", source):
         raise FileNotFoundError(f"{source}: no such folder or zip of images")
-    return _images_of_tfds(source, split, policy, cache)
+    return read_tfds(source, split, policy, cache)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.images import fingerprint
+from zoo.data.images import compute_fingerprint
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded images: more than this is kept in a memory-mapped file
 PROGRESS_FROM = 1_000  # images
@@ -27,7 +27,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Collected:
-    """The decoded images of one split, with what was learnt on the way."""
+    """The decoded images of one split, as the fields of `ImageSet` with these names say."""
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -40,18 +40,22 @@ def collect(
 ) -> Collected:
     """Stack `count` examples into one array: in memory, or past MEMORY_LIMIT in a memory-mapped file.
 
-    The file lies in `cache` (default: `ZOO_HOME` or the user's cache folder, then `images/`), is named by `key`, and
-    is used again by the next run.
+    Args:
+        examples: called once, unless the file of an earlier run is used again.
+        count: of the examples.
+        key: everything that the array depends on; the file is named by its hash.
+        skip_broken: leave undecodable images out and list them in `broken`, instead of raising.
+        cache: folder of the file; `images/` in `ZOO_HOME` or in the user's cache folder when not given.
 
     Raises:
         ValueError: broken images and not `skip_broken`; nothing left; two native sizes that differ.
     """
     stem = hashlib.sha256(f"{key} {skip_broken}".encode()).hexdigest()[:32]
-    folder = cache or _cache_folder()
+    folder = cache or _find_cache_folder()
     array_file, notes_file = folder / f"{stem}.npy", folder / f"{stem}.json"
     if array_file.exists() and notes_file.exists():
         notes = json.loads(notes_file.read_text())
-        return _collected(np.load(array_file, mmap_mode="r"), **notes)
+        return _assemble(np.load(array_file, mmap_mode="r"), **notes)
 
     images: np.ndarray | None = None
     labels: list[int | None] = []
@@ -59,7 +63,7 @@ def collect(
     first = ""
     temporary = folder / f"{stem}.npy.{os.getpid()}.tmp"
     try:
-        for example in _with_progress(examples(), count):
+        for example in _show_progress(examples(), count):
             if isinstance(example.image, Exception):
                 broken[example.name] = str(example.image).splitlines()[0] if str(example.image) else "cannot be read"
                 continue
@@ -82,18 +86,18 @@ def collect(
             )
         if images is None:
             raise ValueError(f"none of {count} images can be decoded, the first is {next(iter(broken), '')}")
-        notes = {"labels": labels, "broken": list(broken), "fingerprint": fingerprint(images[: len(labels)])}
+        notes = {"labels": labels, "broken": list(broken), "fingerprint": compute_fingerprint(images[: len(labels)])}
         if isinstance(images, np.memmap):
             images.flush()
             _write_then_rename(notes_file, json.dumps(notes))
             temporary.replace(array_file)  # last: its presence says that both are whole
             images = np.load(array_file, mmap_mode="r")
-        return _collected(images, **notes)
+        return _assemble(images, **notes)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _collected(images: np.ndarray, labels: list[int | None], broken: list[str], fingerprint: str) -> Collected:
+def _assemble(images: np.ndarray, labels: list[int | None], broken: list[str], fingerprint: str) -> Collected:
     known = [label for label in labels if label is not None]
     whole = len(known) == len(labels)
     numbers = np.array(known, np.int64) if whole else None
@@ -113,7 +117,7 @@ def _write_then_rename(file: Path, text: str) -> None:
     temporary.replace(file)
 
 
-def _cache_folder() -> Path:
+def _find_cache_folder() -> Path:
     if home := os.environ.get("ZOO_HOME"):
         return Path(home).expanduser() / "images"
     import platformdirs
@@ -121,7 +125,7 @@ def _cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("generative-zoo")) / "images"
 
 
-def _with_progress(examples: Iterable[Example], count: int) -> Iterable[Example]:
+def _show_progress(examples: Iterable[Example], count: int) -> Iterable[Example]:
     if count <= PROGRESS_FROM or not sys.stderr.isatty():
         return examples
     from rich.console import Console

@@ -4,6 +4,7 @@ import difflib
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,41 @@ from zoo.data.images import ImageSet, Policy
 from zoo.data.store import Example, collect
 from zoo.extras import start_tensorflow
 
-ZERO_OR_ONE = ("binarized_mnist",)  # TFDS sets whose uint8 images hold 0 and 1 instead of 0 and 255
-TFDS_LICENSES = {"fashion_mnist": "MIT", "mnist": "CC-BY-SA-3.0"}  # where TFDS itself names none
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of a data set that TFDS itself does not give.
+
+    Args:
+        license: short name, where TFDS names none; "" where unknown.
+        white: the largest value of the stored uint8 images: 1 where they are of zeros and ones.
+    """
+
+    license: str = ""
+    white: int = 255
 
 
-def _images_of_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> ImageSet:
+FACTS = {
+    "binarized_mnist": Facts(white=1),
+    "fashion_mnist": Facts(license="MIT"),
+    "mnist": Facts(license="CC-BY-SA-3.0"),
+}
+"""By name of the builder; what is not listed has the defaults."""
+
+
+def read_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> ImageSet:
+    """One split of a data set of TensorFlow Datasets.
+
+    Args:
+        source: a name of TFDS, with configuration and version where wanted: "mnist", "fashion_mnist:3.0.1".
+        split: as in `zoo.data.load.load_images`.
+        policy: what each image is turned into.
+        cache: as in `zoo.data.load.load_images`.
+
+    Raises:
+        ValueError: no such data set or split, no images in it, or pixels of another type than uint8 and uint16.
+        RuntimeError: TFDS could not prepare the data set.
+    """
     start_tensorflow()
     logging.getLogger("absl").setLevel(logging.ERROR)  # deprecations inside of TensorFlow Datasets
     import tensorflow_datasets as tfds
@@ -36,7 +67,7 @@ def _images_of_tfds(source: str, split: str, policy: Policy, cache: Path | None)
             + (f"; near: {', '.join(near)}" if near else "")
         ) from error
 
-    image_key, label_key = _features(builder, source)
+    image_key, label_key = _find_features(builder, source)
     try:
         builder.download_and_prepare()  # returns at once where the data lie under TFDS_DATA_DIR already
     except Exception as error:
@@ -44,8 +75,9 @@ def _images_of_tfds(source: str, split: str, policy: Policy, cache: Path | None)
             f"{source} is not in {builder.data_dir} and could not be prepared there ({type(error).__name__}: {error}); "
             "set TFDS_DATA_DIR to a folder that holds it, or run where it can be downloaded"
         ) from error
-    part = _tfds_split(builder.info.splits, split, source)
-    factor = 255 if builder.name in ZERO_OR_ONE else 1
+    part = _choose_split(builder.info.splits, split, source)
+    facts = FACTS.get(builder.name, Facts())
+    factor = np.uint8(255 // facts.white)
 
     def examples() -> Iterator[Example]:
         keys = {key: True for key in (image_key, label_key) if key}
@@ -60,7 +92,7 @@ def _images_of_tfds(source: str, split: str, policy: Policy, cache: Path | None)
         number = 0
         for group in tfds.as_numpy(dataset.batch(256 if of_one_size else 1)):
             for index, image in enumerate(group[image_key]):
-                image = (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image * np.uint8(factor)
+                image = (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image * factor
                 image = policy.apply(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image))
                 yield Example(f"{part} {number}", int(group[label_key][index]) if label_key else None, image)
                 number += 1
@@ -82,12 +114,16 @@ def _images_of_tfds(source: str, split: str, policy: Policy, cache: Path | None)
         fingerprint=found.fingerprint,
         ignored=0,
         broken=(),
-        license=(redistribution.license if redistribution else "") or TFDS_LICENSES.get(builder.name, ""),
+        license=(redistribution.license if redistribution else "") or facts.license,
     )
 
 
-def _features(builder: Any, source: str) -> tuple[str, str | None]:
-    """The keys of the image and of the class: "image" and "label", or else the first of that type."""
+def _find_features(builder: Any, source: str) -> tuple[str, str | None]:
+    """The keys of the image and of the class: "image" and "label", or else the first of that type.
+
+    Raises:
+        ValueError: there are no images, or their pixels are neither uint8 nor uint16.
+    """
     import tensorflow_datasets as tfds
 
     features = dict(builder.info.features)
@@ -102,8 +138,12 @@ def _features(builder: Any, source: str) -> tuple[str, str | None]:
     return images[0], labels[0] if labels else None
 
 
-def _tfds_split(splits: Any, split: str, source: str) -> str:
-    """The TFDS split to read for `split`."""
+def _choose_split(splits: Any, split: str, source: str) -> str:
+    """The TFDS split to read for `split`; the last tenth of "train" stands for a missing "test".
+
+    Raises:
+        ValueError: there is no such split, or no image in it.
+    """
     if "test" not in splits and "train" in splits and split in ("train", "test"):
         cut = splits["train"].num_examples - max(1, splits["train"].num_examples // 10)
         return f"train[:{cut}]" if split == "train" else f"train[{cut}:]"
@@ -111,6 +151,6 @@ def _tfds_split(splits: Any, split: str, source: str) -> str:
         if splits[split].num_examples:
             return split
     except (KeyError, ValueError, AssertionError):
-        pass
+        pass  # an unknown name or slice
     known = ", ".join(f"{name} ({info.num_examples})" for name, info in splits.items())
     raise ValueError(f"{source} has no images in split {split!r}; it has {known}")

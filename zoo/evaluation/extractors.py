@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from serving.pipeline import Pipeline
-from zoo.data.images import chunks, scaled
+from zoo.data.images import iterate_chunks, to_float32
 from zoo.evaluation.source import graph_sha256
 from zoo.metrics.checks import images_in_range
 
@@ -96,7 +96,9 @@ def extract_features(extractor: Extractor, images: np.ndarray) -> tuple[np.ndarr
         ValueError: no images, not uint8, or of a size that the extractor does not take.
     """
     # No images at all go to the extractor once, whose error says what is wrong.
-    parts = [extractor(scaled(part)) for part in chunks(images, SCALED_AT_ONCE)] or [extractor(scaled(images))]
+    parts = [extractor(to_float32(part)) for part in iterate_chunks(images, SCALED_AT_ONCE)] or [
+        extractor(to_float32(images))
+    ]
     return np.concatenate([features for features, _ in parts]), np.concatenate([p for _, p in parts])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from serving.sampling.noise import draw
-from zoo.data.images import fingerprint
+from zoo.data.images import compute_fingerprint
 from zoo.evaluation.cache import cache_path, hash_code, write_atomically
 from zoo.evaluation.extractors import Extractor, extract_features
 from zoo.evaluation.record import Record, library_versions, round_digits
@@ -157,7 +157,7 @@ class GeneratedEvaluation:
 
     def read_features(self, extractor: Extractor, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features and probabilities of images that will be asked for again; cached by their content."""
-        path = cache_path("features", [fingerprint(images), self.version], ".npz")
+        path = cache_path("features", [compute_fingerprint(images), self.version], ".npz")
         if not path.exists():
             self.tell(f"{extractor.name}: features of {len(images)} images")
             features, probabilities = extract_features(extractor, images)

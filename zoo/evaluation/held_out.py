@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from serving.card import Support
-from serving.likelihood import bounds
+from serving.likelihood import compute_bounds
 from serving.pipeline import Pipeline
-from zoo.data.images import scaled
+from zoo.data.images import to_float32
 from zoo.evaluation.record import Record, add_remarks, make_held_out_record, mean_and_error, round_digits
 from zoo.evaluation.reference import Reference
 from zoo.evaluation.scores import ABILITIES, OTHER_METRICS
@@ -78,7 +78,7 @@ class HeldOutEvaluation:
             feeds = {}
             for spec in pipeline.ability.inputs:
                 if spec.feed == "image":
-                    feeds[spec.name] = scaled(real.images[rows])
+                    feeds[spec.name] = to_float32(real.images[rows])
                 elif spec.feed == "label" and real.labels is not None:
                     feeds[spec.name] = real.labels[rows].astype(spec.dtype)
             yield start, feeds
@@ -87,7 +87,7 @@ class HeldOutEvaluation:
         """Two lower bounds of log p(x), of the same samples; in bits too where 8-bit images have a probability."""
         options: dict[str, Any] = {"samples": self.bound_samples, "seed": self.seed}
         parts = [
-            bounds(pipeline.ability, pipeline.run, feeds.pop("image"), start=start, **options, **feeds)
+            compute_bounds(pipeline.ability, pipeline.run, feeds.pop("image"), start=start, **options, **feeds)
             for start, feeds in self.feed_batches(pipeline)
         ]
         values = {name: np.concatenate([part[name].values for part in parts]) for name in parts[0]}

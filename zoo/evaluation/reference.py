@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from serving.card import Card
-from zoo.data.images import ImageSet, center, fingerprint
+from zoo.data.images import ImageSet, center_crop, compute_fingerprint
 from zoo.data.load import load_images
 from zoo.evaluation.options import EvaluationOptions
 from zoo.evaluation.source import Source, fixed_permutation
@@ -73,7 +73,7 @@ def load_reference(source: Source, options: EvaluationOptions) -> Reference:
                 f"{source.name} was trained on ({train.name}, {train.split}): give images that were held out."
             )
     rows = np.flatnonzero(~left_out)
-    digest = fingerprint(real.images if len(rows) == len(real.images) else real.images[rows])
+    digest = compute_fingerprint(real.images if len(rows) == len(real.images) else real.images[rows])
     rows = rows[fixed_permutation(len(rows))]  # some scores look at the first ones only: all classes must be among them
     labels = None if real.labels is None else real.labels[rows]
     real = replace(real, images=real.images[rows], labels=labels, fingerprint=digest)
@@ -116,4 +116,4 @@ def hash_images(images: np.ndarray) -> Iterator[bytes]:
 
 def crop_center(images: np.ndarray, crop: int | None) -> np.ndarray:
     """The center of (count, side, side, channels); with None, all of it."""
-    return images if crop is None else center(images, crop, crop)
+    return images if crop is None else center_crop(images, crop, crop)

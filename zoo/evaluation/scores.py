@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from zoo.data.images import scaled
+from zoo.data.images import to_float32
 from zoo.evaluation.extractors import Extractor, format_version
 from zoo.metrics.classes import ClassStatistics, jensen_shannon_divergence
 from zoo.metrics.distances import sliced_wasserstein_distance
@@ -99,7 +99,7 @@ class ReferenceStatistics:
     @cached_property
     def spectrum(self) -> np.ndarray:
         """Of the held-out images."""
-        return radial_spectrum(scaled(self.real.images))
+        return radial_spectrum(to_float32(self.real.images))
 
     @cached_property
     def train_distances(self) -> np.ndarray | None:
@@ -251,18 +251,18 @@ def _copies(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[s
 
 def _wasserstein(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
     count = min(len(samples.images), len(reference.real.images))
-    images, real = scaled(samples.images[:count]), scaled(reference.real.images[:count])
+    images, real = to_float32(samples.images[:count]), to_float32(reference.real.images[:count])
     return {"sliced_wasserstein_distance": sliced_wasserstein_distance(images, real, seed=reference.seed)}
 
 
 def _similarity(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
     if min(samples.images.shape[1:3]) < WINDOW:
         return {}
-    return {"ms_ssim": multiscale_similarity_of_pairs(scaled(samples.images), seed=reference.seed).mean}
+    return {"ms_ssim": multiscale_similarity_of_pairs(to_float32(samples.images), seed=reference.seed).mean}
 
 
 def _spectrum(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
-    return {"spectral_distance": spectral_distance(radial_spectrum(scaled(samples.images)), reference.spectrum)}
+    return {"spectral_distance": spectral_distance(radial_spectrum(to_float32(samples.images)), reference.spectrum)}
 
 
 GROUPS: Mapping[str, Callable[[SampleStatistics, ReferenceStatistics], dict[str, float]]] = {

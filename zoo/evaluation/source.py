@@ -19,7 +19,7 @@ from serving.images import to_uint8
 from serving.pipeline import Pipeline
 from serving.sampling.sampler import Sampler
 from serving.session import Session
-from zoo.data.folders import native_channels
+from zoo.data.folders import count_channels
 from zoo.data.load import load_images
 from zoo.extras import start_tensorflow
 from zoo.metrics.checks import images_in_range
@@ -311,7 +311,7 @@ def open_folder(path: Path) -> FolderSource:
         ValueError: it has none, or some of another size.
     """
     load = partial(load_images, str(path), split="all", image_size=None)
-    found = load(channels=native_channels(path))
+    found = load(channels=count_channels(path))
     return FolderSource(name=found.name, sha256=found.fingerprint, size=found.images.shape[1:], images=found.images)
 
 

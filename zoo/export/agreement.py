@@ -12,7 +12,7 @@ from serving.session import Session
 from zoo.core.ability import Ability
 
 TOLERANCE = 1e-4  # of the output's range
-CHECKED_BATCHES = (1, 3)
+CHECKED_BATCHES = (1, 3)  # two sizes: a graph may have frozen the one that it was traced with
 
 
 class ExportError(RuntimeError):
@@ -22,8 +22,15 @@ class ExportError(RuntimeError):
 def check_agreement(name: str, ability: Ability, directory: Path, formats: Sequence[str]) -> float:
     """The largest difference between Keras and the written formats, as a share of the output's range.
 
+    Args:
+        name: of the ability.
+        ability: in Keras.
+        directory: holds <name>.onnx and saved_model/1/, as far as they are among the formats.
+        formats: of `zoo.export.export.FORMATS`.
+
     Raises:
-        ExportError: it is more than `TOLERANCE`.
+        ExportError: it is more than `TOLERANCE`, or not a number.
+        ModelFileError: ONNX Runtime can't open the graph.
     """
     runs = {}
     if "onnx" in formats:
@@ -37,13 +44,13 @@ def check_agreement(name: str, ability: Ability, directory: Path, formats: Seque
     card = ability.card()
     worst = 0.0
     for batch in CHECKED_BATCHES:
-        feeds = {spec.name: example(spec, batch) for spec in card.inputs}
+        feeds = {spec.name: make_example(spec, batch) for spec in card.inputs}
         expected = {key: value.numpy() for key, value in ability({k: tf.constant(v) for k, v in feeds.items()}).items()}
         for format_name, run in runs.items():
             found = run(feeds)
             for spec in card.outputs:
-                difference = float(np.abs(found[spec.name] - expected[spec.name]).max()) / span(spec, expected)
-                if not difference <= TOLERANCE:
+                difference = float(np.abs(found[spec.name] - expected[spec.name]).max()) / measure_span(spec, expected)
+                if not difference <= TOLERANCE:  # NaN is no agreement either
                     raise ExportError(
                         f"{format_name} differs from Keras by {difference:.1e} of the range of {name}'s output "
                         f"{spec.name!r} at batch {batch}; at most {TOLERANCE} is allowed."
@@ -52,16 +59,30 @@ def check_agreement(name: str, ability: Ability, directory: Path, formats: Seque
     return worst
 
 
-def span(spec: Output, values: Mapping[str, np.ndarray]) -> float:
-    """The range of an output: the card's, else that of its values; of one value a row, which may be one, from 0 on."""
+def measure_span(spec: Output, values: Mapping[str, np.ndarray]) -> float:
+    """The width of an output's range, by which differences are divided.
+
+    Args:
+        spec: the output in the card; its own range counts where it names one.
+        values: arrays by output name. Else their range counts, and where there is one value a row also 0: a single row
+            would have no range.
+    """
     if spec.range is not None:
         return spec.range[1] - spec.range[0]
     found = values[spec.name]
     return max(float(np.ptp(np.append(found, 0.0) if found.ndim == 1 else found)), 1e-12)
 
 
-def example(spec: Input, batch: int) -> np.ndarray:
-    """An input to compare formats on: as sampling draws it, or noise, a third of it at the ends of the range."""
+def make_example(spec: Input, batch: int) -> np.ndarray:
+    """An input to compare formats on: as sampling draws it, or noise, a third of it at the ends of the range.
+
+    Args:
+        spec: the input in the card; its range is (-1, 1) where it names none.
+        batch: rows.
+
+    Returns:
+        An array of the input's shape and dtype, other free sizes 64.
+    """
     if spec.feed in DRAWN_FEEDS:
         return draw(spec, range(batch), seed=0)
     low, high = spec.range or (-1.0, 1.0)

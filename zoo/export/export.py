@@ -22,7 +22,8 @@ from zoo.presets.preset import Preset
 
 FORMATS = ("onnx", "saved_model")
 LICENSE = "Apache-2.0"
-SHOWN = 64  # images of samples.png
+SAMPLE_COUNT = 64  # images of samples.png
+# Packages whose versions the card names.
 VERSIONS = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 
 
@@ -47,7 +48,7 @@ def export(
         preset: what the model is.
         data: what it was trained on.
         recipe: how: plain data for the card.
-        formats: of `FORMATS`; the weights are always written.
+        formats: any of "onnx" and "saved_model"; the weights are always written.
         scores: what was measured of these very weights.
         images: more files to put there, by name: "reconstructions.png" is shown on the card.
 
@@ -64,14 +65,14 @@ def export(
     try:
         # ONNX Runtime checks against the CPU: a GPU's TF32 alone would differ by more than the tolerance.
         with tf.device("CPU:0"):
-            card = _write(model, partial, preset, data, recipe, formats, scores, images or {})
+            card = _write_files(model, partial, preset, data, recipe, formats, scores, images or {})
         replace_directory(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return card
 
 
-def _write(
+def _write_files(
     model: GenerativeModel,
     directory: Path,
     preset: Preset,
@@ -81,7 +82,7 @@ def _write(
     scores: Sequence[Score],
     images: Mapping[str, bytes],
 ) -> Card:
-    twin = rounded_twin(model, directory / "model.weights.h5")
+    twin = make_rounded_twin(model, directory / "model.weights.h5")
     abilities = dict(twin.abilities())
     files = {name: f"{name}.onnx" if "onnx" in formats else None for name in abilities}
     if "onnx" in formats:
@@ -92,7 +93,7 @@ def _write(
     for name, ability in abilities.items():
         check_agreement(name, ability, directory, formats)
     if "generate" in abilities:
-        save_grid(twin.sample(SHOWN, seed=0), directory / "samples.png")
+        save_grid(twin.sample(SAMPLE_COUNT, seed=0), directory / "samples.png")
     for name, content in images.items():
         (directory / name).write_bytes(content)
     card = Card(
@@ -106,7 +107,7 @@ def _write(
         recipe=dict(recipe),
         abilities={name: ability.card(files[name]) for name, ability in abilities.items()},
         default_ability=next(iter(abilities)),
-        files=described(directory),
+        files=describe_files(directory),
         scores=tuple(scores),
         versions={package: version(package) for package in VERSIONS} | {"opset": str(OPSET)},
     )
@@ -114,8 +115,11 @@ def _write(
     return card
 
 
-def rounded_twin(model: GenerativeModel, path: Path) -> GenerativeModel:
-    """Write the weights, rounded to float16, to `path`; returns an uncompiled model of exactly those, in float32."""
+def make_rounded_twin(model: GenerativeModel, path: Path) -> GenerativeModel:
+    """Write the weights, rounded to float16, to `path`; returns an uncompiled model of exactly those, in float32.
+
+    What is exported is this twin, read back from the file: no format can hold other weights than the file does.
+    """
     write_weights(path, model.exported_weights())
     with computing_in("float32"):
         twin = type(model).from_config(model.get_config())
@@ -124,7 +128,7 @@ def rounded_twin(model: GenerativeModel, path: Path) -> GenerativeModel:
     return twin
 
 
-def described(directory: Path) -> dict[str, File]:
+def describe_files(directory: Path) -> dict[str, File]:
     """sha256 and size of every file below `directory`."""
     return {
         path.relative_to(directory).as_posix(): File(hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)

@@ -12,8 +12,13 @@ def write_saved_model(abilities: Mapping[str, Ability], directory: Path) -> None
     """One signature an ability, and `serving_default`, which is the first.
 
     `keras.export.ExportArchive` would store every variable twice: once as Keras' and once as TensorFlow's.
+
+    Args:
+        abilities: by name, at least one.
+        directory: of the SavedModel; made, with its parents.
     """
     module = tf.Module()
+    # TensorFlow refuses to save variables that functions use and the module does not hold.
     module.variables_held = [variable.value for ability in abilities.values() for variable in ability.network.weights]
     signatures = {
         name: tf.function(flat_function(ability), input_signature=ability.signature()).get_concrete_function()

@@ -1,6 +1,7 @@
 """Presets of GAN, DCGAN, LSGAN, SN-GAN and the conditional GAN."""
 
-from zoo.presets.preset import FASHION_CLASSES, Preset
+from zoo.data.classes import FASHION_CLASSES
+from zoo.presets.preset import Preset
 
 PRESETS = (
     Preset(

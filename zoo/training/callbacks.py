@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from serving.images import save_grid, to_uint8
 from zoo.core.model import GenerativeModel
-from zoo.data.images import ImageSet, scaled
+from zoo.data.images import ImageSet, to_float32
 from zoo.metrics.distances import nearest_neighbor_distance
 from zoo.training import run_directory
 from zoo.training.checkpoints import Checkpoints
@@ -228,5 +228,5 @@ def norm(arrays: list[np.ndarray]) -> float:
 
 def batch_of(image_set: ImageSet) -> dict[str, np.ndarray]:
     """The first images of a set as a batch of training data."""
-    batch = {"image": scaled(np.asarray(image_set.images[:DIAGNOSED]))}
+    batch = {"image": to_float32(np.asarray(image_set.images[:DIAGNOSED]))}
     return batch if image_set.labels is None else batch | {"label": image_set.labels[:DIAGNOSED]}

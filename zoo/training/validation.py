@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from zoo.data.images import ImageSet, center, scaled
+from zoo.data.images import ImageSet, center_crop, to_float32
 from zoo.evaluation.extractors import ClassifierExtractor, extract_features, format_version
 from zoo.metrics.distances import sliced_wasserstein_distance
 from zoo.metrics.frechet import frechet_distance
@@ -48,14 +48,16 @@ def choose_scorer(training: ImageSet, *, padded: bool) -> Scorer:
     count = min(SAMPLES, len(training.images))
     extractor = find_extractor(training, padded)
     if extractor is None or count <= extractor.dimension:
-        reference = scaled(np.asarray(training.images[:count]))
+        reference = to_float32(np.asarray(training.images[:count]))
         distance = partial(sliced_wasserstein_distance, reference=reference)
         return Scorer("sliced_wasserstein_distance", "sliced_wasserstein_distance", count, distance)
     height, width, _ = extractor.image.row
-    moments = Moments.of(extract_features(extractor, center(np.asarray(training.images[:REFERENCE]), height, width))[0])
+    moments = Moments.of(
+        extract_features(extractor, center_crop(np.asarray(training.images[:REFERENCE]), height, width))[0]
+    )
 
     def frechet(samples: np.ndarray) -> float:
-        return frechet_distance(Moments.of(extractor(np.clip(center(samples, height, width), -1, 1))[0]), moments)
+        return frechet_distance(Moments.of(extractor(np.clip(center_crop(samples, height, width), -1, 1))[0]), moments)
 
     return Scorer("frechet_distance", f"FCD({format_version(extractor)})", count, frechet)
 

@@ -22,8 +22,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from serving.server.http import v2
 from serving.server.inference import ServedModel
-from serving.server.limits import BODY_LIMIT, DRAINED, ROW_LIMIT
+from serving.server.limits import BODY_LIMIT, DRAIN_FACTOR, ROW_LIMIT
 from serving.server.repository import load_models
 from serving.session import InputError
 
@@ -50,13 +51,13 @@ def create_app(
     # Inference runs on threads of its own, so that health answers meanwhile; more than the cores would only wait.
     limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
 
-    def find(request: Request) -> ServedModel:
+    def find_model(request: Request) -> ServedModel:
         name = request.path_params["name"]
         if name not in models:
             raise HTTPException(404, f"there is no model {name!r}: this server has {list(models)}")
         return models[name]
 
-    async def server(_: Request) -> Response:
+    async def describe_server(_: Request) -> Response:
         return _json({"name": "generative-zoo", "version": _version(), "extensions": ["sampling"]})
 
     async def live(_: Request) -> Response:
@@ -66,30 +67,30 @@ def create_app(
         return _json({"ready": True})  # models are opened before the server listens
 
     async def metadata(request: Request) -> Response:
-        return _json(find(request).metadata())
+        return _json(v2.describe_model(find_model(request)))
 
     async def model_ready(request: Request) -> Response:
-        return _json({"name": find(request).card.name, "ready": True})
+        return _json({"name": find_model(request).card.name, "ready": True})
 
     async def infer(request: Request) -> Response:
-        model = find(request)
-        body = await _read(request, body_limit)
-        return _response(await run_sync(model.infer, body, limiter=limiter))
+        served = find_model(request)
+        body = await _read_body(request, body_limit)
+        return _response(await run_sync(v2.infer, served, body, limiter=limiter))
 
     def not_found(_: Request, error: Exception) -> Response:
         detail = error.detail if isinstance(error, HTTPException) else ""
         hint = f"there is no such page: try /v2/models/NAME with a NAME of {list(models)}"
         return _json({"error": hint if detail == "Not Found" else detail}, 404)
 
-    model = "/v2/models/{name}"
+    path = "/v2/models/{name}"
     app = Starlette(
         routes=[
-            Route("/v2", server),
+            Route("/v2", describe_server),
             Route("/v2/health/live", live),
             Route("/v2/health/ready", ready),
-            Route(model, metadata),
-            Route(f"{model}/ready", model_ready),
-            Route(f"{model}/infer", infer, methods=["POST"]),
+            Route(path, metadata),
+            Route(f"{path}/ready", model_ready),
+            Route(f"{path}/infer", infer, methods=["POST"]),
         ],
         exception_handlers={
             404: not_found,
@@ -103,14 +104,14 @@ def create_app(
     return app
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read_body(request: Request, limit: int) -> bytes:
     """The body, or a 413 if it has more than `limit` bytes, which are never held."""
     body, size = bytearray(), 0
     async for chunk in request.stream():
         size += len(chunk)
         if size <= limit:
             body += chunk
-        elif size > DRAINED * limit:
+        elif size > DRAIN_FACTOR * limit:
             break
     if size > limit:
         raise HTTPException(413, f"the body is larger than {limit} bytes: send fewer rows in one request")

@@ -1,12 +1,18 @@
-"""The messages of the Open Inference Protocol, version 2, as typed records, and their tensors as NumPy arrays."""
+"""The Open Inference Protocol, version 2: JSON messages as typed records, and their tensors as NumPy arrays.
+
+`infer` answers one request: the message is decoded, `serving.server.inference` does the work on arrays, and what it
+returns is encoded.
+"""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from serving.card import TensorSpec
+from serving.card import Ability, TensorSpec
+from serving.server.inference import ServedModel
 from serving.session import InputError
 
 DATATYPES = {
@@ -19,7 +25,9 @@ DATATYPES = {
     "bool": "BOOL",
 }
 _DTYPES = {datatype: np.dtype(dtype) for dtype, datatype in DATATYPES.items()}
-_ACCEPTED_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}  # what JSON numbers may become what dtype
+# Kind of the dtype asked for -> kinds that NumPy may find in the JSON: an integer may become a float, but a boolean
+# becomes no number, and 1.5 no integer.
+_ACCEPTED_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
 
 
 class RequestTensor(msgspec.Struct):
@@ -55,7 +63,7 @@ class Parameters(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class InferRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of POST /v2/models/NAME/infer."""
+    """The body of POST /v2/models/NAME/infer: inputs, or parameters with a count."""
 
     inputs: list[RequestTensor] = []
     outputs: list[RequestOutput] = []
@@ -63,8 +71,62 @@ class InferRequest(msgspec.Struct, forbid_unknown_fields=True):
     id: str | None = None
 
 
+def infer(model: ServedModel, body: bytes) -> bytes:
+    """Answer one request, JSON to JSON.
+
+    Raises:
+        InputError: the body is no request, or not one that fits the model.
+        FloatingPointError: the answer holds numbers that JSON has no words for.
+    """
+    request = decode_request(body)
+    names = [output.name for output in request.outputs]
+    results = model.infer(
+        decode_inputs(request.inputs),
+        ability=request.parameters.ability,
+        sampling=request.parameters.sampling(),
+        outputs=names,
+    )
+    answer = {
+        "model_name": model.card.name,
+        "model_version": "1",
+        "outputs": [encode_tensor(name, results[name]) for name in names or results],
+    }
+    return msgspec.json.encode(answer if request.id is None else {**answer, "id": request.id})
+
+
+def describe_model(model: ServedModel) -> dict[str, Any]:
+    """The protocol's model metadata, of the default ability; our extension: `parameters` describes them all."""
+    abilities = {name: describe_ability(pipeline.ability) for name, pipeline in model.pipelines.items()}
+    default = model.card.default_ability
+    return {
+        "name": model.card.name,
+        "versions": ["1"],
+        "platform": "onnxruntime_onnx",
+        **abilities[default],
+        "parameters": {"ability": default, "abilities": abilities},
+    }
+
+
+def describe_ability(ability: Ability) -> dict[str, list[dict[str, Any]]]:
+    """The inputs and outputs of an ability in a model's metadata."""
+    return {
+        "inputs": [describe_tensor(spec) for spec in ability.inputs],
+        "outputs": [describe_tensor(spec) for spec in ability.outputs],
+    }
+
+
+def describe_tensor(spec: TensorSpec) -> dict[str, Any]:
+    """A tensor in a model's metadata; a free dimension is -1."""
+    shape = [-1 if isinstance(size, str) else size for size in spec.shape]
+    return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
+
+
 def decode_request(body: bytes) -> InferRequest:
-    """Parse a request; InputError gives the place and the reason."""
+    """Parse a request.
+
+    Raises:
+        InputError: the body is no such request, with the place and the reason; or it asks for binary data.
+    """
     try:
         request = msgspec.json.decode(body, type=InferRequest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -74,8 +136,24 @@ def decode_request(body: bytes) -> InferRequest:
     return request
 
 
+def decode_inputs(tensors: Sequence[RequestTensor]) -> dict[str, np.ndarray]:
+    """Arrays by input name.
+
+    Raises:
+        InputError: two inputs of one name, or data that do not fit their datatype and shape.
+    """
+    feeds = {tensor.name: decode_tensor(tensor) for tensor in tensors}
+    if len(feeds) != len(tensors):
+        raise InputError("two inputs of one name")
+    return feeds
+
+
 def decode_tensor(tensor: RequestTensor) -> np.ndarray:
-    """The array of `tensor.datatype` and `tensor.shape`; InputError if the data does not fit them."""
+    """The array of `tensor.datatype` and `tensor.shape`.
+
+    Raises:
+        InputError: an unknown datatype, or data that do not fit it or do not fill the shape.
+    """
     where = f"input {tensor.name!r}"
     if tensor.datatype not in _DTYPES:
         raise InputError(f"{where}: datatype {tensor.datatype!r}: choose from {sorted(_DTYPES)}")
@@ -96,14 +174,12 @@ def decode_tensor(tensor: RequestTensor) -> np.ndarray:
 
 
 def encode_tensor(name: str, array: np.ndarray) -> dict[str, Any]:
-    """An output as the protocol's record, its data flat."""
+    """An output as the protocol's record, its data flat.
+
+    Raises:
+        FloatingPointError: the array holds NaN or infinity.
+    """
     if not np.isfinite(array).all():
         raise FloatingPointError(f"output {name!r} holds NaN or infinity, which JSON cannot say")
     datatype = DATATYPES[array.dtype.name]
     return {"name": name, "datatype": datatype, "shape": array.shape, "data": array.ravel().tolist()}
-
-
-def describe(spec: TensorSpec) -> dict[str, Any]:
-    """A tensor in a model's metadata; a free dimension is -1."""
-    shape = [-1 if isinstance(size, str) else size for size in spec.shape]
-    return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}

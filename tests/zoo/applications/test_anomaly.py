@@ -26,7 +26,7 @@ from zoo.applications.anomaly import (
     reconstruct,
     reconstruction_error,
 )
-from zoo.data.images import scaled
+from zoo.data.images import to_float32
 from zoo.data.load import load_images
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
@@ -54,7 +54,7 @@ def images_of(values: list[float], size: int = 2) -> np.ndarray:
 
 
 def embedded(split: str, count: int) -> np.ndarray:
-    return scaled(load_images("embedded", split=split, image_size=28, channels=1).images[:count])
+    return to_float32(load_images("embedded", split=split, image_size=28, channels=1).images[:count])
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_likelihood_ratio_cancels_what_both_models_know() -> None:
 
 
 def test_complexity_is_the_size_of_the_file() -> None:
-    noise = scaled(np.random.default_rng(0).integers(256, size=(1, 28, 28, 1), dtype=np.uint8))
+    noise = to_float32(np.random.default_rng(0).integers(256, size=(1, 28, 28, 1), dtype=np.uint8))
     images = np.concatenate([np.zeros_like(noise), embedded("test", 1), noise])
     constant, real, random = complexity(images)
     assert constant < real < random

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 from PIL import Image
 
 from serving.card import Ability, Card, Data, File, Input, Output, encode_card, read_card, verify_files
-from serving.images import grid, save_grid
+from serving.images import make_grid, save_grid
 from zoo import load_pretrained, pretrained
 from zoo.cli import doctor, selftest
 from zoo.cli.main import main
@@ -154,7 +154,7 @@ SOUND = {"train": {"tensorflow-probability": "0.25", "tf-keras": "2.21"}}
 def test_doctor_finds(
     runtimes: dict[str, str], train: dict[str, None], tensorflow: dict[str, object] | None, conflict: str | None
 ) -> None:
-    found = doctor.conflicts(runtimes, {"train": {**SOUND["train"], **train}}, tensorflow)
+    found = doctor.find_conflicts(runtimes, {"train": {**SOUND["train"], **train}}, tensorflow)
     assert len(found) == (conflict is not None)
     assert not conflict or conflict in found[0]
 
@@ -183,8 +183,8 @@ def test_doctor_with_a_selftest(
     """Its records are part of the report, and decide the exit status with the conflicts."""
     records = [record(f"check {number}", each) for number, each in enumerate(statuses)]
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(doctor, "conflicts", lambda *_: conflicts)
-    monkeypatch.setattr(selftest, "run", lambda tensorflow, console: records if tensorflow["devices"] else [])
+    monkeypatch.setattr(doctor, "find_conflicts", lambda *_: conflicts)
+    monkeypatch.setattr(selftest, "run_checks", lambda tensorflow, console: records if tensorflow["devices"] else [])
     for options in ([], ["--json"]):
         code = 0
         try:
@@ -218,7 +218,7 @@ def test_sample_in_another_format(exported: Path, format: str) -> None:
 
 def test_sample_image(exported: Path) -> None:
     main(["sample", NAME])
-    expected = grid(load_pretrained(str(exported), format="onnx").sample(16, seed=0))
+    expected = make_grid(load_pretrained(str(exported), format="onnx").sample(16, seed=0))
     np.testing.assert_array_equal(np.asarray(Image.open("samples.png")), expected[:, :, 0])
 
 

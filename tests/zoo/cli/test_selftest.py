@@ -16,20 +16,20 @@ import tensorflow as tf
 from onnx import numpy_helper
 from rich.console import Console
 
-import zoo.export.export
+import zoo.export.onnx
 import zoo.training.devices
 import zoo.training.run
-from zoo.cli import selftest
-from zoo.cli.findings import Finding, Measure, SkippedError
-from zoo.cli.processes import Job, Place, ProcessError
+from zoo.cli import selftest, selftest_tasks
+from zoo.cli.findings import Finding, Measurement, SkippedError
+from zoo.cli.processes import Devices, Job, ProcessError
 from zoo.cli.selftest import Comparison
 from zoo.core import step
 from zoo.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[3]
-NARROW = Measure("narrow", 0.5, 1.0)
-WIDE = Measure("wide", 2.0, 1.0)
-CPU, TWO_CPUS, GPU, TWO_GPUS = Place("CPU", 1), Place("CPU", 2), Place("GPU", 1), Place("GPU", 2)
+NARROW = Measurement("narrow", 0.5, 1.0)
+WIDE = Measurement("wide", 2.0, 1.0)
+CPU, TWO_CPUS, GPU, TWO_GPUS = Devices("CPU", 1), Devices("CPU", 2), Devices("GPU", 1), Devices("GPU", 2)
 
 
 # The verdict
@@ -38,8 +38,8 @@ CPU, TWO_CPUS, GPU, TWO_GPUS = Place("CPU", 1), Place("CPU", 2), Place("GPU", 1)
 @pytest.mark.parametrize(
     ("value", "passed"), [(0.0, True), (1.0, True), (1.0001, False), (math.inf, False), (math.nan, False)]
 )
-def test_a_measure_passes_up_to_its_limit(value, passed):
-    assert Measure("what", value, 1.0).passed is passed
+def test_a_measurement_passes_up_to_its_limit(value, passed):
+    assert Measurement("what", value, 1.0).passed is passed
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_a_finding_fails_with_any_fault_and_says_what_is_wrong_first(finding, st
 
 
 def test_a_finding_survives_its_way_through_json():
-    finding = Finding((NARROW, Measure("lost", math.nan, 1.0)), ("fault",), ("note",))
-    again = selftest.finding_of(json.loads(json.dumps(asdict(finding))))
+    finding = Finding((NARROW, Measurement("lost", math.nan, 1.0)), ("fault",), ("note",))
+    again = selftest.decode_finding(json.loads(json.dumps(asdict(finding))))
     assert (again.detail, again.status) == (finding.detail, "failed")
 
 
@@ -87,22 +87,22 @@ def test_limits_of_a_comparison(comparison, limits):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "places"),
+    ("gpus", "device_sets"),
     [
         (1, [CPU, GPU]),
         (2, [CPU, GPU, TWO_GPUS]),
-        (8, [CPU, GPU, TWO_GPUS, Place("GPU", 8)]),
-        (10, [CPU, GPU, TWO_GPUS, Place("GPU", 8)]),
+        (8, [CPU, GPU, TWO_GPUS, Devices("GPU", 8)]),
+        (10, [CPU, GPU, TWO_GPUS, Devices("GPU", 8)]),
     ],
 )
-def test_gpus_are_compared_with_the_cpu_and_with_one_another(gpus, places, monkeypatch):
+def test_gpus_are_compared_with_the_cpu_and_with_one_another(gpus, device_sets, monkeypatch):
     def same(jobs):
-        assert [job.place for job in jobs] == places
-        assert {job.options["batch_size"] for job in jobs} == {4 * places[-1].count}
+        assert [job.devices for job in jobs] == device_sets
+        assert {job.options["batch_size"] for job in jobs} == {4 * device_sets[-1].count}
         return [{dtype: {"weights": [[1.0]]} for dtype in ("float32", "float64")} for _ in jobs]
 
-    monkeypatch.setattr(selftest, "answers", same)
-    assert len(selftest.check_parity_of_gpus(gpus).measures) == 1 + 2 * (len(places) - 2)
+    monkeypatch.setattr(selftest, "run_jobs", same)
+    assert len(selftest.check_parity_of_gpus(gpus).measurements) == 1 + 2 * (len(device_sets) - 2)
 
 
 @pytest.mark.parametrize(("check", "gpus"), [("parity of GPUs", 0), ("workers on GPUs", 0), ("workers on GPUs", 1)])
@@ -114,20 +114,20 @@ def test_what_needs_gpus_is_skipped_without(check, gpus):
 @pytest.mark.parametrize(("chosen", "names"), [(None, ["0", "1"]), ("3,5,6", ["3", "5"])])
 def test_workers_on_gpus_get_one_each(chosen, names, monkeypatch):
     def same(jobs):
-        assert [job.variables["CUDA_VISIBLE_DEVICES"] for job in jobs] == [*names, names[0]]
-        assert ["TF_CONFIG" in job.variables for job in jobs] == [True, True, False]
+        assert [job.environment["CUDA_VISIBLE_DEVICES"] for job in jobs] == [*names, names[0]]
+        assert ["TF_CONFIG" in job.environment for job in jobs] == [True, True, False]
         return [{"weights": [[1.0]]} for _ in jobs]
 
     if chosen:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
     else:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(selftest, "answers", same)
-    assert len(selftest.check_workers_on_gpus(2).measures) == 2
+    monkeypatch.setattr(selftest, "run_jobs", same)
+    assert len(selftest.check_workers_on_gpus(2).measurements) == 2
 
 
 def test_a_driver_that_shows_more_gpus_than_tensorflow_is_a_fault(monkeypatch):
-    monkeypatch.setattr(selftest, "answers", lambda jobs: [asdict(Finding((NARROW,)))])
+    monkeypatch.setattr(selftest, "run_jobs", lambda jobs: [asdict(Finding((NARROW,)))])
     monkeypatch.setattr(selftest, "count_nvidia_devices", lambda: 8)
     assert "the NVIDIA driver shows 8 device(s), TensorFlow 0" in selftest.check_devices(0).detail
     assert selftest.check_devices(0).status == "failed"
@@ -145,7 +145,7 @@ def checks(monkeypatch):
         raise SkippedError("nothing to do")
 
     def breaks(gpus):
-        raise ProcessError("failed: why", shown="its last words")
+        raise ProcessError("failed: why", stderr="its last words")
 
     found = {"finds": lambda gpus: Finding(notes=(f"{gpus} GPUs",)), "skips": skips, "breaks": breaks}
     monkeypatch.setattr(selftest, "CHECKS", found)
@@ -153,7 +153,7 @@ def checks(monkeypatch):
 
 def test_a_run_has_a_record_and_a_line_for_each_check(checks):
     shown = io.StringIO()
-    records = selftest.run({"gpus": 3}, Console(file=shown))
+    records = selftest.run_checks({"gpus": 3}, Console(file=shown))
     assert [(record["name"], record["status"], record["detail"]) for record in records] == [
         ("finds", "ok", "3 GPUs"),
         ("skips", "skipped", "nothing to do"),
@@ -167,7 +167,7 @@ def test_a_run_has_a_record_and_a_line_for_each_check(checks):
     [(None, 'not installed: pip install "generative-zoo[train]"'), ({"error": "no libcudart"}, "no libcudart")],
 )
 def test_without_tensorflow_every_check_is_skipped(tensorflow, reason, checks):
-    records = selftest.run(tensorflow, Console(file=io.StringIO()))
+    records = selftest.run_checks(tensorflow, Console(file=io.StringIO()))
     assert [record["status"] for record in records] == ["skipped"] * 3
     assert all(reason in record["detail"] for record in records)
 
@@ -183,11 +183,11 @@ def scripts(monkeypatch):
 
 def test_answers_come_in_order_each_the_last_line(scripts):
     jobs = [Job(f"print('chatter'); print({number})", CPU) for number in (1, 2)]
-    assert selftest.answers(jobs) == [1, 2]
+    assert selftest.run_jobs(jobs) == [1, 2]
 
 
 @pytest.mark.parametrize(
-    ("program", "patience", "reason"),
+    ("program", "timeout", "reason"),
     [
         ("import sys; sys.exit('one\\ntwo')", 60, "on 1 CPU device failed: two"),
         ("import os; os.abort()", 60, "on 1 CPU device was ended by SIGABRT"),
@@ -195,30 +195,30 @@ def test_answers_come_in_order_each_the_last_line(scripts):
     ],
     ids=["fails", "crashes", "hangs"],
 )
-def test_a_process_without_an_answer_ends_the_others(scripts, program, patience, reason):
+def test_a_process_without_an_answer_ends_the_others(scripts, program, timeout, reason):
     jobs = [Job("import time; time.sleep(600)", TWO_CPUS), Job(program, CPU)]
     with pytest.raises(ProcessError) as error:
-        selftest.answers(jobs if patience else jobs[1:], patience)
+        selftest.run_jobs(jobs if timeout else jobs[1:], timeout)
     assert reason in str(error.value)
 
 
 def test_a_task_that_is_none_is_a_failure_with_its_traceback():
     with pytest.raises(ProcessError, match="none on 1 CPU device failed: KeyError: 'none'") as error:
-        selftest.answers([Job("none", CPU)])
-    assert "Traceback" in error.value.shown
+        selftest.run_jobs([Job("none", CPU)])
+    assert "Traceback" in error.value.stderr
 
 
 def test_a_process_sees_its_own_devices_and_cluster(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "of a run")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    assert "TF_CONFIG" not in Job("train", CPU).variables
-    assert Job("train", CPU).variables["CUDA_VISIBLE_DEVICES"] == ""
-    assert Job("train", GPU).variables["CUDA_VISIBLE_DEVICES"] == "4,5"
-    assert Job("train", GPU, environment={"TF_CONFIG": "own"}).variables["TF_CONFIG"] == "own"
+    assert "TF_CONFIG" not in Job("train", CPU).environment
+    assert Job("train", CPU).environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert Job("train", GPU).environment["CUDA_VISIBLE_DEVICES"] == "4,5"
+    assert Job("train", GPU, variables={"TF_CONFIG": "own"}).environment["TF_CONFIG"] == "own"
 
 
 def test_every_worker_has_the_same_cluster_and_a_number_of_its_own():
-    first, second = (json.loads(setting) for setting in selftest.clusters(2))
+    first, second = (json.loads(setting) for setting in selftest.make_tf_configs(2))
     assert first["cluster"] == second["cluster"]
     assert len(set(first["cluster"]["worker"])) == 2
     assert [first["task"]["index"], second["task"]["index"]] == [0, 1]
@@ -234,34 +234,34 @@ def in_this_process(monkeypatch):
 
 
 def test_parity_fails_without_a_reduction(strategy_of, monkeypatch):
-    recipe = selftest.tiny(steps=1, batch_size=8)
+    recipe = selftest_tasks.make_tiny_recipe(steps=1, batch_size=8)
 
     def measure(other):
-        results = {place: {"float32": arrays, "float64": arrays} for place, arrays in ((CPU, one), (TWO_CPUS, other))}
-        return next(Comparison(CPU, TWO_CPUS).measures(results))
+        results = {used: {"float32": arrays, "float64": arrays} for used, arrays in ((CPU, one), (TWO_CPUS, other))}
+        return next(Comparison(CPU, TWO_CPUS).measure(results))
 
-    one = selftest.trained(recipe, strategy_of(1))
-    assert measure(selftest.trained(recipe, strategy_of(2))).passed
+    one = selftest_tasks.train_and_record(recipe, strategy_of(1))
+    assert measure(selftest_tasks.train_and_record(recipe, strategy_of(2))).passed
     monkeypatch.setattr(step, "sum_over_replicas", lambda values: values)
-    assert not measure(selftest.trained(recipe, strategy_of(2))).passed
+    assert not measure(selftest_tasks.train_and_record(recipe, strategy_of(2))).passed
 
 
 def test_precision_fails_where_nothing_computes_in_half(in_this_process, monkeypatch):
     monkeypatch.setattr(zoo.training.run, "computing_in", lambda policy: nullcontext())
-    monkeypatch.setattr(selftest, "MIXED", {"mixed_bfloat16": "bfloat16"})
-    finding = selftest.task_precision(1)
+    monkeypatch.setattr(selftest_tasks, "MIXED", {"mixed_bfloat16": "bfloat16"})
+    finding = selftest_tasks.task_precision(1)
     assert (finding.status, finding.faults) == ("failed", ("mixed_bfloat16: no layer computes in bfloat16",))
 
 
 def test_not_finite_fails_where_nobody_looks(in_this_process, monkeypatch):
     monkeypatch.setattr(tf.debugging, "check_numerics", lambda tensor, message: tensor)
-    finding = selftest.task_not_finite(1)
+    finding = selftest_tasks.task_not_finite(1)
     assert (finding.status, finding.faults) == ("failed", ("the step did not stop", "weights have changed"))
 
 
 def test_checkpoint_fails_where_nothing_is_restored(in_this_process, monkeypatch):
     monkeypatch.setattr(Checkpoints, "load", lambda checkpoints, step: checkpoints.model.step.assign(step))
-    finding = selftest.task_checkpoint(1)
+    finding = selftest_tasks.task_checkpoint(1)
     assert finding.status == "failed"
     assert "tensors differ" in finding.detail
 
@@ -273,8 +273,8 @@ def test_export_fails_where_a_format_has_other_weights(in_this_process, monkeypa
             if array.dtype == np.float32 and array.ndim == 4:
                 tensor.CopyFrom(numpy_helper.from_array(array * np.float32(1.01), tensor.name))
 
-    monkeypatch.setattr(zoo.export.export, "store_as_float16", spoil)
-    finding = selftest.task_export(1)
+    monkeypatch.setattr(zoo.export.onnx, "store_as_float16", spoil)
+    finding = selftest_tasks.task_export(1)
     assert finding.status == "failed"
     assert "ONNX differs from Keras by" in finding.detail
 

@@ -6,7 +6,7 @@ import pytest
 from keras.optimizers import SGD, Adam
 
 from zoo.core.precision import computing_in
-from zoo.export.export import rounded_twin
+from zoo.export.export import make_rounded_twin
 from zoo.models.gan import GAN
 
 POLICIES = ("mixed_bfloat16", "mixed_float16")
@@ -89,7 +89,7 @@ def test_the_loss_scale_is_saved_and_restored(strategy_of, fit, tmp_path):
 
 def test_what_is_exported_is_float32(strategy_of, tmp_path):
     model = gan("mixed_bfloat16", strategy_of(1))
-    twin = rounded_twin(model, tmp_path / "model.weights.h5")
+    twin = make_rounded_twin(model, tmp_path / "model.weights.h5")
     assert not twin.computes_in("bfloat16")
     exact, half = (each.sample(8, output_type="float32") for each in (twin, model))
     assert 0.0 < np.abs(exact - half).max() < 0.02

@@ -1,4 +1,4 @@
-"""Decoding, resizing, listing, splits, and what is said about bad files."""
+"""Listing a folder or zip, its splits and classes, and what is said about bad files."""
 
 import io
 import zipfile
@@ -9,11 +9,8 @@ import pytest
 from PIL import Image
 
 from zoo.data import folders as module
-from zoo.data.folders import held_out
-from zoo.data.images import Policy
+from zoo.data.folders import split_held_out
 from zoo.data.load import load_images
-
-RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
 def encoded(image: Image.Image, format: str, **options: object) -> bytes:
@@ -39,109 +36,6 @@ def zipped(file: Path, files: dict[str, bytes]) -> Path:
             archive.writestr(name, content)
     return file
 
-
-# --- one image
-
-
-def test_exif_orientation_turns_the_image() -> None:
-    image = Image.new("RGB", (32, 16), "white")
-    image.paste(RED, (0, 0, 16, 16))  # the left half is red
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown after a quarter turn clockwise: what was left is on top
-    shown = Policy(None, 3).decode(encoded(image, "JPEG", quality=100, subsampling=0, exif=exif))
-    assert shown.shape == (32, 16, 3)
-    np.testing.assert_allclose(shown[2, 8], RED, atol=3)
-    np.testing.assert_allclose(shown[-3, 8], WHITE, atol=3)
-
-
-def test_alpha_is_composited_on_white() -> None:
-    half = encoded(Image.new("RGBA", (2, 2), (0, 0, 0, 128)), "PNG")
-    # 255 * (1 - 128 / 255) = 127
-    np.testing.assert_array_equal(Policy(None, 3).decode(half), np.full((2, 2, 3), 127))
-    np.testing.assert_array_equal(Policy(None, 1).decode(half), np.full((2, 2, 1), 127))
-
-
-def test_transparent_palette_entry_becomes_white() -> None:
-    image = Image.new("P", (2, 1))
-    image.putpalette([255, 0, 0, 0, 0, 255])
-    image.putdata([0, 1])
-    np.testing.assert_array_equal(Policy(None, 3).decode(encoded(image, "PNG", transparency=1)), [[RED, WHITE]])
-
-
-def test_cmyk_jpeg_comes_out_in_rgb() -> None:
-    data = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100)
-    np.testing.assert_allclose(Policy(None, 3).decode(data)[8, 8], RED, atol=3)
-
-
-def test_sixteen_bits_are_scaled_not_clipped() -> None:
-    values = np.array([[0, 257 * 100, 65535, 128, 129]], np.uint16)  # v / 257, rounded
-    data = encoded(Image.fromarray(values), "PNG")
-    np.testing.assert_array_equal(Policy(None, 1).decode(data)[..., 0], [[0, 100, 255, 0, 1]])
-
-
-def test_first_frame_of_a_gif() -> None:
-    frames = [Image.new("RGB", (2, 2), color) for color in ("red", "blue")]
-    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(Policy(None, 3).decode(data)[0, 0], RED)
-
-
-@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "WEBP", "GIF"])
-def test_formats_without_loss_come_back_exactly(format: str) -> None:
-    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
-    options = {"lossless": True, "exact": True} if format == "WEBP" else {}
-    np.testing.assert_array_equal(
-        Policy(None, 3).decode(encoded(Image.fromarray(image), format, **options)), image
-    )  # 16 colors: GIF's palette holds them
-
-
-def test_an_unlisted_decoder_never_runs() -> None:
-    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n"
-    with pytest.raises(OSError, match="cannot identify"):
-        Policy(None, 3).decode(postscript)
-
-
-def test_pad_centers_on_black_and_does_not_scale_up() -> None:
-    image = Image.fromarray(np.arange(1, 785, dtype=np.uint16).astype(np.uint8).reshape(28, 28))
-    padded = Policy(32, 1, "pad").apply(image)[..., 0]
-    np.testing.assert_array_equal(padded[2:30, 2:30], np.asarray(image))
-    np.testing.assert_array_equal(padded, np.pad(np.asarray(image), 2))
-
-
-def test_pad_scales_a_larger_image_down_to_fit() -> None:
-    padded = Policy(8, 1, "pad").apply(Image.new("L", (32, 16), 200))[..., 0]
-    np.testing.assert_array_equal(padded[2:6], np.full((4, 8), 200))  # 32x16 -> 8x4, two black rows on each side
-    assert padded[:2].max() == padded[6:].max() == 0
-
-
-def test_crop_keeps_the_center_and_squash_everything() -> None:
-    image = Image.new("RGB", (30, 10), "white")
-    image.paste(RED, (10, 0, 20, 10))  # the middle third
-    cropped = Policy(10, 3, "crop").apply(image)
-    np.testing.assert_array_equal(cropped, np.broadcast_to(np.array(RED, np.uint8), (10, 10, 3)))
-    squashed = Policy(10, 3, "squash").apply(image)
-    np.testing.assert_array_equal(squashed[5, 0], WHITE)
-    np.testing.assert_array_equal(squashed[5, 5], RED)
-
-
-def test_shrinking_averages_instead_of_picking() -> None:
-    checkerboard = Image.fromarray(((np.indices((64, 64)).sum(0) % 2) * 255).astype(np.uint8))
-    assert np.abs(Policy(8, 1).apply(checkerboard).astype(int) - 127.5).max() < 10
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"fit": "stretch"}, r"fit='stretch': choose from \['crop', 'pad', 'squash'\]"),
-        ({"channels": 2}, "channels=2: choose 1 .* or 3"),
-        ({"image_size": 0}, "image_size=0"),
-    ],
-)
-def test_bad_policy(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        load_images("embedded", **({"image_size": 32, "channels": 1} | arguments))  # type: ignore[arg-type]
-
-
-# --- folders and zips
 
 CLASSES = {"cat/1.png": gray(1), "cat/2.PNG": gray(2), "dog/deep/3.png": gray(3)}
 SPLITS = {f"train/{name}": content for name, content in CLASSES.items()} | {
@@ -218,14 +112,14 @@ def test_native_channels_are_those_of_the_first_image(mode: str, channels: int, 
     other = gray(1) if channels == 3 else encoded(Image.new("RGB", (4, 4)), "PNG")
     files = {"README.txt": b"", "b.png": encoded(Image.new(mode, (4, 4)), "PNG"), "z.png": other}
     for source in (write(tmp_path / "folder", files), zipped(tmp_path / "set.zip", files)):
-        assert module.native_channels(source) == channels
+        assert module.count_channels(source) == channels
 
 
 def test_native_channels_of_nothing_or_of_what_is_broken(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no images: looked at 1 files"):
-        module.native_channels(write(tmp_path / "none", {"README.txt": b"hello"}))
+        module.count_channels(write(tmp_path / "none", {"README.txt": b"hello"}))
     with pytest.raises(ValueError, match=r"broken: a\.png can't be read"):
-        module.native_channels(write(tmp_path / "broken", {"a.png": b"no image"}))
+        module.count_channels(write(tmp_path / "broken", {"a.png": b"no image"}))
 
 
 def test_unpaired_domains_are_splits_without_classes(tmp_path: Path) -> None:
@@ -238,14 +132,14 @@ def test_unpaired_domains_are_splits_without_classes(tmp_path: Path) -> None:
 
 def test_held_out_split_is_disjoint_whole_and_stable() -> None:
     names = [f"{i}.png" for i in range(2000)]
-    train, test = held_out(names)
+    train, test = split_held_out(names)
     assert sorted(train + test) == sorted(names)
     assert 150 < len(test) < 250  # binomial(2000, 0.1): five standard deviations are 67
-    fewer_train, fewer_test = held_out(names[:1000])
+    fewer_train, fewer_test = split_held_out(names[:1000])
     assert set(fewer_test) <= set(test)
     assert set(fewer_train) <= set(train)
     for count in range(2, 12):
-        assert all(held_out(names[:count]))
+        assert all(split_held_out(names[:count]))
 
 
 def test_no_test_folder_holds_a_part_of_train_out(tmp_path: Path) -> None:
@@ -323,12 +217,6 @@ def test_huge_file_is_broken_before_it_is_read(tmp_path: Path, monkeypatch: pyte
         load_images(str(source), image_size=4, channels=1)
 
 
-def test_native_sizes_that_differ_are_named(tmp_path: Path) -> None:
-    source = write(tmp_path, {"train/a.png": gray(0), "train/b.png": gray(0, (5, 4)), "test/x.png": gray(1)})
-    with pytest.raises(ValueError, match=r"train/a\.png is 4x4, train/b\.png is 5x4"):
-        load_images(str(source), image_size=None, channels=1)
-
-
 def test_nothing_to_load_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no images: looked at 1 files for the endings \.png, \.jpg"):
         load_images(str(write(tmp_path / "text", {"README.txt": b"hello"})), image_size=4, channels=1)
@@ -339,64 +227,3 @@ def test_nothing_to_load_says_what_was_looked_for(tmp_path: Path) -> None:
         load_images(str(tmp_path / "absent.zip"), image_size=4, channels=1)
     with pytest.raises(ValueError, match=r"split 'test'; it has test \(0\), train \(1\)"):
         load_images(str(write(tmp_path / "one", {"a.png": gray(1)})), split="test", image_size=4, channels=1)
-
-
-def test_a_big_set_is_memory_mapped_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {f"train/{'ab'[i % 2]}/{i:02}.png": gray(i) for i in range(20)} | {
-        "train/a/broken.png": b"",
-        "test/x.png": gray(1),
-    }
-    source, cache = write(tmp_path / "set", files), tmp_path / "cache"
-
-    def load() -> module.ImageSet:
-        return load_images(str(source), image_size=4, channels=1, skip_broken=True, cache=cache)
-
-    small = load()
-    assert not isinstance(small.images, np.memmap)
-    assert not cache.exists()
-    monkeypatch.setattr(module, "MEMORY_LIMIT", 100)
-    mapped = load()
-    assert sorted(file.suffix for file in cache.iterdir()) == [".json", ".npy"]  # and nothing temporary
-    monkeypatch.setattr(Policy, "decode", lambda *_: pytest.fail("decoded again"))
-    again = load()
-    for big in (mapped, again):
-        assert isinstance(big.images, np.memmap)
-        np.testing.assert_array_equal(big.images, small.images)
-        np.testing.assert_array_equal(big.labels, small.labels)
-        assert (big.fingerprint, big.broken) == (small.fingerprint, ("train/a/broken.png",))
-    monkeypatch.undo()
-    monkeypatch.setattr(module, "MEMORY_LIMIT", 100)
-    write(source, {"train/a/00.png": gray(77)})  # a changed file is another set
-    assert load().images[0, 0, 0, 0] == 77
-
-
-def test_a_failed_decoding_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MEMORY_LIMIT", 1)
-    source = write(tmp_path / "set", {"train/a.png": gray(1), "train/b.png": b"", "test/x.png": gray(1)})
-    with pytest.raises(ValueError, match="cannot be decoded"):
-        load_images(str(source), image_size=4, channels=1, cache=tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-# --- the embedded sample
-
-
-def test_embedded_sample_is_the_ten_thousand_test_images() -> None:
-    train, test, everything = (
-        load_images("embedded", split=split, image_size=None, channels=1) for split in ("train", "test", "all")
-    )
-    assert train.images.shape == (9000, 28, 28, 1)
-    np.testing.assert_array_equal(everything.images, np.concatenate([train.images, test.images]))
-    assert everything.labels is not None
-    assert test.images.shape == (1000, 28, 28, 1)
-    assert train.labels is not None
-    assert test.labels is not None
-    np.testing.assert_array_equal(np.bincount(np.concatenate([train.labels, test.labels])), np.full(10, 1000))
-    np.testing.assert_array_equal(everything.labels, np.concatenate([train.labels, test.labels]))
-    assert train.class_names[train.labels[0]] == "Ankle boot"  # as published: the first test label is 9
-    assert (train.name, train.license) == ("fashion_mnist_t10k", "MIT")
-
-
-def test_embedded_sample_has_no_other_split() -> None:
-    with pytest.raises(ValueError, match=r"split='validation': the embedded sample has \['all', 'test', 'train'\]"):
-        load_images("embedded", split="validation", image_size=32, channels=1, fit="pad")

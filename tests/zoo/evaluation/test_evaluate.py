@@ -19,7 +19,7 @@ from PIL import Image
 from serving.card import Data
 from serving.pipeline import Pipeline
 from zoo import load_pretrained
-from zoo.data.images import ImageSet, fingerprint
+from zoo.data.images import ImageSet, compute_fingerprint
 from zoo.data.load import load_images
 from zoo.evaluation import accuracy as accuracy_module
 from zoo.evaluation import cache, generated, held_out, scores, trained_scores
@@ -315,7 +315,7 @@ def test_the_held_out_images_that_training_has_too_are_left_out(
     (record,) = evaluate(str(generator), against=str(mixed), metrics=["recall"], extractors=[str(classifier)], count=20)
     assert record.real_count == 300
     assert record.preprocessing.endswith("; 2 left out that training has too")
-    assert record.data_sha256 == fingerprint(test.images[:300])
+    assert record.data_sha256 == compute_fingerprint(test.images[:300])
 
 
 # Which images, and how they are cut

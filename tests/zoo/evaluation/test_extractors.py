@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from serving.card import CardError, Data
-from zoo.data.images import scaled
+from zoo.data.images import to_float32
 from zoo.evaluation import extractors
 from zoo.evaluation.extractors import ClassifierExtractor, extract_features, format_version, softmax
 from zoo.export.export import export
@@ -60,10 +60,10 @@ def test_features_and_probabilities_are_the_graphs(directory: Path, extractor: C
 
 def test_any_batches_give_the_same_rows(extractor: ClassifierExtractor, monkeypatch: pytest.MonkeyPatch) -> None:
     images = make_images(23)
-    whole = extractor(scaled(images))
+    whole = extractor(to_float32(images))
     monkeypatch.setattr(extractors, "BATCH_SIZE", 5)
     for size in (1, 4, 23):
-        parts = [extractor(scaled(images[start : start + size])) for start in range(0, 23, size)]
+        parts = [extractor(to_float32(images[start : start + size])) for start in range(0, 23, size)]
         for number in range(2):
             joined = np.concatenate([part[number] for part in parts])
             np.testing.assert_allclose(joined, whole[number], rtol=1e-5, atol=1e-6)
@@ -82,8 +82,8 @@ def test_softmax_is_a_distribution_whatever_the_logits() -> None:
 
 def test_scaling_reaches_both_ends_exactly() -> None:
     levels = np.array([0, 51, 255], np.uint8).reshape(3, 1, 1, 1)  # 51 / 127.5 - 1 = -0.6
-    np.testing.assert_allclose(scaled(levels).ravel(), [-1.0, -0.6, 1.0], rtol=1e-6)
-    assert scaled(levels).dtype == np.float32
+    np.testing.assert_allclose(to_float32(levels).ravel(), [-1.0, -0.6, 1.0], rtol=1e-6)
+    assert to_float32(levels).dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_is_no_image_for_it_is_refused(extractor: ClassifierExtractor, imag
 
 def test_floats_are_not_scaled_twice() -> None:
     with pytest.raises(ValueError, match=r"give \(count, height, width, channels\) uint8"):
-        scaled(np.zeros((1, 8, 8, 1), np.float32))
+        to_float32(np.zeros((1, 8, 8, 1), np.float32))
 
 
 def test_a_generator_is_no_extractor(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from zoo.data.images import scaled
+from zoo.data.images import to_float32
 from zoo.evaluation import scores
 from zoo.evaluation.extractors import softmax
 from zoo.evaluation.scores import GROUPS, INCEPTION, METRICS, Metric, ReferenceStatistics, SampleStatistics, compare
@@ -118,9 +118,11 @@ def test_each_value_is_that_of_its_function(few_pairs: None) -> None:
         "copies": copies.share,
         "copy_distance": copies.ratio,
         "birthday_batch": birthday_support(features, bound=copies.bound, seed=seed).batch,
-        "sliced_wasserstein_distance": sliced_wasserstein_distance(scaled(images[:120]), scaled(real), seed=seed),
-        "ms_ssim": multiscale_similarity_of_pairs(scaled(images), pairs=10, seed=seed).mean,
-        "spectral_distance": spectral_distance(radial_spectrum(scaled(images)), radial_spectrum(scaled(real))),
+        "sliced_wasserstein_distance": sliced_wasserstein_distance(
+            to_float32(images[:120]), to_float32(real), seed=seed
+        ),
+        "ms_ssim": multiscale_similarity_of_pairs(to_float32(images), pairs=10, seed=seed).mean,
+        "spectral_distance": spectral_distance(radial_spectrum(to_float32(images)), radial_spectrum(to_float32(real))),
     }
     assert list(found) == list(METRICS) == list(wanted)
     assert found == pytest.approx(wanted, rel=1e-9)

@@ -23,7 +23,7 @@ from serving.sampling.noise import draw
 from zoo.core.ability import Ability
 from zoo.core.model import GenerativeModel
 from zoo.core.weights import WeightsError
-from zoo.export.agreement import ExportError, example
+from zoo.export.agreement import ExportError, make_example
 from zoo.export.export import export
 from zoo.export.onnx import write_onnx
 from zoo.networks.functional import named_network
@@ -81,7 +81,7 @@ def draws_images(exported: Exported) -> None:
 def feeds_of(card: Card, ability: str, batch: int) -> dict[str, np.ndarray]:
     """Other inputs than those that `export` itself compares on, where a seed gives them."""
     inputs = card.abilities[ability].inputs
-    return {s.name: draw(s, range(batch), seed=7) if s.feed in DRAWN_FEEDS else example(s, batch) for s in inputs}
+    return {s.name: draw(s, range(batch), seed=7) if s.feed in DRAWN_FEEDS else make_example(s, batch) for s in inputs}
 
 
 def assert_agree(card: Card, ability: str, found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from recipes import autoencoder_fashion_mnist, dcgan_fashion_mnist
 from serving.card import read_card
-from serving.images import grid, to_uint8
+from serving.images import make_grid, to_uint8
 from serving.pipeline import Pipeline
 from zoo.data.load import load_images
 from zoo.metrics.distances import nearest_neighbor_distance, sliced_wasserstein_distance
@@ -267,7 +267,7 @@ def test_a_model_that_draws_nothing_shows_held_out_images_beside_what_it_gives_b
     np.testing.assert_array_equal(pairs[0::2], held_out.images[:32])
     shown = np.asarray(Image.open(given_back / "samples" / "step-0000006.png")).astype(int)
     # A gray level: the last digit of a float may round the other way.
-    assert np.abs(shown - grid(pairs, COLUMNS)[:, :, 0]).max() <= 1
+    assert np.abs(shown - make_grid(pairs, COLUMNS)[:, :, 0]).max() <= 1
     before = np.asarray(Image.open(given_back / "samples" / "step-0000000.png")).astype(int)
     assert np.abs(shown - before).max() > 10
     last = rows(given_back)[-1]
@@ -312,5 +312,5 @@ def test_a_model_that_draws_and_gives_back_is_shown_by_samples_and_exported_with
     assert {"samples.png", "reconstructions.png"} <= set(card.files)
     model = model_at(directory / "checkpoints", 2, recipe)
     shown = np.asarray(Image.open(directory / "samples" / "step-0000002.png")).astype(int)
-    assert np.abs(shown - grid(model.sample(64, seed=0))[:, :, 0]).max() <= 1
+    assert np.abs(shown - make_grid(model.sample(64, seed=0))[:, :, 0]).max() <= 1
     assert "diversity" in rows(directory)[-1]

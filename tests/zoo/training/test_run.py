@@ -16,7 +16,7 @@ from rich.console import Console
 
 from recipes import cgan_fashion_mnist, dcgan_fashion_mnist, dcgan_images
 from serving.card import read_card
-from serving.images import grid
+from serving.images import make_grid
 from zoo.pretrained import load_pretrained
 from zoo.training.recipe import Adam, Recipe
 from zoo.training.run import DivergedError, run, train
@@ -147,7 +147,7 @@ def test_grids_are_drawn_at_the_start_when_due_and_at_the_end(finished: Path) ->
 def test_the_last_grid_is_what_the_export_samples(finished: Path) -> None:
     """Same latents, same weights up to float16: within a gray level or two."""
     shown = np.asarray(Image.open(finished / "samples" / "step-0000005.png")).astype(int)
-    sampled = grid(load_pretrained(str(finished / "export")).sample(64, seed=0)).squeeze().astype(int)
+    sampled = make_grid(load_pretrained(str(finished / "export")).sample(64, seed=0)).squeeze().astype(int)
     assert shown.shape == sampled.shape
     assert np.abs(shown - sampled).max() <= 2
 

@@ -1,36 +1,17 @@
-import json
-import os
-import re
-import signal
-import socket
-import subprocess
-import sys
+"""The HTTP application: every page, and what it answers to a bad request."""
+
 import threading
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from serving import Pipeline
-from serving.__main__ import main
-from serving.card import CardError
 from serving.server.http.app import create_app
-from serving.server.http.v2 import DATATYPES, RequestTensor, decode_tensor
 from serving.server.limits import BODY_LIMIT, ROW_LIMIT
-from serving.session import InputError
 
-ROOT = Path(__file__).parents[2]
 INFER = "/v2/models/tanh-model/infer"
-
-
-@pytest.fixture
-def models(tanh_model, mirror_model):
-    assert tanh_model.parent == mirror_model.parent
-    return tanh_model.parent
 
 
 @pytest.fixture
@@ -159,45 +140,6 @@ def test_a_body_that_is_no_json_is_a_400(client, body):
     assert answer.json()["error"].startswith("the body is not an inference request in JSON: ")
 
 
-@pytest.mark.parametrize(
-    ("datatype", "data", "expected"),
-    [
-        ("FP32", [1, 2.5], [1.0, 2.5]),
-        ("FP16", [1, 2], [1.0, 2.0]),
-        ("INT64", [2**63 - 1, -(2**63)], [2**63 - 1, -(2**63)]),
-        ("UINT8", [[0], [255]], [0, 255]),
-        ("BOOL", [True, False], [True, False]),
-    ],
-)
-def test_data_becomes_its_datatype(datatype, data, expected):
-    array = decode_tensor(RequestTensor("x", (2,), datatype, data))
-    assert DATATYPES[array.dtype.name] == datatype
-    assert array.tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("datatype", "shape", "data", "message"),
-    [
-        ("BYTES", (1,), ["a"], "datatype 'BYTES': choose from ['BOOL', 'FP16', 'FP32'"),
-        ("FP32", (1,), ["1"], "the data is not all FP32"),
-        ("FP32", (2,), [1, None], "the data is not all FP32"),
-        ("FP32", (1,), [True], "the data is not all FP32"),
-        ("INT64", (1,), [1.5], "the data is not all INT64"),
-        ("INT64", (1,), [2**63], "INT64 holds -9223372036854775808 to 9223372036854775807, the data more"),
-        ("INT64", (1,), [2**70], "the data is not all INT64"),
-        ("UINT8", (1,), [256], "UINT8 holds 0 to 255, the data more"),
-        ("FP32", (1,), [1e39], "FP32 holds"),
-        ("BOOL", (1,), [1], "the data is not all BOOL"),
-        ("FP32", (3,), [[1, 2], [3]], "the data is ragged"),
-        ("FP32", (0, 4), [], "0 numbers do not fill the shape [0, 4]"),
-        ("FP32", (-1, -4), [1, 2, 3, 4], "4 numbers do not fill the shape [-1, -4]"),
-    ],
-)
-def test_data_that_does_not_fit_its_datatype_is_refused(datatype, shape, data, message):
-    with pytest.raises(InputError, match=re.escape(message)):
-        decode_tensor(RequestTensor("x", shape, datatype, data))
-
-
 def test_a_large_body_is_a_413_with_or_without_its_length(client):
     for content in (b" " * (BODY_LIMIT + 1), iter([b" " * 2**20] * 17)):
         answer = client.post(INFER, content=content)
@@ -270,92 +212,3 @@ def test_many_requests_at_once_each_get_their_own_answer(client, tanh_model):
     with ThreadPoolExecutor(8) as pool:
         for seed, images in enumerate(pool.map(ask, range(24))):
             np.testing.assert_array_equal(images, pipeline.sample(2, seed, output_type="float32"))
-
-
-def test_a_directory_that_cannot_be_served_is_named(models, tanh_model, edit_card, tmp_path, caplog):
-    with pytest.raises(CardError, match="there is no such directory of models"):
-        create_app(tmp_path / "none")
-    with pytest.raises(CardError, match="no model to serve: each is a subdirectory with a card"):
-        create_app(tanh_model)
-    edit_card(tanh_model, '"tanh-model"', '"mirror-model"')
-    with pytest.raises(CardError, match=r"tanh-model/card\.json: a second model named 'mirror-model'"):
-        create_app(models)
-
-
-def test_a_model_without_a_graph_is_left_out_aloud(models, tanh_model, edit_card, caplog):
-    edit_card(tanh_model, '"default_ability": "generate"', '"default_ability": "reconstruct"')
-    assert list(create_app(models).state.models) == ["mirror-model"]
-    assert "tanh-model: not served: its default ability has no ONNX file" in caplog.text
-
-
-def run_main(capsys, *arguments):
-    code = main([str(argument) for argument in arguments])
-    return code, capsys.readouterr().err
-
-
-def test_a_broken_model_stops_the_start_with_one_line(models, tanh_model, capsys):
-    path = tanh_model / "encode.onnx"
-    path.write_bytes(path.read_bytes()[:-1])
-    code, error = run_main(capsys, "--models", models, "--port", 0)
-    assert code == 2
-    size = path.stat().st_size
-    assert error == f"serving: {path}: truncated: expected {size + 1} bytes, found {size}\n"
-
-
-def test_no_models_stop_the_start(tmp_path, capsys):
-    code, error = run_main(capsys, "--models", tmp_path, "--port", 0)
-    assert (code, error) == (
-        2,
-        f"serving: {tmp_path}: no model to serve: each is a subdirectory with a card.json\n",
-    )
-
-
-def test_a_port_in_use_stops_the_start(models, capsys):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        code, error = run_main(capsys, "--models", models, "--port", port)
-    assert code == 2
-    assert error.startswith(f"serving: cannot listen on 127.0.0.1:{port}: Address already in use")
-
-
-@pytest.mark.parametrize(("option", "value"), [("--port", "65536"), ("--port", "http"), ("--threads", "0")])
-def test_a_bad_option_is_explained(option, value, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main([option, value])
-    assert caught.value.code == 2
-    assert f"argument {option}: '{value}': give an integer from" in capsys.readouterr().err
-
-
-def test_without_the_server_extra_the_message_says_what_to_install(models):
-    code = (
-        "import sys; sys.modules['uvicorn'] = None\n"
-        f"from serving.__main__ import main; sys.exit(main(['--models', {str(models)!r}]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == 'serving: uvicorn is missing: pip install "generative-zoo[server]"\n'
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_real_server_from_start_to_signal(models, tanh_model, number):
-    command = [sys.executable, "-m", "serving", "--models", str(models), "--port", "0", "--threads", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        command, cwd=models, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            ready = server.stdout.readline()
-            found = re.fullmatch(r"serving on (http://127\.0\.0\.1:\d+): mirror-model, tanh-model\n", ready)
-            assert found, server.stderr.read()
-            request = json.dumps({"id": "1", "parameters": {"count": 2, "seed": 9}}).encode()
-            with urllib.request.urlopen(f"{found[1]}{INFER}", request, timeout=30) as answer:
-                (image,) = json.load(answer)["outputs"]
-            with pytest.raises(urllib.error.HTTPError, match="413"):  # a client that sends everything before it reads
-                urllib.request.urlopen(f"{found[1]}{INFER}", b" " * (BODY_LIMIT + 1), timeout=30)
-            server.send_signal(number)
-            rest, error = server.communicate(timeout=30)
-        finally:
-            server.kill()
-    assert (server.returncode, rest, error) == (0, "", "")
-    expected = Pipeline.from_directory(tanh_model).sample(2, 9, output_type="float32")
-    np.testing.assert_array_equal(array_of(image), expected)

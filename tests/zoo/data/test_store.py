@@ -1,0 +1,72 @@
+"""Decoded images in memory or in a memory-mapped file."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.data import store
+from zoo.data.images import ImageSet, Policy
+from zoo.data.load import load_images
+
+
+def encoded(image: Image.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def gray(value: int, size: tuple[int, int] = (4, 4)) -> bytes:
+    return encoded(Image.new("L", size, value), "PNG")
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_native_sizes_that_differ_are_named(tmp_path: Path) -> None:
+    source = write(tmp_path, {"train/a.png": gray(0), "train/b.png": gray(0, (5, 4)), "test/x.png": gray(1)})
+    with pytest.raises(ValueError, match=r"train/a\.png is 4x4, train/b\.png is 5x4"):
+        load_images(str(source), image_size=None, channels=1)
+
+
+def test_a_big_set_is_memory_mapped_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {f"train/{'ab'[i % 2]}/{i:02}.png": gray(i) for i in range(20)} | {
+        "train/a/broken.png": b"",
+        "test/x.png": gray(1),
+    }
+    source, cache = write(tmp_path / "set", files), tmp_path / "cache"
+
+    def load() -> ImageSet:
+        return load_images(str(source), image_size=4, channels=1, skip_broken=True, cache=cache)
+
+    small = load()
+    assert not isinstance(small.images, np.memmap)
+    assert not cache.exists()
+    monkeypatch.setattr(store, "MEMORY_LIMIT", 100)
+    mapped = load()
+    assert sorted(file.suffix for file in cache.iterdir()) == [".json", ".npy"]  # and nothing temporary
+    monkeypatch.setattr(Policy, "decode", lambda *_: pytest.fail("decoded again"))
+    again = load()
+    for big in (mapped, again):
+        assert isinstance(big.images, np.memmap)
+        np.testing.assert_array_equal(big.images, small.images)
+        np.testing.assert_array_equal(big.labels, small.labels)
+        assert (big.fingerprint, big.broken) == (small.fingerprint, ("train/a/broken.png",))
+    monkeypatch.undo()
+    monkeypatch.setattr(store, "MEMORY_LIMIT", 100)
+    write(source, {"train/a/00.png": gray(77)})  # a changed file is another set
+    assert load().images[0, 0, 0, 0] == 77
+
+
+def test_a_failed_decoding_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MEMORY_LIMIT", 1)
+    source = write(tmp_path / "set", {"train/a.png": gray(1), "train/b.png": b"", "test/x.png": gray(1)})
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        load_images(str(source), image_size=4, channels=1, cache=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []

@@ -1,0 +1,50 @@
+"""TensorFlow Datasets are found, split and refused clearly."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.data.load import load_images
+
+TFDS = Path(os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets"))
+PREPARED = any(TFDS.glob("fashion_mnist/*/dataset_info.json"))
+
+
+def test_unknown_data_set_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"'fashion_mnst' is no folder.*near: fashion_mnist"):
+        load_images("fashion_mnst", image_size=28, channels=1)
+
+
+def test_unknown_version_says_which_exist() -> None:
+    with pytest.raises(ValueError, match=r"fashion_mnist:9\.0\.0: .*3\.0\.1"):
+        load_images("fashion_mnist:9.0.0", image_size=28, channels=1)
+
+
+def test_data_set_without_images() -> None:
+    with pytest.raises(ValueError, match=r"imdb_reviews is no image data set: its features are \['label', 'text'\]"):
+        load_images("imdb_reviews", image_size=28, channels=1)
+
+
+@pytest.mark.skipif(
+    not PREPARED, reason="Fashion-MNIST is not prepared under TFDS_DATA_DIR; nothing is downloaded here"
+)
+def test_fashion_mnist_from_tfds_holds_the_embedded_sample() -> None:
+    prepared = load_images("fashion_mnist", split="test", image_size=32, channels=1, fit="pad")
+    assert prepared.images.shape == (10_000, 32, 32, 1)
+    assert (prepared.name, prepared.split, prepared.license) == ("fashion_mnist", "test", "MIT")
+    assert prepared.labels is not None
+    np.testing.assert_array_equal(np.bincount(prepared.labels), np.full(10, 1000))
+    embedded = [load_images("embedded", split=s, image_size=32, channels=1, fit="pad") for s in ("train", "test")]
+    assert prepared.class_names == embedded[0].class_names
+
+    everything = load_images("fashion_mnist", split="all", image_size=28, channels=1)
+    assert (len(everything.images), everything.split) == (70_000, "all")
+
+    def bag(images: np.ndarray) -> list[bytes]:
+        return sorted(image.tobytes() for image in images)  # TFDS stores them in an order of its own
+
+    assert bag(prepared.images) == bag(np.concatenate([part.images for part in embedded]))
+    with pytest.raises(ValueError, match=r"split 'validation'; it has .*train \(60000\)"):
+        load_images("fashion_mnist", split="validation", image_size=28, channels=1)
