@@ -505,7 +505,8 @@ def test_importing_the_zoo_imports_nothing_heavy() -> None:
 )
 def test_command_loads_no_tensorflow(arguments: list[str], exported: Path) -> None:
     chosen = [str(exported) if argument == "PATH" else argument for argument in arguments]
-    code = f"from zoo.cli.main import main\ntry:\n    main({chosen!r})\nexcept SystemExit as exit:\n    assert not exit.code"
+    call = f"try:\n    main({chosen!r})\nexcept SystemExit as exit:\n    assert not exit.code"
+    code = f"from zoo.cli.main import main\n{call}"
     loaded = modules_after(code)
     assert "tyro" in loaded
     assert not loaded & LEARNING

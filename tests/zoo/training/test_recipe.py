@@ -16,6 +16,7 @@ from recipes.dcgan_fashion_mnist import recipe
 from zoo.cli.recipes import recipes
 from zoo.models.gan import GAN
 from zoo.presets.table import find_preset
+from zoo.training.main import main
 from zoo.training.optimizers import SGD, RMSprop
 from zoo.training.recipe import FREE_TO_CHANGE, Adam, Recipe, check_arguments, model_arguments
 from zoo.training.run import build
@@ -148,7 +149,7 @@ def test_a_bad_option_is_refused_with_what_is_wrong(
 
 def test_the_help_is_the_recipes_own(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        recipe.main(["--help"], prog="zoo train somewhat", description="A lab note.")
+        main(recipe, ["--help"], prog="zoo train somewhat", description="A lab note.")
     shown = capsys.readouterr().out
     assert exit_.value.code == 0
     assert shown.startswith("usage: zoo train somewhat")
@@ -276,7 +277,7 @@ def test_every_recipe_imports_without_tensorflow() -> None:
 
 
 def test_training_without_tensorflow_says_what_to_install() -> None:
-    script = "import sys; sys.modules['tensorflow'] = None; import recipes.dcgan_fashion_mnist as m; m.recipe.main()"
+    script = "import sys; sys.modules['tensorflow'] = None; import recipes.dcgan_fashion_mnist as m; m.main(m.recipe)"
     done = python("-c", script)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == 'training needs tensorflow: pip install "generative-zoo[train]"\n'

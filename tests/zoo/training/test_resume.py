@@ -405,8 +405,6 @@ DRIVER = """
 import sys
 from pathlib import Path
 import zoo.training.recipe
-from zoo.training.devices import Workers
-from zoo.training.callbacks import RunCallback, Stop
 from zoo.training.recipe import Adam, Recipe
 from zoo.training.run import run
 
@@ -437,7 +435,7 @@ class Runs:
         with (self.folder / "shown.txt").open("ab") as shown:
             return subprocess.Popen([sys.executable, str(self.script), *arguments], stdout=shown, stderr=shown)
 
-    def setup(self, process: subprocess.Popen[bytes]) -> None:
+    def wait_for(self, process: subprocess.Popen[bytes]) -> None:
         assert process.wait(PATIENCE) == 0, (self.folder / "shown.txt").read_text()
 
     def kill_once(self, reached: Callable[[], bool], resume: bool) -> None:
@@ -480,7 +478,7 @@ def left_alone(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     process = runs.start(resume=False)
 
     def finished() -> Path:
-        runs.finish(process)
+        runs.wait_for(process)
         return runs.directory
 
     yield finished
@@ -505,7 +503,7 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bits(killed: Runs, left_alo
     assert not (killed.directory / "export").exists()
     killed.kill_once(lambda: killed.saved() >= LENGTH // 2, resume=True)
     assert LENGTH // 2 <= killed.saved() < LENGTH
-    killed.finish(killed.start(resume=True))
+    killed.wait_for(killed.start(resume=True))
     shown = (killed.folder / "shown.txt").read_text()
     assert "no checkpoint yet: the run begins again at step 0." in shown
     assert shown.count("resumed at step ") >= 2
@@ -535,5 +533,5 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(
             return True
 
         killed.kill_once(reached, resume=killed.begun())
-    killed.finish(killed.start(resume=True))
+    killed.wait_for(killed.start(resume=True))
     assert_same_bits(killed.directory, left_alone(), LENGTH)

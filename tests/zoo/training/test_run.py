@@ -152,14 +152,14 @@ def test_the_last_grid_is_what_the_export_samples(finished: Path) -> None:
     assert np.abs(shown - sampled).max() <= 2
 
 
-def test_the_card_says_how_it_was_trained(finished: Path, image_set: Path) -> None:
+def test_the_card_says_how_it_was_trained(finished: Path, images: Path) -> None:
     card = json.loads((finished / "export" / "card.json").read_text())
     assert {key: card["recipe"][key] for key in ("steps", "batch_size", "seed")} == {
         "steps": 5,
         "batch_size": 16,
         "seed": 0,
     }
-    assert card["data"]["name"] == image_set.name
+    assert card["data"]["name"] == images.name
 
 
 def test_tensorboard_shows_every_row_of_the_log(finished: Path) -> None:

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from recipes import dcgan_fashion_mnist
 from zoo.training import devices
+from zoo.training import workers as cluster
 from zoo.training.checkpoints import describe
 from zoo.training.devices import choose_strategy
 from zoo.training.run_directory import RunError
@@ -272,13 +273,13 @@ def test_a_worker_without_a_gpu_has_one_device(monkeypatch: pytest.MonkeyPatch) 
 
 def test_workers_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first waits for the second; each hands its port on, as to TensorFlow, so that the other still finds it."""
-    monkeypatch.setattr(devices, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(cluster, "PATIENCE", PATIENCE)
     addresses = free_addresses(2)
     with ExitStack() as held, ThreadPoolExecutor(2) as threads:
 
         def begin(address: str) -> None:
             meet(address, addresses)
-            held.enter_context(socket.create_server(("", devices.port_of(address))))
+            held.enter_context(socket.create_server(("", cluster.port_of(address))))
 
         first = threads.submit(begin, addresses[0])
         while not listens(addresses[0]):
@@ -290,7 +291,7 @@ def test_workers_meet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "PATIENCE", 0)
+    monkeypatch.setattr(cluster, "PATIENCE", 0)
     here, missing = free_addresses(2)
     with socket.create_server(("127.0.0.1", 0)) as other:
         there = f"127.0.0.1:{other.getsockname()[1]}"
