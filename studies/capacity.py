@@ -101,7 +101,7 @@ def train(directory: Path, data: Path, width: int, options: Options) -> None:
     command = [
         *(sys.executable, "-m", "zoo.cli.main", "train", PRESET, "--data", str(data), "--run-dir", str(directory)),
         *("--steps", str(options.steps), "--seed", str(options.seed), "--sample-every", str(options.steps)),
-        *("--model", f"width={GENERATOR_WIDTH}", f"discriminator_width={width}"),
+        *("--model.width", str(GENERATOR_WIDTH), "--model.discriminator-width", str(width)),
         *(["--resume"] if directory.exists() else []),
     ]
     subprocess.run(command, check=True)

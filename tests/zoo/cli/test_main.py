@@ -430,7 +430,7 @@ def test_training_without_a_name(
         (["dcgan-fashion-mnits"], "did you mean dcgan-fashion-mnist"),
         ([NAME, "--data", "embeded", "--dry-run"], "embeded"),
         ([NAME, "--data", "./none.zip", "--dry-run"], "none.zip"),
-        ([NAME, "--data", "embedded", "--dry-run", "--model", "discriminator_steps=0"], "choose at least 1"),
+        ([NAME, "--data", "embedded", "--dry-run", "--model.discriminator-steps", "0"], "choose at least 1"),
     ],
 )
 def test_train_refuses(fails: Fails, arguments: list[str], reason: str) -> None:

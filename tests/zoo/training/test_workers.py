@@ -26,12 +26,20 @@ from zoo.training import workers as cluster
 from zoo.training.checkpoints import describe
 from zoo.training.devices import choose_strategy
 from zoo.training.run_directory import RunError
-from zoo.training.workers import EXAMPLE, WorkerLostError, Workers, listens, lost, meet, several_workers
+from zoo.training.workers import (
+    EXAMPLE,
+    WorkerLostError,
+    Workers,
+    has_several_workers,
+    is_listening,
+    make_lost_error,
+    meet,
+)
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 300  # seconds
 LOG_EVERY = 5
-TINY = ["--data", "embedded", "--image-size", "8", "--model", "width=2", "latent_dim=4", "--batch-size", "8"]
+TINY = ["--data", "embedded", "--image-size", "8", "--model.width", "2", "--model.latent-dim", "4", "--batch-size", "8"]
 PACE = ["--log-every", str(LOG_EVERY), "--checkpoint-every", "10", "--sample-every", "1000000"]
 WITHOUT_END = ["--steps", "1000000"]
 
@@ -189,7 +197,7 @@ def test_a_worker_that_waits_for_another_ends_at_a_signal(number: int, tmp_path:
     addresses = free_addresses(2)
     waiting = Worker(0, addresses, tmp_path / "shown.txt", ["--run-dir", str(tmp_path / "run")])
     try:
-        until(lambda: listens(addresses[0]), [waiting])
+        until(lambda: is_listening(addresses[0]), [waiting])
         waiting.process.send_signal(number)
         assert waiting.wait() == {signal.SIGTERM: -signal.SIGTERM, signal.SIGINT: 130}[number]
     finally:
@@ -222,8 +230,8 @@ CHIEF = {"type": "chief", "index": 0}
         (config(chief=["a:1"], worker=["b:1"]), True),
     ],
 )
-def test_several_workers(setting: str, several: bool) -> None:
-    assert several_workers(setting) is several
+def test_whether_there_are_several_workers(setting: str, several: bool) -> None:
+    assert has_several_workers(setting) is several
 
 
 @pytest.mark.parametrize(
@@ -250,7 +258,7 @@ def test_several_workers(setting: str, several: bool) -> None:
 )
 def test_a_cluster_that_can_not_be_is_refused(setting: str, message: str) -> None:
     with pytest.raises(RunError) as error:
-        several_workers(setting)
+        has_several_workers(setting)
     assert message in str(error.value)
     assert str(error.value).startswith("TF_CONFIG")
     assert f"For example TF_CONFIG='{json.dumps(EXAMPLE)}'" in str(error.value)
@@ -282,7 +290,7 @@ def test_workers_meet(monkeypatch: pytest.MonkeyPatch) -> None:
             held.enter_context(socket.create_server(("", cluster.port_of(address))))
 
         first = threads.submit(begin, addresses[0])
-        while not listens(addresses[0]):
+        while not is_listening(addresses[0]):
             assert not first.done(), first.result()
         assert not first.done()
         second = threads.submit(begin, addresses[1])
@@ -371,7 +379,7 @@ def test_when_another_worker_fails_this_one_stops(second_of_three: Workers) -> N
     ],
 )
 def test_a_lost_worker_is_one_line(message: str, reason: str) -> None:
-    error = lost(tf.errors.UnavailableError(None, None, message))
+    error = make_lost_error(tf.errors.UnavailableError(None, None, message))
     assert isinstance(error, WorkerLostError)
     assert str(error) == f"another worker stopped answering ({reason})"
 
@@ -417,7 +425,7 @@ def play(tmp_path: Path) -> Callable[..., tuple[int, list[tuple[Any, str]]]]:
         lines = [line.split("\t") for line in seen.read_text().splitlines()]
         assert lines
         for setting, _ in lines:
-            assert several_workers(setting)
+            assert has_several_workers(setting)
         return status, sorted(((json.loads(setting), given) for setting, given in lines), key=str)
 
     return run
