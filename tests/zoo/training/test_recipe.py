@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from recipes.dcgan_fashion_mnist import recipe
-from zoo.cli.recipes import recipes
+from zoo.cli.recipes import list_recipes
 from zoo.presets.table import find_preset
 from zoo.training.main import main, parse_recipe
 from zoo.training.optimizers import SGD, RMSprop
@@ -20,7 +20,7 @@ from zoo.training.recipe import FREE_TO_CHANGE, Adam, Recipe
 from zoo.training.run import build
 
 CHECKOUT = Path(__file__).parents[3]
-RECIPES = sorted(recipes().items())
+RECIPES = sorted(list_recipes().items())
 
 
 def parse(*arguments: str) -> Recipe:
