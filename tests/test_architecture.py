@@ -44,6 +44,7 @@ BANNED = {
 # Not when the module is imported; inside a function, yes.
 LAZY = (
     *("zoo.extras", "zoo.pretrained", "zoo.training.recipe", "zoo.training.main", "zoo.training.optimizers"),
+    *("zoo.training.model_options", "zoo.training.run_directory"),
     *("zoo.cli.main", "zoo.cli.recipes", "zoo.cli.doctor", "zoo.cli.demo", "zoo.cli.selftest", "zoo.cli.processes"),
     *("zoo.cli.findings", "zoo.export.model_card"),
     *(f"zoo.data.{name}" for name in ("images", "folders", "store", "embedded", "tfds", "batches", "load")),
@@ -138,7 +139,15 @@ def problems(path: Path, root: Path) -> list[str]:
 
 def eager_by_proxy(name: str) -> bool:
     """Whether importing `name` imports TensorFlow."""
-    rooms = ("zoo.core", "zoo.networks", "zoo.models", "zoo.evaluation", "zoo.export.export", "zoo.training.run")
+    rooms = (
+        "zoo.core",
+        "zoo.networks",
+        "zoo.models",
+        "zoo.evaluation",
+        "zoo.export.export",
+        "zoo.training.run",
+        "zoo.training.train",
+    )
     return any(within(name, room) for room in rooms)
 
 

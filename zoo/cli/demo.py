@@ -92,7 +92,7 @@ def train(out: Path, steps: int, console: Console) -> Path:
     """Train the preset's recipe on the embedded images; returns the run directory."""
     start_tensorflow()
     from recipes.dcgan_fashion_mnist import recipe
-    from zoo.training import run as training
+    from zoo.training import train as training
 
     every = max(steps // 6, 1)
     chosen = dataclasses.replace(

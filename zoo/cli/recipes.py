@@ -11,7 +11,7 @@ from zoo.presets.table import PRESETS, UnknownPresetError
 MISUSED = 2
 
 
-def recipes() -> dict[str, str]:
+def list_recipes() -> dict[str, str]:
     """Preset -> the module of its recipe."""
     import recipes as package
 
@@ -30,7 +30,7 @@ def find_recipe(command: str, about: str, arguments: Sequence[str]) -> ModuleTyp
     Raises:
         UnknownPresetError: there is no such recipe.
     """
-    known = recipes()
+    known = list_recipes()
     if not arguments or arguments[0] in ("-h", "--help"):
         usage, names = f"usage: zoo {command} NAME [options]", ", ".join(sorted(known))
         print(f"{usage}\n\n{about}\n\nrecipes: {names}\n\nzoo {command} NAME --help")

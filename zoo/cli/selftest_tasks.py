@@ -86,7 +86,7 @@ def task_precision(count: int) -> Finding:
     import tensorflow as tf
 
     from zoo.training.devices import choose_strategy
-    from zoo.training.run import compiled
+    from zoo.training.run import compile_model
 
     faults, notes = [], []
     recipes = {
@@ -95,7 +95,7 @@ def task_precision(count: int) -> Finding:
     }
     strategy = choose_strategy(next(iter(recipes.values())))
     for policy, recipe in recipes.items():
-        model = compiled(recipe, recipe.to_preset(), strategy)
+        model = compile_model(recipe, recipe.to_preset(), strategy)
         before = copy_weights(model, strategy)
         metrics = fit(model, recipe, strategy)
         after = copy_weights(model, strategy)
@@ -122,11 +122,11 @@ def task_not_finite(count: int) -> Finding:
 
     from zoo.core.step import NOT_FINITE
     from zoo.training.devices import choose_strategy
-    from zoo.training.run import compiled
+    from zoo.training.run import compile_model
 
     recipe = make_tiny_recipe(devices=count, steps=1, batch_size=ROWS_PER_DEVICE * count)
     strategy = choose_strategy(recipe)
-    model = compiled(recipe, recipe.to_preset(), strategy)
+    model = compile_model(recipe, recipe.to_preset(), strategy)
     minibatches = (model.minibatches_per_step,) if model.minibatches_per_step > 1 else ()
     shape = (recipe.batch_size, *minibatches, *recipe.to_preset().arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
@@ -155,16 +155,16 @@ def task_checkpoint(count: int) -> Finding:
 
     from zoo.training.checkpoints import Checkpoints
     from zoo.training.devices import choose_strategy
-    from zoo.training.run import compiled
+    from zoo.training.run import compile_model
 
     recipe = make_tiny_recipe(devices=count, steps=4, batch_size=ROWS_PER_DEVICE)
     strategy = choose_strategy(recipe)
     with tempfile.TemporaryDirectory() as folder:
-        model = compiled(recipe, recipe.to_preset(), strategy)
+        model = compile_model(recipe, recipe.to_preset(), strategy)
         checkpoints = Checkpoints(model, Path(folder) / "whole", keep=recipe.steps)
         save = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: checkpoints.save(batch + 1))
         fit(model, recipe, strategy, save)
-        resumed = compiled(recipe, recipe.to_preset(), strategy)
+        resumed = compile_model(recipe, recipe.to_preset(), strategy)
         Checkpoints(resumed, Path(folder) / "whole", keep=1).load(2)
         fit(resumed, recipe, strategy)
         again = Checkpoints(resumed, Path(folder) / "resumed", keep=1)
@@ -274,13 +274,13 @@ def train_and_record(recipe: Recipe, strategy: Any) -> dict[str, list[Any]]:
     """
     import keras
 
-    from zoo.training.run import compiled
+    from zoo.training.run import compile_model
 
     players = {player: SGD(0.1, momentum=0.5) for player in recipe.optimizers}
     before = keras.config.floatx()
     keras.config.set_floatx(recipe.precision)
     try:
-        model = compiled(dataclasses.replace(recipe, optimizers=players), recipe.to_preset(), strategy)
+        model = compile_model(dataclasses.replace(recipe, optimizers=players), recipe.to_preset(), strategy)
         metrics = fit(model, recipe, strategy)
     finally:
         keras.config.set_floatx(before)

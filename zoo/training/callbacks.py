@@ -1,232 +1,200 @@
 """`RunCallback`: what is written while a run trains, and when."""
 
-import csv
-import io
-import os
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
 from rich.markup import escape
 
 from serving.images import save_grid, to_uint8
 from zoo.core.model import GenerativeModel
 from zoo.data.images import ImageSet, to_float32
 from zoo.metrics.distances import nearest_neighbor_distance
-from zoo.training import run_directory
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.diagnosis import ModelFacts, Monitor
-from zoo.training.log import read_log
-from zoo.training.recipe import Recipe
+from zoo.training.log import append_row, drop_rows_after, read_log
+from zoo.training.progress import ProgressLines
 from zoo.training.report import write_report
+from zoo.training.run import Run
 from zoo.training.signals import SignalHandler
 from zoo.training.validation import Scorer, choose_scorer
-from zoo.training.workers import Workers
 
-SHOWN = 64  # images of a sample grid, always the same latents
-SHOWN_SEED = 0
+SAMPLES = 64  # images of a sample grid, always of the same latents
+SAMPLE_SEED = 0
 COLUMNS = 8  # of a grid of reconstructions: an even number keeps each beside its image
-DIAGNOSED = 256  # images of each side when training and held-out images are compared
-SCORED_SEED = 1  # another than the grid's
+DIAGNOSED = 256  # images of each split when training and held-out images are compared
+SCORE_SEED = 1  # another than the grid's
 
 
 class RunCallback(keras.callbacks.Callback):
     """Keeps log.csv, TensorBoard, sample grids, checkpoints and the report as the steps go by.
 
     Every worker has one, so that all count alike and stop at the same step; only the chief's writes.
+
+    Args:
+        run: begun; its model stands at the step from which training goes on.
+        checkpoints: where the model is saved.
+        stop: says which signal has come.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        model: GenerativeModel,
-        checkpoints: Checkpoints,
-        directory: Path,
-        sides: tuple[ImageSet, ImageSet],
-        console: Console,
-        stop: SignalHandler,
-        workers: Workers,
-    ):
+    def __init__(self, run: Run, checkpoints: Checkpoints, stop: SignalHandler):
         super().__init__()
-        self.recipe = recipe
+        self.run = run
+        self.recipe = run.recipe
         self.checkpoints = checkpoints
-        self.directory = directory
-        self.console = console
         self.stop = stop
-        self.workers = workers
-        self.done = int(model.step.numpy())
+        self.done = int(run.model.step.numpy())
         self.began = time.monotonic()
-        if not workers.chief:
+        if not run.workers.chief:
             return
-        self.training, self.held_out = (batch_of(side) for side in sides)
+        model, directory = run.model, run.directory
+        self.training, self.held_out = (make_batch(images) for images in run.data)
         self.samples = "generate" in model.abilities()
-        self.imaged = self.samples or "reconstruct" in model.abilities()
-        self.spread = nearest_neighbor_distance(self.training["image"][:SHOWN])
+        self.has_grids = self.samples or "reconstruct" in model.abilities()
+        self.training_diversity = nearest_neighbor_distance(self.training["image"][:SAMPLES])
         self.best = Checkpoints(model, directory / "best", 1, resumable=checkpoints)
-        self.scorer = (
-            choose_scorer(sides[0], padded=recipe.fit == "pad") if self.samples and recipe.score_every else None
-        )
+        self.scorer = None
+        if self.samples and self.recipe.score_every:
+            self.scorer = choose_scorer(run.data.training, padded=self.recipe.fit == "pad")
         self.lowest = float("inf")
         if self.scorer:
-            self.lowest = self.best.facts(self.done).get(self.scorer.name, self.lowest)
+            self.lowest = self.best.read_facts(self.done).get(self.scorer.name, self.lowest)
         self.weights_before: dict[str, list[np.ndarray]] = {}
         self.writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
-        if self.imaged:
-            (directory / "samples").mkdir(exist_ok=True)
-        self.forget_later_rows()
+        images_per_step = self.recipe.batch_size * model.minibatches_per_step
+        self.progress = ProgressLines(run.console, self.done, self.recipe.steps, images_per_step)
+        # A run that was killed has rows of steps after its last checkpoint; they are trained and written again.
+        drop_rows_after(directory / "log.csv", self.done)
         self.rows = read_log(directory / "log.csv")
-        score_kind = getattr(model, "score_kind", "logit")
-        self.monitor = Monitor(ModelFacts(score_kind, frozenset(model.get_config()), tuple(model.players)), self.rows)
-        if self.done == 0 and self.imaged:
-            self.draw(model)
+        facts = ModelFacts(model.score_kind, frozenset(model.get_config()), tuple(model.players))
+        self.monitor = Monitor(facts, self.rows)
+        if self.has_grids:
+            (directory / "samples").mkdir(exist_ok=True)
+            if self.done == 0:
+                self.write_grid()
 
-    def due(self, interval: int | None) -> bool:
+    def is_due(self, interval: int | None) -> bool:
         """Whether something happens at this step; at the last one everything does."""
         return interval is not None and (self.done % interval == 0 or self.done == self.recipe.steps)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Before the last step of a row: remember the weights, to tell how far it moves them."""
         after = self.done + self.recipe.steps_per_execution
-        if self.workers.chief and (after % self.recipe.log_every == 0 or after == self.recipe.steps):
-            self.weights_before = weights_of(self.model)
+        if self.run.workers.chief and (after % self.recipe.log_every == 0 or after == self.recipe.steps):
+            self.weights_before = copy_weights(self.run.model)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """After a step: whatever is due."""
         self.done += self.recipe.steps_per_execution
         # Once a step: a signal that comes from here on waits for the next. All workers stop if one is asked to.
-        asked = max(self.workers.gather(self.stop.asked or 0))
-        row_due = self.due(self.recipe.log_every)
-        if self.workers.chief:
+        asked = max(self.run.workers.gather(self.stop.asked or 0))
+        row_due = self.is_due(self.recipe.log_every)
+        if self.run.workers.chief:
             scores = {}
-            if self.scorer and self.due(self.recipe.score_every):
-                scores = self.keep_the_best(self.scorer)
+            if self.scorer and self.is_due(self.recipe.score_every):
+                scores = self.score(self.scorer)
             if row_due or asked:
                 self.log(logs or {}, scores)
-            if self.imaged and self.due(self.recipe.sample_every):
-                self.draw(self.model)
-            if asked or self.due(self.recipe.checkpoint_every):
+            if self.has_grids and self.is_due(self.recipe.sample_every):
+                self.write_grid()
+            if asked or self.is_due(self.recipe.checkpoint_every):
                 self.checkpoints.save(self.done)
-                write_report(self.directory)
+                write_report(self.run.directory)
         if row_due and self.done != self.recipe.steps:  # Keras' last line shows the metrics as they stand
-            self.model.reset_metrics()
+            self.run.model.reset_metrics()
         if asked:
             self.stop.asked = asked
-            self.model.stop_training = True
+            self.run.model.stop_training = True
 
-    def keep_the_best(self, scorer: Scorer) -> dict[str, float]:
+    def score(self, scorer: Scorer) -> dict[str, float]:
         """The score of this step's samples, by its name; the best checkpoint so far is kept beside the last ones."""
-        score = scorer.distance(self.model.sample(scorer.count, seed=SCORED_SEED, output_type="float32"))
+        score = scorer.distance(self.run.model.sample(scorer.count, seed=SCORE_SEED, output_type="float32"))
         if score < self.lowest:
             self.lowest = score
             self.best.save(self.done, **{scorer.name: score})
         return {scorer.name: score}
 
-    def forget_later_rows(self) -> None:
-        """Drop the rows of log.csv that a resumed run will write again, and a line that a kill or a full disk cut."""
-        path = self.directory / "log.csv"
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            header, *rows = [line for line in lines if line.endswith("\n")] or [""]
-            kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= self.done]
-            run_directory.write_text(path, "".join([header, *kept]))
-
     def log(self, logs: Mapping[str, Any], scores: Mapping[str, float]) -> None:
         """One row: means since the last row, and how model and samples stand at this step."""
-        row = {name: float(value) for name, value in {**logs, **self.diagnosis(), **scores}.items()}
+        row = {name: float(value) for name, value in {**logs, **self.diagnose(), **scores}.items()}
         self.rows.append({"step": self.done, **row})
-        seconds = f"{time.monotonic() - self.began:.1f}"
-        self.append({"step": str(self.done), "seconds": seconds, **{name: f"{v:.6g}" for name, v in row.items()}})
+        facts = {"step": str(self.done), "seconds": f"{time.monotonic() - self.began:.1f}"}
+        append_row(self.run.directory / "log.csv", facts | {name: f"{value:.6g}" for name, value in row.items()})
         if not sys.stdout.isatty():  # where Keras shows no bar
-            shown = ", ".join(f"{name} {value:.3g}" for name, value in row.items())
-            self.console.print(f"step {self.done}/{self.recipe.steps}: {shown}", highlight=False, soft_wrap=True)
+            self.progress.show(self.done, row)
         with self.writer.as_default(step=self.done):
             for name, value in row.items():
                 tf.summary.scalar(name, tf.constant(value, tf.float64))
             for found in self.monitor.update(self.rows):
                 warning = f"{found.name} at step {found.step}: {found.evidence} {found.mitigation}"
                 tf.summary.text("failure_mode", warning)
-                self.console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+                self.run.console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
 
-    def append(self, row: Mapping[str, str]) -> None:
-        """Add a row to log.csv; columns that the file lacks, as when scores are asked for later, become its last."""
-        path = self.directory / "log.csv"
-        path.touch()
-        with path.open("r+", newline="", encoding="utf-8") as file:
-            known = next(csv.reader(file), [])
-            if set(row) <= set(known):
-                file.seek(0, os.SEEK_END)
-                csv.DictWriter(file, known, restval="", lineterminator="\n").writerow(row)
-                return
-        table = io.StringIO()
-        writer = csv.DictWriter(table, dict.fromkeys([*known, *row]), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))), row])
-        run_directory.write_text(path, table.getvalue())
-
-    def diagnosis(self) -> dict[str, Any]:
+    def diagnose(self) -> dict[str, Any]:
         """Scalars of this step alone."""
-        found = dict(self.model.diagnose(self.training, self.held_out))
-        if self.weights_before:  # a signal may ask for a row that was not due
-            found |= update_ratios(self.weights_before, weights_of(self.model))
+        model = self.run.model
+        found = dict(model.diagnose(self.training, self.held_out))
+        if self.weights_before:
+            found |= compute_update_ratios(self.weights_before, copy_weights(model))
             self.weights_before = {}
-        else:
-            found |= dict.fromkeys((f"{player}_update_ratio" for player in self.model.players), float("nan"))
+        else:  # a signal may ask for a row that was not due
+            found |= dict.fromkeys((f"{player}_update_ratio" for player in model.players), float("nan"))
         if self.samples:
-            samples = self.model.sample(SHOWN, seed=SHOWN_SEED, output_type="float32")
-            found["diversity"] = nearest_neighbor_distance(samples) / self.spread
+            samples = model.sample(SAMPLES, seed=SAMPLE_SEED, output_type="float32")
+            found["diversity"] = nearest_neighbor_distance(samples) / self.training_diversity
         return found
 
-    def draw(self, model: GenerativeModel) -> None:
+    def write_grid(self) -> None:
         """The grid of the fixed latents; of a model that draws none, held-out images beside what it gives back."""
-        path = self.directory / "samples" / f"step-{self.done:07d}.png"
+        model, path = self.run.model, self.run.directory / "samples" / f"step-{self.done:07d}.png"
         if self.samples:
-            save_grid(model.sample(SHOWN, seed=SHOWN_SEED), path)
+            save_grid(model.sample(SAMPLES, seed=SAMPLE_SEED), path)
         else:
-            save_grid(reconstructions(model, self.held_out), path, columns=COLUMNS)
+            save_grid(reconstruct_pairs(model, self.held_out), path, columns=COLUMNS)
 
 
-def reconstructions(model: GenerativeModel, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-    """ImageSet, each followed by what the model gives back of it.
+def reconstruct_pairs(model: GenerativeModel, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Images, each followed by what the model gives back of it.
 
     Args:
         model: with the ability "reconstruct".
-        batch: of training data, as of `batch_of`; its first images are taken.
+        batch: of training data, as of `make_batch`; its first images are taken.
 
     Returns:
-        uint8 (at most `SHOWN`, height, width, channels).
+        uint8 (at most `SAMPLES`, height, width, channels).
     """
-    feeds = {spec.name: batch[spec.name][: SHOWN // 2] for spec in model.abilities()["reconstruct"].signature()}
+    feeds = {spec.name: batch[spec.name][: SAMPLES // 2] for spec in model.abilities()["reconstruct"].signature()}
     images = feeds.pop("image")
     pairs = np.stack([images, model.reconstruct(images, **feeds)], axis=1)
     return to_uint8(pairs.reshape(-1, *images.shape[1:]), (-1.0, 1.0))
 
 
-def weights_of(model: GenerativeModel) -> dict[str, list[np.ndarray]]:
-    """Player -> copies of the weights that it moves."""
+def copy_weights(model: GenerativeModel) -> dict[str, list[np.ndarray]]:
+    """Player -> copies of the weights that it updates."""
     return {player: [v.value.numpy() for v in model.variables_of(player)] for player in model.players}
 
 
-def update_ratios(before: Mapping[str, list[np.ndarray]], after: Mapping[str, list[np.ndarray]]) -> dict[str, float]:
+def compute_update_ratios(
+    before: Mapping[str, list[np.ndarray]], after: Mapping[str, list[np.ndarray]]
+) -> dict[str, float]:
     """||change|| / ||weights|| of each player."""
     return {
-        f"{player}_update_ratio": norm([new - old for new, old in zip(after[player], weights, strict=True)])
-        / max(norm(weights), float(np.finfo(np.float32).tiny))
+        f"{player}_update_ratio": compute_norm([new - old for new, old in zip(after[player], weights, strict=True)])
+        / max(compute_norm(weights), float(np.finfo(np.float32).tiny))
         for player, weights in before.items()
     }
 
 
-def norm(arrays: list[np.ndarray]) -> float:
+def compute_norm(arrays: list[np.ndarray]) -> float:
     """The Euclidean norm of all of them as one vector."""
     return float(np.sqrt(sum(np.sum(np.square(array, dtype=np.float64)) for array in arrays)))
 
 
-def batch_of(image_set: ImageSet) -> dict[str, np.ndarray]:
+def make_batch(image_set: ImageSet) -> dict[str, np.ndarray]:
     """The first images of a set as a batch of training data."""
     batch = {"image": to_float32(np.asarray(image_set.images[:DIAGNOSED]))}
     return batch if image_set.labels is None else batch | {"label": image_set.labels[:DIAGNOSED]}

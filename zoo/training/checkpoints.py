@@ -59,16 +59,16 @@ class Checkpoints:
 
         Args:
             step: number of the checkpoint.
-            **facts: kept in its record, see `facts`.
+            **facts: kept in its record, see `read_facts`.
 
         Raises:
             RunError: it could not be written; the earlier checkpoints are as they were.
         """
 
         def complete(path: str) -> None:
-            self.record(step, facts)
+            self.write_record(step, facts)
             self.last = Path(path)
-            self.forget(step)
+            self.remove_older(step)
 
         try:
             if self.manager is None:
@@ -80,8 +80,10 @@ class Checkpoints:
             self.manager.save(checkpoint_number=step, options=options)
         except (OSError, tf.errors.OpError) as error:
             with suppress(OSError):
-                self.clear()
-            raise RunError(f"the checkpoint of step {step} could not be saved: {self.advice(error)}") from error
+                self.remove_leftovers()
+            raise RunError(
+                f"the checkpoint of step {step} could not be saved: {self.explain_failure(error)}"
+            ) from error
 
     def restore(self, say: Callable[[str], None]) -> int:
         """Restore the newest checkpoint that is whole, all of it, and remove the leftovers of saves cut off.
@@ -97,7 +99,7 @@ class Checkpoints:
         """
         steps = self.steps()
         for step in steps:
-            fault = self.fault(step)
+            fault = self.find_fault(step)
             if fault is None:
                 self.load(step)
                 say(f"resumed at step {step}.")
@@ -113,18 +115,22 @@ class Checkpoints:
             say("no checkpoint yet: the run begins again at step 0.")
             step = 0
         if self.writes:
-            self.clear()
+            self.remove_leftovers()
         return step
 
-    def facts(self, step: int) -> dict[str, float]:
+    def read_facts(self, step: int) -> dict[str, float]:
         """What was kept with the newest whole checkpoint up to `step`; nothing where there is none."""
         for found in self.steps():
-            if found <= step and self.fault(found) is None:
+            if found <= step and self.find_fault(found) is None:
                 return dict(json.loads(self.record_of(found).read_text(encoding="utf-8")).get("facts", {}))
         return {}
 
     def load(self, step: int) -> None:
-        """Restore the checkpoint of `step`; one that lacks any part of the model is refused."""
+        """Restore the checkpoint of `step`.
+
+        Raises:
+            RunError: it lacks a part of the model.
+        """
         path = self.path(step)
         try:
             self.state.restore(str(path)).assert_existing_objects_matched().expect_partial()
@@ -138,7 +144,7 @@ class Checkpoints:
             ) from error
         self.last = path
 
-    def fault(self, step: int) -> str | None:
+    def find_fault(self, step: int) -> str | None:
         """What is wrong with the checkpoint of `step`; None if it is whole."""
         record = self.record_of(step)
         if not record.exists():
@@ -156,7 +162,7 @@ class Checkpoints:
             return f"{record.name} is damaged"
         return None
 
-    def record(self, step: int, facts: Mapping[str, float]) -> None:
+    def write_record(self, step: int, facts: Mapping[str, float]) -> None:
         """Write ckpt-N.json: from now on the checkpoint counts."""
         prefix = self.path(step).name
         files = [*self.directory.glob(f"{prefix}.data-*"), self.directory / f"{prefix}.index"]
@@ -166,13 +172,13 @@ class Checkpoints:
         described = {path.name: describe(path) for path in files}
         write_json(self.record_of(step), {"step": step, "facts": dict(facts), "files": described})
 
-    def forget(self, newest: int) -> None:
+    def remove_older(self, newest: int) -> None:
         """Remove all but the last `keep` up to `newest`; a later one is damaged, or it would have been restored."""
         recorded = [step for step in self.steps() if step <= newest and self.record_of(step).exists()]
         for step in set(self.steps()) - set(recorded[: self.keep]):
             self.remove(step)
 
-    def clear(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what saves that were cut off have left."""
         for step in self.steps():
             if not self.record_of(step).exists():
@@ -202,7 +208,7 @@ class Checkpoints:
         """The file that says the checkpoint is whole."""
         return self.directory / f"ckpt-{step}.json"
 
-    def advice(self, error: Exception) -> str:
+    def explain_failure(self, error: Exception) -> str:
         """What stopped a write, what is left, and what to do."""
         found = [reason for reason in NO_ROOM if reason in str(error)]
         reason = found[0] if found else str(error)
@@ -212,7 +218,7 @@ class Checkpoints:
         return f"{reason}; {kept}. {mend} and go on with --resume --run-dir {self.directory.parent}"
 
 
-def out_of_room(error: Exception) -> bool:
+def is_out_of_room(error: Exception) -> bool:
     """Whether a write failed because the disk, the quota or the largest file allowed is full."""
     return any(reason in str(error) for reason in NO_ROOM)
 

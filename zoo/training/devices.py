@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from zoo.training.recipe import Recipe
 from zoo.training.run_directory import RunError
-from zoo.training.workers import LOST, Workers, leave_signals_to_the_system, meet, several_workers
+from zoo.training.workers import LOST, Workers, has_several_workers, leave_signals_to_the_system, meet
 
 BEGUN = "TensorFlow has begun already; ask in a fresh process."
 
@@ -38,8 +38,8 @@ def choose_strategy(recipe: Recipe) -> tf.distribute.Strategy:
         tf.config.experimental.set_memory_growth(gpu, True)
     if gpus and recipe.devices is not None and recipe.devices > len(gpus):
         raise RunError(f"--devices {recipe.devices}: this machine has {len(gpus)} GPU(s).")
-    if several_workers(os.environ.get("TF_CONFIG", "")):
-        return strategy_of_workers(recipe, gpus)
+    if has_several_workers(os.environ.get("TF_CONFIG", "")):
+        return make_worker_strategy(recipe, gpus)
     wanted = recipe.devices or max(len(gpus), 1)
     if wanted == 1:
         return tf.distribute.get_strategy()
@@ -54,7 +54,7 @@ def choose_strategy(recipe: Recipe) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(wanted)])
 
 
-def strategy_of_workers(recipe: Recipe, gpus: list[Any]) -> tf.distribute.Strategy:
+def make_worker_strategy(recipe: Recipe, gpus: list[Any]) -> tf.distribute.Strategy:
     """MultiWorkerMirroredStrategy over the cluster of TF_CONFIG, with `--devices` GPUs of each worker.
 
     Raises:

@@ -1,10 +1,14 @@
-"""log.csv: read, as columns."""
+"""log.csv: a row of metrics every so many steps, written as text, read as columns."""
 
 import csv
+import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from zoo.training.run_directory import write_text
 
 Log = Mapping[str, np.ndarray]  # column -> its values, one a row; float64
 
@@ -24,15 +28,44 @@ def read_log(path: Path) -> list[dict[str, float]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         lines = [
-            {name: number(text) for name, text in line.items() if isinstance(name, str)}
+            {name: parse_number(text) for name, text in line.items() if isinstance(name, str)}
             for line in csv.DictReader(file, restval="")
         ]
     return [row for row in lines if np.isfinite(row.get("step", np.nan))]
 
 
-def number(text: str) -> float:
+def parse_number(text: str) -> float:
     """The number that `text` writes; NaN if it writes none."""
     try:
         return float(text)
     except ValueError:
         return np.nan
+
+
+def append_row(path: Path, row: Mapping[str, str]) -> None:
+    """Add a row to a log.csv; columns that the file lacks, as when scores are asked for later, become its last."""
+    path.touch()
+    with path.open("r+", newline="", encoding="utf-8") as file:
+        known = next(csv.reader(file), [])
+        if set(row) <= set(known):
+            file.seek(0, os.SEEK_END)
+            csv.DictWriter(file, known, restval="", lineterminator="\n").writerow(row)
+            return
+    table = io.StringIO()
+    writer = csv.DictWriter(table, dict.fromkeys([*known, *row]), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))), row])
+    write_text(path, table.getvalue())
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Drop the rows of a log.csv that a run resumed at `step` will write again, and a line that a kill or a full disk
+    cut; nothing where there is no file.
+    """
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    # A line without its end was cut, even where it reads as a row: "1" may be the beginning of 14.
+    header, *rows = [line for line in lines if line.endswith("\n")] or [""]
+    kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= step]
+    write_text(path, "".join([header, *kept]))

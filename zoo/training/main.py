@@ -1,12 +1,20 @@
 """A recipe's command line."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import tyro
 
 from zoo.extras import MissingExtraError, start_tensorflow
+from zoo.presets.table import find_preset
+from zoo.training.model_options import check_names, make_options_type
 from zoo.training.recipe import Recipe
+
+FAILED = 1
+MISUSED = 2
+MODEL = "--model."
 
 
 def main(
@@ -20,12 +28,51 @@ def main(
         prog: name of the command in its help.
         description: its first paragraph; by default the running script's docstring.
     """
-    shown = description or sys.modules["__main__"].__doc__
-    recipe = tyro.cli(Recipe, default=recipe, args=arguments, prog=prog, description=shown)
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        chosen = parse_recipe(recipe, words, prog, description or sys.modules["__main__"].__doc__)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(MISUSED)
     try:
         start_tensorflow()
-        from zoo.training.run import run
+        from zoo.training.train import run_recipe
     except ImportError as error:
         print(MissingExtraError("training", "train", error), file=sys.stderr)
-        sys.exit(1)
-    sys.exit(run(recipe))
+        sys.exit(FAILED)
+    sys.exit(run_recipe(chosen))
+
+
+def parse_recipe(
+    recipe: Recipe, arguments: Sequence[str], prog: str | None = None, description: str | None = None
+) -> Recipe:
+    """The recipe that the options of a command line make of `recipe`.
+
+    Args:
+        recipe: whose fields are the options' defaults.
+        arguments: of the command line.
+        prog: name of the command in its help.
+        description: its first paragraph.
+
+    Raises:
+        ValueError: an option of the model that its constructor does not have.
+        SystemExit: help was asked for, or another option is wrong; tyro has said which.
+    """
+    preset = find_preset(recipe.preset)
+    # tyro would suggest the nearest options of the whole recipe; the model's are few enough to list.
+    given = [word.partition("=")[0].removeprefix(MODEL) for word in arguments if word.startswith(MODEL)]
+    check_names(preset.model, [name.removeprefix("no-").replace("-", "_") for name in given])
+    model = make_options_type(preset, recipe.model)
+    # The same fields with the model's options in place of a mapping of anything, for the time of parsing.
+    options = dataclasses.make_dataclass(
+        "Recipe", [("model", model, dataclasses.field(default_factory=dict))], bases=(Recipe,), frozen=True
+    )
+    parsed = tyro.cli(
+        options, default=options(**read_fields(recipe)), args=list(arguments), prog=prog, description=description
+    )
+    return Recipe(**read_fields(parsed))
+
+
+def read_fields(recipe: Recipe) -> dict[str, Any]:
+    """Field -> value, as the recipe has it."""
+    return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}

@@ -18,7 +18,10 @@ class Optimizer:
     """What the optimizers share. A subclass builds the class of its own name in `keras.optimizers`.
 
     The decay counts the updates of this optimizer, not the run's steps: those may change when a run is resumed, and a
-    discriminator that moves k times a train step makes k updates.
+    discriminator that is updated k times a train step counts k.
+
+    Raises:
+        ValueError: see `__post_init__`.
     """
 
     learning_rate: float
@@ -74,7 +77,7 @@ class Optimizer:
                 f"which is {self.learning_rate}."
             )
 
-    def rate(self) -> Any:
+    def make_learning_rate(self) -> Any:
         """The learning rate as Keras takes it: a number, or a schedule over this optimizer's updates."""
         if self.decay == "none":
             return self.learning_rate
@@ -90,7 +93,8 @@ class Optimizer:
         import keras
 
         arguments = {name: value for name, value in dataclasses.asdict(self).items() if name not in DECAY}
-        return getattr(keras.optimizers, type(self).__name__)(**{**arguments, "learning_rate": self.rate()})
+        arguments["learning_rate"] = self.make_learning_rate()
+        return getattr(keras.optimizers, type(self).__name__)(**arguments)
 
 
 @dataclass(frozen=True)

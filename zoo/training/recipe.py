@@ -3,13 +3,10 @@
 A recipe names a preset and adds data, batch size, optimizers and steps. Importing it needs no TensorFlow.
 """
 
-import ast
 import dataclasses
-import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +14,7 @@ import tyro
 
 from zoo.presets.preset import Preset
 from zoo.presets.table import find_preset
+from zoo.training.model_options import check_names
 from zoo.training.optimizers import SGD, Adam, RMSprop
 
 SMOKE_STEPS = 4
@@ -33,7 +31,11 @@ FREE_TO_CHANGE = frozenset(
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run. Every field is an option of the command line."""
+    """One training run. Every field is an option of the command line.
+
+    Raises:
+        ValueError: see `__post_init__`.
+    """
 
     preset: Annotated[str, tyro.conf.Suppress]
     """Preset to train, see `zoo list`."""
@@ -43,11 +45,11 @@ class Recipe:
     steps: int = 10_000
     """Train steps in all; a resumed run may ask for more."""
     batch_size: int = 64
-    """ImageSet a step, over all devices together."""
+    """Images a step, over all devices together."""
     optimizers: Mapping[str, Adam | RMSprop | SGD] = field(default_factory=dict)
     """One optimizer a player."""
-    model: tuple[str, ...] = ()
-    """Constructor arguments that differ from the preset's, as name=value: discriminator_steps=2 loss=hinge."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Constructor arguments of the model that differ from the preset's; by name, each an option of its own."""
     image_size: int | None = None
     """Side of the images in pixels; by default the preset's."""
     channels: Literal[1, 3] | None = None
@@ -96,8 +98,8 @@ class Recipe:
         """Refuse what can't be meant.
 
         Raises:
-            ValueError: a count that is not positive, a negative seed, an interval that steps_per_execution does not
-                divide, a model argument that is not name=value.
+            ValueError: a count that is not positive, a seed out of range, an interval that steps_per_execution does not
+                divide, the best export of a run that takes no scores.
         """
         for name in ("steps", "batch_size", *INTERVALS, "keep", "steps_per_execution"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -109,25 +111,29 @@ class Recipe:
             raise ValueError('export="best": it takes scores: choose score_every, such as 1000.')
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed}: choose 0 <= seed < 2**32.")
-        odd = [name for name in ("steps", *INTERVALS) if (getattr(self, name) or 0) % self.steps_per_execution]
-        if odd:
-            named = ", ".join(f"{name}={getattr(self, name)}" for name in odd)
+        uneven = [name for name in ("steps", *INTERVALS) if (getattr(self, name) or 0) % self.steps_per_execution]
+        if uneven:
+            named = ", ".join(f"{name}={getattr(self, name)}" for name in uneven)
             raise ValueError(f"steps_per_execution={self.steps_per_execution}: choose multiples of it for {named}.")
-        if "image_shape" in model_arguments(self.model):
-            raise ValueError("model: image_shape is chosen with --image-size and --channels.")
 
     def to_preset(self) -> Preset:
-        """The preset, or its tiny twin for a smoke run, with this recipe's image size and model arguments."""
+        """The preset, or its tiny twin for a smoke run, with this recipe's image size and model arguments.
+
+        Raises:
+            UnknownPresetError: there is no such preset.
+            ValueError: the model's constructor takes no argument of such a name.
+        """
         preset = find_preset(self.preset)
+        check_names(preset.model, self.model)
         if self.smoke:
             arguments = preset.twin().arguments  # its own image size is part of being tiny
         else:
             height, width, channels = preset.arguments["image_shape"]
             shape = (self.image_size or height, self.image_size or width, self.channels or channels)
             arguments = {**preset.arguments, "image_shape": shape}
-        return dataclasses.replace(preset, arguments={**arguments, **model_arguments(self.model)})
+        return dataclasses.replace(preset, arguments={**arguments, **self.model})
 
-    def small(self) -> "Recipe":
+    def shrink(self) -> "Recipe":
         """The smoke run of this recipe: every part of the real one, a few steps of its preset's tiny twin."""
         steps = min(self.steps, SMOKE_STEPS)
         return dataclasses.replace(
@@ -138,47 +144,3 @@ class Recipe:
             steps_per_execution=math.gcd(self.steps_per_execution, steps),  # divides every interval as before
             score_every=steps if self.score_every else None,
         )
-
-
-def model_arguments(pairs: Iterable[str]) -> dict[str, Any]:
-    """`name=value` texts as constructor arguments: ["width=8", "loss=hinge"] -> {"width": 8, "loss": "hinge"}.
-
-    Args:
-        pairs: the value is a Python literal; what is none is taken as a string.
-
-    Raises:
-        ValueError: no "=", no name before it, a name twice, or a truth value that Python would write otherwise.
-    """
-    arguments: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError(f"model: {pair!r} is not name=value, such as loss=hinge.")
-        if name in arguments:
-            raise ValueError(f"model: {name} is given twice.")
-        if text.capitalize() in ("True", "False") and text != text.capitalize():
-            # As a string it would count as true, whatever it says.
-            raise ValueError(f"model: {pair!r}: write {name}={text.capitalize()}.")
-        try:
-            arguments[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            arguments[name] = text
-    return arguments
-
-
-def check_arguments(model: type, arguments: Iterable[str]) -> None:
-    """Refuse names that the constructor of `model` does not know.
-
-    Raises:
-        ValueError: naming them and everything the constructor takes.
-    """
-    # Of __init__, not of the class: Keras' __new__(*args, **kwargs) would hide the names.
-    parameters = list(inspect.signature(model.__init__).parameters.values())[1:]  # type: ignore[misc]
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_POSITIONAL]
-    unknown = [name for name in arguments if name not in known]
-    if unknown:
-        near = get_close_matches(unknown[0], known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{model.__name__} takes no {', '.join(unknown)}; it takes {', '.join(known)}.{hint}")

@@ -22,6 +22,8 @@ from typing import Any
 
 import platformdirs
 
+from zoo.training.recipe import Recipe
+
 PACKAGES = ("generative-zoo", "tensorflow", "keras", "numpy", "tensorflow-datasets", "onnxruntime-gpu", "onnxruntime")
 
 
@@ -29,29 +31,42 @@ class RunError(RuntimeError):
     """A run that can't be begun or resumed; the message says what to do."""
 
 
-def runs_root() -> Path:
+def find_runs_root() -> Path:
     """ZOO_RUNS, or `runs` in the user's data directory: outside any checkout."""
     chosen = os.environ.get("ZOO_RUNS")
     return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("generative-zoo") / "runs"
 
 
-def choose_directory(name: str, run_dir: Path | None, resume: bool) -> Path:
-    """The folder of a new run of recipe `name`, or of the one to resume.
+def choose_directory(recipe: Recipe, *, worker: int = 0, worker_count: int = 1) -> Path:
+    """The folder of a new run of `recipe`, or of the one to resume.
+
+    Several workers share one: the chief writes it, and all read checkpoints from it.
+
+    Args:
+        recipe: whose preset names the folder where it does not say which one.
+        worker: number of this one; 0 is the chief.
+        worker_count: how many there are.
 
     Raises:
-        RunError: a new run in a folder that holds one, or nothing to resume.
+        RunError: a new run in a folder that holds one, nothing to resume, or several workers and no folder named.
     """
-    if run_dir is None and resume:
-        found = sorted(path.parent for path in runs_root().glob(f"{name}/*/config.json"))
-        if not found:
-            raise RunError(f"no run of {name} under {runs_root() / name} to resume.")
-        return found[-1]
+    run_dir = recipe.run_dir
+    if worker_count > 1 and run_dir is None:
+        raise RunError("several workers need --run-dir, the same folder on all of them, on a file system they share.")
     if run_dir is None:
-        return runs_root() / name / datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
-    if resume and not (run_dir / "config.json").exists():
-        raise RunError(f"no run in {run_dir} to resume: it has no config.json.")
-    if not resume and (run_dir / "config.json").exists():
-        raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir.")
+        parent = find_runs_root() / (f"{recipe.preset}-smoke" if recipe.smoke else recipe.preset)
+        if not recipe.resume:
+            return parent / datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
+        runs = sorted(path.parent for path in parent.glob("*/config.json"))
+        if not runs:
+            raise RunError(f"no run of {parent.name} under {parent} to resume.")
+        return runs[-1]
+    if worker == 0:  # the others would find what the chief has just written
+        holds_run = (run_dir / "config.json").exists()
+        if recipe.resume and not holds_run:
+            raise RunError(f"no run in {run_dir} to resume: it has no config.json.")
+        if holds_run and not recipe.resume:
+            raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir.")
     return run_dir
 
 
@@ -98,7 +113,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+def list_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Version of each package that is installed."""
     found = {}
     for package in packages:
@@ -109,7 +124,7 @@ def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     return found
 
 
-def environment(devices: list[str], threads: int | None) -> dict[str, Any]:
+def describe_environment(devices: list[str], threads: int | None) -> dict[str, Any]:
     """What the run ran on."""
     return {
         "python": platform.python_version(),
@@ -118,5 +133,5 @@ def environment(devices: list[str], threads: int | None) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": threads,
         "devices": devices,
-        "versions": installed(),
+        "versions": list_versions(),
     }

@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from zoo.training.recipe import Recipe
-from zoo.training.run_directory import check_same_run, runs_root, write_json
-from zoo.training.sweep_grid import Run, check_models, models_of, plan, read_grid
+from zoo.training.run_directory import check_same_run, find_runs_root, write_json
+from zoo.training.sweep_grid import Trial, check_models, collect_presets, plan, read_grid
 from zoo.training.sweep_table import (
     FINISHED,
     STOPPED,
@@ -46,7 +46,7 @@ from zoo.training.sweep_table import (
 FAILED = 1
 SIGNALED = 128  # plus the signal's number, as shells count
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
-LISTENING = 0.2  # seconds between two looks at whether a signal came
+POLLING = 0.2  # seconds between two looks at whether a signal came
 Train = Callable[[Sequence[str], Path], int]  # a command and the file for its output -> exit status
 
 
@@ -64,7 +64,8 @@ class Options:
 
     grid: tuple[str, ...] = ()
     """What varies, as name=value,value: batch_size=32,64 or, of one player, generator_learning_rate=1e-4,2e-4. A name
-    that is neither the recipe's nor an optimizer's is an argument of the model's constructor."""
+    that is neither the recipe's nor an optimizer's is an argument of the model's constructor; one of several numbers,
+    or with commas in it, stands in brackets: hidden=(64,32),(128,64)."""
     seeds: int = 1
     """Runs a point, with the seeds 0, 1, 2, ...; a later call may ask for more."""
     out: Path | None = None
@@ -83,29 +84,29 @@ def main(recipe: Recipe, arguments: Sequence[str], prog: str) -> None:
         ValueError: a grid, or an option, that no run can be made of.
         RunError: the folder holds another sweep.
     """
-    ours, theirs = split(arguments)
+    ours, theirs = split_arguments(arguments)
     usage = "Train a recipe at every point of a grid, with several seeds. Options of the recipe itself follow after --."
     options = tyro.cli(Options, args=ours, prog=prog, description=usage)
     grid = read_grid(options.grid)
-    runs = plan(recipe, grid, options.seeds, theirs)
-    out = options.out or default_directory(recipe, grid, theirs)
-    sys.exit(sweep(runs, out, {"recipe": recipe.preset, "grid": grid, "options": theirs}))
+    trials = plan(recipe, grid, options.seeds, theirs)
+    out = options.out or choose_sweep_directory(recipe, grid, theirs)
+    sys.exit(sweep(trials, out, {"recipe": recipe.preset, "grid": grid, "options": theirs}))
 
 
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """What stands before the first "--", and what stands after it."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     return list(arguments[:at]), list(arguments[at + 1 :])
 
 
-def default_directory(recipe: Recipe, grid: Mapping[str, Sequence[str]], options: Sequence[str]) -> Path:
+def choose_sweep_directory(recipe: Recipe, grid: Mapping[str, Sequence[str]], options: Sequence[str]) -> Path:
     """A folder named after what is swept, so that the same command goes on where it was interrupted."""
     digest = sha256(json.dumps([grid, list(options)], sort_keys=True).encode()).hexdigest()
-    return runs_root() / "sweeps" / f"{recipe.preset}-{digest[:8]}"
+    return find_runs_root() / "sweeps" / f"{recipe.preset}-{digest[:8]}"
 
 
 @contextmanager
-def listening() -> Iterator[list[int]]:
+def catch_signals() -> Iterator[list[int]]:
     """Within it, SIGINT and SIGTERM only add their number to the list.
 
     Python gives signals to the main thread alone: elsewhere this does nothing.
@@ -121,7 +122,7 @@ def listening() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def in_a_process(command: Sequence[str], output: Path) -> int:
+def run_in_process(command: Sequence[str], output: Path) -> int:
     """Run `command`, its output appended to a file; SIGINT and SIGTERM are passed on to it.
 
     Returns:
@@ -132,7 +133,7 @@ def in_a_process(command: Sequence[str], output: Path) -> int:
     """
     # Unbuffered, or what it printed long before would come after the line that says why it failed.
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with output.open("ab") as file, listening() as asked:
+    with output.open("ab") as file, catch_signals() as asked:
         # In a session of its own: Ctrl-C would reach it from the terminal, too, and a second signal ends it unsaved.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
@@ -143,20 +144,20 @@ def in_a_process(command: Sequence[str], output: Path) -> int:
                 process.send_signal(number)
                 sent += 1
             with suppress(subprocess.TimeoutExpired):
-                process.wait(LISTENING)
+                process.wait(POLLING)
     if asked:
         raise SignaledError(asked[0])
     return process.returncode
 
 
-def command(run: Run, out: Path) -> list[str]:
-    """What trains `run`, or goes on with it."""
-    resume = ["--resume"] if is_begun(run, out) else []
-    start = [sys.executable, "-m", "zoo.cli.main", "train", run.recipe.preset]
-    return [*start, *run.options, "--run-dir", str(out / run.name), *resume]
+def make_command(trial: Trial, out: Path) -> list[str]:
+    """The command that trains `trial`, or goes on with it."""
+    resume = ["--resume"] if is_begun(trial, out) else []
+    start = [sys.executable, "-m", "zoo.cli.main", "train", trial.recipe.preset]
+    return [*start, *trial.options, "--run-dir", str(out / trial.name), *resume]
 
 
-def reason(code: int, output: Path) -> str:
+def find_reason(code: int, output: Path) -> str:
     """Why a run failed: the signal that killed it, or the last line it printed that has a word in it."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
@@ -166,16 +167,16 @@ def reason(code: int, output: Path) -> str:
 
 
 def sweep(
-    runs: Sequence[Run],
+    trials: Sequence[Trial],
     out: Path,
     identity: Mapping[str, Any],
-    train: Train = in_a_process,
+    train: Train = run_in_process,
     console: Console | None = None,
 ) -> int:
     """Do every run that is not finished, one after another, and keep the tables up to date.
 
     Args:
-        runs: of `plan`.
+        trials: of `plan`.
         out: the sweep's folder; a sweep that was interrupted goes on there.
         identity: what a later call must share to go on in `out`.
         train: does one run.
@@ -190,34 +191,35 @@ def sweep(
     """
     shown = console or Console(stderr=True)
     claim(out, identity)
-    check_models(models_of(run for run in runs if not is_finished(run, out)))
+    check_models(collect_presets(trial for trial in trials if not is_finished(trial, out)))
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "sweep.json", identity)
     rows = read_rows(out / "sweep.csv")
     status, trained = 0, False
     try:
-        for number, run in enumerate(runs, start=1):
-            label = f"{number}/{len(runs)} {run.name}"
-            if is_finished(run, out):
-                rows[run.name] = row_of(run, out, FINISHED, seconds_of(rows, run))
-                tell(shown, f"{label}: {FINISHED} before")
+        for number, trial in enumerate(trials, start=1):
+            label = f"{number}/{len(trials)} {trial.name}"
+            if is_finished(trial, out):
+                rows[trial.name] = row_of(trial, out, FINISHED, seconds_of(rows, trial))
+                print_line(shown, f"{label}: {FINISHED} before")
                 continue
-            tell(shown, f"{label}: {'goes on' if is_begun(run, out) else 'begins'}, see {out / run.name}.txt")
-            outcome, trained = do(run, out, rows, train), True
-            write_tables(runs, rows, out)
-            show_table(runs, rows)
-            tell(shown, f"{label}: {outcome}, {rows[run.name]['seconds']} s")
+            begins = "goes on" if is_begun(trial, out) else "begins"
+            print_line(shown, f"{label}: {begins}, see {out / trial.name}.txt")
+            outcome, trained = train_trial(trial, out, rows, train), True
+            write_tables(trials, rows, out)
+            show_table(trials, rows)
+            print_line(shown, f"{label}: {outcome}, {rows[trial.name]['seconds']} s")
             status = status if outcome == FINISHED else FAILED
     except SignaledError as error:
-        tell(shown, f"{error}: the same command goes on.")
+        print_line(shown, f"{error}: the same command goes on.")
         status = error.status
     except KeyboardInterrupt:  # between two runs
-        tell(shown, "stopped between two runs: the same command goes on.")
+        print_line(shown, "stopped between two runs: the same command goes on.")
         status = SIGNALED + signal.SIGINT
     else:
         if not trained:  # otherwise the last run's table says it all
-            show_table(runs, rows)
-    write_tables(runs, rows, out)
+            show_table(trials, rows)
+    write_tables(trials, rows, out)
     print(out)
     return status
 
@@ -235,23 +237,23 @@ def claim(out: Path, identity: Mapping[str, Any]) -> None:
         raise ValueError(f"--out {out} is something that no sweep wrote: choose another name.")
 
 
-def do(run: Run, out: Path, rows: dict[str, Row], train: Train) -> str:
-    """Train one run and keep its row, whatever becomes of it; returns its status.
+def train_trial(trial: Trial, out: Path, rows: dict[str, Row], train: Train) -> str:
+    """Train one point with one seed and keep its row, whatever becomes of it; returns its status.
 
     Raises:
         SignaledError: a signal stopped the run.
     """
-    output = out / f"{run.name}.txt"
-    before, began = seconds_of(rows, run), time.monotonic()
+    output = out / f"{trial.name}.txt"
+    before, began = seconds_of(rows, trial), time.monotonic()
     outcome = STOPPED
     try:
-        code = train(command(run, out), output)
-        outcome = FINISHED if code == 0 else f"failed: {reason(code, output)}"
+        code = train(make_command(trial, out), output)
+        outcome = FINISHED if code == 0 else f"failed: {find_reason(code, output)}"
     finally:
-        rows[run.name] = row_of(run, out, outcome, (before or 0.0) + time.monotonic() - began)
+        rows[trial.name] = row_of(trial, out, outcome, (before or 0.0) + time.monotonic() - began)
     return outcome
 
 
-def tell(console: Console, line: str) -> None:
+def print_line(console: Console, line: str) -> None:
     """One line of progress."""
     console.print(escape(line), highlight=False, soft_wrap=True)

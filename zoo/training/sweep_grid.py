@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Any
-
-import tyro
+from typing import get_origin
 
 from zoo.extras import start_tensorflow
 from zoo.presets.preset import Preset
-from zoo.presets.table import resolve_class
-from zoo.training.recipe import Recipe, check_arguments
+from zoo.presets.table import find_preset, resolve_class
+from zoo.training.main import parse_recipe
+from zoo.training.model_options import ModelOption, check_names, read_options
+from zoo.training.recipe import Recipe
 
 OURS = ("seed", "run_dir", "resume", "dry_run")  # what the sweep itself gives every run
 NOT_SWEPT = frozenset({"preset", "optimizers", "model", "smoke", *OURS})
@@ -23,7 +23,7 @@ Point = Mapping[str, str]  # name in the grid -> value, as typed
 
 
 @dataclass(frozen=True)
-class Run:
+class Trial:
     """One point with one seed.
 
     Args:
@@ -41,7 +41,7 @@ class Run:
     @property
     def steps(self) -> int:
         """Train steps in all."""
-        return (self.recipe.small() if self.recipe.smoke else self.recipe).steps
+        return (self.recipe.shrink() if self.recipe.smoke else self.recipe).steps
 
     @property
     def seed(self) -> int:
@@ -79,7 +79,7 @@ def split_values(text: str) -> list[str]:
     return values
 
 
-def plan(recipe: Recipe, grid: Mapping[str, Sequence[str]], seeds: int, options: Sequence[str] = ()) -> list[Run]:
+def plan(recipe: Recipe, grid: Mapping[str, Sequence[str]], seeds: int, options: Sequence[str] = ()) -> list[Trial]:
     """Every run of the sweep, each with its recipe: a value that no recipe takes is refused here, before any run.
 
     All points with seed 0 come first, then those with seed 1: they can be compared early, and more seeds can be added.
@@ -97,54 +97,49 @@ def plan(recipe: Recipe, grid: Mapping[str, Sequence[str]], seeds: int, options:
     """
     if seeds < 1:
         raise ValueError(f"--seeds {seeds}: choose at least 1.")
-    base = parse(recipe, options)
+    base = parse_recipe(recipe, options, f"zoo train {recipe.preset}")
     for name in OURS:
         if getattr(base, name) != getattr(recipe, name):
-            raise ValueError(f"--{dashed(name)} is not for the options after --: the sweep gives each run its own.")
+            raise ValueError(f"--{to_dashes(name)} is not for the options after --: the sweep gives each run its own.")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    runs: list[Run] = []
+    trials: list[Trial] = []
     for number, (seed, point) in enumerate(itertools.product(range(seeds), points), start=1):
-        chosen = (*options, *options_of(point, base), "--seed", str(seed))
-        name = f"{number:03d}-{readable(point, seed)}"
-        runs.append(Run(name, point, parse(recipe, chosen), chosen))
-    for first, second in itertools.combinations(runs[: len(points)], 2):
+        chosen = (*options, *make_options(point, base), "--seed", str(seed))
+        name = f"{number:03d}-{make_file_name(point, seed)}"
+        trials.append(Trial(name, point, parse_recipe(recipe, chosen, f"zoo train {recipe.preset}"), chosen))
+    for first, second in itertools.combinations(trials[: len(points)], 2):
         if first.recipe == second.recipe:
-            raise ValueError(f"--grid: {said(first.point)} and {said(second.point)} are the same run.")
-    return runs
+            raise ValueError(f"--grid: {format_point(first.point)} and {format_point(second.point)} are the same run.")
+    return trials
 
 
-def parse(recipe: Recipe, options: Sequence[str]) -> Recipe:
-    """The recipe that the options of `zoo train` make of `recipe`."""
-    return tyro.cli(Recipe, default=recipe, args=list(options), prog=f"zoo train {recipe.preset}")
-
-
-def options_of(point: Point, base: Recipe) -> list[str]:
+def make_options(point: Point, base: Recipe) -> list[str]:
     """A point of the grid as options of the recipe's command line.
 
     Raises:
-        ValueError: a name that a sweep does not vary, or a switch that is neither True nor False.
+        ValueError: a name that a sweep does not vary or that the model does not take, or a switch that is neither True
+            nor False.
     """
     options: list[str] = []
     own = {field.name for field in dataclasses.fields(base)}
-    model: dict[str, str] = {}
+    model = find_preset(base.preset).model
     for name, value in point.items():
-        path = optimizer_field(name, base)
+        path = find_optimizer_field(name, base)
         if path is not None:
             player, field = path
-            options += option(f"optimizers.{player}.{field}", value, getattr(base.optimizers[player], field))
+            switch = isinstance(getattr(base.optimizers[player], field), bool)
+            options += make_option(f"optimizers.{player}.{field}", value, switch)
         elif name in NOT_SWEPT:
             raise ValueError(f"--grid {name}: a sweep does not vary it.")
         elif name in own:
-            options += option(name, value, getattr(base, name))
+            options += make_option(name, value, isinstance(getattr(base, name), bool))
         else:
-            model[name] = f"{name}={value}"
-    if model:  # --model gives the whole list: what is not in the grid stays
-        kept = [pair for pair in base.model if pair.partition("=")[0] not in model]
-        options += ["--model", *kept, *model.values()]
+            check_names(model, [name])
+            options += make_model_option(read_options(model)[name], value)
     return options
 
 
-def optimizer_field(name: str, recipe: Recipe) -> tuple[str, str] | None:
+def find_optimizer_field(name: str, recipe: Recipe) -> tuple[str, str] | None:
     """ "generator_learning_rate" -> ("generator", "learning_rate"); None if it is no field of a player's optimizer."""
     for player, optimizer in recipe.optimizers.items():
         field = name.removeprefix(f"{player}_")
@@ -153,32 +148,45 @@ def optimizer_field(name: str, recipe: Recipe) -> tuple[str, str] | None:
     return None
 
 
-def option(path: str, value: str, now: Any) -> list[str]:
-    """One option of the command line; where the value `now` is a truth value, its switch.
+def make_option(path: str, value: str, switch: bool) -> list[str]:
+    """One option of the command line.
+
+    Args:
+        path: of the field, with dots.
+        value: as typed.
+        switch: whether the field is a truth value, whose option takes no value.
 
     Raises:
         ValueError: another value than True or False for a switch.
     """
-    if not isinstance(now, bool):
-        return [f"--{dashed(path)}", value]
+    if not switch:
+        return [f"--{to_dashes(path)}", value]
     if value not in ("True", "False"):
         raise ValueError(f"--grid {path}={value}: choose from True and False.")
     *parents, name = path.split(".")
-    return [f"--{dashed('.'.join([*parents, name if value == 'True' else f'no_{name}']))}"]
+    return [f"--{to_dashes('.'.join([*parents, name if value == 'True' else f'no_{name}']))}"]
 
 
-def dashed(name: str) -> str:
+def make_model_option(option: ModelOption, value: str) -> list[str]:
+    """One option of the model; brackets around a value hold its commas together, and are no part of it."""
+    inside = value[1:-1] if value[0] in "([" and value[-1] in ")]" else value
+    if get_origin(option.type) is not tuple:
+        return make_option(f"model.{option.name}", inside, option.type is bool)
+    return [f"--{to_dashes(f'model.{option.name}')}", *filter(None, inside.replace(",", " ").split())]
+
+
+def to_dashes(name: str) -> str:
     """A field's name as the command line writes it."""
     return name.replace("_", "-")
 
 
-def readable(point: Point, seed: int) -> str:
+def make_file_name(point: Point, seed: int) -> str:
     """A point and a seed as part of a file's name."""
     text = "-".join([*(f"{name}={value}" for name, value in point.items()), f"seed={seed}"])
     return re.sub(r"[^\w.=+-]", "_", text, flags=re.ASCII)[:120]  # file systems stop at 255 bytes
 
 
-def said(point: Point) -> str:
+def format_point(point: Point) -> str:
     """A point for people."""
     return " ".join(f"{name}={value}" for name, value in point.items())
 
@@ -195,30 +203,28 @@ def check_models(presets: Mapping[str, Preset]) -> None:
     if not presets:
         return
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as process:
-        complaint = process.submit(first_complaint, presets).result()
+        complaint = process.submit(find_complaint, presets).result()
     if complaint:
         raise ValueError(complaint)
 
 
-def first_complaint(presets: Mapping[str, Preset]) -> str | None:
+def find_complaint(presets: Mapping[str, Preset]) -> str | None:
     """What the first constructor that refuses its arguments says; for a process of its own."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU is not needed, and taking one would outlast the sweep's start
     start_tensorflow()
     for owner, preset in presets.items():
-        model = resolve_class(preset.model)
         try:
-            check_arguments(model, preset.arguments)
-            model(**preset.arguments)
+            resolve_class(preset.model)(**preset.arguments)
         except (ValueError, TypeError, LookupError) as error:
             return f"{owner}: {error}"
     return None
 
 
-def models_of(runs: Iterable[Run]) -> dict[str, Preset]:
-    """One preset for each different choice of the model's arguments; none where a run chooses no argument."""
+def collect_presets(trials: Iterable[Trial]) -> dict[str, Preset]:
+    """One preset for each different choice of the model's arguments; none where a trial chooses no argument."""
     presets: dict[str, Preset] = {}
-    for run in runs:
-        preset = run.recipe.to_preset()
-        if run.recipe.model and preset not in presets.values():
-            presets[" ".join(run.recipe.model)] = preset
+    for trial in trials:
+        preset, chosen = trial.recipe.to_preset(), trial.recipe.model
+        if chosen and preset not in presets.values():
+            presets[" ".join(f"{name}={value}" for name, value in chosen.items())] = preset
     return presets

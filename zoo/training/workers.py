@@ -25,7 +25,7 @@ class WorkerLostError(RuntimeError):
     """Another worker of the cluster stopped answering."""
 
 
-def several_workers(setting: str) -> bool:
+def has_several_workers(setting: str) -> bool:
     """Whether `setting`, the text of TF_CONFIG, is a cluster of more than one worker.
 
     Raises:
@@ -44,9 +44,9 @@ def several_workers(setting: str) -> bool:
         raise RunError(f"TF_CONFIG can't be read ({type(error).__name__}: {error}). {example}") from None
     if not jobs:
         return False
-    strange = sorted(set(jobs) - {"chief", "worker"})
-    if strange:
-        raise RunError(f"TF_CONFIG has tasks of the kinds {strange}: every worker trains alike here. {example}")
+    unknown = sorted(set(jobs) - {"chief", "worker"})
+    if unknown:
+        raise RunError(f"TF_CONFIG has tasks of the kinds {unknown}: every worker trains alike here. {example}")
     if malformed:
         raise RunError(f"TF_CONFIG names {malformed[0]!r} where a list of addresses, host:port, must be. {example}")
     if len(set(addresses)) < len(addresses):
@@ -76,7 +76,7 @@ def meet(here: str, addresses: Sequence[str]) -> None:
     with listener:
         deadline = time.monotonic() + PATIENCE
         missing = [address for address in addresses if address != here]
-        while missing := [address for address in missing if not listens(address)]:
+        while missing := [address for address in missing if not is_listening(address)]:
             if time.monotonic() > deadline:
                 raise RunError(
                     f"of the workers of TF_CONFIG, {', '.join(missing)} did not come within {PATIENCE // 60} minutes."
@@ -84,7 +84,7 @@ def meet(here: str, addresses: Sequence[str]) -> None:
             time.sleep(0.5)
 
 
-def listens(address: str) -> bool:
+def is_listening(address: str) -> bool:
     """Whether something takes connections at `address`, host:port."""
     try:
         socket.create_connection((address.rpartition(":")[0].strip("[]"), port_of(address)), timeout=10).close()
@@ -139,7 +139,7 @@ class Workers:
         try:
             return [int(each) for each in self._gather(tf.constant(number, tf.int64)).numpy()]
         except LOST as error:
-            raise lost(error) from None
+            raise make_lost_error(error) from None
 
     @cached_property
     def _gather(self) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -190,7 +190,7 @@ class Workers:
         return result
 
 
-def lost(error: tf.errors.OpError) -> WorkerLostError:
+def make_lost_error(error: tf.errors.OpError) -> WorkerLostError:
     """One line from TensorFlow's report of a collective operation that has broken off."""
     reasons = [line.strip() for line in error.message.splitlines() if "aborted" in line or "Unavailable" in line]
     reason = reasons[-1].removeprefix("Collective ops is aborted by: ") if reasons else type(error).__name__

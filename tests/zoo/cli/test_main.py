@@ -22,7 +22,7 @@ from serving.images import make_grid, save_grid
 from zoo import load_pretrained, pretrained
 from zoo.cli import doctor, selftest
 from zoo.cli.main import main
-from zoo.cli.recipes import recipes
+from zoo.cli.recipes import list_recipes
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
 from zoo.training.run import build
@@ -355,7 +355,7 @@ def test_export_refuses(fails: Fails, name: str, out: str, reason: str) -> None:
 
 
 def test_every_preset_has_a_recipe() -> None:
-    assert set(recipes()) == set(PRESETS)
+    assert set(list_recipes()) == set(PRESETS)
 
 
 def assert_finished(run: Path, name: str) -> None:
@@ -381,7 +381,7 @@ def assert_finished(run: Path, name: str) -> None:
     assert (run / "export" / "README.md").is_file()
 
 
-@pytest.mark.parametrize("name", sorted(recipes()))
+@pytest.mark.parametrize("name", sorted(list_recipes()))
 def test_train_smoke(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     options = ["--smoke", "--data", "embedded", "--run-dir", str(run), "--no-deterministic"]  # other tests come after
@@ -399,7 +399,7 @@ def test_train_smoke_as_a_script(tmp_path: Path) -> None:
     assert_finished(run, NAME)
 
 
-@pytest.mark.parametrize("name", sorted(recipes()))
+@pytest.mark.parametrize("name", sorted(list_recipes()))
 def test_train_dry_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         main(["train", name, "--dry-run", "--data", "embedded", "--run-dir", str(tmp_path / "run")])
@@ -421,7 +421,7 @@ def test_training_without_a_name(
     shown = capsys.readouterr().out
     assert exit.value.code == status
     assert shown.startswith(f"usage: zoo {command} NAME")
-    assert ", ".join(sorted(recipes())) in shown
+    assert ", ".join(sorted(list_recipes())) in shown
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_training_without_a_name(
         (["dcgan-fashion-mnits"], "did you mean dcgan-fashion-mnist"),
         ([NAME, "--data", "embeded", "--dry-run"], "embeded"),
         ([NAME, "--data", "./none.zip", "--dry-run"], "none.zip"),
-        ([NAME, "--data", "embedded", "--dry-run", "--model", "discriminator_steps=0"], "choose at least 1"),
+        ([NAME, "--data", "embedded", "--dry-run", "--model.discriminator-steps", "0"], "choose at least 1"),
     ],
 )
 def test_train_refuses(fails: Fails, arguments: list[str], reason: str) -> None:
@@ -505,7 +505,8 @@ def test_importing_the_zoo_imports_nothing_heavy() -> None:
 )
 def test_command_loads_no_tensorflow(arguments: list[str], exported: Path) -> None:
     chosen = [str(exported) if argument == "PATH" else argument for argument in arguments]
-    code = f"from zoo.cli.main import main\ntry:\n    main({chosen!r})\nexcept SystemExit as exit:\n    assert not exit.code"
+    call = f"try:\n    main({chosen!r})\nexcept SystemExit as exit:\n    assert not exit.code"
+    code = f"from zoo.cli.main import main\n{call}"
     loaded = modules_after(code)
     assert "tyro" in loaded
     assert not loaded & LEARNING

@@ -20,12 +20,13 @@ from serving.pipeline import Pipeline
 from zoo.data.load import load_images
 from zoo.metrics.distances import nearest_neighbor_distance, sliced_wasserstein_distance
 from zoo.models.vae import VAE
-from zoo.training.callbacks import COLUMNS, batch_of, reconstructions, update_ratios
+from zoo.training.callbacks import COLUMNS, compute_update_ratios, make_batch, reconstruct_pairs
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.devices import choose_strategy
 from zoo.training.optimizers import SGD, Adam
 from zoo.training.recipe import Recipe
-from zoo.training.run import compiled, train
+from zoo.training.run import compile_model
+from zoo.training.train import train
 from zoo.training.validation import Scorer, choose_scorer
 
 SCORE = "sliced_wasserstein_distance"  # of twins, whose images no extractor takes
@@ -65,7 +66,7 @@ def rows(directory: Path) -> list[dict[str, float]]:
 
 def model_at(directory: Path, step: int, recipe: Recipe = TINY) -> Any:
     """The model as the run's checkpoint of `step` has it."""
-    model = compiled(recipe, recipe.to_preset(), choose_strategy(recipe))
+    model = compile_model(recipe, recipe.to_preset(), choose_strategy(recipe))
     Checkpoints(model, directory, 1).load(step)
     return model
 
@@ -141,7 +142,7 @@ def test_an_update_ratio_is_change_over_weights() -> None:
     before = {"generator": [np.array([3.0, 0.0]), np.array([[4.0]])], "critic": [np.zeros(2)]}
     after = {"generator": [np.array([3.0, 0.3]), np.array([[4.4]])], "critic": [np.zeros(2)]}
     # ||(0, 0.3, 0.4)|| / ||(3, 0, 4)|| = 0.5 / 5
-    found = update_ratios(before, after)
+    found = compute_update_ratios(before, after)
     assert found == {"generator_update_ratio": pytest.approx(0.1), "critic_update_ratio": 0.0}
 
 
@@ -206,7 +207,7 @@ def test_a_failing_run_is_warned_of_on_the_console_in_tensorboard_and_in_the_rep
         sample_every=80,
         checkpoint_every=80,
         batch_size=16,
-        model=("loss=minimax",),
+        model={"loss": "minimax"},
         optimizers={"generator": Adam(1e-4), "discriminator": Adam(1e-2)},
     )
     warnings = [line for line in said.splitlines() if line.startswith("warning: vanishing gradients at step ")]
@@ -241,14 +242,14 @@ def test_reconstructions_stand_beside_their_images(classes: tuple[str, ...]) -> 
         network.set_weights([random.normal(0.0, 1.0, weight.shape) for weight in network.get_weights()])
     images = random.integers(0, 256, (40, 8, 8, 1)).astype(np.float32) / 127.5 - 1.0
     labels = np.arange(40) % 3  # int64, as the data's
-    found = reconstructions(model, {"image": images, "label": labels})
+    found = reconstruct_pairs(model, {"image": images, "label": labels})
     assert (found.shape, found.dtype) == ((64, 8, 8, 1), np.uint8)
     np.testing.assert_array_equal(found[0::2], to_uint8(images[:32], (-1.0, 1.0)))
     told = {"label": labels[:32]} if classes else {}
     given_back = to_uint8(model.reconstruct(images[:32], **told), (-1.0, 1.0))
     np.testing.assert_array_equal(found[1::2], given_back)
     if classes:
-        other = reconstructions(model, {"image": images, "label": (labels + 1) % 3})
+        other = reconstruct_pairs(model, {"image": images, "label": (labels + 1) % 3})
         np.testing.assert_array_equal(other[0::2], found[0::2])
         assert (other[1::2] != found[1::2]).any(axis=(1, 2, 3)).all()
 
@@ -263,7 +264,7 @@ def test_a_model_that_draws_nothing_shows_held_out_images_beside_what_it_gives_b
     assert sorted(path.name for path in given_back.glob("samples/*")) == ["step-0000000.png", "step-0000006.png"]
     held_out = load_images("embedded", split="test", image_size=8, channels=1, fit="crop")
     model = model_at(given_back / "checkpoints", 6, TINY_AUTOENCODER)
-    pairs = reconstructions(model, batch_of(held_out))
+    pairs = reconstruct_pairs(model, make_batch(held_out))
     np.testing.assert_array_equal(pairs[0::2], held_out.images[:32])
     shown = np.asarray(Image.open(given_back / "samples" / "step-0000006.png")).astype(int)
     # A gray level: the last digit of a float may round the other way.

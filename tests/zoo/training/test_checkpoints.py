@@ -208,7 +208,7 @@ def test_a_checkpoint_without_an_optimizer_is_refused(
     part: Callable[[GenerativeModel], dict[str, object]], lacking: str, model: GenerativeModel, tmp_path: Path
 ) -> None:
     tf.train.Checkpoint(**part(model)).write(str(tmp_path / "ckpt-3"))
-    Checkpoints(model, tmp_path, keep=1).record(3, {})
+    Checkpoints(model, tmp_path, keep=1).write_record(3, {})
     with pytest.raises(RunError, match="is not of this model as it is compiled") as error:
         restored(model, tmp_path)
     assert lacking in str(error.value)

@@ -24,13 +24,14 @@ from rich.console import Console
 from recipes import dcgan_fashion_mnist
 from zoo.data.batches import steps_per_epoch
 from zoo.data.load import load_images
-from zoo.training import run as training
+from zoo.training import run as resolving
 from zoo.training.callbacks import RunCallback
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.recipe import Adam, Recipe
-from zoo.training.run import StoppedError, build, train
+from zoo.training.run import ImageSplits, Run, build
 from zoo.training.run_directory import RunError
 from zoo.training.signals import SignalHandler
+from zoo.training.train import StoppedError, run_recipe, train
 from zoo.training.workers import Workers
 
 # With this epsilon rounding does not decide where Adam goes, so that two devices can be compared with one.
@@ -291,8 +292,8 @@ def interruptible() -> Iterator[None]:
 def test_ctrl_c_before_the_first_step_is_one_line(
     base: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training, "choose_strategy", lambda recipe: os.kill(os.getpid(), signal.SIGINT))
-    assert training.run(dataclasses.replace(base, run_dir=tmp_path / "run")) == 130
+    monkeypatch.setattr(resolving, "choose_strategy", lambda recipe: os.kill(os.getpid(), signal.SIGINT))
+    assert run_recipe(dataclasses.replace(base, run_dir=tmp_path / "run")) == 130
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("stopped by SIGINT outside of the training steps; a run that has begun goes on")
@@ -336,9 +337,10 @@ def test_a_run_that_found_no_room_goes_on_once_there_is_some(base: Recipe, unint
 
 
 @pytest.fixture(scope="module")
-def keeper_of(base: Recipe, images: Path) -> Callable[[Path], RunCallback]:
-    """The keeper of a run that goes on from step 12."""
-    model = build(base.to_preset())
+def callback_of(base: Recipe, images: Path) -> Callable[[Path], RunCallback]:
+    """The callback of a run that goes on from step 12."""
+    preset = base.to_preset()
+    model = build(preset)
     model.compile(**{player: choice.build() for player, choice in base.optimizers.items()})
     model.step.assign(12)
     shown = load_images(str(images), image_size=16, channels=1)
@@ -346,9 +348,8 @@ def keeper_of(base: Recipe, images: Path) -> Callable[[Path], RunCallback]:
     def keep(directory: Path) -> RunCallback:
         checkpoints = Checkpoints(model, directory / "checkpoints", 1)
         alone, console = Workers(tf.distribute.get_strategy()), Console(file=io.StringIO())
-        keeper = RunCallback(base, model, checkpoints, directory, (shown, shown), console, SignalHandler(), alone)
-        keeper.set_model(model)
-        return keeper
+        run = Run(base, preset, model, ImageSplits(shown, shown), directory, alone, console)
+        return RunCallback(run, checkpoints, SignalHandler())
 
     return keep
 
@@ -371,12 +372,12 @@ HEADER, FIRST, SECOND = "step,seconds,loss\n", "10,1.5,0.7\n", "12,2.5,0.6\n"
     ids=["whole", "later row", "cut row", "cut number", "no end of line", "header", "cut header", "empty"],
 )
 def test_only_whole_rows_up_to_the_checkpoint_are_kept(
-    log: str, kept: str, keeper_of: Callable[[Path], RunCallback], tmp_path: Path
+    log: str, kept: str, callback_of: Callable[[Path], RunCallback], tmp_path: Path
 ) -> None:
     (tmp_path / "log.csv").write_text(log)
-    keeper = keeper_of(tmp_path)
+    callback = callback_of(tmp_path)
     assert (tmp_path / "log.csv").read_text() == kept
-    keeper.log({"loss": 0.25}, {})
+    callback.log({"loss": 0.25}, {})
     header, *found = (tmp_path / "log.csv").read_bytes().decode().splitlines()
     assert header.startswith("step,seconds,loss,")
     columns = header.count(",")
@@ -385,7 +386,7 @@ def test_only_whole_rows_up_to_the_checkpoint_are_kept(
     assert found[:-1] == [line + "," * (columns - 2) for line in before]  # older rows lack the newer columns
     assert found[-1].startswith("12,")
     assert found[-1].split(",")[2] == "0.25"
-    keeper.log({"loss": 0.125}, {})
+    callback.log({"loss": 0.125}, {})
     header_now, *found_now = (tmp_path / "log.csv").read_bytes().decode().splitlines()
     assert (header_now, found_now[:-1]) == (header, found)
     assert found_now[-1].split(",")[2] == "0.125"
@@ -405,10 +406,8 @@ DRIVER = """
 import sys
 from pathlib import Path
 import zoo.training.recipe
-from zoo.training.devices import Workers
-from zoo.training.callbacks import RunCallback, Stop
 from zoo.training.recipe import Adam, Recipe
-from zoo.training.run import run
+from zoo.training.train import run_recipe
 
 data, run_dir, resume, length, every = sys.argv[1:]
 zoo.training.recipe.SMOKE_STEPS = int(length)
@@ -417,7 +416,7 @@ recipe = Recipe(
     steps=int(length), batch_size=16, log_every=int(every), sample_every=2 * int(every), checkpoint_every=int(every),
     optimizers={"generator": Adam(), "discriminator": Adam()},
 )
-sys.exit(run(recipe))
+sys.exit(run_recipe(recipe))
 """
 
 
@@ -437,7 +436,7 @@ class Runs:
         with (self.folder / "shown.txt").open("ab") as shown:
             return subprocess.Popen([sys.executable, str(self.script), *arguments], stdout=shown, stderr=shown)
 
-    def setup(self, process: subprocess.Popen[bytes]) -> None:
+    def wait_for(self, process: subprocess.Popen[bytes]) -> None:
         assert process.wait(PATIENCE) == 0, (self.folder / "shown.txt").read_text()
 
     def kill_once(self, reached: Callable[[], bool], resume: bool) -> None:
@@ -480,7 +479,7 @@ def left_alone(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     process = runs.start(resume=False)
 
     def finished() -> Path:
-        runs.finish(process)
+        runs.wait_for(process)
         return runs.directory
 
     yield finished
@@ -505,7 +504,7 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bits(killed: Runs, left_alo
     assert not (killed.directory / "export").exists()
     killed.kill_once(lambda: killed.saved() >= LENGTH // 2, resume=True)
     assert LENGTH // 2 <= killed.saved() < LENGTH
-    killed.finish(killed.start(resume=True))
+    killed.wait_for(killed.start(resume=True))
     shown = (killed.folder / "shown.txt").read_text()
     assert "no checkpoint yet: the run begins again at step 0." in shown
     assert shown.count("resumed at step ") >= 2
@@ -535,5 +534,5 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(
             return True
 
         killed.kill_once(reached, resume=killed.begun())
-    killed.finish(killed.start(resume=True))
+    killed.wait_for(killed.start(resume=True))
     assert_same_bits(killed.directory, left_alone(), LENGTH)

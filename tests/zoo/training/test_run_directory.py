@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from zoo.training import run_directory
-from zoo.training.run_directory import RunError, check_same_run, choose_directory, environment, runs_root, write_json
+from zoo.training.recipe import Recipe
+from zoo.training.run_directory import (
+    RunError,
+    check_same_run,
+    choose_directory,
+    describe_environment,
+    find_runs_root,
+    write_json,
+)
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -27,14 +35,14 @@ def a_run(directory: Path, config: Mapping[str, Any] | None = None) -> Path:
 
 
 def test_zoo_runs_says_where_runs_lie(root: Path) -> None:
-    assert runs_root() == root
-    assert choose_directory("dcgan", None, resume=False).parent == root / "dcgan"
+    assert find_runs_root() == root
+    assert choose_directory(Recipe("dcgan", run_dir=None, resume=False)).parent == root / "dcgan"
     assert not root.exists()  # choosing makes nothing
 
 
 def test_zoo_runs_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_RUNS", "~/runs")
-    assert runs_root() == Path.home() / "runs"
+    assert find_runs_root() == Path.home() / "runs"
 
 
 @pytest.mark.parametrize("unset", [True, False], ids=["unset", "empty"])
@@ -42,15 +50,15 @@ def test_without_zoo_runs_they_lie_outside_any_checkout(
     unset: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("ZOO_RUNS", raising=False) if unset else monkeypatch.setenv("ZOO_RUNS", "")
-    default = runs_root()
+    default = find_runs_root()
     assert default.is_absolute()
     assert not default.is_relative_to(CHECKOUT)
     monkeypatch.chdir(tmp_path)
-    assert runs_root() == default
+    assert find_runs_root() == default
 
 
 def test_every_new_run_has_a_folder_of_its_own(root: Path) -> None:
-    chosen = [choose_directory("dcgan", None, resume=False) for _ in range(3)]
+    chosen = [choose_directory(Recipe("dcgan", run_dir=None, resume=False)) for _ in range(3)]
     assert len(set(chosen)) == 3
     assert sorted(chosen) == chosen  # by time, so that the last one is the latest
 
@@ -58,21 +66,21 @@ def test_every_new_run_has_a_folder_of_its_own(root: Path) -> None:
 def test_a_new_run_in_a_folder_with_a_run_is_refused(tmp_path: Path) -> None:
     used = a_run(tmp_path / "used")
     with pytest.raises(RunError, match="used holds a run already: go on with --resume, or choose another --run-dir"):
-        choose_directory("dcgan", used, resume=False)
+        choose_directory(Recipe("dcgan", run_dir=used, resume=False))
 
 
 def test_a_new_run_may_have_a_folder_that_holds_none(tmp_path: Path) -> None:
-    assert choose_directory("dcgan", tmp_path, resume=False) == tmp_path
-    assert choose_directory("dcgan", tmp_path / "new", resume=False) == tmp_path / "new"
+    assert choose_directory(Recipe("dcgan", run_dir=tmp_path, resume=False)) == tmp_path
+    assert choose_directory(Recipe("dcgan", run_dir=tmp_path / "new", resume=False)) == tmp_path / "new"
 
 
 def test_the_run_to_resume_is_the_one_named(tmp_path: Path) -> None:
-    assert choose_directory("dcgan", a_run(tmp_path / "mine"), resume=True) == tmp_path / "mine"
+    assert choose_directory(Recipe("dcgan", run_dir=a_run(tmp_path / "mine"), resume=True)) == tmp_path / "mine"
 
 
 def test_a_folder_without_a_run_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no run in .*empty to resume: it has no config\.json"):
-        choose_directory("dcgan", tmp_path / "empty", resume=True)
+        choose_directory(Recipe("dcgan", run_dir=tmp_path / "empty", resume=True))
 
 
 def test_the_run_to_resume_is_the_recipes_latest(root: Path) -> None:
@@ -80,13 +88,27 @@ def test_the_run_to_resume_is_the_recipes_latest(root: Path) -> None:
     _, latest, _ = (a_run(root / "dcgan" / name) for name in names)
     a_run(root / "another" / "2027-01-01-000000-000000")
     (root / "dcgan" / "2028-01-01-000000-000000").mkdir()  # killed before it began
-    assert choose_directory("dcgan", None, resume=True) == latest
+    assert choose_directory(Recipe("dcgan", run_dir=None, resume=True)) == latest
 
 
 def test_with_no_run_of_the_recipe_nothing_is_resumed(root: Path) -> None:
     a_run(root / "another" / "2027-01-01-000000-000000")
     with pytest.raises(RunError, match=r"no run of dcgan under .*runs/dcgan to resume"):
-        choose_directory("dcgan", None, resume=True)
+        choose_directory(Recipe("dcgan", run_dir=None, resume=True))
+
+
+def test_smoke_runs_lie_apart(root: Path) -> None:
+    assert choose_directory(Recipe("dcgan", smoke=True)).parent == root / "dcgan-smoke"
+
+
+def test_several_workers_share_one_folder_which_the_chief_checks(tmp_path: Path) -> None:
+    recipe = Recipe("dcgan", run_dir=a_run(tmp_path / "run"))
+    with pytest.raises(RunError, match="holds a run already"):
+        choose_directory(recipe, worker=0, worker_count=2)
+    assert choose_directory(recipe, worker=1, worker_count=2) == tmp_path / "run"
+    for worker in (0, 1):
+        with pytest.raises(RunError, match="several workers need --run-dir, the same folder on all of them"):
+            choose_directory(Recipe("dcgan"), worker=worker, worker_count=2)
 
 
 CONFIG = {"recipe": {"seed": 0, "adam": {"rate": 0.1}}, "model": {"shape": (16, 16, 1)}, "data": Path("here")}
@@ -130,7 +152,7 @@ def test_a_file_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_the_environment_says_what_the_run_ran_on() -> None:
-    found = environment(["/device:CPU:0"], threads=2)
+    found = describe_environment(["/device:CPU:0"], threads=2)
     assert (found["devices"], found["threads"], found["cores"]) == (["/device:CPU:0"], 2, os.cpu_count())
     assert {"tensorflow", "keras", "numpy", "generative-zoo"} <= set(found["versions"])
-    assert run_directory.installed(("no-such-package",)) == {}
+    assert run_directory.list_versions(("no-such-package",)) == {}

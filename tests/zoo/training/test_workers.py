@@ -22,15 +22,24 @@ import tensorflow as tf
 
 from recipes import dcgan_fashion_mnist
 from zoo.training import devices
+from zoo.training import workers as cluster
 from zoo.training.checkpoints import describe
 from zoo.training.devices import choose_strategy
 from zoo.training.run_directory import RunError
-from zoo.training.workers import EXAMPLE, WorkerLostError, Workers, listens, lost, meet, several_workers
+from zoo.training.workers import (
+    EXAMPLE,
+    WorkerLostError,
+    Workers,
+    has_several_workers,
+    is_listening,
+    make_lost_error,
+    meet,
+)
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 300  # seconds
 LOG_EVERY = 5
-TINY = ["--data", "embedded", "--image-size", "8", "--model", "width=2", "latent_dim=4", "--batch-size", "8"]
+TINY = ["--data", "embedded", "--image-size", "8", "--model.width", "2", "--model.latent-dim", "4", "--batch-size", "8"]
 PACE = ["--log-every", str(LOG_EVERY), "--checkpoint-every", "10", "--sample-every", "1000000"]
 WITHOUT_END = ["--steps", "1000000"]
 
@@ -188,7 +197,7 @@ def test_a_worker_that_waits_for_another_ends_at_a_signal(number: int, tmp_path:
     addresses = free_addresses(2)
     waiting = Worker(0, addresses, tmp_path / "shown.txt", ["--run-dir", str(tmp_path / "run")])
     try:
-        until(lambda: listens(addresses[0]), [waiting])
+        until(lambda: is_listening(addresses[0]), [waiting])
         waiting.process.send_signal(number)
         assert waiting.wait() == {signal.SIGTERM: -signal.SIGTERM, signal.SIGINT: 130}[number]
     finally:
@@ -221,8 +230,8 @@ CHIEF = {"type": "chief", "index": 0}
         (config(chief=["a:1"], worker=["b:1"]), True),
     ],
 )
-def test_several_workers(setting: str, several: bool) -> None:
-    assert several_workers(setting) is several
+def test_whether_there_are_several_workers(setting: str, several: bool) -> None:
+    assert has_several_workers(setting) is several
 
 
 @pytest.mark.parametrize(
@@ -249,7 +258,7 @@ def test_several_workers(setting: str, several: bool) -> None:
 )
 def test_a_cluster_that_can_not_be_is_refused(setting: str, message: str) -> None:
     with pytest.raises(RunError) as error:
-        several_workers(setting)
+        has_several_workers(setting)
     assert message in str(error.value)
     assert str(error.value).startswith("TF_CONFIG")
     assert f"For example TF_CONFIG='{json.dumps(EXAMPLE)}'" in str(error.value)
@@ -272,16 +281,16 @@ def test_a_worker_without_a_gpu_has_one_device(monkeypatch: pytest.MonkeyPatch) 
 
 def test_workers_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first waits for the second; each hands its port on, as to TensorFlow, so that the other still finds it."""
-    monkeypatch.setattr(devices, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(cluster, "PATIENCE", PATIENCE)
     addresses = free_addresses(2)
     with ExitStack() as held, ThreadPoolExecutor(2) as threads:
 
         def begin(address: str) -> None:
             meet(address, addresses)
-            held.enter_context(socket.create_server(("", devices.port_of(address))))
+            held.enter_context(socket.create_server(("", cluster.port_of(address))))
 
         first = threads.submit(begin, addresses[0])
-        while not listens(addresses[0]):
+        while not is_listening(addresses[0]):
             assert not first.done(), first.result()
         assert not first.done()
         second = threads.submit(begin, addresses[1])
@@ -290,7 +299,7 @@ def test_workers_meet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "PATIENCE", 0)
+    monkeypatch.setattr(cluster, "PATIENCE", 0)
     here, missing = free_addresses(2)
     with socket.create_server(("127.0.0.1", 0)) as other:
         there = f"127.0.0.1:{other.getsockname()[1]}"
@@ -370,7 +379,7 @@ def test_when_another_worker_fails_this_one_stops(second_of_three: Workers) -> N
     ],
 )
 def test_a_lost_worker_is_one_line(message: str, reason: str) -> None:
-    error = lost(tf.errors.UnavailableError(None, None, message))
+    error = make_lost_error(tf.errors.UnavailableError(None, None, message))
     assert isinstance(error, WorkerLostError)
     assert str(error) == f"another worker stopped answering ({reason})"
 
@@ -416,7 +425,7 @@ def play(tmp_path: Path) -> Callable[..., tuple[int, list[tuple[Any, str]]]]:
         lines = [line.split("\t") for line in seen.read_text().splitlines()]
         assert lines
         for setting, _ in lines:
-            assert several_workers(setting)
+            assert has_several_workers(setting)
         return status, sorted(((json.loads(setting), given) for setting, given in lines), key=str)
 
     return run

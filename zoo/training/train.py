@@ -1,0 +1,265 @@
+"""Training: begin or resume a run, fit the model, export it. Nothing of it is repeated in a recipe."""
+
+import dataclasses
+import hashlib
+import json
+import signal
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from rich.console import Console
+from rich.markup import escape
+
+from serving.card import Data
+from serving.images import save_grid
+from zoo.core.step import NOT_FINITE
+from zoo.data.batches import distributed_batches
+from zoo.training import run_directory
+from zoo.training.callbacks import COLUMNS, RunCallback, make_batch, reconstruct_pairs
+from zoo.training.checkpoints import Checkpoints, is_out_of_room
+from zoo.training.devices import devices_of
+from zoo.training.recipe import FREE_TO_CHANGE, Recipe
+from zoo.training.report import write_report
+from zoo.training.run import Run, resolve_run
+from zoo.training.run_directory import RunError
+from zoo.training.signals import SignalHandler
+from zoo.training.workers import LOST, WorkerLostError, make_lost_error
+
+OF_ONE_WORKER = ("data", "threads")  # options that may differ between the workers of a run; data differ by their path
+FAILED = 1
+SIGNALED = 128  # plus the signal's number, as shells count
+
+
+class DivergedError(RuntimeError):
+    """A gradient became infinite or NaN."""
+
+
+class StoppedError(RuntimeError):
+    """A signal stopped the run; it was saved and can be resumed."""
+
+    def __init__(self, number: int, step: int, directory: Path):
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} and saved at step {step}: "
+            f"go on with --resume --run-dir {directory}"
+        )
+        self.status = SIGNALED + number
+
+
+def run_recipe(recipe: Recipe) -> int:
+    """Train as `recipe` says and report on the console.
+
+    Returns:
+        The exit status: 0; 1 after one line that says what went wrong; 143 or 130 after SIGTERM or SIGINT.
+    """
+    console = Console(stderr=True)
+    try:
+        directory = train(recipe.shrink() if recipe.smoke else recipe, console)
+    except StoppedError as error:
+        print_line(console, str(error))
+        return error.status
+    except KeyboardInterrupt:
+        print_line(
+            console, "stopped by SIGINT outside of the training steps; a run that has begun goes on with --resume."
+        )
+        return SIGNALED + signal.SIGINT
+    except (RuntimeError, ValueError, LookupError, OSError) as error:
+        console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return FAILED
+    if directory is not None:
+        print(directory)
+    return 0
+
+
+def train(recipe: Recipe, console: Console) -> Path | None:
+    """Train, or resume, and export.
+
+    Returns:
+        The run directory; None after a dry run.
+
+    Raises:
+        RunError: the run can't be begun or resumed as asked, or what it writes can't be written.
+        StoppedError: a signal stopped it.
+        DivergedError: a gradient was not finite; the message names the last good checkpoint.
+        WorkerLostError: another worker stopped answering.
+    """
+    run = resolve_run(recipe, console)
+    announce(run)
+    if recipe.dry_run:
+        return None
+    checkpoints = Checkpoints(run.model, run.directory / "checkpoints", recipe.keep, writes=run.workers.chief)
+    begin(run, checkpoints)
+    if int(run.model.step.numpy()) < recipe.steps:
+        fit(run, checkpoints)
+    if run.workers.chief:
+        export_run(run)
+    return run.directory
+
+
+def announce(run: Run) -> None:
+    """Say what will be done, in one line; in another one, how many files are no images."""
+    height, width, channels = run.preset.arguments["image_shape"]
+    images, count = run.data.training, run.workers.count
+    on = f"{run.workers.strategy.num_replicas_in_sync} device(s)" + (f" of {count} workers" if count > 1 else "")
+    run.console.print(
+        f"[bold]{run.preset.name}[/bold] on {len(images.images)} images of {escape(images.name)} "
+        f"({height}x{width}x{channels}), {run.recipe.steps} steps of {run.recipe.batch_size}, {on}; "
+        f"run: {escape(str(run.directory))}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if images.ignored:
+        run.console.print(f"{images.ignored} files that are no images were left out.")
+
+
+def begin(run: Run, checkpoints: Checkpoints) -> None:
+    """Write what the run is; or check that a resumed one is the same, and restore it.
+
+    Raises:
+        RunError: a resumed run is another one, has no checkpoint that is whole, or the workers differ.
+    """
+    recipe, workers, directory = run.recipe, run.workers, run.directory
+    options = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in FREE_TO_CHANGE}
+    config = {
+        "recipe": options,
+        "model": run.model.get_config(),
+        "model_facts": {"score_kind": run.model.score_kind},
+        "optimizers": {player: type(optimizer).__name__ for player, optimizer in run.model.player_optimizers.items()},
+        "data": {"fingerprint": run.data.training.fingerprint, "count": len(run.data.training.images)},
+    }
+    everything = {key: str(value) for key, value in dataclasses.asdict(recipe).items() if key not in OF_ONE_WORKER}
+    workers.agree({"options or data": hash_to_number([everything, config])})
+
+    def write_or_check() -> None:
+        if recipe.resume:
+            run_directory.check_same_run(directory / "config.json", config)
+        elif workers.chief:
+            directory.mkdir(parents=True, exist_ok=True)
+            devices = devices_of(workers.strategy)
+            environment = run_directory.describe_environment(devices, recipe.threads) | {"workers": workers.count}
+            run_directory.write_json(directory / "environment.json", environment)
+            run_directory.write_json(directory / "config.json", config)
+
+    def restore() -> None:
+        if not (directory / "config.json").exists():
+            raise RunError(f"worker {workers.index} sees no run in {directory}: is that on a file system all share?")
+        if recipe.resume:
+            checkpoints.restore(lambda line: print_line(run.console, line))
+
+    # In two parts: the chief has written the configuration before any worker looks for it.
+    workers.together(write_or_check)
+    workers.together(restore)
+    workers.agree({"the step they resume at": int(run.model.step.numpy())})
+
+
+def fit(run: Run, checkpoints: Checkpoints) -> None:
+    """Train from the model's step to the recipe's last.
+
+    Args:
+        run: begun, and its model restored where it goes on.
+        checkpoints: where to save.
+
+    Raises:
+        RunError, StoppedError, DivergedError, WorkerLostError: see `train`.
+    """
+    model, workers = run.model, run.workers
+    done = int(model.step.numpy())
+    data = distributed_batches(
+        workers.strategy,
+        run.data.training,
+        batch_size=run.recipe.batch_size,
+        seed=run.recipe.seed,
+        start_step=done,
+        minibatches_per_step=model.minibatches_per_step,
+    )
+    # Keras' bar on a terminal; elsewhere the callback's lines, since Keras' own would name every metric in one.
+    options: dict[str, Any] = {"shuffle": False, "verbose": int(workers.chief and sys.stdout.isatty())}
+    try:
+        with SignalHandler() as stop:
+            callback = RunCallback(run, checkpoints, stop)
+            model.fit(data, steps_per_epoch=run.recipe.steps - done, callbacks=[callback], **options)
+    except (OSError, tf.errors.OpError) as error:
+        if isinstance(error, tf.errors.InvalidArgumentError) and NOT_FINITE in error.message:
+            raise DivergedError(explain_divergence(error.message, checkpoints.last)) from None
+        if is_out_of_room(error):
+            raise RunError(f"the run could not be written: {checkpoints.explain_failure(error)}") from error
+        if workers.count > 1 and isinstance(error, LOST):
+            raise WorkerLostError(f"{make_lost_error(error)}; {explain_restart(run.directory)}") from None
+        raise
+    except WorkerLostError as error:
+        raise WorkerLostError(f"{error}; {explain_restart(run.directory)}") from None
+    if stop.asked:
+        raise StoppedError(stop.asked, int(model.step.numpy()), run.directory)
+
+
+def export_run(run: Run) -> None:
+    """Write export/: weights, ONNX, SavedModel and card, checked against each other.
+
+    With the recipe's `export` "best" the model becomes that of the best checkpoint.
+
+    Raises:
+        RunError: the best checkpoint is damaged.
+        ExportError: the formats do not agree.
+    """
+    from zoo.export.export import export
+
+    recipe, model, training = run.recipe, run.model, run.data.training
+    chosen = f"the last of {recipe.steps} steps"
+    if recipe.export == "best":
+        best = Checkpoints(model, run.directory / "best", 1)
+        facts = best.read_facts(recipe.steps)
+        if facts:
+            best.restore(lambda line: None)
+            ((score, value),) = facts.items()
+            chosen = f"the best of {recipe.steps} steps by {score}, {value:.4g} at one of every {recipe.score_every}"
+    about = {
+        "name": recipe.preset,
+        "steps": int(model.step.numpy()),
+        "batch_size": recipe.batch_size,
+        "seed": recipe.seed,
+        "precision": recipe.precision,
+        "fit": recipe.fit,
+        "exported": chosen,
+        "optimizers": {
+            name: {"class": type(choice).__name__, **dataclasses.asdict(choice)}
+            for name, choice in recipe.optimizers.items()
+        },
+    }
+    images = {}
+    if "reconstruct" in model.abilities():
+        file = BytesIO()
+        save_grid(reconstruct_pairs(model, make_batch(run.data.held_out)), file, columns=COLUMNS)
+        images["reconstructions.png"] = file.getvalue()
+    data = Data(training.name, training.split, len(training.images), training.license, recipe.data)
+    export(model, run.directory / "export", preset=run.preset, data=data, recipe=about, images=images)
+    write_report(run.directory)
+    print_line(run.console, f"exported: {run.directory / 'export'}")
+
+
+def hash_to_number(value: Any) -> int:
+    """A number below 2**63 that tells plain data apart: what workers can gather."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def explain_divergence(message: str, checkpoint: Path | None) -> str:
+    """One paragraph from TensorFlow's report."""
+    start = message.index(NOT_FINITE)
+    reason = message[start:].split(" : ")[0].splitlines()[0]
+    kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+    return (
+        f"{reason} became infinite or NaN; no weight was changed by it, and {kept}. "
+        "Begin a new run with a lower learning rate."
+    )
+
+
+def explain_restart(directory: Path) -> str:
+    """What to do when a worker is gone."""
+    return f"start all workers again with --resume --run-dir {directory}: they go on from the newest checkpoint."
+
+
+def print_line(console: Console, line: str) -> None:
+    """Plain text, however long, as one line."""
+    console.print(escape(line), highlight=False, soft_wrap=True)
