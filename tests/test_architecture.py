@@ -1,14 +1,18 @@
-"""Imports run one way, TensorFlow stays in its rooms, and one room alone holds a gradient tape.
+"""Imports run one way, TensorFlow stays in its rooms, one room holds the gradient tape, shared code names no model.
 
 The sources are read, not run, so an import inside a function counts as well.
 """
 
 import ast
+import importlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from zoo.presets.table import PRESETS
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,6 +61,7 @@ TENSORFLOW_ROOMS = (
 )
 TAPE_ROOM = "zoo.core.step"
 MODELS_MAY_IMPORT = {("zoo.models.dbn", "zoo.models.rbm"), ("zoo.models.vq_vae", "zoo.models.pixel_cnn")}
+ABSTRACT = "zoo.models.adversarial"  # a base, of no one paper
 
 
 @dataclass(frozen=True)
@@ -121,8 +126,10 @@ def problems(path: Path, root: Path) -> list[str]:
             target = room_of(name)
             if target != room and FLOOR[target] >= FLOOR[room]:
                 found.append(f"{where} is not below {room}")
-            if room == target == "zoo.models" and not any(
-                module == importer and within(name, imported) for importer, imported in MODELS_MAY_IMPORT
+            if (
+                room == target == "zoo.models"
+                and not within(name, ABSTRACT)
+                and not any(module == importer and within(name, imported) for importer, imported in MODELS_MAY_IMPORT)
             ):
                 found.append(f"{where}: a model never imports another")
         if entry.package in BANNED.get(room, ()) and not (room == "zoo" and entry.package == "zoo"):
@@ -223,3 +230,86 @@ def test_checker_lets_pass(tmp_path: Path, file: str, line: str) -> None:
     (tmp_path / file).parent.mkdir(parents=True)
     (tmp_path / file).write_text(line)
     assert not problems(tmp_path / file, tmp_path)
+
+
+# What every family shares names none of them, and no data set: facts about these are declarations.
+SHARED = (
+    *("serving", "zoo.core", "zoo.layers", "zoo.losses", "zoo.data", "zoo.metrics", "zoo.evaluation"),
+    *("zoo.training", "zoo.export"),
+)
+GENERAL = {"classifier", "autoencoder"}  # a role in evaluation, a word of the field
+DECLARING = {
+    "zoo.data.tfds": "facts of data sets that TFDS does not give",
+    "zoo.data.embedded": "the one data set that comes with the package",
+    "zoo.data.classes": "its classes",
+}
+
+
+def names_of_families_and_data() -> set[str]:
+    families = {name for preset in PRESETS.values() for name in (preset.family, preset.model.rpartition(".")[2])}
+    recipes = (importlib.import_module(f"recipes.{name.replace('-', '_')}").recipe for name in PRESETS)
+    data = {recipe.data for recipe in recipes} - {"embedded"}
+    return {name for name in families if name.lower() not in GENERAL} | data
+
+
+def named(text: str, names: set[str]) -> set[str]:
+    """Those of `names` that the code of a module has as a name or within a string; comments and docstrings may."""
+    tree = ast.parse(text)
+    statements = (node.value for node in ast.walk(tree) if isinstance(node, ast.Expr))
+    docstrings = {id(value) for value in statements if isinstance(value, ast.Constant)}
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            found |= {name for name in names if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", node.value)}
+        found |= names & {getattr(node, field, None) for field in ("id", "attr", "name", "arg")}
+    return found
+
+
+def shared_sources() -> list[Path]:
+    modules = ((path, module_of(path, ROOT)) for path in sources(ROOT))
+    return [path for path, name in modules if any(within(name, room) for room in SHARED) and name not in DECLARING]
+
+
+@pytest.mark.parametrize("path", shared_sources(), ids=lambda path: module_of(path, ROOT))
+def test_shared_code_names_no_family_and_no_data_set(path: Path) -> None:
+    assert not named(path.read_text(encoding="utf-8"), names_of_families_and_data())
+
+
+def test_the_names_are_those_of_the_presets() -> None:
+    assert names_of_families_and_data() >= {
+        "GAN",
+        "DCGAN",
+        "WGAN-GP",
+        "VAE",
+        "ConditionalGAN",
+        "mnist",
+        "fashion_mnist",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("'DCGAN, section 4.'", set()),
+        ("x = 1  # DCGAN", set()),
+        ("class A:\n    x: int\n    'Of a VAE.'", set()),
+        ("TABLE = {'fashion_mnist': 1}", {"fashion_mnist"}),
+        ("raise ValueError('this takes a WGAN-GP, or a GAN.')", {"WGAN-GP", "GAN"}),
+        ("from zoo.models.vae import VAE", {"VAE"}),
+        ("def f(VAE): ...", {"VAE"}),
+        ("x = 'wasserstein, megagan'", set()),
+    ],
+)
+def test_the_search_sees_code_and_passes_over_prose(text: str, found: set[str]) -> None:
+    assert named(text, names_of_families_and_data()) == found
+
+
+def test_the_walk_through_the_code_names_files_that_there_are_each_once() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walk = page.partition("## A walk through the code")[2].partition("\n## ")[0]
+    parts = [part for part in walk.split("\n\n") if part.startswith("1.")]
+    routes = [re.findall(r"^\d+\. `([^`]+)`", part, re.MULTILINE) for part in parts]
+    files = [file for route in routes for file in route]
+    assert [len(route) <= 7 for route in routes] == [True] * 4
+    assert len(set(files)) == len(files) > 20
+    assert [file for file in files if not (ROOT / file).is_file()] == []

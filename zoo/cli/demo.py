@@ -1,14 +1,13 @@
 """`zoo demo`: sample, train, export and serve once, and a page with all of it to look at."""
 
 import csv
-import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,21 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from serving.card import Card, read_card
 from serving.images import save_grid, to_uint8
 from zoo.extras import start_tensorflow
 from zoo.pretrained import list_models, load_pretrained
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
 
-PRESET = "dcgan-fashion-mnist"
-SHOWN = 64
+PRESET = "cgan-fashion-mnist"
+SMALLER = {"width": 24, "ema_decay": 0.99}  # a network that two cores train in minutes; averages that follow it sooner
+RATE = Adam(4e-4, beta_1=0.5)
+ROWS = 6  # images of a class
 COMPARED = 8
 PIXELS = (-1.0, 1.0)
+GRIDS = 6  # of the training, beside its start
+LOGGED = 40  # rows of the log, for the chart
 CHART = (640, 200)  # width and height of the chart, in SVG units
 
 
@@ -39,6 +45,7 @@ def run(out: Path, steps: int) -> Path:
 
     Raises:
         ValueError: `out` holds something that is no demo.
+        LookupError: this installation has no pretrained preset.
     """
     if out.exists() and any(out.iterdir()) and not (out / "index.html").exists():
         raise ValueError(f"{out} holds files that no demo wrote: choose another --out.")
@@ -47,11 +54,12 @@ def run(out: Path, steps: int) -> Path:
     console = Console()
     facts: dict[str, Any] = {"preset": PRESET, "steps": steps}
     with stage(console, 1, "sample the pretrained preset with ONNX Runtime", facts):
-        facts["pretrained"] = sample_pretrained(out)
-    with stage(console, 2, f"train a DCGAN on the embedded images, {steps} steps", facts):
+        facts["classes"] = sample_pretrained(out)
+    with stage(console, 2, f"train a smaller one from nothing on the embedded images, {steps} steps", facts):
         directory = train(out, steps, console)
-        facts["chart"] = chart(directory / "log.csv")
+        facts["chart"] = chart_scores(directory / "log.csv")
         facts["grids"] = [path.relative_to(out) for path in sorted((directory / "samples").glob("*.png"))]
+        sample_classes(str(directory / "export"), out / "trained.png")
     with stage(console, 3, "compare Keras, SavedModel and ONNX", facts):
         facts["differences"] = compare(directory / "export", out)
         for name, difference in facts["differences"].items():
@@ -75,44 +83,64 @@ def stage(console: Console, number: int, title: str, facts: dict[str, Any]) -> I
     facts.setdefault("seconds", {})[number] = time.monotonic() - began
 
 
-def sample_pretrained(out: Path) -> str:
-    """A grid of the committed preset, without TensorFlow; returns the image's name.
+def sample_pretrained(out: Path) -> Sequence[str]:
+    """Some images of every class by the committed preset, without TensorFlow; returns the classes' names.
 
     Raises:
         LookupError: this installation has no pretrained preset.
     """
     if PRESET not in list_models(pretrained=True):
         raise LookupError(f"this installation comes without the weights of {PRESET}.")
-    images = load_pretrained(PRESET, format="onnx").sample(SHOWN, seed=0)
-    save_grid(images, out / "pretrained.png")
-    return "pretrained.png"
+    return sample_classes(PRESET, out / "pretrained.png")
+
+
+def sample_classes(name: str, file: Path) -> Sequence[str]:
+    """A grid with a column for each class, through ONNX Runtime; returns the classes' names.
+
+    Args:
+        name: a preset, or the path of an exported directory.
+        file: of the grid.
+    """
+    pipeline = load_pretrained(name, format="onnx")
+    classes = classes_of(pipeline.card)
+    images = pipeline.sample(ROWS * len(classes), seed=0, labels=list(range(len(classes))) * ROWS)
+    save_grid(images, file, columns=len(classes))
+    return classes
+
+
+def classes_of(card: Card) -> Sequence[str]:
+    """Names of the classes that the default ability takes, by number."""
+    return next(spec.classes for spec in card.abilities[card.default_ability].inputs if spec.feed == "label")
 
 
 def train(out: Path, steps: int, console: Console) -> Path:
-    """Train the preset's recipe on the embedded images; returns the run directory."""
+    """Train a small twin of the preset on the embedded images; returns the run directory."""
     start_tensorflow()
-    from recipes.dcgan_fashion_mnist import recipe
-    from zoo.training import train as training
+    from zoo.training.train import train as train_recipe
 
-    every = max(steps // 6, 1)
-    chosen = dataclasses.replace(
-        recipe,
+    recipe = Recipe(
+        preset=PRESET,
         data="embedded",
+        fit="pad",
         steps=steps,
-        score_every=None,
+        model=SMALLER,
+        optimizers={"generator": RATE, "discriminator": RATE},
         run_dir=out / "run",
-        log_every=max(steps // 40, 1),
-        sample_every=every,
+        log_every=max(steps // LOGGED, 1),
+        sample_every=max(steps // GRIDS, 1),
     )
-    directory = training.train(chosen, console)
+    directory = train_recipe(recipe, console)
     assert directory is not None  # only a dry run has none
     return directory
 
 
 def compare(directory: Path, out: Path) -> dict[str, float]:
     """The same latents through all three formats: an image of the rows, and the largest difference from Keras."""
+    labels = [number % len(classes_of(read_card(directory))) for number in range(COMPARED)]
     drawn = {
-        name: np.asarray(load_pretrained(str(directory), format=name).sample(COMPARED, seed=1, output_type="float32"))
+        name: np.asarray(
+            load_pretrained(str(directory), format=name).sample(COMPARED, seed=1, labels=labels, output_type="float32")
+        )
         for name in ("keras", "saved_model", "onnx")
     }
     save_grid(to_uint8(np.concatenate(list(drawn.values())), PIXELS), out / "formats.png", columns=COMPARED)
@@ -125,6 +153,7 @@ def serve_and_ask(directory: Path, out: Path) -> dict[str, Any]:
     models = out / "models"
     shutil.copytree(directory, models / PRESET)
     command = [sys.executable, "-m", "serving", "--models", str(models), "--port", "0"]
+    label = classes_of(read_card(directory))[0]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None  # it is piped
@@ -132,7 +161,7 @@ def serve_and_ask(directory: Path, out: Path) -> dict[str, Any]:
         if not line:
             raise RuntimeError("the server did not start; its own message is above.")
         url = f"{line.split()[2].rstrip(':')}/v2/models/{PRESET}/infer"
-        body = {"parameters": {"count": COMPARED, "seed": 2}}
+        body = {"parameters": {"count": COMPARED, "seed": 2, "labels": label}}
         request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
         began = time.monotonic()
         with urllib.request.urlopen(request, timeout=60) as response:
@@ -146,17 +175,17 @@ def serve_and_ask(directory: Path, out: Path) -> dict[str, Any]:
     return {"url": url, "body": json.dumps(body), "milliseconds": milliseconds, "image": "served.png"}
 
 
-def chart(log: Path) -> dict[str, Any]:
-    """log.csv as SVG polylines of the discriminator's mean scores."""
+def chart_scores(log: Path) -> dict[str, Any]:
+    """log.csv as SVG polylines of the share of images, real and generated, that the discriminator gets right."""
     with log.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     width, height = CHART
     last = float(rows[-1]["step"])
-    lines = {
-        name: " ".join(f"{width * float(row['step']) / last:.1f},{height * (1 - float(row[name])):.1f}" for row in rows)
-        for name in ("real_score", "fake_score")
-    }
-    return {"width": width, "height": height, "lines": lines}
+    points = [
+        f"{width * float(row['step']) / last:.1f},{height * (1 - float(row['discriminator_accuracy'])):.1f}"
+        for row in rows
+    ]
+    return {"width": width, "height": height, "points": " ".join(points)}
 
 
 def render(facts: dict[str, Any]) -> str:

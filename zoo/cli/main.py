@@ -171,12 +171,12 @@ def doctor(*, json: bool = False, selftest: bool = False) -> None:
         sys.exit(FAILED)
 
 
-def demo(*, out: Path = Path("demo"), steps: int = 600, open: bool = False) -> None:
+def demo(*, out: Path = Path("demo"), steps: int = 3_000, open: bool = False) -> None:
     """Sample, train, export and serve once, with everything to look at in demo/index.html.
 
     Args:
         out: directory to write.
-        steps: train steps of the small DCGAN; 600 take one to two minutes on two cores.
+        steps: train steps of the small conditional GAN; 3,000 take about two minutes on two cores.
         open: show the page in the browser when done.
     """
     from zoo.cli.demo import run

@@ -23,6 +23,7 @@ VariablesOf = Callable[[str], Sequence[keras.Variable]]
 
 GRADIENT_PENALTIES = ("r1", "r2", "gradient_penalty", "dragan")
 """Options that take the discriminator's gradient by one image: its logit must not depend on other rows of the batch."""
+PER_SAMPLE = "discriminator_norm='layer', 'spectral' or 'none', and minibatch='none'"
 MIXES_ROWS = (keras.layers.BatchNormalization, MinibatchStddev, MinibatchDiscrimination)
 
 
@@ -162,21 +163,21 @@ class Regularization(keras.layers.Layer):
         """
         if self.probability is not None and loss_pair.threshold is None:
             raise ValueError(
-                "augment_target takes a loss whose discriminator scores an image by itself, such as loss='hinge', of "
-                "GAN and ConditionalGAN."
+                "augment_target takes a loss whose discriminator scores an image by itself, such as loss='hinge'."
             )
         if not self.label_smoothing:
             return loss_pair
         if loss_pair.discriminator is not minimax_discriminator_loss:
-            raise ValueError("label_smoothing takes loss='minimax' or 'non_saturating', of GAN and ConditionalGAN.")
+            raise ValueError("label_smoothing takes loss='minimax' or 'non_saturating'.")
         return loss_pair._replace(discriminator=partial(minimax_discriminator_loss, smoothing=self.label_smoothing))
 
-    def require_per_sample(self, discriminator: keras.Model, *penalties: str) -> None:
+    def require_per_sample(self, discriminator: keras.Model, *penalties: str, instead: str = PER_SAMPLE) -> None:
         """Refuse a discriminator whose logit of an image depends on other rows, where a gradient penalty is chosen.
 
         Args:
             discriminator: the network that is penalized.
             penalties: the model's own gradient penalties, by name.
+            instead: which of the model's arguments to choose otherwise, for the message.
 
         Raises:
             ValueError: it has batch norm or a minibatch layer.
@@ -185,8 +186,7 @@ class Regularization(keras.layers.Layer):
         if chosen and any(isinstance(layer, MIXES_ROWS) for layer in discriminator.layers):
             raise ValueError(
                 f"{chosen} take the gradient of one image's logit, and this discriminator mixes the rows of a batch: "
-                "choose discriminator_norm='layer', 'spectral' or 'none', and no minibatch layer (of WGAN, these "
-                "penalties take constraint='gradient_penalty')."
+                f"choose {instead}."
             )
 
     def attach(self, players: Iterable[str], variables_of: VariablesOf, discriminator: str) -> None:

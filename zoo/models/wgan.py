@@ -47,7 +47,8 @@ class WGAN(AdversarialModel):
         prior: of z: "normal", N(0, 1), or "uniform", U(-1, 1).
         ema_decay: decay of the moving average of G that is sampled and exported, 0 <= ema_decay < 1; None for G itself.
         **regularization: arguments of `zoo.losses.regularization.Regularization` besides gradient_penalty and
-            weight_clipping, which `constraint` decides.
+            weight_clipping, which `constraint` decides, and besides label_smoothing and augment_target, which take
+            scores that have a sign.
 
     Raises:
         ValueError: a choice that there is not, a number out of its range, or a gradient penalty beside batch norm or a
@@ -81,6 +82,10 @@ class WGAN(AdversarialModel):
                 raise ValueError(f"{name}={value}: choose a number > 0.")
         if decided := sorted({"gradient_penalty", "weight_clipping"} & set(regularization)):
             raise ValueError(f"{', '.join(decided)}: of a WGAN, constraint, penalty_weight and clip decide that.")
+        if unfit := sorted({"label_smoothing", "augment_target"} & set(regularization)):
+            raise ValueError(
+                f"{', '.join(unfit)}: a critic's scores are no probabilities and have no sign; leave it out."
+            )
         shape = check_image_shape(image_shape)
         self.constraint = constraint
         self.penalty_weight = penalty_weight
@@ -97,7 +102,9 @@ class WGAN(AdversarialModel):
             shape, width, norm=norm, dropout=dropout, minibatch=minibatch, logit_bias=False, name="critic"
         )
         own = ("gradient_penalty",) if constraint == "gradient_penalty" else ()
-        self.regularization.require_per_sample(self.critic, *own)
+        self.regularization.require_per_sample(
+            self.critic, *own, instead="constraint='gradient_penalty' and minibatch='none'"
+        )
         self.generator_ema, ema = with_ema(self.generator, build_generator, ema_decay)
         trackers = ("critic_loss", "generator_loss", "wasserstein_estimate", "real_score", "fake_score")
         self.setup(*trackers, "discriminator_accuracy", *own, ema=ema)

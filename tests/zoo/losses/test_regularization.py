@@ -610,9 +610,9 @@ def test_a_conditional_gan_refuses_likewise():
     [
         ({"gradient_penalty": 1.0}, "gradient_penalty: of a WGAN, constraint, penalty_weight and clip decide that"),
         ({"weight_clipping": 0.1}, "weight_clipping: of a WGAN, constraint"),
-        ({"r1": 1.0}, r"\['r1'\] take the gradient of one image's logit, .* take constraint='gradient_penalty'\)"),
-        ({"label_smoothing": 0.1}, "label_smoothing takes loss="),
-        ({"augment": "color", "augment_target": 0.6}, "augment_target takes a loss whose discriminator"),
+        ({"r1": 1.0}, r"\['r1'\] take the gradient of one image's logit, .* choose constraint='gradient_penalty'"),
+        ({"label_smoothing": 0.1}, "label_smoothing: a critic's scores are no probabilities"),
+        ({"augment": "color", "augment_target": 0.6}, "augment_target: a critic's scores are"),
     ],
 )
 def test_a_wgan_refuses_likewise(options, message):
