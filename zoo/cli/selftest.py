@@ -1,6 +1,6 @@
 """`zoo doctor --selftest`: a minute or two of checks on the devices that this machine has.
 
-Each check trains, saves or exports the tiny twin of the first preset in processes of its own. TensorFlow takes its
+Each check trains, saves or exports the tiny twin of a DCGAN in processes of its own. TensorFlow takes its
 devices, its cluster and its determinism only while it starts, and two strategies with collectives of their own abort
 each other in one process; and a check that crashes or hangs fails alone.
 
