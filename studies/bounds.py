@@ -15,7 +15,6 @@ Writes results/bounds.csv and docs/bounds.png.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -24,8 +23,8 @@ from keras import layers
 from rich.console import Console
 
 from studies.figures import pyplot, write_table
-from studies.points import make_batches, mlp_discriminator, small_architectures
-from zoo.models.gan import GAN
+from studies.points import MLP_OPTIONS, make_batches, mlp_discriminator, small_architectures
+from zoo.models.gan import GAN, Architecture
 from zoo.models.vae import VAE
 
 COLUMNS = ("figure", "curve", "x", "y")
@@ -147,9 +146,7 @@ def fit_gaussians(options: Options) -> list[tuple[object, ...]]:
     rows.append(("gaussians", "VAE", float(bias[0]), float(np.hypot(weights[0, 0], vae.log_likelihood.scale))))
     for loss in ("minimax", "non_saturating"):
         keras.utils.set_random_seed(0)
-        with small_architectures(
-            gaussian=SimpleNamespace(generator=gaussian_generator, discriminator=mlp_discriminator)
-        ):
+        with small_architectures(gaussian=Architecture(gaussian_generator, mlp_discriminator, MLP_OPTIONS)):
             gan = GAN((1, 1, 1), 1, architecture="gaussian", loss=loss, discriminator_steps=5, ema_decay=0.99)
         gan.compile(
             discriminator=keras.optimizers.Adam(1e-3), generator=keras.optimizers.Adam(2e-3), steps_per_execution=10

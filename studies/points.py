@@ -5,7 +5,6 @@ Within `small_architectures()` `zoo.models.gan.GAN` builds them; everything else
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -15,7 +14,7 @@ from keras import layers, ops
 from zoo.layers.dropout import Dropout
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
 from zoo.models import gan
-from zoo.models.gan import GAN
+from zoo.models.gan import GAN, Architecture
 from zoo.networks.convolutional import Minibatch, Norm, wrapper
 
 DISCRIMINATION = (5, 3)  # kernels and their dimensions; images take more, points of the plane need few
@@ -75,18 +74,19 @@ def add_hidden_layers(x: keras.KerasTensor, width: int, norm: Norm = "none", dro
     return x
 
 
+MLP_OPTIONS = ("norm", "dropout", "minibatch")  # of `mlp_discriminator`
 ARCHITECTURES = {
-    "dirac": SimpleNamespace(generator=dirac_generator, discriminator=dirac_discriminator),
-    "points": SimpleNamespace(generator=mlp_generator, discriminator=mlp_discriminator),
+    "dirac": Architecture(dirac_generator, dirac_discriminator),
+    "points": Architecture(mlp_generator, mlp_discriminator, MLP_OPTIONS),
 }
 
 
 @contextmanager
-def small_architectures(**more: SimpleNamespace) -> Iterator[None]:
+def small_architectures(**more: Architecture) -> Iterator[None]:
     """Within it `GAN(architecture=...)` takes the names of `ARCHITECTURES` and of `more`, too.
 
     Args:
-        **more: name -> an object with `generator` and `discriminator`, functions that return functional models.
+        **more: name -> architecture.
     """
     added = {**ARCHITECTURES, **more}
     gan.ARCHITECTURES.update(added)

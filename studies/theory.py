@@ -11,7 +11,6 @@ discriminator's output when the generator becomes exact; the gradient that reach
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,8 +19,8 @@ import tyro
 from keras import layers
 
 from studies.figures import pyplot, write_table
-from studies.points import make_batches, mlp_discriminator, small_architectures
-from zoo.models.gan import GAN
+from studies.points import MLP_OPTIONS, make_batches, mlp_discriminator, small_architectures
+from zoo.models.gan import GAN, Architecture
 
 COLUMNS = ("figure", "curve", "x", "y", "expected")
 SAMPLES = 100_000  # of each density, for an estimate of the value function
@@ -46,7 +45,7 @@ class Options:
     """The figure to draw, three panels."""
 
 
-def make_architecture(deviation: float) -> SimpleNamespace:
+def make_architecture(deviation: float) -> Architecture:
     """Networks whose samples are theta + deviation z."""
 
     def generator(
@@ -58,7 +57,7 @@ def make_architecture(deviation: float) -> SimpleNamespace:
         )
         return keras.Model(latent, layers.Reshape(image_shape, name="image")(fixed(latent)), name=name)
 
-    return SimpleNamespace(generator=generator, discriminator=mlp_discriminator)
+    return Architecture(generator, mlp_discriminator, MLP_OPTIONS)
 
 
 def make_gan(theta: float, options: Options, loss: str = "minimax", deviation: float = 1.0) -> GAN:

@@ -197,9 +197,9 @@ def test_a_value_that_no_recipe_takes_is_refused(grid: Any, named: str, capsys: 
 
 
 def test_a_value_that_the_model_refuses_is_refused_before_the_first_run(tmp_path: Path) -> None:
-    runs, trainer = plan(recipe, {"loss": ["hinge", "hing"]}, 2, ["--smoke"]), Trainer()
-    assert list(collect_presets(runs)) == ["loss=hinge", "loss=hing"]  # the seeds share them
-    with pytest.raises(ValueError, match="loss=hing: loss='hing': choose from"):
+    runs, trainer = plan(recipe, {"dropout": ["0.1", "1.5"]}, 2, ["--smoke"]), Trainer()
+    assert list(collect_presets(runs)) == ["dropout=0.1", "dropout=1.5"]  # the seeds share them
+    with pytest.raises(ValueError, match=r"dropout=1\.5: rate=1\.5: a dropout rate lies in"):
         sweep(runs, tmp_path / "out", IDENTITY, trainer)
     assert (trainer.commands, list(tmp_path.iterdir())) == ([], [])
 
