@@ -99,6 +99,18 @@ def identity(logits: Tensor) -> Tensor:
     return logits
 
 
+LossName = Literal[
+    "minimax",
+    "non_saturating",
+    "least_squares",
+    "hinge",
+    "wasserstein",
+    "relativistic",
+    "relativistic_average",
+]
+"""The keys of `LOSSES`."""
+
+
 class LossPair(NamedTuple):
     """What the discriminator and the generator minimize, and how the discriminator's logits are read.
 

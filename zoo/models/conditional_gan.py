@@ -15,7 +15,7 @@ from zoo.core.arguments import check_class_names, check_image_shape, choose
 from zoo.core.batch import images_of, labeled_minibatches_of, labels_of
 from zoo.core.noise import Draws
 from zoo.core.types import Tensor
-from zoo.losses.adversarial import LOSSES
+from zoo.losses.adversarial import LOSSES, LossName
 from zoo.losses.classification import correct, cross_entropy
 from zoo.losses.regularization import Regularization, RegularizationOptions
 from zoo.models.adversarial import AdversarialModel
@@ -63,15 +63,7 @@ class ConditionalGAN(AdversarialModel):
         discriminator_norm: Norm = "spectral",
         dropout: float = 0.0,
         minibatch: Minibatch = "none",
-        loss: Literal[
-            "minimax",
-            "non_saturating",
-            "least_squares",
-            "hinge",
-            "wasserstein",
-            "relativistic",
-            "relativistic_average",
-        ] = "hinge",
+        loss: LossName = "hinge",
         class_weight: float = 1.0,
         discriminator_steps: int = 1,
         ema_decay: float | None = 0.999,

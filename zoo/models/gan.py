@@ -13,7 +13,7 @@ from zoo.core.batch import images_of, minibatches_of
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.step import Held, Rows
 from zoo.core.types import Tensor
-from zoo.losses.adversarial import LOSSES, least_squares
+from zoo.losses.adversarial import LOSSES, LossName, least_squares
 from zoo.losses.regularization import Regularization, RegularizationOptions
 from zoo.models.adversarial import AdversarialModel
 from zoo.networks import convolutional, mlp, residual
@@ -84,15 +84,7 @@ class GAN(AdversarialModel):
         discriminator_norm: Norm | None = None,
         dropout: float = 0.0,
         minibatch: Minibatch = "none",
-        loss: Literal[
-            "minimax",
-            "non_saturating",
-            "least_squares",
-            "hinge",
-            "wasserstein",
-            "relativistic",
-            "relativistic_average",
-        ] = "non_saturating",
+        loss: LossName = "non_saturating",
         codes: Sequence[float] = LSGAN_CODES,
         discriminator_steps: int = 1,
         schedule: Literal["shared", "alternating", "simultaneous"] = "shared",

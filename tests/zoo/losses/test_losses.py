@@ -2,6 +2,8 @@
 are compared, matched features; the commitment; what reconstructions and codes cost.
 """
 
+from typing import get_args
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from zoo.core.arguments import choose
 from zoo.core.step import input_gradient
 from zoo.losses.adversarial import (
     ADVERSARIAL_LOSSES,
+    LOSSES,
     RELATIVISTIC_LOSSES,
+    LossName,
     feature_matching,
     least_squares,
     minimax_discriminator_loss,
@@ -412,3 +416,7 @@ def test_units_that_are_all_off_or_all_on_have_a_divergence():
     found = [kl_sparsity(ops.full((3, 1), value), 0.25)[0] for value in (0.0, 1.0)]
     far, near = 6 * np.log(10), 0.25 * np.log(0.25) + 0.75 * np.log(0.75)
     np.testing.assert_allclose(found, [0.25 * far + near, 0.75 * far + near], rtol=5e-3)
+
+
+def test_every_loss_has_a_name_that_options_can_show():
+    assert set(get_args(LossName)) == set(LOSSES)
