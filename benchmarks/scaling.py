@@ -120,7 +120,7 @@ class Assumptions:
         Args:
             step_seconds: of a step on one GPU.
             payload: bytes that a replica hands to the all-reduces of a step.
-            operations: all-reduces a step.
+            operations: all-reduces per step.
         """
         rows = []
         for gpus in self.gpus:

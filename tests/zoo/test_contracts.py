@@ -31,7 +31,7 @@ def compiled(preset, optimizer=Adam, rate=LEARNING_RATE, weights_seed=1):
 
 
 def batches(preset, model, first, count):
-    """The global batches of steps `first` and later, each its own: as many images a row as the algorithm takes."""
+    """The global batches of steps `first` and later, each its own: as many images per row as the algorithm takes."""
     per_row = model.minibatches_per_step
     lead = (ROWS,) if per_row == 1 else (ROWS, per_row)
     shape = preset.twin().arguments["image_shape"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from zoo.core import step
+from zoo.core import replicas, step
 from zoo.core.types import Tensor
 
 
@@ -25,7 +25,7 @@ def minibatches_of(data: Any, k: int, argument: str) -> list[Tensor]:
         argument: its name.
 
     Raises:
-        ValueError: the data do not hold k images a row.
+        ValueError: the data do not hold k images per row.
     """
     images = images_of(data)
     if k == 1 and len(images.shape) == 4:
@@ -74,7 +74,7 @@ def rows_of(data: Any) -> Tensor:
     """
     if isinstance(data, Mapping) and "row" in data:
         return step.require_rows(data["row"])
-    if step.replicas_in_sync() > 1:
+    if replicas.replicas_in_sync() > 1:
         raise ValueError(
             'training on several replicas needs the global row numbers in the data, {"image": ..., "row": ...}; '
             "zoo.data.batches.batches gives them."

@@ -18,7 +18,7 @@ class StepContext:
 
     def __init__(self, draws: Draws):
         self.draws = draws
-        self.begun = False
+        self.draws_claimed = False
         """Whether the train step has asked for its draws."""
         self.updates: defaultdict[str, list[Update]] = defaultdict(list)
         """Player -> what came of its updates so far."""
@@ -35,12 +35,12 @@ def deactivate() -> None:
     _active.context = None
 
 
-def begin() -> Draws | None:
-    """The draws of a step that is about to begin on this thread, which from now on has begun; None if there is none."""
+def claim_draws() -> Draws | None:
+    """The draws of this thread's step the first time they are asked for; None after that, or where there is no step."""
     context: StepContext | None = getattr(_active, "context", None)
-    if context is None or context.begun:
+    if context is None or context.draws_claimed:
         return None
-    context.begun = True
+    context.draws_claimed = True
     return context.draws
 
 
@@ -53,7 +53,7 @@ def active() -> StepContext:
     context: StepContext | None = getattr(_active, "context", None)
     if context is None:
         raise RuntimeError(
-            "a layer that draws noise was called with training=True outside a train step; "
-            "call it with training=False, or call GenerativeModel.draws(data) first."
+            "no train step is under way on this thread: call GenerativeModel.draws(data) before hold, minimize, record "
+            "or a layer that draws noise; outside a train step call such a layer with training=False."
         )
     return context

@@ -45,7 +45,7 @@ class Inference(ABC):
             count: how many.
             seed: 0 <= seed < 2**64.
             output_type: "uint8" or "float32", an array (count, height, width, channels); "pil", a list of images.
-            batch_size: images a call of the network.
+            batch_size: images per call of the network.
             **choices: what else the ability takes, such as `labels`.
         """
         ability = self._ability("generate").card()

@@ -2,7 +2,7 @@
 
 import keras
 
-from zoo.core.step import ALIKE
+from zoo.core.replicas import ONLY_FIRST_REPLICA
 from zoo.core.types import Tensor
 
 
@@ -15,8 +15,8 @@ class GlobalMean(keras.metrics.Metric):
 
     def __init__(self, name: str):
         super().__init__(name=name)
-        self.total = self.add_variable((), "zeros", aggregation=ALIKE, name="total")
-        self.count = self.add_variable((), "zeros", aggregation=ALIKE, name="count")
+        self.total = self.add_variable((), "zeros", aggregation=ONLY_FIRST_REPLICA, name="total")
+        self.count = self.add_variable((), "zeros", aggregation=ONLY_FIRST_REPLICA, name="count")
 
     def update_state(self, total: Tensor, count: Tensor) -> None:
         """Add the sum and the number of some values, both scalars."""

@@ -1,8 +1,8 @@
-"""`GenerativeModel`: what every family shares, and the only abstract base.
+"""`GenerativeModel`: the abstract base of every model, and what all share; of the classifiers too, for their training.
 
-A family gives its networks, its players (who moves which networks), its losses and a `train_step` that reads like the
+A family gives its networks, its players (who updates which networks), its losses and a `train_step` that reads like the
 paper's algorithm. The base gives the rest: updates that are right on any number of replicas, noise that does not
-depend on them, averages, the step counter, metrics, sampling, configuration and saved state.
+depend on them, EMA networks, the step counter, metrics, sampling, configuration and saved state.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import keras
 import tensorflow as tf
 
-from zoo.core import context, noise, step
+from zoo.core import context, noise, replicas, step
 from zoo.core.batch import rows_of
 from zoo.core.inference import Inference
 from zoo.core.metrics import GlobalMean
@@ -28,7 +28,7 @@ class GenerativeModel(Inference, keras.Model):
     """
 
     minibatches_per_step: int = 1
-    """Images in a row of the training data: one for each update of the player that moves most often in a step."""
+    """Minibatches that one train step takes, such as k for k discriminator updates: images are then (batch, k, ...)."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep the constructor's arguments, so that `get_config` cannot drift from it."""
@@ -45,17 +45,17 @@ class GenerativeModel(Inference, keras.Model):
         instance.__dict__["_arguments"] = arguments
         return instance
 
-    def setup(self, *trackers: str, ema: Mapping[str, tuple[keras.Model, keras.Model]] | None = None) -> None:
+    def setup(self, *metric_names: str, ema: Mapping[str, tuple[keras.Model, keras.Model]] | None = None) -> None:
         """The last line of a constructor.
 
         Args:
-            trackers: names of the metrics that `record` takes.
+            metric_names: of the metrics that `record` takes.
             ema: name -> (network, the network of the same build that holds its exponential moving average).
 
         Raises:
             ValueError: there are moving averages, and the constructor's `ema_decay` is not a decay.
         """
-        self._trackers = {name: GlobalMean(name) for name in trackers}
+        self._trackers = {name: GlobalMean(name) for name in metric_names}
         self._gradient_norms = {player: GlobalMean(f"{player}_gradient_norm") for player in self.players}
         self._ema = dict(ema or {})
         if self._ema and not (self.ema_decay is not None and 0.0 <= self.ema_decay < 1.0):
@@ -77,7 +77,7 @@ class GenerativeModel(Inference, keras.Model):
     @property
     @abstractmethod
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
-        """Player -> the networks it moves; no network belongs to two players."""
+        """Player -> the networks that it updates; no network belongs to two players."""
 
     @abstractmethod
     def train_step(self, data: Any) -> dict[str, Tensor]:
@@ -120,7 +120,7 @@ class GenerativeModel(Inference, keras.Model):
 
         Args:
             seed: of all training noise, 0 <= seed < 2**63.
-            steps_per_execution: train steps a call of the compiled function.
+            steps_per_execution: train steps per call of the compiled function.
             run_eagerly: run without compiling, for debugging.
             jit_compile: let XLA compile the step, on one replica. Same numbers up to rounding, the noise too, which is
                 drawn outside; the first step takes longer, the others less.
@@ -162,18 +162,20 @@ class GenerativeModel(Inference, keras.Model):
 
     def draws(self, data: Any) -> noise.Draws:
         """This step's random numbers; layers that need noise take theirs from the same object."""
-        draws = context.begin()
+        draws = context.claim_draws()
         if draws is None:  # called outside of the train function
             draws = noise.Draws(self._seed, self.step.read_value(), rows_of(data))
-            context.activate(draws).begun = True
+            context.activate(draws).draws_claimed = True
         return draws
 
-    def hold(self, player: str, forward: Callable[[], Tensor]) -> step.Held:
+    def hold(self, player: str, forward: Callable[[], Tensor]) -> step.HeldForward:
         """Run a forward pass of `player` and keep it open for `minimize(..., through=held)`."""
         return step.hold(player, self.variables_of(player), forward, len(context.active().updates[player]))
 
-    def compute_gradients(self, player: str, loss: step.Loss, through: step.Held | None = None) -> step.Gradients:
-        """The gradients of `loss` by the variables of `player`, which stays as it is: the first half of `minimize`."""
+    def compute_gradients(
+        self, player: str, loss: step.LossFunction, through: step.HeldForward | None = None
+    ) -> step.Gradients:
+        """The gradients of `loss` by `player`'s variables, which stay as they are: the first half of `minimize`."""
         if through is not None and (through.player, through.updates) != (player, len(context.active().updates[player])):
             raise ValueError(
                 f"the pass held for {through.player!r} can't serve {player!r}: a held pass serves its own player, "
@@ -183,28 +185,30 @@ class GenerativeModel(Inference, keras.Model):
         penalty = partial(self.weight_penalty, player)
         return step.compute_gradients(player, variables, loss, through, scale_loss, penalty)
 
-    def apply_gradients(self, computed: step.Gradients) -> step.Rows:
-        """Update the player; returns the loss's rows: the second half of `minimize`."""
+    def apply_gradients(self, computed: step.Gradients) -> step.LossValues:
+        """Update the player; returns the loss's values: the second half of `minimize`."""
         player = computed.player
         optimizer, variables = self.player_optimizers[player], self.variables_of(player)
         context.active().updates[player].append(
             step.apply_gradients(computed, optimizer, variables, compiled=self._xla)
         )
-        return computed.rows
+        return computed.loss_values
 
-    def minimize(self, player: str, loss: step.Loss, through: step.Held | None = None) -> step.Rows:
-        """Move `player` against the gradient of `loss`, the mean over the global batch; returns the loss's rows."""
+    def minimize(
+        self, player: str, loss: step.LossFunction, through: step.HeldForward | None = None
+    ) -> step.LossValues:
+        """One optimizer step of `player` down the global batch's mean of `loss`; returns the loss's values."""
         return self.apply_gradients(self.compute_gradients(player, loss, through))
 
     def record(self, **rows: Tensor) -> dict[str, Tensor]:
-        """Add one value a row to each metric; returns the metrics' results on this replica.
+        """Add one value per row to each metric; returns the metrics' results on this replica.
 
         The norm of each player's gradient is recorded by itself, as `<player>_gradient_norm`.
         """
         if set(rows) != set(self._trackers):
             raise ValueError(f"record() got {sorted(rows)}; the constructor announced {sorted(self._trackers)}.")
         names = sorted(rows)
-        *totals, count = step.sums(*(rows[name] for name in names))
+        *totals, count = replicas.sum_rows(*(rows[name] for name in names))
         for name, total in zip(names, totals, strict=True):
             self._trackers[name].update_state(total, count)
         for player, updates in context.active().updates.items():
@@ -219,7 +223,7 @@ class GenerativeModel(Inference, keras.Model):
         return [*self._trackers.values(), *self._gradient_norms.values()]
 
     def variables_of(self, player: str) -> list[keras.Variable]:
-        """The variables that `player` moves."""
+        """The variables that `player` updates."""
         return [variable for network in self.players[player] for variable in network.trainable_variables]
 
     def computes_in(self, dtype: str) -> bool:
@@ -233,7 +237,7 @@ class GenerativeModel(Inference, keras.Model):
 
     @property
     def ema_decay(self) -> float | None:
-        """Decay of the moving averages a step; None where there are none."""
+        """Decay of the EMA networks per train step; None where there are none."""
         return self._arguments.get("ema_decay")
 
     # Training under any strategy
@@ -270,10 +274,10 @@ class GenerativeModel(Inference, keras.Model):
 
         def compiled() -> dict[str, list[Tensor]]:
             self.train_step(data)
-            return {player: [each.suspect for each in moves] for player, moves in context.active().updates.items()}
+            return {player: [each.finite_check for each in moves] for player, moves in context.active().updates.items()}
 
-        suspects = step.compile_with_xla(compiled)
-        return [step.check_finite(player, each) for player, found in suspects.items() for each in found]
+        checks_of_players = step.run_with_xla(compiled)
+        return [step.check_finite(player, each) for player, found in checks_of_players.items() for each in found]
 
     def _update_ema(self) -> None:
         """Average += (1 - decay) (live - average), batch-norm statistics included.
@@ -295,13 +299,13 @@ class GenerativeModel(Inference, keras.Model):
     # Saved state
 
     def state(self) -> tf.train.Checkpoint:
-        """Everything a resumed run needs: networks, averages, every optimizer, the step."""
+        """Everything a resumed run needs: networks, their EMA, every optimizer, the step."""
         # Keras tracks a dictionary of optimizers in its own way, which TensorFlow's checkpoints pass over.
         optimizers = {f"{player}_optimizer": optimizer for player, optimizer in self.player_optimizers.items()}
         return tf.train.Checkpoint(model=self, **optimizers)
 
     def exported_weights(self) -> dict[str, keras.Variable]:
-        """Path -> variable of every network, the averages standing in for the networks they follow."""
+        """Path -> variable of every network, the EMA networks standing in for those they follow."""
         followed = {id(live): average for live, average in self._ema.values()}
         return {
             f"{network.name}/{variable.path}": variable
@@ -311,6 +315,6 @@ class GenerativeModel(Inference, keras.Model):
         }
 
     def load_ema(self) -> None:
-        """Set every averaged network to its average, as after loading exported weights."""
+        """Overwrite each live network's weights with its EMA's, as after loading exported weights."""
         for live, average in self._ema.values():
             live.set_weights(average.get_weights())

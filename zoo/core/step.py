@@ -1,8 +1,8 @@
-"""The one room with a gradient tape: what an update is, on any number of replicas.
+"""The only module that uses `tf.GradientTape`: computing and applying one update, on any number of replicas.
 
-A loss has one value a row. An update follows the mean over the rows of the *global* batch: the replicas' summed
-gradients and their row counts are added up in one all-reduce, then divided. Everything after that (the check for
-infinities, clipping, the optimizer's rule) sees the same numbers on every replica.
+A row is one example of the batch; a loss has one value per row. An update follows the mean over the rows of the
+*global* batch: the replicas' summed gradients and their row counts are added up in one all-reduce, then divided.
+Everything after that (the check for infinities, clipping, the optimizer's rule) sees the same numbers on every replica.
 
 An optimizer may scale the loss, so that float16 gradients do not vanish: the scale goes in before the gradient is taken
 and comes out in the optimizer. A `LossScaleOptimizer` skips an update whose scaled gradients overflow, halves its
@@ -17,20 +17,19 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from zoo.core.replicas import global_mean
 from zoo.core.types import Tensor
 
-Rows = Any  # (batch,), or ((batch,), {name: (batch,)}): the second part is only recorded
-Loss = Callable[[], Rows]
+LossValues = Any  # (batch,), or ((batch,), {name: (batch,)}): the second part is only recorded
+LossFunction = Callable[[], LossValues]
 
 NOT_FINITE = "Not finite: the gradient"
-# How to store what every replica has computed alike: all take the first one's copy, so no bit can drift apart.
-ALIKE = "only_first_replica"
 LEAST_SCALE = 1.0  # a gradient that overflows at a loss scale of 1 does so by itself
 
 
 @dataclass(frozen=True)
-class Held:
-    """A forward pass kept open, so that a later loss can be carried back through it."""
+class HeldForward:
+    """A forward pass whose tape is still open, so that a later loss can be backpropagated through it."""
 
     player: str
     output: Tensor
@@ -44,8 +43,9 @@ class Gradients:
     """One player's gradients, not yet applied: sums over this replica's rows, times the optimizer's loss scale."""
 
     player: str
-    rows: Rows
-    gradients: list[Tensor]
+    loss_values: LossValues
+    gradients: list[Tensor | None]
+    """None where the loss does not depend on the variable."""
 
 
 @contextmanager
@@ -57,29 +57,30 @@ def watching(variables: Sequence[keras.Variable]) -> Iterator[tf.GradientTape]:
         yield tape
 
 
-def hold(player: str, variables: Sequence[keras.Variable], forward: Callable[[], Tensor], updates: int) -> Held:
+def hold(player: str, variables: Sequence[keras.Variable], forward: Callable[[], Tensor], updates: int) -> HeldForward:
     """Run `forward` and keep it open for `variables`; `updates` is how many the player had made by then."""
     with watching(variables) as tape:
         output = forward()
-    return Held(player, output, tape, updates)
+    return HeldForward(player, output, tape, updates)
 
 
 def compute_gradients(
     player: str,
     variables: Sequence[keras.Variable],
-    loss: Loss,
-    through: Held | None = None,
+    loss: LossFunction,
+    through: HeldForward | None = None,
     scale_loss: Callable[[Tensor], Tensor] = tf.identity,
     weight_penalty: Callable[[], Tensor | None] = lambda: None,
 ) -> Gradients:
-    """The gradients of `loss` by `variables`, times the scale that `scale_loss` puts in.
+    """The gradients of `loss` with respect to `variables`, times the scale that `scale_loss` puts in.
 
     Args:
         player: whose they are.
         variables: the player's.
-        loss: one value a row.
-        through: `loss` is a function of this pass' output, and its gradient goes on through the pass: the networks
-            that the loss looks through get no weight gradients, since nobody would use them.
+        loss: one value per row.
+        through: `loss` is a function of this pass' output, and d loss / d output is backpropagated through its tape.
+            Only that path counts: a direct use of the variables inside `loss` gets no gradient, and the networks in
+            between get none either, since nobody would use them.
         scale_loss: of the player's optimizer.
         weight_penalty: a term of the variables alone, a scalar or None, which enters the mean over the rows once. It
             is taped apart, so that a held pass, too, can have one.
@@ -88,23 +89,24 @@ def compute_gradients(
     if through is None:
         with watching(variables) as tape:
             rows = loss()
-            total = scale_loss(tf.reduce_sum(minimized(rows)))
+            total = scale_loss(tf.reduce_sum(loss_of(rows)))
         gradients = tape.gradient(total, values)
     else:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(through.output)
             rows = loss()
-            total = scale_loss(tf.reduce_sum(minimized(rows)))
+            total = scale_loss(tf.reduce_sum(loss_of(rows)))
         upstream = tape.gradient(total, through.output)
         gradients = through.tape.gradient(through.output, values, output_gradients=upstream)
     with watching(variables) as tape:
         penalty = weight_penalty()
         scaled = None if penalty is None else scale_loss(penalty)
     if scaled is not None:
-        count = tf.shape(minimized(rows))[0]
+        # Gradients are sums over this replica's rows, divided by the global count later: the term is added per row.
+        count = tf.shape(loss_of(rows))[0]
         terms = tape.gradient(scaled, values)
-        gradients = [add_for_each_row(one, term, count) for one, term in zip(gradients, terms, strict=True)]
-        rows = add_to_minimized(rows, penalty)
+        gradients = [add_per_row(one, term, count) for one, term in zip(gradients, terms, strict=True)]
+        rows = add_to_loss(rows, penalty)
     return Gradients(player, rows, gradients)
 
 
@@ -114,11 +116,12 @@ class Update:
 
     Args:
         norm: of the gradient before clipping; not finite where a `LossScaleOptimizer` skipped the update.
-        suspect: not finite where the update was not made, and a smaller loss scale would not mend it.
+        finite_check: a scalar that is not finite where the update was refused for good: the gradient norm; with loss
+            scaling, the mean loss, plus the norm once the scale has reached 1.
     """
 
     norm: Tensor
-    suspect: Tensor
+    finite_check: Tensor
 
 
 def apply_gradients(
@@ -145,65 +148,33 @@ def apply_gradients(
     if cut_off:
         raise ValueError(f"the loss of player {computed.player!r} does not depend on its variables {cut_off}.")
     *gradients, loss = global_mean(
-        [*computed.gradients, tf.reduce_sum(minimized(computed.rows))], minimized(computed.rows)
+        [*computed.gradients, tf.reduce_sum(loss_of(computed.loss_values))], loss_of(computed.loss_values)
     )
-    scale = tf.cast(optimizer.scale_loss(tf.ones(())), tf.float64)
+    scale = tf.cast(optimizer.scale_loss(tf.ones(())), tf.float64)  # as it is now; 1 without loss scaling
     norm = global_norm(gradients) / scale
-    suspect = norm
+    finite_check = norm
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        suspect = tf.cast(loss, tf.float64) + tf.where(scale > LEAST_SCALE, tf.zeros_like(norm), norm)
-    update = Update(norm, suspect)
+        # Above a scale of 1 a norm that is not finite is the scale's fault: the optimizer skips the update, halves it.
+        # A loss that is not finite, or an overflow at a scale of 1, is not mended so.
+        finite_check = tf.cast(loss, tf.float64) + tf.where(scale > LEAST_SCALE, tf.zeros_like(norm), norm)
+    update = Update(norm, finite_check)
     if compiled:
-        tf.cond(tf.math.is_finite(suspect), lambda: optimizer.apply(gradients, list(variables)), lambda: None)
+        tf.cond(tf.math.is_finite(finite_check), lambda: optimizer.apply(gradients, list(variables)), lambda: None)
     else:
-        with tf.control_dependencies([check_finite(computed.player, suspect)]):
+        with tf.control_dependencies([check_finite(computed.player, finite_check)]):
             checked = [tf.identity(gradient) for gradient in gradients]
         optimizer.apply(checked, list(variables))
     return update
 
 
-def check_finite(player: str, suspect: Tensor) -> Tensor:
-    """`suspect`; stops the step when it is not finite."""
-    return tf.debugging.check_numerics(suspect, f"{NOT_FINITE} of player {player!r}")
+def check_finite(player: str, finite_check: Tensor) -> Tensor:
+    """`finite_check`; stops the step when it is not finite."""
+    return tf.debugging.check_numerics(finite_check, f"{NOT_FINITE} of player {player!r}")
 
 
 def global_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """The Euclidean norm of all of them as one vector, in float64: squares of float32 overflow sooner than they do."""
+    """The Euclidean norm of all of them as one vector; in float64, since squares of finite float32 may overflow."""
     return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64))) for gradient in gradients]))
-
-
-def global_mean(sums: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
-    """Sums over one replica's rows -> means over the rows of the global batch, in one all-reduce."""
-    count = tf.cast(tf.shape(rows)[0], sums[0].dtype)
-    *sums, count = sum_over_replicas([*sums, count])
-    return [total / tf.cast(count, total.dtype) for total in sums]
-
-
-def sums(*rows: Tensor) -> list[Tensor]:
-    """Each one's sum over the rows of the global batch, and their number, in one all-reduce; all (batch,)."""
-    count = tf.cast(tf.shape(rows[0])[0], rows[0].dtype)
-    return sum_over_replicas([*(tf.cast(tf.reduce_sum(values), count.dtype) for values in rows), count])
-
-
-def sum_over_replicas(values: Any) -> Any:
-    """The sum over the replicas of a tensor, or of each in a list, in one all-reduce: the same on every replica.
-
-    Differentiable, to any order. What a replica gives goes into the loss of every replica, so its gradient is the sum
-    over the replicas of the gradients by the result: that of the global batch's summed loss, as on one replica.
-
-    Args:
-        values: a tensor, or a list of tensors of one type (they are packed into one); shapes equal on all replicas.
-            Outside a replica (one replica; building a network) they come back as they are.
-    """
-    replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return values
-    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
-
-
-def replicas_in_sync() -> int:
-    """How many replicas share the model that is being built."""
-    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def disable_reduction(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
@@ -211,6 +182,7 @@ def disable_reduction(optimizer: keras.optimizers.Optimizer) -> keras.optimizers
     innermost = optimizer
     while isinstance(innermost, keras.optimizers.LossScaleOptimizer):
         innermost = innermost.inner_optimizer
+    # A private hook of Keras' optimizers, called before clipping: there is no public switch.
     innermost._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
     return optimizer
 
@@ -222,8 +194,8 @@ def with_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.O
     return keras.optimizers.LossScaleOptimizer(optimizer)
 
 
-def compile_with_xla(function: Callable[[], Any]) -> Any:
-    """What `function` returns, compiled as one; what it reads of the graph around it comes in from there."""
+def run_with_xla(function: Callable[[], Any]) -> Any:
+    """Compile `function` with XLA, call it, return its result; tensors of the graph around it become its inputs."""
     return tf.function(function, jit_compile=True)()
 
 
@@ -238,7 +210,7 @@ def require_rows(rows: Tensor) -> Tensor:
 
 
 def input_gradient(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    """The gradient of each row's `function` by that row of `inputs`, itself differentiable: the shape of `inputs`."""
+    """The gradient of each row's `function` with respect to that row of `inputs`, likewise shaped; differentiable."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(inputs)
         outputs = tf.reduce_sum(function(inputs))
@@ -246,7 +218,7 @@ def input_gradient(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tens
 
 
 def input_jacobian(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    """The derivatives of each row's outputs by that row of `inputs`, themselves differentiable.
+    """The derivatives of each row's outputs with respect to that row of `inputs`, themselves differentiable.
 
     Args:
         function: (batch, ...) -> (batch, outputs); a row's outputs must depend on that row alone.
@@ -261,16 +233,16 @@ def input_jacobian(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tens
     return tape.batch_jacobian(outputs, inputs)
 
 
-def minimized(rows: Rows) -> Tensor:
+def loss_of(values: LossValues) -> Tensor:
     """The part of a loss that is minimized, (batch,)."""
-    return rows[0] if isinstance(rows, tuple) else rows
+    return values[0] if isinstance(values, tuple) else values
 
 
-def add_to_minimized(rows: Rows, term: Tensor) -> Rows:
+def add_to_loss(values: LossValues, term: Tensor) -> LossValues:
     """The same loss with a scalar added to what is minimized of each row."""
-    return (rows[0] + term, *rows[1:]) if isinstance(rows, tuple) else rows + term
+    return (values[0] + term, *values[1:]) if isinstance(values, tuple) else values + term
 
 
-def add_for_each_row(gradient: Tensor | None, term: Tensor | None, count: Tensor) -> Tensor | None:
+def add_per_row(gradient: Tensor | None, term: Tensor | None, count: Tensor) -> Tensor | None:
     """A sum over `count` rows plus `term` for each; None where the rows do not depend on the variable."""
     return gradient if gradient is None or term is None else gradient + tf.cast(count, term.dtype) * term

@@ -64,7 +64,7 @@ def measure_span(spec: Output, values: Mapping[str, np.ndarray]) -> float:
 
     Args:
         spec: the output in the card; its own range counts where it names one.
-        values: arrays by output name. Else their range counts, and where there is one value a row also 0: a single row
+        values: arrays by output name. Else their range counts, and where there is one value per row 0 too: a single row
             would have no range.
     """
     if spec.range is not None:

@@ -13,7 +13,7 @@ class Maxout(keras.layers.Layer):
 
     Args:
         units: width of the output.
-        pieces: affine maps a unit.
+        pieces: affine maps per unit.
     """
 
     def __init__(self, units: int, pieces: int, kernel_initializer: Any = "glorot_uniform", **kwargs: Any):

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.core.step import replicas_in_sync, sum_over_replicas
+from zoo.core.replicas import replicas_in_sync, sum_over_replicas
 from zoo.core.types import Tensor
 
 

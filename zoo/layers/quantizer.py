@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.core.step import ALIKE, sum_over_replicas
+from zoo.core.replicas import ONLY_FIRST_REPLICA, sum_over_replicas
 from zoo.core.types import Tensor
 
 
@@ -48,7 +48,7 @@ class Quantizer(keras.layers.Layer):
                 initializer=initializer,
                 trainable=False,
                 autocast=False,
-                aggregation=ALIKE,
+                aggregation=ONLY_FIRST_REPLICA,
                 name=name,
             )
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.core.step import ALIKE
+from zoo.core.replicas import ONLY_FIRST_REPLICA
 from zoo.core.types import Tensor
 
 
@@ -86,7 +86,7 @@ class SpectralNorm(keras.layers.Wrapper):
             shape=(self.layer.kernel.shape[self.output_axis],),
             initializer=lambda shape, dtype=None: unit(keras.initializers.RandomNormal()(shape, dtype)),
             trainable=False,
-            aggregation=ALIKE,
+            aggregation=ONLY_FIRST_REPLICA,
             name="u",
         )
 

@@ -1,1 +1,1 @@
-"""Losses, penalties and likelihoods: pure functions, one value a row."""
+"""Losses, penalties and likelihoods: pure functions, one value per row."""

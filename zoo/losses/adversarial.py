@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import keras
 from keras import ops
 
-from zoo.core.step import global_mean
+from zoo.core.replicas import global_mean
 from zoo.core.types import Tensor
 from zoo.losses.rows import per_row
 
@@ -115,8 +115,8 @@ class LossPair(NamedTuple):
     """What the discriminator and the generator minimize, and how the discriminator's logits are read.
 
     Args:
-        discriminator: (logits of images, logits of G(z)) -> loss, one value a row.
-        generator: (logits of G(z)) or, where `paired`, (logits of G(z), logits of images) -> loss, one value a row.
+        discriminator: (logits of images, logits of G(z)) -> loss, one value per row.
+        generator: (logits of G(z)) or, where `paired`, (logits of G(z), logits of images) -> loss, one value per row.
         score: logits -> D(x).
         threshold: the logit that parts real from fake; None where there is none: a Wasserstein critic is determined up
             to a constant only, and a relativistic one compares images with samples.
@@ -135,7 +135,7 @@ class LossPair(NamedTuple):
         return "probability" if self.score is probability else "logit"
 
     def accuracy(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The share of right answers, one value a row; guessing gives 1/2 on average.
+        """The share of right answers, one value per row; guessing gives 1/2 on average.
 
         With a threshold, 1 for a real and a fake row that D puts on their sides of it, 1/2 for one of the two;
         without one, 1 where D(x) > D(G(z)).

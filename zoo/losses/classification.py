@@ -1,4 +1,4 @@
-"""Cross-entropy and accuracy, one value a row."""
+"""Cross-entropy and accuracy, one value per row."""
 
 from keras import ops
 

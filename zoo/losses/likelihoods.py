@@ -1,7 +1,7 @@
 """What a variational autoencoder needs of probability, by TensorFlow Probability: posterior, prior, likelihoods.
 
 Latents are normal, each dimension by itself: q(z|x) = N(mean, scale^2), p(z) = N(0, 1). A likelihood p(x|z) takes the
-decoder's values, one a pixel and channel, which are independent given z.
+decoder's values, one per pixel and channel, which are independent given z.
 """
 
 import math

@@ -1,11 +1,12 @@
-"""Penalties on how steep a critic or an encoder is: pure functions, one value a row, (batch,). Minimize them."""
+"""Penalties on how steep a critic or an encoder is: pure functions, one value per row, (batch,). Minimize them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
 
-from zoo.core.step import global_mean, input_gradient, input_jacobian
+from zoo.core.replicas import global_mean
+from zoo.core.step import input_gradient, input_jacobian
 from zoo.core.types import Tensor
 from zoo.losses.rows import per_row, sum_per_row
 
@@ -81,7 +82,7 @@ def contraction(encoder: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 def distance_to_average(variables: Sequence[Any], averages: Sequence[Any]) -> Tensor:
     """||theta - average||^2 over all values, a scalar  (historical averaging, arXiv:1606.03498, section 3.3).
 
-    Not a value a row: added to every row of a loss, it enters the mean over the rows once.
+    Not a value per row: added to every row of a loss, it enters the mean over the rows once.
 
     Args:
         variables: theta, of one player.

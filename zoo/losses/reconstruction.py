@@ -1,8 +1,8 @@
-"""What codes and reconstructions cost: pure functions, one value a row."""
+"""What codes and reconstructions cost: pure functions, one value per row."""
 
 from keras import ops
 
-from zoo.core.step import global_mean
+from zoo.core.replicas import global_mean
 from zoo.core.types import Tensor
 from zoo.losses.rows import per_row, sum_per_row
 

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from zoo.core import context
-from zoo.core.step import ALIKE, sum_over_replicas
+from zoo.core.replicas import ONLY_FIRST_REPLICA, sum_over_replicas
 from zoo.core.types import Tensor
 from zoo.layers.augmentation import differentiable_augment, linear_decay, next_probability, parse_policy
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
@@ -128,7 +128,7 @@ class Regularization(keras.layers.Layer):
         self.probability = None
         if augment_target is not None:
             self.probability = self.add_weight(
-                shape=(), initializer="zeros", trainable=False, aggregation=ALIKE, name="probability"
+                shape=(), initializer="zeros", trainable=False, aggregation=ONLY_FIRST_REPLICA, name="probability"
             )
         self.built = True
 
@@ -208,7 +208,7 @@ class Regularization(keras.layers.Layer):
                         shape=variable.shape,
                         initializer=lambda shape, dtype=None, start=variable: ops.convert_to_tensor(start),
                         trainable=False,
-                        aggregation=ALIKE,
+                        aggregation=ONLY_FIRST_REPLICA,
                         name=f"{player}_history_{number}",
                     )
                     for number, variable in enumerate(variables_of(player))
@@ -233,7 +233,7 @@ class Regularization(keras.layers.Layer):
         return images
 
     def penalty(self, logits: Logits, real: Tensor, fake: Tensor) -> tuple[Tensor | float, dict[str, Tensor]]:
-        """The sum of the chosen gradient penalties, weights included, one value a row; 0 where none is chosen.
+        """The sum of the chosen gradient penalties, weights included, one value per row; 0 where none is chosen.
 
         Args:
             logits: the discriminator in training mode, images -> logits, each row's of that row alone.
@@ -261,7 +261,7 @@ class Regularization(keras.layers.Layer):
         return self.coefficients["feature_matching"] > 0.0
 
     def feature_matching(self, real_features: Tensor, fake_features: Tensor) -> Tensor:
-        """Feature matching's term of the generator's loss, weight included, one value a row.
+        """Feature matching's term of the generator's loss, weight included, one value per row.
 
         Args:
             real_features: what the discriminator's last layer is given of images, (batch, size).
@@ -285,7 +285,7 @@ class Regularization(keras.layers.Layer):
                 average.assign(average + share * (now - average))
 
     def overfitting(self, loss_pair: LossPair, real_logits: Tensor) -> dict[str, Tensor]:
-        """What `adapt` goes by: on which side of the losses' threshold images are scored, 1 or -1, one value a row.
+        """What `adapt` goes by: on which side of the losses' threshold images are scored, 1 or -1, one value per row.
 
         The threshold is 0 for most losses, as published. Nothing where nothing adapts.
         """

@@ -1,4 +1,4 @@
-"""One value a row."""
+"""One value per row."""
 
 from keras import ops
 

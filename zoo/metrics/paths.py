@@ -112,5 +112,5 @@ def perceptual_path_length(
 
 def _require_rows(found: np.ndarray, count: int, what: str) -> np.ndarray:
     if len(found) != count:
-        raise ValueError(f"{len(found)} {what} where {count} were asked for: give one a row.")
+        raise ValueError(f"{len(found)} {what} where {count} were asked for: give one per row.")
     return found

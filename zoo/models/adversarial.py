@@ -29,9 +29,9 @@ class AdversarialModel(GenerativeModel):
     discriminator_player = "discriminator"
     """D's name among the players."""
 
-    def setup(self, *trackers: str, ema: Mapping[str, tuple[keras.Model, keras.Model]] | None = None) -> None:
+    def setup(self, *metric_names: str, ema: Mapping[str, tuple[keras.Model, keras.Model]] | None = None) -> None:
         """As `GenerativeModel.setup`, with the metrics and the state of the regularization."""
-        recorded = dict.fromkeys((*trackers, *self.regularization.metrics_recorded))
+        recorded = dict.fromkeys((*metric_names, *self.regularization.metrics_recorded))
         super().setup(*recorded, ema=ema)
         self.regularization.attach(self.players, self.variables_of, self.discriminator_player)
 
@@ -45,7 +45,7 @@ class AdversarialModel(GenerativeModel):
         return self.loss_pair.score_kind
 
     def scores(self, logits: Tensor) -> Tensor:
-        """D(x), one value a row: a probability where the loss makes it one, otherwise the bare logit."""
+        """D(x), one value per row: a probability where the loss makes it one, otherwise the bare logit."""
         return per_row(self.loss_pair.score(logits))
 
     def discriminator_input(self, images: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class AdversarialModel(GenerativeModel):
         return self.regularization.augment(images, self.step.read_value())
 
     def discriminator_metrics(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-        """What is recorded of D's logits of images and of samples, one value a row each."""
+        """What is recorded of D's logits of images and of samples, one value per row each."""
         return {
             "real_score": self.scores(real_logits),
             "fake_score": self.scores(fake_logits),
@@ -64,7 +64,7 @@ class AdversarialModel(GenerativeModel):
     def adversarial_generator_loss(
         self, discriminate: Discriminate, fake: Tensor, real: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """G's loss against D, and feature matching where that is chosen, one value a row.
+        """G's loss against D, and feature matching where that is chosen, one value per row.
 
         Args:
             discriminate: D in training mode: images -> its last features (batch, size), its logits, and what else D
@@ -88,7 +88,7 @@ class AdversarialModel(GenerativeModel):
         return loss, tuple(more)
 
     def weight_penalty(self, player: str) -> Tensor | None:
-        """Historical averaging's term."""
+        """The historical-averaging penalty on the variables of `player`, a scalar; None where it is not chosen."""
         return self.regularization.weight_penalty(player)
 
     def record(self, **rows: Tensor) -> dict[str, Tensor]:

@@ -65,7 +65,7 @@ class Autoencoder(GenerativeModel):
         contraction_weight: lambda, of the squared norm of h's Jacobian; 0 for none.
 
     Raises:
-        ValueError: a choice that there is not, a number out of its range, "kl" with codes that leave [0, 1].
+        ValueError: an unknown choice, a number out of its range, "kl" with codes that leave [0, 1].
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Autoencoder(GenerativeModel):
         return 2.0 * ops.sigmoid(self.decoder(codes)) - 1.0
 
     def reconstruction_loss(self, images: Tensor, corrupted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """L(x, g(f(x~))) and the variant's terms, one value a row.
+        """L(x, g(f(x~))) and the variant's terms, one value per row.
 
         Args:
             images: x, (batch, height, width, channels) in [-1, 1].
@@ -172,6 +172,6 @@ class Autoencoder(GenerativeModel):
         return {name: ops.mean(self.squared_errors(images_of(batch))) for name, batch in batches.items()}
 
     def squared_errors(self, images: Tensor) -> Tensor:
-        """The mean over the pixels of (x - g(f(x)))^2, brightness from 0 to 1, one value a row."""
+        """The mean over the pixels of (x - g(f(x)))^2, brightness from 0 to 1, one value per row."""
         logits = self.decoder(self.encoder(images, training=False), training=False)
         return per_row(ops.square(brightness(images) - ops.sigmoid(logits)))

@@ -64,12 +64,12 @@ class Classifier(GenerativeModel):
         return {"classifier": (self.classifier,)}
 
     def abilities(self) -> Mapping[str, Ability]:
-        """classify: image -> features and logits, by the averaged network."""
+        """classify: image -> features and logits, by its EMA."""
         kinds: dict[str, Kind] = {"features": "code", "logits": "logits"}
         return {"classify": Ability(self.classifier_ema, {"image": "image"}, kinds, {"image": (-1.0, 1.0)})}
 
     def classification_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The cross-entropy, one value a row, and whether the likeliest class is the right one."""
+        """The cross-entropy, one value per row, and whether the likeliest class is the right one."""
         _, logits = self.classifier(images, training=True)
         return cross_entropy(logits, labels, self.label_smoothing), {"accuracy": correct(logits, labels)}
 
@@ -85,7 +85,7 @@ class Classifier(GenerativeModel):
         return augment.flip(images, draws.uniform()) if self.flip else images
 
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
-        """Accuracy of the averaged network, in inference mode, on training images and on held-out ones.
+        """Accuracy of the EMA network, in inference mode, on training images and on held-out ones.
 
         Args:
             training: {"image": (count, height, width, channels) in [-1, 1], "label": (count,)}.

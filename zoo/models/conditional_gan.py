@@ -49,7 +49,7 @@ class ConditionalGAN(AdversarialModel):
         **regularization: arguments of `zoo.losses.regularization.Regularization`, such as r1=10.0.
 
     Raises:
-        ValueError: a choice that there is not, a number out of its range, or a gradient penalty beside batch norm.
+        ValueError: an unknown choice, a number out of its range, or a gradient penalty beside batch norm.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class ConditionalGAN(AdversarialModel):
         )
         self.regularization.require_per_sample(self.discriminator)
         self.generator_ema, ema = with_ema(self.generator, build_generator, ema_decay)
-        trackers = ["discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy"]
+        metric_names = ["discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy"]
         if self.names_classes:
-            trackers += ["real_class_accuracy", "fake_class_accuracy"]
-        self.setup(*trackers, ema=ema)
+            metric_names += ["real_class_accuracy", "fake_class_accuracy"]
+        self.setup(*metric_names, ema=ema)
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -103,7 +103,7 @@ class ConditionalGAN(AdversarialModel):
         return {"discriminator": (self.discriminator,), "generator": (self.generator,)}
 
     def abilities(self) -> Mapping[str, Ability]:
-        """generate: latent and label -> image, by the averaged G."""
+        """generate: latent and label -> image, by the EMA of G."""
         return {"generate": generate_ability(self.generator_ema, "normal", self.classes)}
 
     def discriminate(self, images: Tensor, labels: Tensor, training: bool = True) -> tuple[Tensor, Tensor | None]:
@@ -112,7 +112,7 @@ class ConditionalGAN(AdversarialModel):
             return self.discriminator(images, training=training)
         return self.discriminator([images, labels], training=training), None
 
-    def features(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def features_and_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """What D's last layer is given of an image, (batch, size), and both of `discriminate`, in training mode."""
         network = with_features(self.discriminator, self.last)
         if self.names_classes:
@@ -120,7 +120,7 @@ class ConditionalGAN(AdversarialModel):
         return (*network([images, labels], training=True), None)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """D's loss, one value a row; AC-GAN adds the cross-entropy of images' and samples' classes (its L_C).
+        """D's loss, one value per row; AC-GAN adds the cross-entropy of images' and samples' classes (its L_C).
 
         Args:
             real: x, (batch, height, width, channels) in [-1, 1].
@@ -141,14 +141,14 @@ class ConditionalGAN(AdversarialModel):
         return loss + self.class_weight * named, recorded
 
     def generator_loss(self, fake: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
-        """G's loss, one value a row; AC-GAN adds the cross-entropy of the classes that were asked for.
+        """G's loss, one value per row; AC-GAN adds the cross-entropy of the classes that were asked for.
 
         Args:
             fake: G(z, y), (batch, height, width, channels) in [-1, 1].
             labels: y, (batch,) integers.
             real: images of these classes, likewise; for a relativistic loss and for feature matching.
         """
-        loss, (classes,) = self.adversarial_generator_loss(partial(self.features, labels=labels), fake, real)
+        loss, (classes,) = self.adversarial_generator_loss(partial(self.features_and_logits, labels=labels), fake, real)
         return loss if classes is None else loss + self.class_weight * cross_entropy(classes, labels)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from zoo.core.ability import Ability, generate_ability
 from zoo.core.arguments import check_image_shape, choose
 from zoo.core.batch import images_of, minibatches_of
 from zoo.core.noise import PRIORS, Draws
-from zoo.core.step import Held, Rows
+from zoo.core.step import HeldForward, LossValues
 from zoo.core.types import Tensor
 from zoo.losses.adversarial import LOSSES, LossName, least_squares
 from zoo.losses.regularization import Regularization, RegularizationOptions
@@ -27,7 +27,7 @@ class Architecture(NamedTuple):
     Args:
         generator: (image_shape, latent_dim, width=..., name=...) -> G.
         discriminator: (image_shape, width=..., **options) -> D, its last layer named "logit".
-        options: what D takes besides, of norm, dropout and minibatch.
+        options: keyword arguments that `discriminator` takes besides, of "norm", "dropout" and "minibatch".
     """
 
     generator: Callable[..., keras.Model]
@@ -49,17 +49,20 @@ class GAN(AdversarialModel):
     """D learns to tell images from G(z), G learns to make D take G(z) for images.
 
     Args:
-        image_shape: (height, width, channels); images are float32 in [-1, 1].
+        image_shape: (height, width, channels); images are float32 in [-1, 1]. Square, the side a power of two, of
+            "dcgan" (>= 8) and "resnet" (>= 16); any size of "mlp".
         latent_dim: length of z.
         architecture: "dcgan" (arXiv:1511.06434), "mlp" (the first paper's) or "resnet" (SN-GAN's, arXiv:1802.05957).
-        width: width of both networks; None for the architecture's own.
-        discriminator_width: of the discriminator, where it differs.
-        discriminator_norm: "batch", "layer", "spectral" or "none", of "dcgan"; None for the architecture's own: batch
-            norm, none for "mlp", spectral norm for "resnet".
+        width: of both networks: channels of the largest map ("dcgan"), of every map ("resnet"), or units per hidden
+            layer ("mlp"); None for the architecture's own.
+        discriminator_width: the same of D alone; None for `width`.
+        discriminator_norm: normalization in D, which "dcgan" alone lets choose: "batch", "layer", "spectral" or "none".
+            None keeps the architecture's own: "dcgan" has batch norm, "mlp" none, "resnet" spectral norm.
         dropout: rate after every activation of D, of "dcgan".
         minibatch: "stddev" or "discrimination", what D's last layers see of how the rows of a batch differ, of "dcgan";
-            or "none".
-        loss: the pair that D and G minimize; "relativistic" ones compare each image with samples.
+            or "none". "discrimination" takes a single replica.
+        loss: the pair that D and G minimize, a key of `zoo.losses.adversarial.LOSSES`: "minimax", "non_saturating",
+            "least_squares" (LSGAN), "hinge", "wasserstein", "relativistic" (RSGAN) or "relativistic_average" (RaSGAN).
         codes: a, b, c of least squares: D's target for G(z), its target for images, and what G wants D to give.
         discriminator_steps: k, updates of D before one of G, each with images and latents of its own.
         schedule: "alternating" is Algorithm 1, with fresh latents for G's update; "shared" lets G's update reuse the
@@ -70,8 +73,9 @@ class GAN(AdversarialModel):
         **regularization: arguments of `zoo.losses.regularization.Regularization`, such as r1=10.0.
 
     Raises:
-        ValueError: a choice that there is not, a number out of its range, an option that the architecture's
-            discriminator does not take, or a gradient penalty beside batch norm.
+        ValueError: an unknown choice, a number out of its range, an option that the architecture's discriminator does
+            not take, or a gradient penalty beside batch norm or a minibatch layer.
+        TypeError: an unknown argument of the regularization.
     """
 
     def __init__(
@@ -106,17 +110,17 @@ class GAN(AdversarialModel):
         self.regularization = Regularization.from_options(regularization)
         self.loss_pair = self.regularization.smooth_labels(loss_pair)
         self.schedule = schedule
-        self.prior: Feed = prior
+        self.prior: Feed = prior  # a key of PRIORS, and what the card says feeds the latent
         self.discriminator_steps = self.minibatches_per_step = discriminator_steps
         self.latent_dim = latent_dim
-        chosen = {
+        requested = {
             "norm": discriminator_norm,
             "dropout": dropout or None,
             "minibatch": None if minibatch == "none" else minibatch,
         }
-        options = {name: value for name, value in chosen.items() if value is not None}
-        if strange := sorted(set(options) - set(networks.options)):
-            raise ValueError(f"architecture={architecture!r}: its discriminator takes no {', '.join(strange)}.")
+        options = {name: value for name, value in requested.items() if value is not None}
+        if unsupported := sorted(set(options) - set(networks.options)):
+            raise ValueError(f"architecture={architecture!r}: its discriminator takes no {', '.join(unsupported)}.")
         shape, widths = check_image_shape(image_shape), {} if width is None else {"width": width}
         build_generator = partial(networks.generator, shape, latent_dim, **widths)
         self.generator = build_generator()
@@ -124,9 +128,10 @@ class GAN(AdversarialModel):
             widths = {"width": discriminator_width}
         self.discriminator = networks.discriminator(shape, **widths, **options)
         self.regularization.require_per_sample(self.discriminator)
+        # The EMA of G, or G itself without ema_decay.
         self.generator_ema, ema = with_ema(self.generator, build_generator, ema_decay)
-        trackers = ("discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy")
-        self.setup(*trackers, ema=ema)
+        metric_names = ("discriminator_loss", "generator_loss", "real_score", "fake_score", "discriminator_accuracy")
+        self.setup(*metric_names, ema=ema)
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -134,35 +139,39 @@ class GAN(AdversarialModel):
         return {"discriminator": (self.discriminator,), "generator": (self.generator,)}
 
     def abilities(self) -> Mapping[str, Ability]:
-        """generate: latent -> image, by the averaged G."""
+        """generate: latent -> image, by the EMA of G."""
         return {"generate": generate_ability(self.generator_ema, self.prior)}
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """D's loss, gradient penalties included, one value a row; and what is recorded besides.
+        """D's loss, gradient penalties included.
 
         Args:
             real: x, (batch, height, width, channels) in [-1, 1].
             fake: G(z), likewise.
+
+        Returns:
+            The loss, (batch,), and the metrics by name, (batch,) each.
         """
         real, fake = self.discriminator_input(real), self.discriminator_input(fake)
         discriminate = partial(self.discriminator, training=True)
         real_logits, fake_logits = discriminate(real), discriminate(fake)
-        penalty, recorded = self.regularization.penalty(discriminate, real, fake)
+        penalty, metrics = self.regularization.penalty(discriminate, real, fake)
         loss = self.loss_pair.discriminator(real_logits, fake_logits) + penalty
-        return loss, self.discriminator_metrics(real_logits, fake_logits) | recorded
+        return loss, self.discriminator_metrics(real_logits, fake_logits) | metrics
 
     def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """G's loss, one value a row.
+        """G's loss, one value per row.
 
         Args:
             fake: G(z), (batch, height, width, channels) in [-1, 1].
             real: images, likewise; for a relativistic loss and for feature matching.
         """
-        loss, _ = self.adversarial_generator_loss(self.features, fake, real)
+        loss, _ = self.adversarial_generator_loss(self.features_and_logits, fake, real)
         return loss
 
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What D's last layer is given, (batch, size), and its logits, in training mode."""
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What D's last layer is given, (batch, size), and its logits, (batch, 1), in training mode."""
+        # Another view of the same layers: made when it is traced, so that nothing tracks or saves it.
         return with_features(self.discriminator, "logit")(images, training=True)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
@@ -171,28 +180,35 @@ class GAN(AdversarialModel):
         *earlier, last = minibatches_of(data, self.discriminator_steps, "discriminator_steps")
         for real in earlier:
             self.minimize("discriminator", partial(self.discriminator_loss, real, self.fakes(draws)))
-        fakes = self.hold("generator", lambda: self.fakes(draws))
-        update = {"shared": self.shared, "alternating": self.alternating, "simultaneous": self.simultaneous}
-        (discriminator_loss, recorded), generator_loss = update[self.schedule](draws, last, fakes)
-        return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)
+        # Of "shared" and "simultaneous", G's update goes back through this pass; "alternating" makes another.
+        held = self.hold("generator", lambda: self.fakes(draws))
+        update = {
+            "shared": self.update_shared,
+            "alternating": self.update_alternating,
+            "simultaneous": self.update_simultaneous,
+        }
+        (discriminator_loss, metrics), generator_loss = update[self.schedule](draws, last, held)
+        return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **metrics)
 
-    def shared(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
+    def update_shared(self, draws: Draws, real: Tensor, held: HeldForward) -> tuple[LossValues, LossValues]:
         """D is updated; then G on the same fakes, scored again by the updated D."""
-        discriminator = self.minimize("discriminator", partial(self.discriminator_loss, real, fakes.output))
-        return discriminator, self.minimize("generator", partial(self.generator_loss, fakes.output, real), fakes)
+        discriminator = self.minimize("discriminator", partial(self.discriminator_loss, real, held.output))
+        return discriminator, self.minimize("generator", partial(self.generator_loss, held.output, real), through=held)
 
-    def alternating(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
+    def update_alternating(self, draws: Draws, real: Tensor, held: HeldForward) -> tuple[LossValues, LossValues]:
         """D is updated; then G on fresh fakes, as published."""
-        discriminator = self.minimize("discriminator", partial(self.discriminator_loss, real, fakes.output))
+        discriminator = self.minimize("discriminator", partial(self.discriminator_loss, real, held.output))
         fresh = self.hold("generator", lambda: self.fakes(draws))
-        return discriminator, self.minimize("generator", partial(self.generator_loss, fresh.output, real), fresh)
+        return discriminator, self.minimize(
+            "generator", partial(self.generator_loss, fresh.output, real), through=fresh
+        )
 
-    def simultaneous(self, draws: Draws, real: Tensor, fakes: Held) -> tuple[Rows, Rows]:
+    def update_simultaneous(self, draws: Draws, real: Tensor, held: HeldForward) -> tuple[LossValues, LossValues]:
         """Both gradients are taken before either player is updated."""
-        of_discriminator = partial(self.discriminator_loss, real, fakes.output)
-        of_generator = partial(self.generator_loss, fakes.output, real)
+        of_discriminator = partial(self.discriminator_loss, real, held.output)
+        of_generator = partial(self.generator_loss, held.output, real)
         discriminator = self.compute_gradients("discriminator", of_discriminator)
-        generator = self.compute_gradients("generator", of_generator, through=fakes)
+        generator = self.compute_gradients("generator", of_generator, through=held)
         return self.apply_gradients(discriminator), self.apply_gradients(generator)
 
     def fakes(self, draws: Draws) -> Tensor:

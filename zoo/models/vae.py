@@ -18,7 +18,7 @@ from zoo.core.arguments import check_class_names, check_image_shape
 from zoo.core.batch import images_of, labels_of
 from zoo.core.model import GenerativeModel
 from zoo.core.precision import full_precision
-from zoo.core.step import global_mean
+from zoo.core.replicas import global_mean
 from zoo.core.types import Tensor
 from zoo.losses.likelihoods import Divergence, LogLikelihood, LogRatio
 from zoo.networks import coders
@@ -71,7 +71,7 @@ class VAE(GenerativeModel):
         bound_samples: samples of z that the ability log_prob takes at once.
 
     Raises:
-        ValueError: a choice that there is not, a number out of its range, K > 1 with another weight of the divergence.
+        ValueError: an unknown choice, a number out of its range, K > 1 with another weight of the divergence.
     """
 
     def __init__(
@@ -122,10 +122,10 @@ class VAE(GenerativeModel):
         self.likelihood = keras.Model(images, self.log_likelihood(*images), name="likelihood")
         self.divergence = Divergence(dtype=full, name="divergence")
         self.log_ratio = LogRatio(dtype=full, name="log_ratio")
-        trackers = ["loss", "elbo", "log_likelihood", "divergence"]
+        metric_names = ["loss", "elbo", "log_likelihood", "divergence"]
         if importance_samples > 1:
-            trackers.append("importance_weighted")
-        self.setup(*trackers)
+            metric_names.append("importance_weighted")
+        self.setup(*metric_names)
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -201,7 +201,7 @@ class VAE(GenerativeModel):
         )
 
     def negative_bound(self, images: Tensor, noise: Tensor, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """-ELBO, its divergence weighed, or -L_K; one value a row. The arguments are those of `bounds`."""
+        """-ELBO, its divergence weighed, or -L_K; one value per row. The arguments are those of `bounds`."""
         found = self.bounds(images, noise, labels, training=True)
         recorded = {
             "elbo": found.elbo,
@@ -213,7 +213,7 @@ class VAE(GenerativeModel):
         return self.divergence_weight() * self.free_bits_kl(found.divergence) - found.log_likelihood, recorded
 
     def free_bits_kl(self, divergence: Tensor) -> Tensor:
-        """The divergence, one value a row, of which no dimension counts less than its free bits."""
+        """The divergence, one value per row, of which no dimension counts less than its free bits."""
         if not self.free_bits:
             return ops.sum(divergence, axis=1)
         (mean,) = global_mean([ops.sum(ops.stop_gradient(divergence), axis=0)], divergence)

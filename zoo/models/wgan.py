@@ -51,7 +51,7 @@ class WGAN(AdversarialModel):
             scores that have a sign.
 
     Raises:
-        ValueError: a choice that there is not, a number out of its range, or a gradient penalty beside batch norm or a
+        ValueError: an unknown choice, a number out of its range, or a gradient penalty beside batch norm or a
             minibatch layer.
     """
 
@@ -106,8 +106,8 @@ class WGAN(AdversarialModel):
             self.critic, *own, instead="constraint='gradient_penalty' and minibatch='none'"
         )
         self.generator_ema, ema = with_ema(self.generator, build_generator, ema_decay)
-        trackers = ("critic_loss", "generator_loss", "wasserstein_estimate", "real_score", "fake_score")
-        self.setup(*trackers, "discriminator_accuracy", *own, ema=ema)
+        metric_names = ("critic_loss", "generator_loss", "wasserstein_estimate", "real_score", "fake_score")
+        self.setup(*metric_names, "discriminator_accuracy", *own, ema=ema)
 
     @property
     def players(self) -> Mapping[str, Sequence[keras.Model]]:
@@ -115,11 +115,11 @@ class WGAN(AdversarialModel):
         return {"critic": (self.critic,), "generator": (self.generator,)}
 
     def abilities(self) -> Mapping[str, Ability]:
-        """generate: latent -> image, by the averaged G."""
+        """generate: latent -> image, by the EMA of G."""
         return {"generate": generate_ability(self.generator_ema, self.prior)}
 
     def critic_loss(self, real: Tensor, fake: Tensor, mix: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """D(G(z)) - D(x), plus lambda times the penalty at x_hat if that is the constraint, one value a row.
+        """D(G(z)) - D(x), plus lambda times the penalty at x_hat if that is the constraint, one value per row.
 
         Args:
             real: x, (batch, height, width, channels) in [-1, 1].
@@ -143,16 +143,16 @@ class WGAN(AdversarialModel):
         return distance + penalty, {"wasserstein_estimate": -distance, **metrics, **recorded}
 
     def generator_loss(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """-D(G(z)), one value a row.
+        """-D(G(z)), one value per row.
 
         Args:
             fake: G(z), (batch, height, width, channels) in [-1, 1].
             real: images, likewise; for feature matching.
         """
-        loss, _ = self.adversarial_generator_loss(self.features, fake, real)
+        loss, _ = self.adversarial_generator_loss(self.features_and_logits, fake, real)
         return loss
 
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the critic's last layer is given, (batch, size), and its scores, in training mode."""
         return with_features(self.critic, "logit")(images, training=True)
 

@@ -118,7 +118,7 @@ def dense_upward(
     dropout: float,
     bias: keras.initializers.Initializer,
 ) -> KerasTensor:
-    """Dense layers, then a value a pixel."""
+    """Dense layers, then a value per pixel."""
     x = dense_layers(x, list(reversed(hidden)), activation, dropout)
     x = layers.Dense(math.prod(image_shape), bias_initializer=bias, dtype=full_precision(), name="values")(x)
     return layers.Reshape(image_shape, dtype=full_precision(), name="pixels")(x)

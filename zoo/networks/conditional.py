@@ -32,7 +32,7 @@ def generator(
         latent_dim: length of a latent vector.
         classes: number of classes.
         width: channels of the largest map; they double as the map halves, up to 8 times `width`.
-        conditional_norm: whether each batch norm has a scale and a shift a class; if not, the class is put beside z,
+        conditional_norm: whether each batch norm has a scale and a shift per class; if not, the class is put beside z,
             one-hot.
         name: of the network.
     """
@@ -82,7 +82,7 @@ Ends = tuple[KerasTensor | list[KerasTensor], list[KerasTensor]]
 
 
 def concatenation(image: KerasTensor, label: KerasTensor, classes: int, downward: Downward, wrap: Wrap) -> Ends:
-    """The class as one constant map a class, beside the image's channels."""
+    """The class as one constant map per class, beside the image's channels."""
     height, width, _ = image.shape[1:]
     maps = ops.tile(ops.reshape(ops.one_hot(label, classes), (-1, 1, 1, classes)), (1, height, width, 1))
     features = downward(layers.Concatenate(name="image_and_class")([image, maps]))

@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from zoo.core.precision import full_precision
-from zoo.core.step import replicas_in_sync
+from zoo.core.replicas import replicas_in_sync
 from zoo.layers.dropout import Dropout
 
 STAGES = 3

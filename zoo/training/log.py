@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.training.run_directory import write_text
 
-Log = Mapping[str, np.ndarray]  # column -> its values, one a row; float64
+Log = Mapping[str, np.ndarray]  # column -> its values, one per row; float64
 
 
 def columns_of(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:

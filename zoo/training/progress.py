@@ -45,7 +45,7 @@ def format_line(step: int, steps: int, row: Mapping[str, float], rate: float) ->
         step: the row's.
         steps: of the whole run.
         row: metric -> value; those whose name ends in "loss" are shown.
-        rate: images a second.
+        rate: images per second.
     """
     losses = [f"{name} {value:.3g}" for name, value in row.items() if name.endswith("loss")]
     for count in range(len(losses), -1, -1):

@@ -47,7 +47,7 @@ class Recipe:
     batch_size: int = 64
     """Images a step, over all devices together."""
     optimizers: Mapping[str, Adam | RMSprop | SGD] = field(default_factory=dict)
-    """One optimizer a player."""
+    """One optimizer per player."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """Constructor arguments of the model that differ from the preset's; by name, each an option of its own."""
     image_size: int | None = None
@@ -90,7 +90,7 @@ class Recipe:
     xla: bool = False
     """Let XLA compile the step, on one device: up to rounding the same numbers, often sooner."""
     steps_per_execution: int = 1
-    """Train steps a call of the compiled function; --steps and every --...-every must be multiples of it."""
+    """Train steps per call of the compiled function; --steps and every --...-every must be multiples of it."""
     deterministic: bool = True
     """Deterministic operations: a run that is killed and resumed ends with the same bits."""
 

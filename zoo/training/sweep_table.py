@@ -71,7 +71,7 @@ def columns_of(trials: Sequence[Trial], rows: Mapping[str, Row]) -> tuple[list[s
 
 
 def summarize(trials: Sequence[Trial], rows: Mapping[str, Row]) -> tuple[list[str], list[list[str]]]:
-    """A line a point: its values, how many of its runs are finished, and each metric over the finished ones.
+    """A line per point: its values, how many of its runs are finished, and each metric over the finished ones.
 
     Returns:
         The header, and the lines; a cell is the mean, with the sample standard deviation where there are two runs.
@@ -121,7 +121,7 @@ def format_markdown(cells: Iterable[str]) -> str:
 
 
 def show_table(trials: Sequence[Trial], rows: Mapping[str, Row]) -> None:
-    """The summary on standard output: a line a point, or a column a point where lines would be too long."""
+    """The summary on standard output: a line per point, or a column a point where lines would be too long."""
     console = Console()
     header, lines = summarize(trials, rows)
     cells = [header, *lines]

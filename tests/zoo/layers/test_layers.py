@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from serving.session import Session
-from zoo.core import context, noise, step
+from zoo.core import context, noise, replicas, step
 from zoo.core.ability import Ability
 from zoo.export.onnx import write_onnx
 from zoo.layers.dropout import Dropout
@@ -76,7 +76,7 @@ def test_dropout_masks_belong_to_the_global_rows(strategy_of):
 
 
 def test_dropout_outside_a_train_step_is_an_error():
-    with pytest.raises(RuntimeError, match="outside a train step; call it with training=False"):
+    with pytest.raises(RuntimeError, match="no train step is under way"):
         Dropout(0.5)(tf.ones((2, 3)), training=True)
 
 
@@ -288,7 +288,7 @@ def test_the_gradient_of_a_sum_over_replicas_is_the_sum_of_gradients(strategy_of
     def replica(x, weight):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            total, twice = step.sum_over_replicas([tf.reduce_sum(x), tf.reduce_sum(2 * x)])
+            total, twice = replicas.sum_over_replicas([tf.reduce_sum(x), tf.reduce_sum(2 * x)])
             loss = weight[0] * total**2 + 0.0 * twice
         return total, twice, tape.gradient(loss, x)
 
@@ -322,8 +322,8 @@ def spectral_step(strategy, kind, x):
             outputs.append(layer(rows, training=True))
             return per_row(tf.sin(outputs[-1]))
 
-        move = step.compute_gradients("player", layer.trainable_variables, loss)
-        return [outputs[-1], *step.global_mean(move.gradients, move.rows)]
+        computed = step.compute_gradients("player", layer.trainable_variables, loss)
+        return [outputs[-1], *replicas.global_mean(computed.gradients, computed.loss_values)]
 
     outputs, *gradients = per_replica(strategy, replica, x)
     return [np.concatenate(outputs), *map(all_alike, gradients), all_alike(copies_of(layer.u))]
@@ -507,10 +507,10 @@ def discrimination_on(strategy, group_size, x, weights):
 
     def replica(rows, weights):
         slope = step.input_gradient(lambda inputs: weights * tf.sin(layer(inputs)), rows)
-        move = step.compute_gradients(
+        computed = step.compute_gradients(
             "player", layer.trainable_variables, lambda: per_row(weights * tf.sin(layer(rows)))
         )
-        return [layer(rows), slope, *step.global_mean(move.gradients, move.rows)]
+        return [layer(rows), slope, *replicas.global_mean(computed.gradients, computed.loss_values)]
 
     output, slope, gradient = per_replica(strategy, replica, x, weights)
     return [np.concatenate(output), np.concatenate(slope), all_alike(gradient)]

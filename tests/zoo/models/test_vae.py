@@ -30,7 +30,7 @@ from zoo.presets.table import PRESETS
 from zoo.pretrained import load_pretrained
 
 SIZE, LATENTS = 5, 2  # of the linear model: pixels and dimensions of z
-# Two values a dimension, as likely as each other: E f(epsilon) of every f of degree 2 is that under N(0, I).
+# Two values per dimension, as likely as each other: E f(epsilon) of every f of degree 2 is that under N(0, I).
 NODES = np.array(list(itertools.product([-1.0, 1.0], repeat=LATENTS)))
 
 CLASSES = ("Dress", "Coat", "Bag")
