@@ -184,6 +184,7 @@ def read(capsys: pytest.CaptureFixture, contenders: set[str], networks: set[str]
     return outcome
 
 
+@pytest.mark.slow
 def test_train_step_s_json(capsys):
     contenders = ["zoo-deterministic", "zoo-10-steps-per-execution", "zoo-fed"]
     small = ["--batch-size", "4", "--steps", "2", "--images", "9", "--baseline", "zoo-fed"]

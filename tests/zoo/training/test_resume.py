@@ -488,6 +488,19 @@ def left_alone(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_a_killed_and_resumed_run_ends_with_the_same_bits(killed: Runs, left_alone: Callable[[], Path]) -> None:
+    """Killed by SIGKILL in the middle."""
+    killed.kill_once(lambda: killed.saved() >= LENGTH // 2, resume=False)
+    assert LENGTH // 2 <= killed.saved() < LENGTH
+    killed.wait_for(killed.start(resume=True))
+    assert "resumed at step " in (killed.folder / "shown.txt").read_text()
+    expected = left_alone()
+    assert rows(killed.directory) == rows(expected)
+    (killed.directory / "log.csv").write_bytes((expected / "log.csv").read_bytes())
+    assert_same_bits(killed.directory, expected, LENGTH)
+
+
+@pytest.mark.slow
+def test_a_run_stopped_four_times_ends_with_the_same_bits(killed: Runs, left_alone: Callable[[], Path]) -> None:
     """Killed before the first checkpoint and at the first one, stopped by SIGTERM, and killed in the middle."""
     killed.kill_once(killed.begun, resume=False)
     assert killed.saved() == 0

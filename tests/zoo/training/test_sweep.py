@@ -381,6 +381,7 @@ def test_a_killed_run_is_named_by_its_signal(tmp_path: Path) -> None:
 # The real thing
 
 
+@pytest.mark.slow
 def test_a_real_sweep_of_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     out = tmp_path / "out"
