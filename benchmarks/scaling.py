@@ -59,9 +59,9 @@ BYTES_OF_FLOAT32 = 4
 BESIDE_THE_GRADIENTS = 2  # numbers that a player's all-reduce carries as well: the sum of its loss, and the row count
 ALL_REDUCES = ("CollectiveReduce", "CollectiveReduceV2", "CollectiveReduceV3", "NcclAllReduce")
 SILENT = ("CollectiveInitializeCommunicator", "CollectiveAssignGroupV2")  # collective by name, but they move no data
-# Function of zoo.core.step -> what its all-reduces are for. These networks ask for others in batch norm alone: a
+# Function of zoo.core.replicas -> what its all-reduces are for. These networks ask for others in batch norm alone: a
 # forward pass sums x, x^2 and the count, and the backward pass the gradients by the first two.
-PURPOSES = {"global_mean": "gradients", "sums": "metrics"}
+PURPOSES = {"global_mean": "gradients", "sum_rows": "metrics"}
 STATISTICS = "batch-norm statistics"
 ALONE = "one device"
 COLUMNS = {
@@ -263,10 +263,10 @@ def all_reduces(model: Any, data: Any) -> dict[str, dict[str, int]]:
     Raises:
         RuntimeError: there are collective operations that this can't count.
     """
-    from zoo.core import step
+    from zoo.core import replicas
 
-    named = {function: in_scope(getattr(step, function), purpose) for function, purpose in PURPOSES.items()}
-    with mock.patch.multiple(step, **named):
+    named = {function: in_scope(getattr(replicas, function), purpose) for function, purpose in PURPOSES.items()}
+    with mock.patch.multiple(replicas, **named):
         traced = model.make_train_function().get_concrete_function(iter(data))
     graph = traced.graph.as_graph_def(add_shapes=True)
     bodies = [graph.node, *(function.node_def for function in graph.library.function)]

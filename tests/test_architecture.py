@@ -55,7 +55,15 @@ LAZY = (
 )
 
 TENSORFLOW_ROOMS = (
-    *("zoo.core.step", "zoo.core.model", "zoo.core.noise", "zoo.core.inference", "zoo.core.ability", "zoo.core.batch"),
+    *(
+        "zoo.core.step",
+        "zoo.core.replicas",
+        "zoo.core.model",
+        "zoo.core.noise",
+        "zoo.core.inference",
+        "zoo.core.ability",
+        "zoo.core.batch",
+    ),
     *("zoo.extras", "zoo.data", "zoo.export", "zoo.pretrained", "zoo.evaluation", "zoo.training", "zoo.cli"),
     *("studies", "benchmarks"),
 )

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from zoo.core.replicas import global_mean
+from zoo.core import replicas
 from zoo.core.types import Tensor
 
 LossValues = Any  # (batch,), or ((batch,), {name: (batch,)}): the second part is only recorded
@@ -147,7 +147,7 @@ def apply_gradients(
     cut_off = [v.path for v, gradient in zip(variables, computed.gradients, strict=True) if gradient is None]
     if cut_off:
         raise ValueError(f"the loss of player {computed.player!r} does not depend on its variables {cut_off}.")
-    *gradients, loss = global_mean(
+    *gradients, loss = replicas.global_mean(
         [*computed.gradients, tf.reduce_sum(loss_of(computed.loss_values))], loss_of(computed.loss_values)
     )
     scale = tf.cast(optimizer.scale_loss(tf.ones(())), tf.float64)  # as it is now; 1 without loss scaling

@@ -23,7 +23,7 @@ from zoo.cli import selftest, selftest_tasks
 from zoo.cli.findings import Finding, Measurement, SkippedError
 from zoo.cli.processes import Devices, Job, ProcessError
 from zoo.cli.selftest import Comparison
-from zoo.core import step
+from zoo.core import replicas
 from zoo.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[3]
@@ -242,7 +242,7 @@ def test_parity_fails_without_a_reduction(strategy_of, monkeypatch):
 
     one = selftest_tasks.train_and_record(recipe, strategy_of(1))
     assert measure(selftest_tasks.train_and_record(recipe, strategy_of(2))).passed
-    monkeypatch.setattr(step, "sum_over_replicas", lambda values: values)
+    monkeypatch.setattr(replicas, "sum_over_replicas", lambda values: values)
     assert not measure(selftest_tasks.train_and_record(recipe, strategy_of(2))).passed
 
 
