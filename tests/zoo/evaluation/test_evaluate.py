@@ -38,7 +38,7 @@ from zoo.metrics.similarity import multiscale_similarity_of_pairs
 from zoo.models import vae as vae_module
 from zoo.presets.table import PRESETS
 from zoo.pretrained import find_directory
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 GENERATOR, CLASSIFIER = "dcgan-fashion-mnist", "cnn-fashion-mnist"
 COUNT, SEEDS = 200, (3, 5)
@@ -66,7 +66,7 @@ def write_twin(
     preset = replace(PRESETS[name], arguments={**PRESETS[name].arguments, **arguments})
     data = Data("fashion_mnist_t10k", "train", 9_000, "MIT", source)
     keras.utils.set_random_seed(0)
-    export(build(preset), directory / name, preset=preset, data=data, recipe=recipe, formats=("onnx",))
+    export(build_model(preset), directory / name, preset=preset, data=data, recipe=recipe, formats=("onnx",))
     return directory / name
 
 
