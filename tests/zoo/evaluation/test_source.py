@@ -205,7 +205,7 @@ def test_a_classifier_makes_no_images(tmp_path: Path) -> None:
     preset, directory = PRESETS["cnn-mnist"].twin(), tmp_path / "cnn-mnist"
     data = Data("none", "train", 1, "MIT", "embedded")
     export(build_model(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
-    with pytest.raises(ValueError, match="cnn-mnist makes no images: its ability is 'classify'"):
+    with pytest.raises(ValueError, match="cnn-mnist generates no images: its ability is 'classify'"):
         open_source(str(directory))
     with pytest.raises(ValueError, match=r"has image float32\['batch', 8, 8, 1\], .*: a generator takes"):
         open_source(str(directory / "classify.onnx"))
