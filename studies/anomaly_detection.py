@@ -157,7 +157,7 @@ def measure_classes(options: Options, earlier: Sequence[Row]) -> list[Row]:
     """
     import keras
 
-    from zoo.training.run import build
+    from zoo.training.run import build_model
 
     preset = find_preset(options.autoencoder)
     training, test = (load(options.data, split, preset.arguments["image_shape"]) for split in ("train", "test"))
@@ -167,7 +167,7 @@ def measure_classes(options: Options, earlier: Sequence[Row]) -> list[Row]:
     for number in options.classes or range(len(training.class_names)):
         keras.utils.set_random_seed(options.seed)
         own = replace(training, images=training.images[training.labels == number], labels=None)
-        model = train(build(preset), own, options.steps, options)
+        model = train(build_model(preset), own, options.steps, options)
         scores, is_normal = reconstruction_error(images, model.reconstruct(images)), test.labels == number
         normal = (training.class_names[number], scores[is_normal])
         rows.append(

@@ -20,7 +20,7 @@ from zoo import describe, list_models, load_pretrained, pretrained
 from zoo.export.export import export
 from zoo.extras import MissingExtraError
 from zoo.presets.table import PRESETS, UnknownPresetError
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 ROOT = Path(__file__).parents[2]
 NAME = "dcgan-fashion-mnist"
@@ -85,7 +85,7 @@ class Server:
 def original(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a tiny export, by path."""
     preset, directory = PRESETS[NAME].twin(), tmp_path_factory.mktemp("original") / NAME
-    export(build(preset), directory, preset=preset, data=Data("none", "train", 1, "MIT", "embedded"), recipe={})
+    export(build_model(preset), directory, preset=preset, data=Data("none", "train", 1, "MIT", "embedded"), recipe={})
     return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
 
 

@@ -24,7 +24,7 @@ class Command(EvaluationOptions):
     all: bool = False
     """Every preset with weights, in a checkout: writes results/*.csv, the README's table and the cards."""
     json: bool = False
-    """Print JSON, one record a score."""
+    """Print JSON, one record per score."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -37,8 +37,11 @@ def main(arguments: Sequence[str]) -> None:
     if bool(command.name) == command.all:
         raise ValueError("zoo evaluate NAME, or zoo evaluate --all: give one of the two.")
     console = Console(stderr=True)
-    with show_progress(console) as tell:
-        records = evaluate_all(tell, console.print) if command.all else evaluate(command.name, command, tell=tell)
+    with show_progress(console) as report_progress:
+        if command.all:
+            records = evaluate_all(report_progress, console.print)
+        else:
+            records = evaluate(command.name, command, report_progress=report_progress)
     if command.json:
         print(json.dumps(to_plain_data(records), indent=2))
     else:

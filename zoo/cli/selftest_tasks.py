@@ -87,7 +87,7 @@ def task_precision(count: int) -> Finding:
     import tensorflow as tf
 
     from zoo.training.devices import choose_strategy
-    from zoo.training.run import compile_model
+    from zoo.training.run import build_and_compile
 
     faults, notes = [], []
     recipes = {
@@ -96,7 +96,7 @@ def task_precision(count: int) -> Finding:
     }
     strategy = choose_strategy(next(iter(recipes.values())))
     for policy, recipe in recipes.items():
-        model = compile_model(recipe, recipe.to_preset(), strategy)
+        model = build_and_compile(recipe, recipe.to_preset(), strategy)
         before = copy_weights(model, strategy)
         metrics = fit(model, recipe, strategy)
         after = copy_weights(model, strategy)
@@ -123,11 +123,11 @@ def task_not_finite(count: int) -> Finding:
 
     from zoo.core.step import NOT_FINITE
     from zoo.training.devices import choose_strategy
-    from zoo.training.run import compile_model
+    from zoo.training.run import build_and_compile
 
     recipe = make_tiny_recipe(devices=count, steps=1, batch_size=ROWS_PER_DEVICE * count)
     strategy = choose_strategy(recipe)
-    model = compile_model(recipe, recipe.to_preset(), strategy)
+    model = build_and_compile(recipe, recipe.to_preset(), strategy)
     minibatches = (model.minibatches_per_step,) if model.minibatches_per_step > 1 else ()
     shape = (recipe.batch_size, *minibatches, *recipe.to_preset().arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
@@ -156,16 +156,16 @@ def task_checkpoint(count: int) -> Finding:
 
     from zoo.training.checkpoints import Checkpoints
     from zoo.training.devices import choose_strategy
-    from zoo.training.run import compile_model
+    from zoo.training.run import build_and_compile
 
     recipe = make_tiny_recipe(devices=count, steps=4, batch_size=ROWS_PER_DEVICE)
     strategy = choose_strategy(recipe)
     with tempfile.TemporaryDirectory() as folder:
-        model = compile_model(recipe, recipe.to_preset(), strategy)
+        model = build_and_compile(recipe, recipe.to_preset(), strategy)
         checkpoints = Checkpoints(model, Path(folder) / "whole", keep=recipe.steps)
         save = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: checkpoints.save(batch + 1))
         fit(model, recipe, strategy, save)
-        resumed = compile_model(recipe, recipe.to_preset(), strategy)
+        resumed = build_and_compile(recipe, recipe.to_preset(), strategy)
         Checkpoints(resumed, Path(folder) / "whole", keep=1).load(2)
         fit(resumed, recipe, strategy)
         again = Checkpoints(resumed, Path(folder) / "resumed", keep=1)
@@ -185,7 +185,7 @@ def task_export(count: int) -> Finding:
     from zoo.export.export import FORMATS, export
     from zoo.pretrained import load_pretrained
     from zoo.training.devices import choose_strategy
-    from zoo.training.run import build
+    from zoo.training.run import build_model
 
     recipe = make_tiny_recipe(devices=count)
     choose_strategy(recipe)
@@ -195,7 +195,7 @@ def task_export(count: int) -> Finding:
         directory = Path(folder) / "export"
         data = Data("noise", "train", 0, "", "noise")
         try:
-            model = build(preset)
+            model = build_model(preset)
             for variable in model.exported_weights().values():
                 variable.assign(CONTRAST * variable)
             export(model, directory, preset=preset, data=data, recipe={})
@@ -274,13 +274,13 @@ def train_and_record(recipe: Recipe, strategy: Any) -> dict[str, list[Any]]:
     """
     import keras
 
-    from zoo.training.run import compile_model
+    from zoo.training.run import build_and_compile
 
     players = {player: SGD(0.1, momentum=0.5) for player in recipe.optimizers}
     before = keras.config.floatx()
     keras.config.set_floatx(recipe.precision)
     try:
-        model = compile_model(dataclasses.replace(recipe, optimizers=players), recipe.to_preset(), strategy)
+        model = build_and_compile(dataclasses.replace(recipe, optimizers=players), recipe.to_preset(), strategy)
         metrics = fit(model, recipe, strategy)
     finally:
         keras.config.set_floatx(before)

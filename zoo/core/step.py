@@ -23,7 +23,7 @@ from zoo.core.types import Tensor
 LossValues = Any  # (batch,), or ((batch,), {name: (batch,)}): the second part is only recorded
 LossFunction = Callable[[], LossValues]
 
-NOT_FINITE = "Not finite: the gradient"
+NOT_FINITE = "non-finite gradient or loss"
 LEAST_SCALE = 1.0  # a gradient that overflows at a loss scale of 1 does so by itself
 
 

@@ -1,23 +1,22 @@
 """The accuracy of an exported classifier."""
 
-from collections.abc import Callable
 from functools import partial
 
 from zoo.data.load import load_images
 from zoo.evaluation.extractors import ClassifierExtractor, extract_features
-from zoo.evaluation.options import EvaluationOptions
+from zoo.evaluation.options import EvaluationOptions, Progress
 from zoo.evaluation.record import Record, make_held_out_record
 from zoo.evaluation.reference import SHARED_AT_MOST, find_shared
 from zoo.evaluation.source import ExportedModel
 
 
-def evaluate_classifier(model: ExportedModel, options: EvaluationOptions, tell: Callable[[str], None]) -> Record:
+def evaluate_classifier(model: ExportedModel, options: EvaluationOptions, report_progress: Progress) -> Record:
     """The share of held-out images whose class a classifier names; std is that of the share itself.
 
     Args:
         model: its default ability is `classify`.
         options: against and split.
-        tell: is given a line now and then.
+        report_progress: called with a one-line progress message.
 
     Raises:
         ValueError: images without labels, of other classes, or that the classifier was trained on.
@@ -26,7 +25,7 @@ def evaluate_classifier(model: ExportedModel, options: EvaluationOptions, tell: 
     height, _, channels = extractor.image.row
     fit, classes = card.recipe.get("fit", "crop"), card.model["arguments"].get("classes", ())
     load = partial(load_images, image_size=height, channels=channels, fit=fit)
-    tell(f"{card.name}: images")
+    report_progress(f"{card.name}: images")
     real = load(options.against or card.data.source, split=options.split)
     train = load(card.data.source, split=card.data.split)
     if real.labels is None:
@@ -42,7 +41,7 @@ def evaluate_classifier(model: ExportedModel, options: EvaluationOptions, tell: 
             f"{shared.sum()} of {len(shared)} images of {real.name}, {real.split}, are among those that {card.name} "
             "was trained on: give images that were held out."
         )
-    tell(f"{card.name}: {len(real.images)} images")
+    report_progress(f"{card.name}: {len(real.images)} images")
     correct = extract_features(extractor, real.images)[1].argmax(axis=1) == real.labels
     share = float(correct.mean())
     error = (share * (1 - share) / len(correct)) ** 0.5  # of a binomial share

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from zoo.pretrained import PACKAGE, cache_root
 
-# What a number is computed by: the scores, what makes and compares features, and how images become a network's input.
+# What a number depends on: the scores, what extracts and compares features, how images become a network's input.
 CODE = (PACKAGE / "metrics", PACKAGE / "evaluation", PACKAGE / "data" / "images.py")
 
 
 def hash_code() -> str:
-    """A hash of all files of `CODE`, so that no cached number outlives the code that made it."""
+    """A hash of all files of `CODE`, so that no cached number outlives the code that computed it."""
     files = [file for path in CODE for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

@@ -31,7 +31,7 @@ def to_score(record: Record) -> Score:
 
 
 def to_records(card: Card) -> list[Record]:
-    """The scores of a card as they were made.
+    """The scores of a card as they were computed.
 
     Raises:
         msgspec.ValidationError: a score that this program has not written.

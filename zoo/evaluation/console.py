@@ -1,6 +1,6 @@
 """Scores on the console: a line of progress, then a table for each model."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 
@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from zoo.evaluation.options import Progress
 from zoo.evaluation.record import Record
 from zoo.evaluation.scores import Better
 from zoo.export.model_card import BASELINES, list_parts
@@ -16,8 +17,8 @@ BETTER_IN_SHORT: Mapping[Better, str] = {"lower": "low", "higher": "high", "like
 
 
 @contextmanager
-def show_progress(console: Console) -> Iterator[Callable[[str], None]]:
-    """What says where a long evaluation is: a line that changes on a terminal, nothing elsewhere."""
+def show_progress(console: Console) -> Iterator[Progress]:
+    """A `Progress`: a line that changes on a terminal, nothing elsewhere."""
     with console.status("starting") as status:
         yield status.update
 
@@ -37,7 +38,7 @@ def show_records(records: Sequence[Record], console: Console) -> None:
 
 
 def make_table(model: str, records: Sequence[Record]) -> Table:
-    """One row a score: value, those baselines that there are, which way is good."""
+    """One row per score: value, those baselines that there are, which way is good."""
     shown = [images for images in BASELINES if any(images in record.baselines for record in records)]
     columns = ("score", "value", *shown, "good")
     table = Table(*columns, title=model, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0))
@@ -55,7 +56,7 @@ def describe_protocol(record: Record) -> str:
     seeds, real = ", ".join(map(str, record.seeds)), f"{record.real_count} real ones of {record.data}, {record.split}"
     if record.generated_count:
         baselines = " Baselines: training images, noise and blurred training images in the place of generated ones."
-        images = f"{record.generated_count} generated images a seed, seeds {seeds}; {real}; {record.preprocessing}."
+        images = f"{record.generated_count} generated images per seed, seeds {seeds}; {real}; {record.preprocessing}."
         return images + baselines * bool(record.baselines)
     latents = f"Latents drawn, seeds {seeds}; " if record.seeds else ""
     return f"{latents}{real}; {record.preprocessing}."

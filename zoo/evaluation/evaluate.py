@@ -1,44 +1,67 @@
-"""`zoo evaluate`: images of any source against held-out ones, and what a model makes of held-out ones themselves.
+"""`zoo evaluate`: scores generated images against held-out real ones.
 
-Each score comes with its protocol, error bar and, where it has them, baselines.
+It also scores a model's likelihoods, latents and reconstructions of held-out images. Each score comes with its
+protocol, error bar and, where it has them, baselines.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from zoo.evaluation.accuracy import evaluate_classifier
 from zoo.evaluation.extractors import ClassifierExtractor, Extractor
 from zoo.evaluation.generated import GeneratedEvaluation
 from zoo.evaluation.held_out import HeldOutEvaluation, has_ability
-from zoo.evaluation.options import EvaluationOptions
+from zoo.evaluation.options import EvaluationOptions, Progress
 from zoo.evaluation.record import Record
 from zoo.evaluation.reference import Reference, load_reference
-from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, OF_HELD_OUT, TRAINED
+from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, HELD_OUT_METRICS, NETWORK_TRAINING_METRICS
 from zoo.evaluation.source import ExportedModel, ImageSource, Source, open_resolved, resolve_name
+from zoo.metrics.similarity import WINDOW
 from zoo.presets.table import EXTRACTORS
 from zoo.pretrained import cache_root, find_directory
 
-Tell = Callable[[str], None]
+FEATURES = "features (--extractors or --inception)"
+GENERATED = "images that the source generates"
+REQUIREMENTS: Mapping[str, str] = {
+    "frechet": FEATURES,
+    "frechet_infinity": f"{FEATURES} and more images (--count)",
+    "kernel": FEATURES,
+    "neighbors": FEATURES,
+    "classes": FEATURES,
+    "copies": f"{FEATURES}, training images (--trained-on) and 100 held-out images",
+    "wasserstein": GENERATED,
+    "similarity": f"images of at least {WINDOW} x {WINDOW} pixels",
+    "spectrum": GENERATED,
+    "paths": f"{FEATURES} and a generator of latents alone",
+    "accuracy": "a classifier",
+    "classifier": f"{FEATURES}, training images (--trained-on) and labels of both real sets",
+    "discriminator": GENERATED,
+    "bounds": "the ability log_prob, held-out images of its classes if it takes a class, and for bits_per_dimension a "
+    "likelihood of gray levels",
+    "latents": "the ability encode with mean and scale, and held-out images of its classes if it takes a class",
+    "reconstruction": "the ability reconstruct, and held-out images of its classes if it takes a class",
+}
+"""Group of metrics -> what it needs, which may be missing."""
 
 
 def evaluate(
     name: str,
     options: EvaluationOptions = EvaluationOptions(),  # noqa: B008 (frozen)
     *,
-    tell: Tell = lambda message: None,
+    report_progress: Progress = lambda message: None,
 ) -> list[Record]:
-    """Score images of `name`, and what it makes of held-out ones.
+    """Score the images that `name` generates, and its likelihoods, latents and reconstructions of held-out ones.
 
     Args:
         name: see `zoo.evaluation.source.open_source`; or a classifier of the zoo, which gets its accuracy.
         options: the protocol.
-        tell: is given a line now and then.
+        report_progress: called with a one-line progress message.
 
     Raises:
         UnknownPresetError: `name` is neither a preset nor a path.
         FileNotFoundError: it is a path, and nothing is there.
         ValueError: real images that the model was trained on; sizes, ranges or numbers that do not fit; a metric
-            that is unknown or can't be made.
+            that is unknown, or asked for by name and can't be computed.
     """
     check_options(options)
     target = resolve_name(name)
@@ -47,25 +70,34 @@ def evaluate(
             raise ValueError(
                 f"metrics={sorted(options.metrics)}: {name} is a classifier, whose only score is accuracy."
             )
-        return [evaluate_classifier(target, options, tell)]
+        return [evaluate_classifier(target, options, report_progress)]
     source = open_resolved(target, name)
     check_source(source, options)
-    metrics = options.metrics or (*DEFAULT_METRICS, *OF_HELD_OUT)
-    tell(f"{source.name}: real images")
+    metrics = options.metrics or (*DEFAULT_METRICS, *HELD_OUT_METRICS)
+    report_progress(f"{source.name}: real images")
     reference = load_reference(source, options)
     extractors = choose_extractors(source, reference, options, metrics)
-    held_out = score_held_out(source, reference, options, metrics, tell)  # first: it refuses a bad number of samples
-    records = [*score_generated(source, reference, extractors, options, metrics, tell), *held_out]
+    # Held-out images first: they refuse a bad number of samples.
+    held_out = score_held_out(source, reference, options, metrics, report_progress)
+    records = [*score_generated(source, reference, extractors, options, metrics, report_progress), *held_out]
     missing = sorted(set(metrics) - {record.name for record in records})
+    # By default, what can't be computed is left out; a metric asked for by name must not be.
     if missing and (options.metrics or not records):
         raise ValueError(
-            f"{', '.join(missing)} can't be made of {source.name} against {reference.real.name}: give --extractors or "
-            "--inception for what needs features, --trained-on and 100 held-out images for copies, more images "
-            "for a distance at infinity; a path length needs a generator of latents alone, an accuracy a classifier; "
-            "bounds, latents and reconstructions need a model with the abilities log_prob, encode and reconstruct, and "
-            "images of the classes that it knows where it is told the class; bits a likelihood of gray levels."
+            f"{', '.join(missing)} can't be computed for {source.name} against {reference.real.name}. "
+            f"{describe_requirements(missing)}."
         )
     return records
+
+
+def describe_requirements(metrics: Collection[str]) -> str:
+    """Such as "precision, recall need features (--extractors or --inception)"."""
+    names_by_need: dict[str, list[str]] = {}
+    for name in metrics:
+        names_by_need.setdefault(REQUIREMENTS[ALL_METRICS[name].group], []).append(name)
+    return "; ".join(
+        f"{', '.join(names)} {'need' if len(names) > 1 else 'needs'} {need}" for need, names in names_by_need.items()
+    )
 
 
 def check_options(options: EvaluationOptions) -> None:
@@ -85,17 +117,17 @@ def check_source(source: Source, options: EvaluationOptions) -> None:
     """Refuse what this source can't be evaluated with.
 
     Raises:
-        ValueError: too few images for the seeds; scores of images that it does not make; samples of a bound that it
+        ValueError: too few images for the seeds; scores of images that it does not generate; samples of a bound that it
             does not give.
     """
     if isinstance(source, ImageSource):
         if source.count(options.count, len(options.seeds)) < 2:
             seeds = len(options.seeds)
             raise ValueError(f"{source.name}: too few images for {seeds} seeds: give at least {2 * seeds}.")
-    elif wrong := sorted(set(options.metrics) - set(OF_HELD_OUT)):
+    elif wrong := sorted(set(options.metrics) - set(HELD_OUT_METRICS)):
         raise ValueError(
-            f"{source.name} makes no images of its own, so it has no {', '.join(wrong)}: choose from "
-            f"{', '.join(OF_HELD_OUT)}."
+            f"{source.name} generates no images, so it has no {', '.join(wrong)}: choose from "
+            f"{', '.join(HELD_OUT_METRICS)}."
         )
     if options.bound_samples is not None and not has_ability(source, "bounds"):
         raise ValueError(f"bound_samples={options.bound_samples}: {source.name} gives no bound of log p(x).")
@@ -110,7 +142,7 @@ def choose_extractors(
         CardError: one has no weights here, or damaged ones.
         ValueError: one does not map an image to features and logits.
     """
-    of_features = {name for name, metric in ALL_METRICS.items() if metric.title}
+    of_features = {name for name, metric in ALL_METRICS.items() if metric.needs_features}
     if not isinstance(source, ImageSource) or not of_features & set(metrics):
         return []
     own = EXTRACTORS.get(reference.real.name)
@@ -124,16 +156,22 @@ def choose_extractors(
 
 
 def score_held_out(
-    source: Source, reference: Reference, options: EvaluationOptions, metrics: Collection[str], tell: Tell
+    source: Source,
+    reference: Reference,
+    options: EvaluationOptions,
+    metrics: Collection[str],
+    report_progress: Progress,
 ) -> list[Record]:
-    """Those of `metrics` that say what the model makes of held-out images, as far as it has the abilities."""
-    chosen = [name for name in OF_HELD_OUT if name in metrics and has_ability(source, ALL_METRICS[name].group)]
+    """Those of `metrics` that are of held-out images, as far as the model has the abilities."""
+    chosen = [name for name in HELD_OUT_METRICS if name in metrics and has_ability(source, ALL_METRICS[name].group)]
     if source.model is None or not chosen:
         return []
     # A model is given what it was trained on: images with their padding.
     uncut = replace(options, crop=source.size[0])
     whole = reference if reference.crop is None else load_reference(source, uncut)
-    return HeldOutEvaluation(source.model, whole, chosen, options.bound_samples, options.seeds[0], tell).records()
+    return HeldOutEvaluation(
+        source.model, whole, chosen, options.bound_samples, options.seeds[0], report_progress
+    ).compute_records()
 
 
 def score_generated(
@@ -142,19 +180,22 @@ def score_generated(
     extractors: list[Extractor],
     options: EvaluationOptions,
     metrics: Collection[str],
-    tell: Tell,
+    report_progress: Progress,
 ) -> list[Record]:
-    """Those of `metrics` that are of images which the source makes, by each extractor."""
+    """Those of `metrics` that are of generated images, by each extractor."""
     if not isinstance(source, ImageSource):
         return []
-    of_images = [name for name in metrics if name not in OF_HELD_OUT]
+    of_images = [name for name in metrics if name not in HELD_OUT_METRICS]
     if not of_images:
         return []
-    of_features = [name for name in of_images if ALL_METRICS[name].title and name not in TRAINED]
+    of_features = [
+        name for name in of_images if ALL_METRICS[name].needs_features and name not in NETWORK_TRAINING_METRICS
+    ]
     records: list[Record] = []
     for number, extractor in enumerate(extractors or [None]):
-        chosen = of_features if number else of_images  # what needs no features is made once
+        # Pixel metrics, and those that train a network (labeled by the first extractor), are computed once.
+        chosen = of_features if number else of_images
         records += GeneratedEvaluation(
-            source, reference, extractor, chosen, options.count, options.seeds, tell
-        ).records()
+            source, reference, extractor, chosen, options.count, options.seeds, report_progress
+        ).compute_records()
     return records

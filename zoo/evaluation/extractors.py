@@ -1,4 +1,4 @@
-"""Feature extractors as named, hashed things: every score made with one says which.
+"""Feature extractors as named, hashed things: every score computed with one says which.
 
 Values of different extractors are not comparable, and only the 2015 Inception's have the names FID, KID and IS.
 """

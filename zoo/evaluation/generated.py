@@ -1,7 +1,7 @@
-"""Scores of the images that a source makes."""
+"""Scores of the images that a source generates."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property, partial
 
 import numpy as np
@@ -11,6 +11,7 @@ from serving.sampling.noise import draw
 from zoo.data.images import compute_fingerprint
 from zoo.evaluation.cache import cache_path, hash_code, write_atomically
 from zoo.evaluation.extractors import Extractor, extract_features
+from zoo.evaluation.options import Progress
 from zoo.evaluation.record import Record, library_versions, round_digits
 from zoo.evaluation.reference import Reference, crop_center
 from zoo.evaluation.scores import ALL_METRICS, KEPT, METRICS, ReferenceStatistics, SampleStatistics, compare
@@ -32,9 +33,9 @@ class GeneratedEvaluation:
         reference: the real images.
         extractor: None for scores of the pixels alone.
         metrics: of `ALL_METRICS`, but for those of held-out images.
-        count: generated images a seed.
+        count: generated images per seed.
         seeds: of the sampling.
-        tell: is given a line now and then.
+        report_progress: called with a one-line progress message.
 
     Raises:
         ValueError: fewer images than a Frechet distance needs.
@@ -48,9 +49,10 @@ class GeneratedEvaluation:
         metrics: Collection[str],
         count: int,
         seeds: tuple[int, ...],
-        tell: Callable[[str], None],
+        report_progress: Progress,
     ) -> None:
-        self.source, self.reference, self.extractor, self.seeds, self.tell = source, reference, extractor, seeds, tell
+        self.source, self.reference, self.extractor = source, reference, extractor
+        self.seeds, self.report_progress = seeds, report_progress
         self.metrics, self.compared = metrics, [name for name in metrics if name in METRICS]
         self.count = source.count(count, len(seeds))
         splits = [split for split in (reference.real, reference.train) if split]
@@ -66,20 +68,20 @@ class GeneratedEvaluation:
         """Of the metrics that compare images with real ones."""
         return {METRICS[name].group for name in self.compared}
 
-    def records(self) -> list[Record]:
-        """A record for each metric that can be made."""
-        rows = [self.score_seed(number) for number in range(len(self.seeds))] if self.compared else []
-        baselines = self.read_baselines() if self.compared else {}
+    def compute_records(self) -> list[Record]:
+        """A record for each metric that can be computed."""
+        rows = [self.score_seed(seed_index) for seed_index in range(len(self.seeds))] if self.compared else []
+        baselines = self.cached_baselines() if self.compared else {}
         values = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
         if "perceptual_path_length" in self.metrics:
             values |= self.score_paths()
         if {"classification_accuracy", "augmentation"} & set(self.metrics):
             values |= self.score_classifiers(baselines)
-        if "jensen_shannon_divergence" in self.metrics:
+        if "discriminator_jsd_bound" in self.metrics:
             values |= self.score_discriminators(baselines)
-        return [self.record(name, values[name], baselines) for name in ALL_METRICS if name in values]
+        return [self.make_record(name, values[name], baselines) for name in ALL_METRICS if name in values]
 
-    def record(self, name: str, values: Sequence[float], baselines: Baselines) -> Record:
+    def make_record(self, name: str, values: Sequence[float], baselines: Baselines) -> Record:
         """One score over the seeds."""
         metric, extractor, real = ALL_METRICS[name], self.extractor, self.reference.real
         return Record(
@@ -90,7 +92,7 @@ class GeneratedEvaluation:
             std=round_digits(float(np.std(values, ddof=1))) if len(values) > 1 else None,
             baselines={images: round_digits(scores[name]) for images, scores in baselines.items() if name in scores},
             better=metric.better,
-            extractor=f"{extractor.name}@{extractor.sha256}" if extractor and metric.title else None,
+            extractor=f"{extractor.name}@{extractor.sha256}" if extractor and metric.needs_features else None,
             data=real.name,
             split=real.split,
             seeds=self.seeds,
@@ -102,18 +104,20 @@ class GeneratedEvaluation:
             versions=library_versions(),
         )
 
-    def score_seed(self, number: int) -> dict[str, float]:
+    def score_seed(self, seed_index: int) -> dict[str, float]:
         """The scores of one seed's images."""
         samples = SampleStatistics()
-        for images in self.source.draw(self.count, self.seeds, number):
+        for images in self.source.draw(self.count, self.seeds, seed_index):
             images = crop_center(images, self.reference.crop)
             samples.update(images, *(extract_features(self.extractor, images) if self.extractor else ()))
-            self.tell(f"{self.source.name}: seed {self.seeds[number]}, {samples.count} of {self.count} images")
-        self.tell(f"{self.source.name}: seed {self.seeds[number]}, scores")
+            self.report_progress(
+                f"{self.source.name}: seed {self.seeds[seed_index]}, {samples.count} of {self.count} images"
+            )
+        self.report_progress(f"{self.source.name}: seed {self.seeds[seed_index]}, scores")
         return compare(samples, self.reference_statistics, self.compared)
 
-    def read_baselines(self) -> Baselines:
-        """What training images, noise and blurred training images get; cached.
+    def cached_baselines(self) -> Baselines:
+        """What training images, noise and blurred training images get, computed once and kept in the cache.
 
         Empty where nothing says what the training images are.
         """
@@ -121,9 +125,9 @@ class GeneratedEvaluation:
         if train is None:
             return {}
         data = [real.fingerprint, train.fingerprint, self.reference.preprocessing]
-        path = cache_path("baselines", [*data, self.version, str(self.count), *sorted(self.compared)], ".json")
+        path = cache_path("baselines", [*data, self.cache_key, str(self.count), *sorted(self.compared)], ".json")
         if not path.exists():
-            self.tell("baselines")
+            self.report_progress("baselines")
             baselines = self.score_baselines(self.choose_rows(train.images))
             with write_atomically(path) as temporary:
                 temporary.write_text(json.dumps(baselines))
@@ -148,18 +152,18 @@ class GeneratedEvaluation:
         """The held-out images as the extractor sees them; the training images too where copies are looked for."""
         train, train_features = self.reference.train, None
         if train and self.extractor and "copies" in self.groups:
-            train_features = self.read_features(self.extractor, train.images)[0]
+            train_features = self.cached_features(self.extractor, train.images)[0]
         return ReferenceStatistics(self.summarize(self.reference.real.images), train_features)
 
     def summarize(self, images: np.ndarray) -> SampleStatistics:
         """Of real images, noise, or blurred ones."""
-        return SampleStatistics.of(images, *(self.read_features(self.extractor, images) if self.extractor else ()))
+        return SampleStatistics.of(images, *(self.cached_features(self.extractor, images) if self.extractor else ()))
 
-    def read_features(self, extractor: Extractor, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features and probabilities of images that will be asked for again; cached by their content."""
-        path = cache_path("features", [compute_fingerprint(images), self.version], ".npz")
+    def cached_features(self, extractor: Extractor, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features and probabilities of images, computed once and kept in the cache by the images' content."""
+        path = cache_path("features", [compute_fingerprint(images), self.cache_key], ".npz")
         if not path.exists():
-            self.tell(f"{extractor.name}: features of {len(images)} images")
+            self.report_progress(f"{extractor.name}: features of {len(images)} images")
             features, probabilities = extract_features(extractor, images)
             with write_atomically(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, features=features, probabilities=probabilities)
@@ -167,7 +171,7 @@ class GeneratedEvaluation:
             return arrays["features"], arrays["probabilities"]
 
     @property
-    def version(self) -> str:
+    def cache_key(self) -> str:
         """Changes when the extractor, the code of the scores, or a library does."""
         return " ".join(
             [self.extractor.sha256 if self.extractor else "pixels", hash_code(), *library_versions().values()]
@@ -179,7 +183,7 @@ class GeneratedEvaluation:
         The baseline, added to `baselines`, is what real training images give.
 
         Raises:
-            ValueError: the extractor knows other classes than the data.
+            ValueError: the extractor has another number of classes than the data.
         """
         real, train = self.reference.real, self.reference.train
         if self.extractor is None or train is None or train.labels is None or real.labels is None:
@@ -193,9 +197,9 @@ class GeneratedEvaluation:
 
         accuracies = []
         rows = fixed_permutation(len(train.images))[:KEPT]
-        for number, seed in enumerate(self.seeds):
-            images = self.draw_images(number)[: len(rows)]
-            self.tell(f"{self.source.name}: seed {seed}, training three classifiers")
+        for seed_index, seed in enumerate(self.seeds):
+            images = self.draw_images(seed_index)[: len(rows)]
+            self.report_progress(f"{self.source.name}: seed {seed}, training three classifiers")
             labels = extract_features(self.extractor, images)[1].argmax(axis=1)
             accuracies.append(
                 classification_accuracy(
@@ -211,7 +215,10 @@ class GeneratedEvaluation:
         return {name: value for name, value in values.items() if name in self.metrics}
 
     def score_discriminators(self, baselines: Baselines) -> dict[str, list[float]]:
-        """A fresh discriminator's bound for each seed; its bound for training images is added to `baselines`."""
+        """A lower bound of JSD(generated, real) in nats, by a discriminator trained per seed.
+
+        The baseline, added to `baselines`, is the bound for training images.
+        """
         from zoo.evaluation.trained_scores import discriminator_divergence
 
         real, train = self.reference.real.images, self.reference.train
@@ -221,23 +228,23 @@ class GeneratedEvaluation:
             return discriminator_divergence(images[:count], real[:count], seed=seed)
 
         if train is not None:
-            self.tell("baseline: training a discriminator")
+            self.report_progress("baseline: training a discriminator")
             of_training = divergence(self.choose_rows(train.images), self.seeds[0])
-            baselines.setdefault("training", {})["jensen_shannon_divergence"] = of_training
+            baselines.setdefault("training", {})["discriminator_jsd_bound"] = of_training
         divergences = []
-        for number, seed in enumerate(self.seeds):
-            images = self.draw_images(number)
-            self.tell(f"{self.source.name}: seed {seed}, training a discriminator")
+        for seed_index, seed in enumerate(self.seeds):
+            images = self.draw_images(seed_index)
+            self.report_progress(f"{self.source.name}: seed {seed}, training a discriminator")
             divergences.append(divergence(images, seed))
-        return {"jensen_shannon_divergence": divergences}
+        return {"discriminator_jsd_bound": divergences}
 
-    def draw_images(self, number: int) -> np.ndarray:
-        """The images of seeds[number], at most `KEPT`, cut."""
+    def draw_images(self, seed_index: int) -> np.ndarray:
+        """The images of seeds[seed_index], at most `KEPT`, cut."""
         count, crop = min(self.count, KEPT), self.reference.crop
-        return np.concatenate([crop_center(images, crop) for images in self.source.draw(count, self.seeds, number)])
+        return np.concatenate([crop_center(images, crop) for images in self.source.draw(count, self.seeds, seed_index)])
 
     def score_paths(self) -> dict[str, list[float]]:
-        """One path length a seed, of a generator that takes a latent vector."""
+        """One path length per seed, of a generator that takes a latent vector."""
         source, extractor = self.source, self.extractor
         if not isinstance(source, GeneratorSource) or extractor is None or source.latent is None:
             return {}
@@ -249,7 +256,7 @@ class GeneratedEvaluation:
 
         means = []
         for seed in self.seeds:
-            self.tell(f"{source.name}: seed {seed}, path length")
+            self.report_progress(f"{source.name}: seed {seed}, path length")
             lengths = perceptual_path_length(
                 generate,
                 lambda images: extractor(np.clip(images, -1, 1))[0],

@@ -1,6 +1,6 @@
-"""Scores of what a model makes of held-out images."""
+"""Scores of a model's likelihoods, latents and reconstructions of held-out images."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from serving.card import Support
 from serving.likelihood import compute_bounds
 from serving.pipeline import Pipeline
 from zoo.data.images import to_float32
+from zoo.evaluation.options import Progress
 from zoo.evaluation.record import Record, add_remarks, make_held_out_record, mean_and_error, round_digits
 from zoo.evaluation.reference import Reference
 from zoo.evaluation.scores import ABILITIES, OTHER_METRICS
@@ -21,15 +22,15 @@ BLACK_AND_WHITE = (0, 255)
 
 
 class HeldOutEvaluation:
-    """What one model makes of held-out images: bounds of their probability, their latents, reconstructions.
+    """One model's likelihood bounds, latents and reconstructions of held-out images.
 
     Args:
         model: what is scored.
         reference: the images, not cut.
-        metrics: of `OF_HELD_OUT`, those that it has the abilities for.
+        metrics: of `HELD_OUT_METRICS`, those that it has the abilities for.
         bound_samples: see `EvaluationOptions`.
         seed: of the latents.
-        tell: is given a line now and then.
+        report_progress: called with a one-line progress message.
     """
 
     def __init__(
@@ -39,13 +40,13 @@ class HeldOutEvaluation:
         metrics: Collection[str],
         bound_samples: int | None,
         seed: int,
-        tell: Callable[[str], None],
+        report_progress: Progress,
     ) -> None:
         self.model, self.reference, self.metrics = model, reference, metrics
-        self.bound_samples, self.seed, self.tell = bound_samples, seed, tell
+        self.bound_samples, self.seed, self.report_progress = bound_samples, seed, report_progress
 
-    def records(self) -> list[Record]:
-        """A record for each metric that can be made.
+    def compute_records(self) -> list[Record]:
+        """A record for each metric that can be computed.
 
         Raises:
             CardError: an ability has no ONNX file, or the file is not that of the card.
@@ -73,7 +74,8 @@ class HeldOutEvaluation:
         """Number of the first image, and what the graph takes of the images themselves, some at a time."""
         real = self.reference.real
         for start in range(0, len(real.images), BATCH_SIZE):
-            self.tell(f"{self.model.card.name}: {pipeline.ability.file}, {start} of {len(real.images)} held-out images")
+            done = f"{start} of {len(real.images)} held-out images"
+            self.report_progress(f"{self.model.card.name}: {pipeline.ability.file}, {done}")
             rows = slice(start, start + BATCH_SIZE)
             feeds = {}
             for spec in pipeline.ability.inputs:
@@ -98,27 +100,29 @@ class HeldOutEvaluation:
         remarks += ["given the class"] * any(spec.feed == "label" for spec in pipeline.ability.inputs)
         best = values["importance_weighted"]
         label = add_remarks(title, *remarks)
-        yield self.record(pipeline, "importance_weighted_bound", label, *mean_and_error(best), self.seed)
+        yield self.make_record(pipeline, "importance_weighted_bound", label, *mean_and_error(best), self.seed)
         if support == "levels":
             bits, label = best / (-np.log(2) * images[0].size), add_remarks("bits_per_dimension", title, *remarks)
-            yield self.record(pipeline, "bits_per_dimension", label, *mean_and_error(bits), self.seed)
-        yield self.record(pipeline, "elbo", add_remarks("elbo", *remarks), *mean_and_error(values["elbo"]), self.seed)
+            yield self.make_record(pipeline, "bits_per_dimension", label, *mean_and_error(bits), self.seed)
+        yield self.make_record(
+            pipeline, "elbo", add_remarks("elbo", *remarks), *mean_and_error(values["elbo"]), self.seed
+        )
 
     def score_latents(self, pipeline: Pipeline) -> Iterator[Record]:
-        """How many are in use, what they and each of them cost and tell, how far their aggregate is from the prior."""
+        """How many are in use, their KL to the prior, their information on x, how far their aggregate is from p(z)."""
         parts = [pipeline.run(feeds) for _, feeds in self.feed_batches(pipeline)]
         mean, scale = (np.concatenate([part[name] for part in parts]) for name in ("mean", "scale"))
         statistics = latent_statistics(mean, scale, seed=self.seed)
         label = add_remarks("active_units", f"of {mean.shape[1]}")
-        yield self.record(pipeline, "active_units", label, statistics.active_units, None)
+        yield self.make_record(pipeline, "active_units", label, statistics.active_units, None)
         name = "posterior_divergence"
-        total = self.record(pipeline, name, name, *mean_and_error(statistics.divergence.sum(axis=1)))
+        total = self.make_record(pipeline, name, name, *mean_and_error(statistics.divergence.sum(axis=1)))
         yield replace(total, parts=tuple(round_digits(float(part)) for part in statistics.divergence.mean(axis=0)))
         for name, value in (
             ("mutual_information", statistics.mutual_information),
             ("aggregate_divergence", statistics.aggregate_divergence),
         ):
-            yield self.record(pipeline, name, name, value, statistics.error, self.seed)
+            yield self.make_record(pipeline, name, name, value, statistics.error, self.seed)
 
     def score_reconstruction(self, pipeline: Pipeline) -> Iterator[Record]:
         """The squared error, of brightness from 0 to 1."""
@@ -126,12 +130,12 @@ class HeldOutEvaluation:
         for _, feeds in self.feed_batches(pipeline):
             reconstruction = pipeline.run(feeds)["reconstruction"].astype(np.float64)
             errors.append(np.square((reconstruction - feeds["image"]) / 2).mean(axis=(1, 2, 3)))
-        yield self.record(pipeline, "squared_error", "squared_error", *mean_and_error(np.concatenate(errors)))
+        yield self.make_record(pipeline, "squared_error", "squared_error", *mean_and_error(np.concatenate(errors)))
 
-    def record(
+    def make_record(
         self, pipeline: Pipeline, name: str, label: str, value: float, error: float | None, seed: int | None = None
     ) -> Record:
-        """One score, made with an ability's graph."""
+        """One score, computed with an ability's graph."""
         real, preprocessing = self.reference.real, self.reference.preprocessing
         sha256, seeds = graph_sha256(pipeline), () if seed is None else (seed,)
         return make_held_out_record(name, label, pipeline.card.name, value, error, real, preprocessing, sha256, seeds)

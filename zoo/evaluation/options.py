@@ -1,10 +1,14 @@
 """`EvaluationOptions`: what `evaluate` and `zoo evaluate` both take."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-COUNT = 10_000  # generated images of a seed
+COUNT = 10_000  # generated images per seed
 SEEDS = (0, 1, 2)
 SPLIT = "test"
+
+Progress = Callable[[str], None]
+"""What is called with a one-line progress message now and then."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class EvaluationOptions:
     trained_on: str | None = None
     """What a source without a card was trained on: gives baselines, copies, and the refusal of training images."""
     metrics: tuple[str, ...] = ()
-    """Names of scores; by default all that can be made, but for those that train a network."""
+    """Names of scores; by default all that can be computed, but for those that train a network."""
     extractors: tuple[str, ...] = ()
     """Classifiers that give the features: presets or exported directories; by default the data set's own."""
     inception: str | None = None
@@ -26,7 +30,7 @@ class EvaluationOptions:
     inception_sha256: str | None = None
     """What these weights must have."""
     count: int = COUNT
-    """Generated images a seed, at least 2."""
+    """Generated images per seed, at least 2."""
     seeds: tuple[int, ...] = SEEDS
     """Of the sampling: at least one, all different."""
     crop: int | None = None

@@ -22,7 +22,9 @@ class Record:
         name: its key in `ALL_METRICS`.
         model: the name of what was scored.
         value: the mean over the seeds; of held-out images (generated_count 0), the mean over them.
-        std: the standard deviation over the seeds; of held-out images, the standard error of their mean.
+        std: how far the value is to be trusted, in one of two senses. With generated images: the sample standard
+            deviation over the seeds. With held-out images alone (generated_count 0): the standard error of the value,
+            which shrinks with the count of images. None where there is neither, as with one seed.
         baselines: what images other than generated ones get: "training" real ones, "noise", "blurred" real ones.
         better: which way is good.
         extractor: "name@sha256"; None for scores of the pixels.
@@ -64,7 +66,7 @@ def add_remarks(title: str, *remarks: str) -> str:
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float | None]:
-    """Of one value an image: the mean, and its standard error where there are two."""
+    """Of one value per image: the mean, and its standard error where there are two."""
     return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
 
 
@@ -119,5 +121,5 @@ def library_versions() -> dict[str, str]:
 
 
 def to_plain_data(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """As JSON takes it, one mapping a score."""
+    """As JSON takes it, one mapping per score."""
     return [asdict(record) for record in records]

@@ -110,7 +110,7 @@ def find_shared(images: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def hash_images(images: np.ndarray) -> Iterator[bytes]:
-    """One hash an image, over its bytes."""
+    """One hash per image, over its bytes."""
     return (hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images)
 
 

@@ -1,4 +1,4 @@
-"""The table of scores, and how each is made of what was seen of the images.
+"""The table of metrics, and how each is computed from statistics of the images.
 
 `SampleStatistics` is what the scores need of one set of images: generated, held-out, noise. `compare` turns it and a
 `ReferenceStatistics` into numbers. Training images, noise and blurred images go the same way: they are the baselines.
@@ -22,7 +22,7 @@ from zoo.metrics.neighbors import COPY_QUANTILE, birthday_support, copy_check, n
 from zoo.metrics.similarity import WINDOW, multiscale_similarity_of_pairs, radial_spectrum, spectral_distance
 
 KEPT = 10_000  # images and features held of one set; what is streamed sees them all
-MODE_SHARE = 0.01  # of the images, from which a class counts as one that the model makes
+MODE_SHARE = 0.01  # of the images, from which a class counts as one that the model generates
 INCEPTION = "inception-2015-12-05"
 Better = Literal["lower", "higher", "like training images"]
 
@@ -149,6 +149,11 @@ class Metric:
             return self.inception
         return f"{self.title}({format_version(extractor)})"
 
+    @property
+    def needs_features(self) -> bool:
+        """Whether it is computed from an extractor's outputs; only then has it a title."""
+        return self.title is not None
+
 
 METRICS: Mapping[str, Metric] = {
     "frechet_distance": Metric("frechet", "lower", "features: mean and covariance", "FCD", "FID"),
@@ -177,7 +182,7 @@ METRICS: Mapping[str, Metric] = {
 
 
 def compare(samples: SampleStatistics, reference: ReferenceStatistics, metrics: Collection[str]) -> dict[str, float]:
-    """The values of those of `metrics` that can be made.
+    """The values of those of `metrics` that can be computed.
 
     What needs features is left out where there are none; copies, where the training images are not known or fewer
     than 100 are held out; at infinity, where there are too few images for a line.
@@ -287,26 +292,28 @@ OTHER_METRICS: dict[str, Metric] = {
     "augmentation": Metric(
         "classifier", "higher", "what samples beside real images add to that accuracy", "augmentation"
     ),
-    "jensen_shannon_divergence": Metric("discriminator", "lower", "a fresh discriminator's bound, nats"),
+    "discriminator_jsd_bound": Metric(
+        "discriminator", "lower", "lower bound of JSD(generated, real), by a discriminator trained per seed, nats"
+    ),
     "elbo": Metric("bounds", "higher", "of log p(x), nats"),
     "importance_weighted_bound": Metric("bounds", "higher", "of log p(x), by K samples of z, nats"),
-    "bits_per_dimension": Metric("bounds", "lower", "that bound in bits a pixel and channel"),
+    "bits_per_dimension": Metric("bounds", "lower", "that bound in bits per pixel and channel"),
     "active_units": Metric("latents", "higher", "latents whose mean depends on the image"),
     "posterior_divergence": Metric("latents", "lower", "KL(q(z|x) || p(z)), nats, in all and of each latent"),
     "mutual_information": Metric("latents", "higher", "I(x; z), nats, at most the log of the count of images"),
     "aggregate_divergence": Metric("latents", "lower", "KL(q(z) || p(z)), nats"),
-    "squared_error": Metric("reconstruction", "lower", "of a reconstruction, a pixel and channel, brightness 0 to 1"),
+    "squared_error": Metric("reconstruction", "lower", "of a reconstruction, per pixel and channel, brightness 0 to 1"),
 }
 ALL_METRICS = {**METRICS, **OTHER_METRICS}
-TRAINED = ("classification_accuracy", "augmentation", "jensen_shannon_divergence")
-"""Scores that train a network each: minutes, so only when named."""
+NETWORK_TRAINING_METRICS = ("classification_accuracy", "augmentation", "discriminator_jsd_bound")
+"""Metrics that train a network each: minutes, so only when named."""
 ABILITIES = {
     "bounds": ("log_prob", {"elbo", "importance_weighted"}),
     "latents": ("encode", {"mean", "scale"}),
     "reconstruction": ("reconstruct", {"reconstruction"}),
 }
 """Group of scores -> the ability that they take, and the outputs that it must have."""
-OF_HELD_OUT = tuple(name for name, metric in OTHER_METRICS.items() if metric.group in ABILITIES)
-"""Scores of what a model makes of held-out images: it needs no images of its own."""
-DEFAULT_METRICS = tuple(name for name in ALL_METRICS if name not in (*TRAINED, *OF_HELD_OUT))
-"""Of the images that a source makes."""
+HELD_OUT_METRICS = tuple(name for name, metric in OTHER_METRICS.items() if metric.group in ABILITIES)
+"""Metrics of a model's likelihoods, latents and reconstructions of held-out images: they need no generated ones."""
+DEFAULT_METRICS = tuple(name for name in ALL_METRICS if name not in (*NETWORK_TRAINING_METRICS, *HELD_OUT_METRICS))
+"""Metrics of generated images, but for those that train a network."""

@@ -82,8 +82,8 @@ class ImageSource(Source, ABC):
         """Images that each of so many seeds has, at most `wanted`."""
 
     @abstractmethod
-    def draw(self, count: int, seeds: tuple[int, ...], number: int) -> Iterator[np.ndarray]:
-        """`count` images of seeds[number], uint8 (rows, height, width, channels), at most `BATCH_SIZE` rows at a time.
+    def draw(self, count: int, seeds: tuple[int, ...], seed_index: int) -> Iterator[np.ndarray]:
+        """`count` images of seeds[seed_index], uint8 (rows, height, width, channels), at most `BATCH_SIZE` rows each.
 
         Raises:
             ValueError: a generator's values are out of range or NaN.
@@ -92,7 +92,7 @@ class ImageSource(Source, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorSource(ImageSource):
-    """A graph that makes images of random numbers.
+    """A graph that generates images from random numbers.
 
     Args:
         sampler: draws image i of a seed, always the same one.
@@ -104,10 +104,10 @@ class GeneratorSource(ImageSource):
         """As many as are wanted."""
         return wanted
 
-    def draw(self, count: int, seeds: tuple[int, ...], number: int) -> Iterator[np.ndarray]:
+    def draw(self, count: int, seeds: tuple[int, ...], seed_index: int) -> Iterator[np.ndarray]:
         """Images 0 to count - 1 of the seed: see `ImageSource`."""
         for start in range(0, count, BATCH_SIZE):
-            yield self._draw_batch(min(BATCH_SIZE, count - start), seeds[number], start)
+            yield self._draw_batch(min(BATCH_SIZE, count - start), seeds[seed_index], start)
 
     def _draw_batch(self, count: int, seed: int, start: int) -> np.ndarray:
         raw = np.asarray(self.sampler.sample(count, seed, start=start, output_type="float32"))
@@ -149,19 +149,19 @@ class FolderSource(ImageSource):
         """The images are divided among the seeds."""
         return min(wanted, len(self.images) // seeds)
 
-    def draw(self, count: int, seeds: tuple[int, ...], number: int) -> Iterator[np.ndarray]:
-        """Every len(seeds)-th image from `number` on: see `ImageSource`.
+    def draw(self, count: int, seeds: tuple[int, ...], seed_index: int) -> Iterator[np.ndarray]:
+        """Every len(seeds)-th image from `seed_index` on: see `ImageSource`.
 
         They are shuffled first, always alike: the order of a folder is often that of its classes.
         """
-        chosen = fixed_permutation(len(self.images))[number :: len(seeds)][:count]
+        chosen = fixed_permutation(len(self.images))[seed_index :: len(seeds)][:count]
         for start in range(0, len(chosen), BATCH_SIZE):
             yield self.images[chosen[start : start + BATCH_SIZE]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionSource(Source):
-    """An exported model that gives back the images that it is given, and makes none of its own."""
+    """An exported model that reconstructs the images that it is given, and generates none."""
 
     model: ExportedModel
 
@@ -198,7 +198,7 @@ def open_source(name: str) -> Source:
     Raises:
         UnknownPresetError: neither a preset nor a path.
         FileNotFoundError: a path, and nothing is there.
-        ValueError: what is there makes no images.
+        ValueError: what is there generates no images.
     """
     return open_resolved(resolve_name(name), name)
 
@@ -220,13 +220,13 @@ def open_exported(model: ExportedModel) -> Source:
     """A directory with a card.
 
     Raises:
-        ValueError: its default ability neither makes images nor gives them back.
+        ValueError: its default ability neither generates images nor reconstructs them.
         CardError: that ability has no ONNX file, or the file is not that of the card.
     """
     card = model.card
     outputs = {output.kind: output for output in card.abilities[card.default_ability].outputs}
     if "image" not in outputs and "reconstruction" not in outputs:
-        raise ValueError(f"{card.name} makes no images: its ability is {card.default_ability!r}.")
+        raise ValueError(f"{card.name} generates no images: its ability is {card.default_ability!r}.")
     pipeline = model.open()
     if "image" in outputs:
         return make_generator(card.name, graph_sha256(pipeline), pipeline.sampler, model)
@@ -247,7 +247,7 @@ def open_graph(
         run: arrays by input name -> arrays by output name.
 
     Raises:
-        ValueError: it does not make images of float32 numbers alone.
+        ValueError: it does not generate images from float32 numbers alone.
     """
     images = [spec for spec in outputs if len(spec.shape) == 4 and spec.shape[3] in (1, 3)]
     wrong = [
@@ -273,7 +273,7 @@ def open_saved_model(name: str, folder: Path) -> GeneratorSource:
     """A SavedModel's `serving_default`.
 
     Raises:
-        ValueError: it has no such signature, or one that makes no images.
+        ValueError: it has no such signature, or one that generates no images.
     """
     start_tensorflow()
     import tensorflow as tf

@@ -11,6 +11,7 @@ from serving.card import read_card
 from zoo.evaluation.cards import to_records, write_scores
 from zoo.evaluation.console import format_number, format_value, short_title
 from zoo.evaluation.evaluate import evaluate
+from zoo.evaluation.options import Progress
 from zoo.evaluation.record import Record, to_plain_data
 from zoo.export.model_card import BASELINES
 from zoo.pretrained import PACKAGE, SHIPPED, list_models, shipped_directory
@@ -25,13 +26,11 @@ IN_README = ("frechet_distance", "precision", "recall", "coverage", "smallest_cl
 ORDERED_BY = "frechet_distance"
 
 
-def evaluate_all(
-    tell: Callable[[str], None], say: Callable[[str], None] = print, root: Path = CHECKOUT
-) -> list[Record]:
+def evaluate_all(report_progress: Progress, say: Callable[[str], None] = print, root: Path = CHECKOUT) -> list[Record]:
     """Score every preset that has weights and write its card, then results/ and the README's table from the cards.
 
     Args:
-        tell: is given a line now and then.
+        report_progress: called with a one-line progress message.
         say: is told of each preset whose data are not on this machine; its card stays as it was.
         root: of the checkout.
 
@@ -43,7 +42,7 @@ def evaluate_all(
     directories = [directory for name in list_models(pretrained=True) if (directory := shipped_directory(name))]
     for directory in directories:
         try:
-            write_scores(directory, evaluate(directory.name, tell=tell))
+            write_scores(directory, evaluate(directory.name, report_progress=report_progress))
         except (OSError, RuntimeError) as error:
             say(f"{directory.name} is not scored again: {error}")
     records = [record for directory in directories for record in to_records(read_card(directory))]
@@ -54,7 +53,7 @@ def evaluate_all(
 
 
 def write_tables(records: Sequence[Record], folder: Path) -> None:
-    """One file a data set, <data>.csv: a row a score, ordered by model."""
+    """One file per data set, <data>.csv: a row per score, ordered by model."""
     folder.mkdir(exist_ok=True)
     for data, found in groupby(sorted(records, key=lambda record: record.data), key=lambda record: record.data):
         with (folder / f"{Path(data).stem}.csv").open("w", newline="", encoding="utf-8") as file:
@@ -71,7 +70,7 @@ def make_row(record: Record) -> dict[str, Any]:
 
 
 def replace_table(readme: str, records: Sequence[Record]) -> str:
-    """The README with its table between the two marks made again.
+    """The README with its table between the two marks replaced.
 
     Raises:
         ValueError: the marks are not there.
@@ -145,5 +144,5 @@ def list_generators(generators: dict[str, dict[str, Record]]) -> str:
 
 
 def describe_images(record: Record) -> str:
-    """The images that a score was made on."""
+    """The images that a score was computed on."""
     return f"{record.real_count} images of {record.data}, {record.split}"

@@ -1,4 +1,5 @@
-"""Scores by a network trained for the purpose: classification accuracy score, Jensen-Shannon divergence.
+"""Scores by a network trained for the purpose: classification accuracy score, bound on the Jensen-Shannon
+divergence.
 
 The network is the zoo's `Classifier` with fresh weights and a small, fixed budget: by default it is trained on 96,000
 images, in two minutes for 28 x 28 pixels on two CPU cores. Values compare under one budget. The same images, budget and
@@ -53,7 +54,7 @@ def train_classifier(
         labels: (count,) integers in [0, classes); a class may be missing.
         classes: how many there are, at least 2.
         steps: of Adam.
-        batch_size: images a step.
+        batch_size: images per step.
         width: channels of the network's first maps.
         seed: of the weights' start, the images' order and the training noise, 0 <= seed < 2**32. It becomes the
             global seed of Python, NumPy and TensorFlow.
@@ -94,7 +95,7 @@ def classification_accuracy(
 
     Args:
         generated: (count, height, width, channels) uint8, at least a batch.
-        labels: (count,) the classes they were made for.
+        labels: (count,) the classes they were generated for.
         real_train: likewise, at least as many; as many, drawn by the seed, are used.
         real_train_labels: their classes, 0, 1, ... up to the largest.
         real_test: held out from the generator and from `real_train`.
@@ -138,7 +139,7 @@ def discriminator_divergence(
 ) -> float:
     """A lower bound on the Jensen-Shannon divergence, in nats: from 0 (not told apart) to log 2 (always told apart).
 
-    max(0, log 2 + 1/2 E[log D(x)] + 1/2 E[log(1 - D(G(z)))]) of a discriminator D made for it: no D exceeds the
+    max(0, log 2 + 1/2 E[log D(x)] + 1/2 E[log(1 - D(G(z)))]) of a discriminator D trained for it: no D exceeds the
     divergence (arXiv:1406.2661, eq. 4 to 6), a weak one stays below it. A random half of each set trains it, the other
     half measures, so memorization is worth nothing. A fifth of the first half is kept back to choose how
     sure it may be, a factor of its logits, since an over-trained D is sure of wrong answers.
@@ -251,7 +252,7 @@ def _check_labels(images: np.ndarray, labels: np.ndarray, what: str, classes: in
     labels = np.asarray(labels)
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"labels {labels.shape} {labels.dtype} of {len(images)} {what}: give one integer an image; images "
+            f"labels {labels.shape} {labels.dtype} of {len(images)} {what}: give one integer per image; images "
             "without classes have no such score."
         )
     if labels.min() < 0 or (classes is not None and labels.max() >= classes):

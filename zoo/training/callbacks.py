@@ -90,24 +90,24 @@ class RunCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """After a step: whatever is due."""
         self.done += self.recipe.steps_per_execution
-        # Once a step: a signal that comes from here on waits for the next. All workers stop if one is asked to.
-        asked = max(self.run.workers.gather(self.stop.asked or 0))
+        # Once per step: a signal that comes from here on waits for the next. All workers stop if one is asked to.
+        signal_number = max(self.run.workers.gather(self.stop.signal_number or 0))
         row_due = self.is_due(self.recipe.log_every)
         if self.run.workers.chief:
             scores = {}
             if self.scorer and self.is_due(self.recipe.score_every):
                 scores = self.score(self.scorer)
-            if row_due or asked:
+            if row_due or signal_number:
                 self.log(logs or {}, scores)
             if self.has_grids and self.is_due(self.recipe.sample_every):
                 self.write_grid()
-            if asked or self.is_due(self.recipe.checkpoint_every):
+            if signal_number or self.is_due(self.recipe.checkpoint_every):
                 self.checkpoints.save(self.done)
                 write_report(self.run.directory)
         if row_due and self.done != self.recipe.steps:  # Keras' last line shows the metrics as they stand
             self.run.model.reset_metrics()
-        if asked:
-            self.stop.asked = asked
+        if signal_number:
+            self.stop.signal_number = signal_number
             self.run.model.stop_training = True
 
     def score(self, scorer: Scorer) -> dict[str, float]:

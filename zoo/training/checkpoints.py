@@ -89,7 +89,7 @@ class Checkpoints:
         """Restore the newest checkpoint that is whole, all of it, and remove the leftovers of saves cut off.
 
         Args:
-            say: is told, a line each, of every checkpoint passed over and of the one restored.
+            say: called with one line per checkpoint: each that was passed over, and the one restored.
 
         Returns:
             Its step; 0 for a run that was killed before its first checkpoint was whole.

@@ -56,5 +56,5 @@ def format_line(step: int, steps: int, row: Mapping[str, float], rate: float) ->
 
 
 def format_rate(rate: float) -> str:
-    """Images a second, to three digits where they are few."""
+    """Images per second, to three digits where they are few."""
     return f"{rate:.3g} images/s" if rate < 100 else f"{rate:.0f} images/s"

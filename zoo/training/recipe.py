@@ -45,7 +45,7 @@ class Recipe:
     steps: int = 10_000
     """Train steps in all; a resumed run may ask for more."""
     batch_size: int = 64
-    """Images a step, over all devices together."""
+    """Images per step, over all devices together."""
     optimizers: Mapping[str, Adam | RMSprop | SGD] = field(default_factory=dict)
     """One optimizer per player."""
     model: Mapping[str, Any] = field(default_factory=dict)

@@ -40,8 +40,8 @@ class Run:
         preset: with the recipe's image size and model arguments, and the classes of the data.
         model: of the preset, compiled, with fresh weights until a checkpoint is restored.
         data: training and held-out images.
-        directory: where it is kept.
-        workers: who trains, and on what.
+        directory: the run directory.
+        workers: this process's place in the cluster, and the `tf.distribute.Strategy`.
         console: for what the user should know; quiet on all workers but the chief.
     """
 
@@ -63,6 +63,7 @@ def resolve_run(recipe: Recipe, console: Console) -> Run:
             not.
     """
     if has_several_workers(os.environ.get("TF_CONFIG", "")):
+        # choose_strategy blocks until every worker listens on its port.
         console.print("waiting for the other workers of TF_CONFIG.")
     strategy = choose_strategy(recipe)
     check_devices(recipe, strategy.num_replicas_in_sync)
@@ -71,7 +72,7 @@ def resolve_run(recipe: Recipe, console: Console) -> Run:
     data = load_splits(recipe, preset)
     preset = resolve_classes(recipe, preset, data)
     directory = workers.together(lambda: choose_directory(recipe, worker=workers.index, worker_count=workers.count))
-    model = compile_model(recipe, preset, strategy)
+    model = build_and_compile(recipe, preset, strategy)
     # Refuses too few images before anything is written.
     steps_per_epoch(data.training, recipe.batch_size, model.minibatches_per_step)
     return Run(recipe, preset, model, data, directory, workers, console if workers.chief else Console(quiet=True))
@@ -99,10 +100,11 @@ def load_splits(recipe: Recipe, preset: Preset) -> ImageSplits:
 
 
 def resolve_classes(recipe: Recipe, preset: Preset, data: ImageSplits) -> Preset:
-    """The preset with the data's classes, if its model knows classes and the recipe does not name them.
+    """The preset with the data's classes, if the model is class-conditional and the recipe does not name them.
 
     Raises:
-        RunError: it knows classes, and either split has images without, or there are not as many as were named.
+        RunError: a class-conditional model, and a split has unlabeled images, or the number of named classes differs
+            from the data's.
     """
     if CLASSES not in preset.arguments:
         return preset
@@ -110,7 +112,7 @@ def resolve_classes(recipe: Recipe, preset: Preset, data: ImageSplits) -> Preset
         if images.labels is None:
             raise RunError(
                 f"{preset.name} learns from labels, and {images.name} {images.split} has none: give a data set with "
-                "classes, or a folder with two sub-folders or more, one a class, and no image beside them."
+                "classes, or a folder with two sub-folders or more, one per class, and no image beside them."
             )
     found = data.training.class_names
     if CLASSES not in recipe.model:
@@ -121,15 +123,17 @@ def resolve_classes(recipe: Recipe, preset: Preset, data: ImageSplits) -> Preset
     return preset
 
 
-def compile_model(recipe: Recipe, preset: Preset, strategy: tf.distribute.Strategy) -> GenerativeModel:
+def build_and_compile(recipe: Recipe, preset: Preset, strategy: tf.distribute.Strategy) -> GenerativeModel:
     """The preset's model with fresh weights and the recipe's optimizers, built for `strategy`.
+
+    Sets the global Python, NumPy and TensorFlow seed.
 
     Raises:
         ValueError: an argument that the model's constructor refuses, or optimizers of other players than the model's.
     """
     keras.utils.set_random_seed(recipe.seed)
     with strategy.scope(), computing_in(recipe.precision):
-        model = build(preset)
+        model = build_model(preset)
         optimizers = {name: choice.build() for name, choice in recipe.optimizers.items()}
         model.compile(
             seed=recipe.seed, steps_per_execution=recipe.steps_per_execution, jit_compile=recipe.xla, **optimizers
@@ -137,7 +141,7 @@ def compile_model(recipe: Recipe, preset: Preset, strategy: tf.distribute.Strate
     return model
 
 
-def build(preset: Preset) -> GenerativeModel:
+def build_model(preset: Preset) -> GenerativeModel:
     """The preset's model with fresh weights.
 
     Raises:

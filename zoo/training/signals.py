@@ -9,13 +9,13 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class SignalHandler:
-    """Within it, the first SIGTERM or SIGINT only sets `asked`, the signal's number; a second one ends the process.
+    """Within it, the first SIGTERM or SIGINT only sets `signal_number`; a second one ends the process.
 
     Python gives signals to the main thread alone: elsewhere this does nothing.
     """
 
     def __init__(self) -> None:
-        self.asked: int | None = None
+        self.signal_number: int | None = None
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -29,6 +29,6 @@ class SignalHandler:
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """The handler of the first signal."""
-        self.asked = number
+        self.signal_number = number
         for each in STOPPING:
             signal.signal(each, signal.SIG_DFL)

@@ -1,8 +1,8 @@
 """Sweep: one recipe at every point of a grid of options, with several seeds, one run after another.
 
 sweep.json         the recipe, the grid and the options: what a later call must share to go on here
-sweep.csv          one row a run: its point, seed, status, and the last row of its log
-sweep.md           one row a point: mean and standard deviation of every metric over the seeds
+sweep.csv          one row per run: its point, seed, status, and the last row of its log
+sweep.md           one row per point: mean and standard deviation of every metric over the seeds
 NUMBER-POINT/      a run's folder
 NUMBER-POINT.txt   what the run printed
 
@@ -67,7 +67,7 @@ class Options:
     that is neither the recipe's nor an optimizer's is an argument of the model's constructor; one of several numbers,
     or with commas in it, stands in brackets: hidden=(64,32),(128,64)."""
     seeds: int = 1
-    """Runs a point, with the seeds 0, 1, 2, ...; a later call may ask for more."""
+    """Runs per point, with the seeds 0, 1, 2, ...; a later call may ask for more."""
     out: Path | None = None
     """Where the sweep is kept; by default a folder under ZOO_RUNS that the same command finds again."""
 

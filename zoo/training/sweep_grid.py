@@ -87,7 +87,7 @@ def plan(recipe: Recipe, grid: Mapping[str, Sequence[str]], seeds: int, options:
     Args:
         recipe: what is swept.
         grid: name -> values.
-        seeds: runs a point.
+        seeds: runs per point.
         options: of the recipe's command line, for every run; the grid overrides them.
 
     Raises:

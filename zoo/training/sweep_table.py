@@ -1,4 +1,4 @@
-"""A sweep's tables: one row a run, one row a point."""
+"""A sweep's tables: one row per run, one row per point."""
 
 import csv
 import io
@@ -121,7 +121,7 @@ def format_markdown(cells: Iterable[str]) -> str:
 
 
 def show_table(trials: Sequence[Trial], rows: Mapping[str, Row]) -> None:
-    """The summary on standard output: a line per point, or a column a point where lines would be too long."""
+    """The summary on standard output: a line per point, or a column per point where lines would be too long."""
     console = Console()
     header, lines = summarize(trials, rows)
     cells = [header, *lines]

@@ -1,4 +1,4 @@
-"""Training: begin or resume a run, fit the model, export it. Nothing of it is repeated in a recipe."""
+"""Training: begin or resume a run, fit the model, export it. Recipes only declare; all of the procedure is here."""
 
 import dataclasses
 import hashlib
@@ -28,13 +28,14 @@ from zoo.training.run_directory import RunError
 from zoo.training.signals import SignalHandler
 from zoo.training.workers import LOST, WorkerLostError, make_lost_error
 
-OF_ONE_WORKER = ("data", "threads")  # options that may differ between the workers of a run; data differ by their path
+# Options that may differ between the workers of a run; "data" is compared by fingerprint, not by path.
+PER_WORKER_OPTIONS = ("data", "threads")
 FAILED = 1
 SIGNALED = 128  # plus the signal's number, as shells count
 
 
 class DivergedError(RuntimeError):
-    """A gradient became infinite or NaN."""
+    """A gradient or a loss became infinite or NaN."""
 
 
 class StoppedError(RuntimeError):
@@ -82,7 +83,7 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     Raises:
         RunError: the run can't be begun or resumed as asked, or what it writes can't be written.
         StoppedError: a signal stopped it.
-        DivergedError: a gradient was not finite; the message names the last good checkpoint.
+        DivergedError: a gradient or a loss was not finite; the message names the last good checkpoint.
         WorkerLostError: another worker stopped answering.
     """
     run = resolve_run(recipe, console)
@@ -90,7 +91,7 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     if recipe.dry_run:
         return None
     checkpoints = Checkpoints(run.model, run.directory / "checkpoints", recipe.keep, writes=run.workers.chief)
-    begin(run, checkpoints)
+    begin_or_resume(run, checkpoints)
     if int(run.model.step.numpy()) < recipe.steps:
         fit(run, checkpoints)
     if run.workers.chief:
@@ -114,11 +115,11 @@ def announce(run: Run) -> None:
         run.console.print(f"{images.ignored} files that are no images were left out.")
 
 
-def begin(run: Run, checkpoints: Checkpoints) -> None:
-    """Write what the run is; or check that a resumed one is the same, and restore it.
+def begin_or_resume(run: Run, checkpoints: Checkpoints) -> None:
+    """Write the configuration of a new run; or check that of a resumed one, and restore its newest checkpoint.
 
     Raises:
-        RunError: a resumed run is another one, has no checkpoint that is whole, or the workers differ.
+        RunError: the resumed run's config differs, no checkpoint is intact, or the workers disagree.
     """
     recipe, workers, directory = run.recipe, run.workers, run.directory
     options = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in FREE_TO_CHANGE}
@@ -129,7 +130,7 @@ def begin(run: Run, checkpoints: Checkpoints) -> None:
         "optimizers": {player: type(optimizer).__name__ for player, optimizer in run.model.player_optimizers.items()},
         "data": {"fingerprint": run.data.training.fingerprint, "count": len(run.data.training.images)},
     }
-    everything = {key: str(value) for key, value in dataclasses.asdict(recipe).items() if key not in OF_ONE_WORKER}
+    everything = {key: str(value) for key, value in dataclasses.asdict(recipe).items() if key not in PER_WORKER_OPTIONS}
     workers.agree({"options or data": hash_to_number([everything, config])})
 
     def write_or_check() -> None:
@@ -142,7 +143,7 @@ def begin(run: Run, checkpoints: Checkpoints) -> None:
             run_directory.write_json(directory / "environment.json", environment)
             run_directory.write_json(directory / "config.json", config)
 
-    def restore() -> None:
+    def check_and_restore() -> None:
         if not (directory / "config.json").exists():
             raise RunError(f"worker {workers.index} sees no run in {directory}: is that on a file system all share?")
         if recipe.resume:
@@ -150,7 +151,7 @@ def begin(run: Run, checkpoints: Checkpoints) -> None:
 
     # In two parts: the chief has written the configuration before any worker looks for it.
     workers.together(write_or_check)
-    workers.together(restore)
+    workers.together(check_and_restore)
     workers.agree({"the step they resume at": int(run.model.step.numpy())})
 
 
@@ -179,6 +180,7 @@ def fit(run: Run, checkpoints: Checkpoints) -> None:
     try:
         with SignalHandler() as stop:
             callback = RunCallback(run, checkpoints, stop)
+            # One Keras epoch is the whole rest of the run: the data is endless.
             model.fit(data, steps_per_epoch=run.recipe.steps - done, callbacks=[callback], **options)
     except (OSError, tf.errors.OpError) as error:
         if isinstance(error, tf.errors.InvalidArgumentError) and NOT_FINITE in error.message:
@@ -190,14 +192,15 @@ def fit(run: Run, checkpoints: Checkpoints) -> None:
         raise
     except WorkerLostError as error:
         raise WorkerLostError(f"{error}; {explain_restart(run.directory)}") from None
-    if stop.asked:
-        raise StoppedError(stop.asked, int(model.step.numpy()), run.directory)
+    if stop.signal_number:
+        raise StoppedError(stop.signal_number, int(model.step.numpy()), run.directory)
 
 
 def export_run(run: Run) -> None:
     """Write export/: weights, ONNX, SavedModel and card, checked against each other.
 
-    With the recipe's `export` "best" the model becomes that of the best checkpoint.
+    With the recipe's `export` "best" the model becomes that of the best checkpoint. It falls back to the last step,
+    and says so on the console, where no score was recorded.
 
     Raises:
         RunError: the best checkpoint is damaged.
@@ -212,8 +215,10 @@ def export_run(run: Run) -> None:
         facts = best.read_facts(recipe.steps)
         if facts:
             best.restore(lambda line: None)
-            ((score, value),) = facts.items()
-            chosen = f"the best of {recipe.steps} steps by {score}, {value:.4g} at one of every {recipe.score_every}"
+            ((score, value),) = facts.items()  # exactly one fact is saved with each best checkpoint: its score
+            chosen = f"best of {recipe.steps} steps by {score} = {value:.4g}, scored every {recipe.score_every}"
+        else:
+            print_line(run.console, f"no score was recorded, so there is no best step: exporting {chosen}.")
     about = {
         "name": recipe.preset,
         "steps": int(model.step.numpy()),
@@ -249,10 +254,7 @@ def explain_divergence(message: str, checkpoint: Path | None) -> str:
     start = message.index(NOT_FINITE)
     reason = message[start:].split(" : ")[0].splitlines()[0]
     kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
-    return (
-        f"{reason} became infinite or NaN; no weight was changed by it, and {kept}. "
-        "Begin a new run with a lower learning rate."
-    )
+    return f"{reason}: no weight was changed by this update; {kept}. Begin a new run with a lower learning rate."
 
 
 def explain_restart(directory: Path) -> str:

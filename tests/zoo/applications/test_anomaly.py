@@ -30,7 +30,7 @@ from zoo.data.images import to_float32
 from zoo.data.load import load_images
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 DATA = Data("fashion_mnist_t10k", "train", 9_000, "MIT", "embedded")
 
@@ -64,7 +64,7 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     preset = replace(twin, arguments={**twin.arguments, "image_shape": (28, 28, 1)})
     keras.utils.set_random_seed(0)
     directory = tmp_path_factory.mktemp("vae") / preset.name
-    export(build(preset), directory, preset=preset, data=DATA, recipe={}, formats=("onnx",))
+    export(build_model(preset), directory, preset=preset, data=DATA, recipe={}, formats=("onnx",))
     return directory
 
 

@@ -32,7 +32,7 @@ from zoo.data.batches import batches
 from zoo.data.load import load_images
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 SIZE, RANK = 4, 3
 DATA = Data("fashion_mnist_t10k", "train", 9_000, "MIT", "embedded")
@@ -84,7 +84,7 @@ def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = {"image_shape": (28, 28, 1), "hidden": (256,), "code_dim": 64, "corruption": "gaussian"}
     preset = replace(PRESETS["denoising-autoencoder-fashion-mnist"], arguments=arguments)
     keras.utils.set_random_seed(0)
-    model = build(preset)
+    model = build_model(preset)
     model.compile(autoencoder=keras.optimizers.Adam(2e-3))
     images = load_images("embedded", split="train", image_size=28, channels=1)
     model.fit(batches(images, batch_size=128, seed=0), steps_per_epoch=400, shuffle=False, verbose=0)

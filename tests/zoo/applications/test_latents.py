@@ -28,7 +28,7 @@ from zoo.applications.latents import (
 from zoo.data.load import load_images
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 DIMENSION = 4
 BASIS = np.linalg.qr(np.random.default_rng(0).standard_normal((6, DIMENSION)))[0]  # orthonormal columns
@@ -214,7 +214,7 @@ def exported(folder: Path, name: str) -> tuple[Path, Any]:
     preset = PRESETS[name].twin()
     keras.utils.set_random_seed(0)
     data = Data("fashion_mnist_t10k", "train", 9_000, "MIT", "embedded")
-    export(build(preset), folder / name, preset=preset, data=data, recipe={}, formats=("onnx",))
+    export(build_model(preset), folder / name, preset=preset, data=data, recipe={}, formats=("onnx",))
     return folder / name, load_pretrained(folder / name)
 
 

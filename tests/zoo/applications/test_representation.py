@@ -29,7 +29,7 @@ from zoo.data.load import load_images
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
 from zoo.pretrained import load_pretrained
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 
 def blobs(each: int, seed: int, distance: float = 20.0, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -284,7 +284,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keras.utils.set_random_seed(0)
     directory = tmp_path_factory.mktemp("exported") / preset.name
     data = Data("fashion_mnist_t10k", "train", 9_000, "MIT", "embedded")
-    export(build(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
+    export(build_model(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
     return directory
 
 

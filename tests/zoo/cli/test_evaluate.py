@@ -10,7 +10,7 @@ from zoo import pretrained
 from zoo.cli.main import main
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 NAME = "dcgan-fashion-mnist"
 
@@ -20,7 +20,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A shipped twin, trained on nothing, in a checkout of its own."""
     preset, directory = PRESETS[NAME].twin(), tmp_path / "checkout" / "exported" / NAME
     data = Data("fashion_mnist_t10k", "train", 9_000, "MIT", "embedded")
-    export(build(preset), directory, preset=preset, data=data, recipe={"steps": 0}, formats=("onnx",))
+    export(build_model(preset), directory, preset=preset, data=data, recipe={"steps": 0}, formats=("onnx",))
     monkeypatch.setattr(pretrained, "SHIPPED", (directory.parent,))
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     return directory

@@ -25,7 +25,7 @@ from zoo.cli.main import main
 from zoo.cli.recipes import list_recipes
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 ROOT = Path(__file__).parents[3]
 NAME = "dcgan-fashion-mnist"
@@ -39,7 +39,7 @@ Fails = Callable[..., str]
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny export; nothing here changes it."""
     preset, directory = PRESETS[NAME].twin(), tmp_path_factory.mktemp("exported") / NAME
-    export(build(preset), directory, preset=preset, data=DATA, recipe={"steps": 0})
+    export(build_model(preset), directory, preset=preset, data=DATA, recipe={"steps": 0})
     return directory
 
 
@@ -330,7 +330,7 @@ def test_export_keeps_reconstructions(tmp_path: Path) -> None:
     preset, directory = PRESETS["sparse-autoencoder-mnist"].twin(), tmp_path / "sparse"
     save_grid(np.arange(128, dtype=np.uint8).reshape(2, 8, 8, 1), sheet := tmp_path / "sheet.png")
     images = {"reconstructions.png": sheet.read_bytes()}
-    export(build(preset), directory, preset=preset, data=DATA, recipe={}, formats=(), images=images)
+    export(build_model(preset), directory, preset=preset, data=DATA, recipe={}, formats=(), images=images)
     main(["export", str(directory), "--out", "again", "--format", "onnx"])
     assert Path("again/reconstructions.png").read_bytes() == sheet.read_bytes()
     card = read_card("again")

@@ -15,7 +15,7 @@ def test_a_console_table_names_extractor_and_protocol_once(records: list[Record]
     assert "FCD " in text
     assert "0.5 ± 0.05" in text
     assert text.count(str(records[0].extractor)) == 1
-    assert "5000 generated images a seed, seeds 0, 1, 2; 10000 real ones of fashion_mnist, test" in text.replace(
+    assert "5000 generated images per seed, seeds 0, 1, 2; 10000 real ones of fashion_mnist, test" in text.replace(
         "\n", " "
     )
 
@@ -29,7 +29,7 @@ def test_a_console_table_says_which_scores_are_of_held_out_images(held_out_recor
     assert lines.count("posterior_divergence of each latent, the largest first: 49.7, 2.15, 0.000123, 0.") == 1
     assert sum("of each latent" in line for line in lines) == 1
     whose = "10000 real ones of fashion_mnist, test; 8 bits a channel"
-    made = f"5000 generated images a seed, seeds 0, 1, 2; {whose}"
+    made = f"5000 generated images per seed, seeds 0, 1, 2; {whose}"
     start = lines.index(f"Latents drawn, seeds 0; {whose}.")
     assert lines[start + 1] == f"{whose}."
     baselines = "training images, noise and blurred training images in the place of generated ones"

@@ -23,12 +23,13 @@ from zoo.data.images import ImageSet, compute_fingerprint
 from zoo.data.load import load_images
 from zoo.evaluation import accuracy as accuracy_module
 from zoo.evaluation import cache, generated, held_out, scores, trained_scores
+from zoo.evaluation.evaluate import REQUIREMENTS, describe_requirements
 from zoo.evaluation.evaluate import evaluate as evaluate_with_options
 from zoo.evaluation.options import EvaluationOptions
 from zoo.evaluation.record import Record, to_plain_data
 from zoo.evaluation.reference import Reference, crop_center
 from zoo.evaluation.reference import load_reference as load_reference_with_options
-from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, OF_HELD_OUT, TRAINED
+from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, HELD_OUT_METRICS, NETWORK_TRAINING_METRICS
 from zoo.evaluation.source import open_source
 from zoo.export.export import export
 from zoo.metrics import latents
@@ -38,7 +39,7 @@ from zoo.metrics.similarity import multiscale_similarity_of_pairs
 from zoo.models import vae as vae_module
 from zoo.presets.table import PRESETS
 from zoo.pretrained import find_directory
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 GENERATOR, CLASSIFIER = "dcgan-fashion-mnist", "cnn-fashion-mnist"
 COUNT, SEEDS = 200, (3, 5)
@@ -48,10 +49,12 @@ Spy = Callable[[], list[int]]
 Edit = Callable[..., Path]
 
 
-def evaluate(name: str, *, tell: Callable[[str], None] = lambda message: None, **options: Any) -> list[Record]:
+def evaluate(
+    name: str, *, report_progress: Callable[[str], None] = lambda message: None, **options: Any
+) -> list[Record]:
     """`evaluate` with its options by name, any sequence as a tuple."""
     tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    return evaluate_with_options(name, EvaluationOptions(**tuples), tell=tell)
+    return evaluate_with_options(name, EvaluationOptions(**tuples), report_progress=report_progress)
 
 
 def load_reference(name: Path, **options: Any) -> Reference:
@@ -66,7 +69,7 @@ def write_twin(
     preset = replace(PRESETS[name], arguments={**PRESETS[name].arguments, **arguments})
     data = Data("fashion_mnist_t10k", "train", 9_000, "MIT", source)
     keras.utils.set_random_seed(0)
-    export(build(preset), directory / name, preset=preset, data=data, recipe=recipe, formats=("onnx",))
+    export(build_model(preset), directory / name, preset=preset, data=data, recipe=recipe, formats=("onnx",))
     return directory / name
 
 
@@ -432,7 +435,9 @@ def test_trained_scores_see_each_seeds_images_and_as_many_real_ones(
 
     monkeypatch.setattr(trained_scores, "classification_accuracy", accuracy)
     monkeypatch.setattr(trained_scores, "discriminator_divergence", divergence)
-    found = by_name(evaluate(str(generator), extractors=[str(classifier)], metrics=TRAINED, count=40, seeds=(1, 4)))
+    found = by_name(
+        evaluate(str(generator), extractors=[str(classifier)], metrics=NETWORK_TRAINING_METRICS, count=40, seeds=(1, 4))
+    )
     test, train = embedded("test"), embedded("train")
     model = load_pretrained(generator, format="onnx")
     samples = [model.sample(40, seed=seed)[:, 2:30, 2:30] for seed in (1, 4)]
@@ -452,8 +457,8 @@ def test_trained_scores_see_each_seeds_images_and_as_many_real_ones(
     assert found["classification_accuracy"].value == pytest.approx(0.25)
     assert found["classification_accuracy"].baselines["training"] == pytest.approx(0.8)
     assert found["augmentation"].value == pytest.approx(0.1)
-    assert found["jensen_shannon_divergence"].value == pytest.approx(0.45)  # the fourth and fifth call
-    assert found["jensen_shannon_divergence"].baselines["training"] == pytest.approx(0.3)
+    assert found["discriminator_jsd_bound"].value == pytest.approx(0.45)  # the fourth and fifth call
+    assert found["discriminator_jsd_bound"].baselines["training"] == pytest.approx(0.3)
 
 
 @pytest.mark.slow
@@ -462,17 +467,19 @@ def test_networks_are_trained(generator: Path, classifier: Path, monkeypatch: py
         monkeypatch.setattr(
             trained_scores, name, partial(getattr(trained_scores, name), steps=2, batch_size=8, width=4)
         )
-    records = evaluate(str(generator), extractors=[str(classifier)], metrics=TRAINED, count=40, seeds=(1,))
+    records = evaluate(
+        str(generator), extractors=[str(classifier)], metrics=NETWORK_TRAINING_METRICS, count=40, seeds=(1,)
+    )
     found = by_name(records)
-    assert set(found) == set(TRAINED)
+    assert set(found) == set(NETWORK_TRAINING_METRICS)
     assert 0 <= found["classification_accuracy"].value <= 1
-    assert 0 <= found["jensen_shannon_divergence"].value <= np.log(2)
-    for name in ("classification_accuracy", "jensen_shannon_divergence"):
+    assert 0 <= found["discriminator_jsd_bound"].value <= np.log(2)
+    for name in ("classification_accuracy", "discriminator_jsd_bound"):
         assert set(found[name].baselines) == {"training"}
     extractor = found["classification_accuracy"].extractor
     assert extractor is not None
     assert extractor.startswith(f"{CLASSIFIER}@")  # it names the classes of generated images
-    assert found["jensen_shannon_divergence"].extractor is None
+    assert found["discriminator_jsd_bound"].extractor is None
 
 
 # Classifiers
@@ -644,7 +651,7 @@ def test_a_bound_says_of_what_it_is_one(
             assert bound.std is not None
             assert bits.std == pytest.approx(bound.std / np.log(2) / 64, rel=1e-5)
         else:
-            with pytest.raises(ValueError, match=r"^bits_per_dimension can't be made .* a likelihood of gray levels"):
+            with pytest.raises(ValueError, match=r"^bits_per_dimension can't be .* a likelihood of gray levels"):
                 run(metrics=["bits_per_dimension"])
 
 
@@ -695,10 +702,11 @@ def test_an_autoencoder_has_the_error_of_its_reconstructions(autoencoder: Path) 
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        (["frechet_distance"], "makes no images of its own, so it has no frechet_distance: choose from elbo, "),
+        (["frechet_distance"], "generates no images, so it has no frechet_distance: choose from elbo, "),
         (["squared_error", "copies", "accuracy"], "so it has no accuracy, copies: choose from elbo, "),
-        (["elbo"], "elbo can't be made of sparse-autoencoder-mnist"),
-        (["active_units"], "active_units can't be made of sparse-autoencoder-mnist"),  # its codes are no distribution
+        (["elbo"], "elbo can't be computed for sparse-autoencoder-mnist"),
+        # Its codes are no distribution.
+        (["active_units"], "active_units can't be computed for sparse-autoencoder-mnist"),
     ],
 )
 def test_an_autoencoder_has_nothing_else(metrics: list[str], message: str, autoencoder: Path) -> None:
@@ -721,7 +729,7 @@ def test_a_model_is_told_the_classes_of_the_images(conditional: Path, digits: di
         np.square(given_back["reconstruction"] - images).mean() / 4, rel=1e-5
     )
     for against in (str(digits["plain"]), "embedded"):  # of no classes, of others
-        with pytest.raises(ValueError, match="images of the classes that it knows where it is told the class"):
+        with pytest.raises(ValueError, match="held-out images of its classes if it takes a class"):
             evaluate(str(conditional), against=against, metrics=["elbo"])
         assert evaluate(str(conditional), against=against, metrics=["spectral_distance"], count=20)
 
@@ -729,7 +737,7 @@ def test_a_model_is_told_the_classes_of_the_images(conditional: Path, digits: di
 def test_a_vae_has_the_scores_of_its_images_and_those_of_held_out_ones(vae: Path, tmp_path: Path) -> None:
     extractor = write_twin(tmp_path / "extractor", "cnn-mnist", {"fit": "crop"}, image_shape=(8, 8, 1), width=2)
     found = [record.name for record in evaluate(str(vae), extractors=[str(extractor)], count=20, seeds=(0, 1))]
-    of_held_out = [name for name in OF_HELD_OUT if name != "bits_per_dimension"]
+    of_held_out = [name for name in HELD_OUT_METRICS if name != "bits_per_dimension"]
     assert found[-len(of_held_out) :] == of_held_out
     assert {"frechet_distance", "precision", "spectral_distance", "perceptual_path_length"} < set(found)
     assert len(set(found)) == len(found)
@@ -791,7 +799,7 @@ def test_training_images_of_a_source_without_a_card_are_refused(tmp_path: Path) 
         ({"crop": 33}, "crop=33: choose from 1 to 32"),
         ({"split": "validation"}, "the embedded sample has"),
         ({"against": "no/such"}, "no/such"),
-        ({"metrics": ["accuracy"], "count": 2, "seeds": (0,)}, f"accuracy can't be made of {GENERATOR}"),
+        ({"metrics": ["accuracy"], "count": 2, "seeds": (0,)}, f"accuracy can't be computed for {GENERATOR}"),
     ],
 )
 def test_what_can_not_be_meant(options: dict[str, Any], message: str, generator: Path) -> None:
@@ -828,7 +836,7 @@ def test_too_few_held_out_images_are_refused_before_any_is_drawn(
             against=str(few),
             extractors=[str(classifier)],
             metrics=["frechet_distance"],
-            tell=said.append,
+            report_progress=said.append,
         )
     assert said == [f"{GENERATOR}: real images"]
 
@@ -841,12 +849,22 @@ def test_a_folder_names_its_data_and_has_enough_images_for_the_seeds(tmp_path: P
         evaluate(str(folder), against="embedded")
 
 
-def test_what_was_asked_for_and_can_not_be_made_is_named(tmp_path: Path) -> None:
+def test_what_was_asked_for_and_can_not_be_computed_is_named(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "folder", embedded("test").images[:30])
     run = partial(evaluate, str(folder), against="embedded", seeds=(0,))
-    with pytest.raises(ValueError, match=r"^copies, perceptual_path_length can't be made of folder against fashion"):
+    message = (
+        r"^copies, perceptual_path_length can't be computed for folder against fashion_mnist_t10k\. copies needs "
+        r"features .* and 100 held-out images; perceptual_path_length needs features .* a generator of latents alone\.$"
+    )
+    with pytest.raises(ValueError, match=message):
         run(metrics=["copies", "precision", "perceptual_path_length"])
     assert "perceptual_path_length" not in by_name(run(metrics=["precision"]))
+
+
+def test_every_metric_has_a_requirement_and_those_alike_share_a_sentence() -> None:
+    assert set(REQUIREMENTS) == {metric.group for metric in ALL_METRICS.values()}
+    described = describe_requirements(["accuracy", "precision", "recall"])
+    assert described == "accuracy needs a classifier; precision, recall need features (--extractors or --inception)"
 
 
 def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from zoo.evaluation import extractors
 from zoo.evaluation.extractors import ClassifierExtractor, extract_features, format_version, softmax
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 NAME = "cnn-fashion-mnist"
 SIDE = 8
@@ -25,7 +25,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier of 8 x 8 images and 10 classes; nothing here changes it."""
     preset, directory = PRESETS[NAME].twin(), tmp_path_factory.mktemp("exported") / NAME
     data = Data("none", "train", 1, "MIT", "embedded")
-    export(build(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
+    export(build_model(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
     return directory
 
 
@@ -110,7 +110,7 @@ def test_floats_are_not_scaled_twice() -> None:
 def test_a_generator_is_no_extractor(tmp_path: Path) -> None:
     preset = PRESETS["dcgan-fashion-mnist"].twin()
     data = Data("none", "train", 1, "MIT", "embedded")
-    export(build(preset), tmp_path / preset.name, preset=preset, data=data, recipe={}, formats=("onnx",))
+    export(build_model(preset), tmp_path / preset.name, preset=preset, data=data, recipe={}, formats=("onnx",))
     with pytest.raises(ValueError, match=r"maps \['latent'\] to \['image'\]: an extractor maps an image to features"):
         ClassifierExtractor(tmp_path / preset.name)
 

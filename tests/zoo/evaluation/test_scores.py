@@ -138,7 +138,7 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
     assert compare(one, ReferenceStatistics(other), []) == {}
 
 
-# What can't be made
+# What can't be computed
 
 
 def test_pixels_alone_have_no_scores_of_features(few_pairs: None) -> None:

@@ -19,7 +19,7 @@ from zoo.evaluation import source as sources
 from zoo.evaluation.source import FolderSource, GeneratorSource, ImageSource, ReconstructionSource, open_source
 from zoo.export.export import export
 from zoo.presets.table import PRESETS, UnknownPresetError
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 NAME = "dcgan-fashion-mnist"
 SEEDS = (3, 5)
@@ -31,7 +31,7 @@ Write = Callable[..., Path]
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny generator in all formats; nothing here changes it."""
     preset, directory = PRESETS[NAME].twin(), tmp_path_factory.mktemp("exported") / NAME
-    export(build(preset), directory, preset=preset, data=Data("none", "train", 1, "MIT", "embedded"), recipe={})
+    export(build_model(preset), directory, preset=preset, data=Data("none", "train", 1, "MIT", "embedded"), recipe={})
     return directory
 
 
@@ -204,8 +204,8 @@ def test_a_graph_that_makes_no_images_of_normal_numbers_is_refused(graph: Write,
 def test_a_classifier_makes_no_images(tmp_path: Path) -> None:
     preset, directory = PRESETS["cnn-mnist"].twin(), tmp_path / "cnn-mnist"
     data = Data("none", "train", 1, "MIT", "embedded")
-    export(build(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
-    with pytest.raises(ValueError, match="cnn-mnist makes no images: its ability is 'classify'"):
+    export(build_model(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
+    with pytest.raises(ValueError, match="cnn-mnist generates no images: its ability is 'classify'"):
         open_source(str(directory))
     with pytest.raises(ValueError, match=r"has image float32\['batch', 8, 8, 1\], .*: a generator takes"):
         open_source(str(directory / "classify.onnx"))
@@ -214,7 +214,7 @@ def test_a_classifier_makes_no_images(tmp_path: Path) -> None:
 def test_an_autoencoder_is_a_source_without_images(tmp_path: Path) -> None:
     preset, directory = PRESETS["sparse-autoencoder-mnist"].twin(), tmp_path / "sparse-autoencoder-mnist"
     data = Data("none", "train", 1, "MIT", "embedded")
-    export(build(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
+    export(build_model(preset), directory, preset=preset, data=data, recipe={}, formats=("onnx",))
     source = open_source(str(directory))
     assert isinstance(source, ReconstructionSource)
     assert not isinstance(source, ImageSource)

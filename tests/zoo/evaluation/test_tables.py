@@ -90,7 +90,7 @@ def test_all_scores_every_shipped_preset_and_writes_them_down(
     (checkout / "README.md").write_text(README, encoding="utf-8")
     asked = []
 
-    def evaluate(name: str, tell: object) -> list[Record]:
+    def evaluate(name: str, report_progress: object) -> list[Record]:
         asked.append(name)
         return card_records[:1]
 
@@ -113,7 +113,7 @@ def test_a_preset_whose_data_are_not_here_keeps_its_scores(
     kept = card_records
     write_scores(exported, kept)
 
-    def evaluate(name: str, tell: object) -> list[Record]:
+    def evaluate(name: str, report_progress: object) -> list[Record]:
         raise FileNotFoundError("signs.zip: no such folder or zip of images")
 
     monkeypatch.setattr(tables, "evaluate", evaluate)

@@ -30,7 +30,7 @@ from zoo.networks.functional import named_network
 from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
 from zoo.pretrained import load_pretrained
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 DATA = Data("Fashion-MNIST", "train", 9000, "MIT", "embedded")
 RECIPE = {"name": "none", "steps": 0, "seed": 0}
@@ -53,7 +53,7 @@ class Exported:
 def shaken(preset: Preset, seed: int = 0) -> GenerativeModel:
     """The preset's tiny twin, every weight moved away from its start; statistics stay positive."""
     keras.utils.set_random_seed(seed)
-    model, random = build(preset.twin()), np.random.default_rng(seed)
+    model, random = build_model(preset.twin()), np.random.default_rng(seed)
     for weight in model.weights:
         if weight.dtype == "float32":
             weight.assign(weight.value * 2.0 + random.uniform(0.01, 0.2, weight.shape))

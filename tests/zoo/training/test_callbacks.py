@@ -25,7 +25,7 @@ from zoo.training.checkpoints import Checkpoints
 from zoo.training.devices import choose_strategy
 from zoo.training.optimizers import SGD, Adam
 from zoo.training.recipe import Recipe
-from zoo.training.run import compile_model
+from zoo.training.run import build_and_compile
 from zoo.training.train import train
 from zoo.training.validation import Scorer, choose_scorer
 
@@ -66,7 +66,7 @@ def rows(directory: Path) -> list[dict[str, float]]:
 
 def model_at(directory: Path, step: int, recipe: Recipe = TINY) -> Any:
     """The model as the run's checkpoint of `step` has it."""
-    model = compile_model(recipe, recipe.to_preset(), choose_strategy(recipe))
+    model = build_and_compile(recipe, recipe.to_preset(), choose_strategy(recipe))
     Checkpoints(model, directory, 1).load(step)
     return model
 
@@ -111,7 +111,7 @@ def test_the_best_is_exported_where_that_is_asked_for(tmp_path: Path, monkeypatc
     directory, _ = trained(tmp_path / "run", score_every=2, optimizers=rates, export="best")
     card = read_card(directory / "export")
     assert card.recipe["steps"] == 4
-    assert card.recipe["exported"] == f"the best of 6 steps by {SCORE}, 0.1 at one of every 2"
+    assert card.recipe["exported"] == f"best of 6 steps by {SCORE} = 0.1, scored every 2"
     recipe = dataclasses.replace(TINY, optimizers=rates)
     kept, last = (
         model_at(directory / folder, step, recipe).sample(4) for folder, step in (("best", 4), ("checkpoints", 6))
@@ -121,6 +121,14 @@ def test_the_best_is_exported_where_that_is_asked_for(tmp_path: Path, monkeypatc
     assert np.abs(exported - last).max() > 2
     with pytest.raises(ValueError, match="choose score_every"):
         dataclasses.replace(TINY, export="best")
+
+
+def test_the_last_step_is_exported_where_no_score_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = Scorer(SCORE, SCORE, 8, lambda samples: float("nan"))
+    monkeypatch.setattr("zoo.training.callbacks.choose_scorer", lambda images, padded: scorer)
+    directory, said = trained(tmp_path / "run", score_every=2, export="best")
+    assert read_card(directory / "export").recipe["exported"] == "the last of 6 steps"
+    assert "no score was recorded, so there is no best step: exporting the last of 6 steps." in said
 
 
 def test_a_scorer_sees_what_the_extractor_takes() -> None:

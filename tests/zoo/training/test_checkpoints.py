@@ -19,7 +19,7 @@ from recipes import dcgan_fashion_mnist
 from zoo.core.model import GenerativeModel
 from zoo.presets.table import find_preset
 from zoo.training.checkpoints import Checkpoints
-from zoo.training.run import build
+from zoo.training.run import build_model
 from zoo.training.run_directory import RunError
 
 PATIENCE = 120  # seconds
@@ -27,7 +27,7 @@ PATIENCE = 120  # seconds
 
 def compiled(optimizer: type[keras.optimizers.Optimizer] = keras.optimizers.Adam) -> GenerativeModel:
     """The tiny twin of a GAN."""
-    model = build(find_preset("dcgan-fashion-mnist").twin())
+    model = build_model(find_preset("dcgan-fashion-mnist").twin())
     model.compile(generator=optimizer(1e-4), discriminator=optimizer(1e-4))
     return model
 
@@ -318,11 +318,11 @@ SAVER = """
 import sys
 from pathlib import Path
 from zoo.training.checkpoints import Checkpoints
-from zoo.training.run import build
+from zoo.training.run import build_model
 import keras
 from zoo.presets.table import find_preset
 
-model = build(find_preset("dcgan-fashion-mnist"))
+model = build_model(find_preset("dcgan-fashion-mnist"))
 model.compile(generator=keras.optimizers.Adam(), discriminator=keras.optimizers.Adam())
 checkpoints = Checkpoints(model, Path(sys.argv[1]), keep=1)
 while True:
@@ -344,7 +344,7 @@ def between_renames(directory: Path) -> bool:
 
 def test_a_process_killed_in_the_middle_of_a_save_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     """A stopped process's files are what a kill would leave: looked at while being written, then killed for good."""
-    model = build(dcgan_fashion_mnist.recipe.to_preset())  # large enough to be met while it is written
+    model = build_model(dcgan_fashion_mnist.recipe.to_preset())  # large enough to be met while it is written
     model.compile(generator=keras.optimizers.Adam(), discriminator=keras.optimizers.Adam())
     (tmp_path / "saver.py").write_text(SAVER)
     directory = tmp_path / "checkpoints"

@@ -17,7 +17,7 @@ from zoo.presets.table import find_preset
 from zoo.training.main import main, parse_recipe
 from zoo.training.optimizers import SGD, RMSprop
 from zoo.training.recipe import FREE_TO_CHANGE, Adam, Recipe
-from zoo.training.run import build
+from zoo.training.run import build_model
 
 CHECKOUT = Path(__file__).parents[3]
 RECIPES = sorted(list_recipes().items())
@@ -278,4 +278,4 @@ def test_a_recipe_is_a_short_file_named_after_its_preset(name: str, module: str)
 @pytest.mark.parametrize(("name", "module"), RECIPES)
 def test_a_recipe_gives_every_player_an_optimizer(name: str, module: str) -> None:
     small = importlib.import_module(module).recipe.shrink()
-    assert set(small.optimizers) == set(build(small.to_preset()).players)
+    assert set(small.optimizers) == set(build_model(small.to_preset()).players)

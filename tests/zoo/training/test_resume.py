@@ -28,7 +28,7 @@ from zoo.training import run as resolving
 from zoo.training.callbacks import RunCallback
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.recipe import Adam, Recipe
-from zoo.training.run import ImageSplits, Run, build
+from zoo.training.run import ImageSplits, Run, build_model
 from zoo.training.run_directory import RunError
 from zoo.training.signals import SignalHandler
 from zoo.training.train import StoppedError, run_recipe, train
@@ -273,9 +273,9 @@ def test_a_second_signal_is_left_to_the_system() -> None:
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in numbers]
     with SignalHandler() as stop:
-        assert stop.asked is None
+        assert stop.signal_number is None
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.asked == signal.SIGTERM
+        assert stop.signal_number == signal.SIGTERM
         assert [signal.getsignal(number) for number in numbers] == [signal.SIG_DFL] * 2
     assert [signal.getsignal(number) for number in numbers] == before
 
@@ -340,7 +340,7 @@ def test_a_run_that_found_no_room_goes_on_once_there_is_some(base: Recipe, unint
 def callback_of(base: Recipe, images: Path) -> Callable[[Path], RunCallback]:
     """The callback of a run that goes on from step 12."""
     preset = base.to_preset()
-    model = build(preset)
+    model = build_model(preset)
     model.compile(**{player: choice.build() for player, choice in base.optimizers.items()})
     model.step.assign(12)
     shown = load_images(str(images), image_size=16, channels=1)
