@@ -79,7 +79,7 @@ class RunCallback(keras.callbacks.Callback):
             (directory / "samples").mkdir(exist_ok=True)
         self.forget_later_rows()
         self.rows = read_log(directory / "log.csv")
-        score_kind = getattr(model, "score_kind", "logit")
+        score_kind: Any = getattr(model, "score_kind", "logit")
         self.monitor = Monitor(ModelFacts(score_kind, frozenset(model.get_config()), tuple(model.players)), self.rows)
         if self.done == 0 and self.imaged:
             self.draw(model)
