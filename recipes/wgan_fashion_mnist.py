@@ -1,10 +1,10 @@
 """WGAN on Fashion-MNIST: the preset `wgan-fashion-mnist`.
 
-Arjovsky et al. (arXiv:1701.07875, Algorithm 1): the critic moves five times for each move of G, and its weights are
+Arjovsky et al. (arXiv:1701.07875, Algorithm 1): five updates of the critic for each of G, and its weights are
 clipped to 0.01 each time. RMSprop at 5e-5 and batches of 64, as published; its decay and epsilon are those of the
 authors' code, 0.99 and 1e-8 outside the root, here 1e-16 under it: Keras' 1e-7 divides G's first updates by fifteen,
-whose gradients are about 2e-5 a weight. Everything else is that of `dcgan-fashion-mnist`, padded images included. A
-step shows 320 images; 8,000 took 95 minutes on one shared core of an AMD EPYC, and FCD was still falling.
+whose gradients are about 2e-5 per weight. Everything else is that of `dcgan-fashion-mnist`, padded images included. A
+step takes 320 images; 8,000 took 95 minutes on one shared core of an AMD EPYC, and FCD was still falling.
 
     python recipes/wgan_fashion_mnist.py
     zoo train wgan-fashion-mnist --devices 2
