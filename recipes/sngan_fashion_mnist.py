@@ -5,8 +5,8 @@ hinge loss. Adam at 2e-4 with the decays 0 and 0.9 and batches of 64, as publish
 32x32.
 
 Paper: 256 channels in G, 128 in D, and five updates of D for each of G. 32 channels and one update here: 12,000 steps
-took 57 minutes on one shared core of an AMD EPYC, and FCD fell to 0.58, at the last of twelve checkpoints the lowest. With
-five updates 4,000 steps, which give D nearly twice as many images, ended at 2.1.
+took 57 minutes on one shared core of an AMD EPYC, and FCD fell to 0.58, at the last of twelve checkpoints the lowest.
+With five updates 4,000 steps, which give D nearly twice as many images, ended at 2.1.
 
     python recipes/sngan_fashion_mnist.py
     zoo train sngan-fashion-mnist --devices 2
