@@ -298,7 +298,7 @@ def graph_bytes(path: Path) -> bytes:
         return member.read()
 
 
-# A state dict of torch. torch.save writes a zip: data.pkl, in which an array names its storage, and a file a storage.
+# A state dict of torch. torch.save writes a zip: data.pkl, in which an array names its storage, and a file per storage.
 # Until torch 1.5 it wrote one stream: pickles of a magic number, a version, facts about the machine, the dict, and the
 # storages' keys; then each storage, its length before it. By its size the published file is a stream.
 

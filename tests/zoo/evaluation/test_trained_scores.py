@@ -155,7 +155,7 @@ IMAGES, LABELS = np.zeros((64, 8, 8, 1), np.uint8), np.arange(64) % 2
     [
         (IMAGES[..., 0], LABELS, {}, r"images \(64, 8, 8\) uint8: give"),
         (IMAGES / 255, LABELS, {}, "float64: give"),
-        (IMAGES, None, {}, r"labels \(\) object of 64 images: give one integer an image"),
+        (IMAGES, None, {}, r"labels \(\) object of 64 images: give one integer per image"),
         (IMAGES, LABELS[1:], {}, r"labels \(63,\)"),
         (IMAGES, LABELS / 2, {}, "float64 of 64 images"),
         (IMAGES, LABELS + 1, {}, "from 1 to 2: give 0 to 1"),
@@ -172,7 +172,7 @@ def test_train_classifier_refuses(images, labels, options, complaint):
 
 def test_scores_refuse():
     good = (IMAGES, LABELS)
-    with pytest.raises(ValueError, match="of 64 generated images: give one integer an image"):
+    with pytest.raises(ValueError, match="of 64 generated images: give one integer per image"):
         classification_accuracy(IMAGES, None, *good, *good)
     with pytest.raises(ValueError, match="labels of real test images from 0 to 2: give 0 to 1"):
         classification_accuracy(*good, *good, IMAGES, LABELS * 2)

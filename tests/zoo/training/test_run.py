@@ -347,7 +347,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_at_the_last_good_checkpoint
 
 def test_divergence_before_the_first_checkpoint_says_so(base: Recipe, tmp_path: Path) -> None:
     optimizers = {"generator": SMOOTH, "discriminator": EXPLOSIVE}
-    with pytest.raises(DivergedError, match=r"player 'generator' .* there is no checkpoint yet"):
+    with pytest.raises(DivergedError, match=r"player 'generator': .* there is no checkpoint yet"):
         train(dataclasses.replace(base, optimizers=optimizers, run_dir=tmp_path / "run"), Console(file=io.StringIO()))
 
 
