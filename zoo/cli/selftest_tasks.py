@@ -293,7 +293,7 @@ def train_and_record(recipe: Recipe, strategy: Any) -> dict[str, list[Any]]:
 
 
 def copy_weights(model: Any, strategy: Any) -> list[np.ndarray]:
-    """Copies of every weight that a player moves, as each device of `strategy` has it."""
+    """Copies of every weight that a player updates, as each device of `strategy` has it."""
     return [
         copy.numpy()
         for player in model.players

@@ -1,4 +1,4 @@
-"""Floor 1: the mathematics and the training step that every family shares. It knows no model."""
+"""The abstract model and the train step that every family shares; it knows no model."""
 
 import os
 

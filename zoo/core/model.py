@@ -274,7 +274,7 @@ class GenerativeModel(Inference, keras.Model):
 
         def compiled() -> dict[str, list[Tensor]]:
             self.train_step(data)
-            return {player: [each.finite_check for each in moves] for player, moves in context.active().updates.items()}
+            return {player: [each.finite_check for each in updates] for player, updates in context.active().updates.items()}
 
         checks_of_players = step.run_with_xla(compiled)
         return [step.check_finite(player, each) for player, found in checks_of_players.items() for each in found]

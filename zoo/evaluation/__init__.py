@@ -1,1 +1,1 @@
-"""Floor 4: how far generated images are from real ones."""
+"""A source of images -> scores with their protocol -> tables and cards."""

@@ -1,1 +1,1 @@
-"""Floor 3: one paper, one file."""
+"""One paper, one file; and `adversarial`, the abstract base of models with a discriminator."""

@@ -1,1 +1,1 @@
-"""Floor 2: functions that build networks, each a functional `keras.Model` with named inputs and outputs."""
+"""Functions that build networks, each a functional `keras.Model` with named inputs and outputs."""
