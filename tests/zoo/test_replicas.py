@@ -29,15 +29,7 @@ TWINS = {name: preset.twin() for name, preset in PRESETS.items()} | {
 CASES = [*((name, 2, 5) for name in sorted(TWINS)), ("mlp", 2, 6), ("mlp", 4, 7), ("k", 4, 7)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def float64():
-    """Nine digits more than float32, for gradients of a bias that nearly cancel where D begins at 1/2."""
-    kept = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(kept[0])
-    keras.config.set_dtype_policy(kept[1])
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def first_step(preset, strategy, fit, rows):

@@ -274,7 +274,8 @@ class GenerativeModel(Inference, keras.Model):
 
         def compiled() -> dict[str, list[Tensor]]:
             self.train_step(data)
-            return {player: [each.finite_check for each in updates] for player, updates in context.active().updates.items()}
+            updates = context.active().updates
+            return {player: [each.finite_check for each in made] for player, made in updates.items()}
 
         checks_of_players = step.run_with_xla(compiled)
         return [step.check_finite(player, each) for player, found in checks_of_players.items() for each in found]
