@@ -54,7 +54,8 @@ def run(out: Path, steps: int) -> Path:
     console = Console()
     facts: dict[str, Any] = {"preset": PRESET, "steps": steps}
     with stage(console, 1, "sample the pretrained preset with ONNX Runtime", facts):
-        facts["classes"] = sample_pretrained(out)
+        card = sample_pretrained(out)
+        facts |= {"classes": classes_of(card), "preset_steps": card.recipe["steps"]}
     with stage(console, 2, f"train a smaller one from nothing on the embedded images, {steps} steps", facts):
         directory = train(out, steps, console)
         facts["chart"] = chart_scores(directory / "log.csv")
@@ -83,8 +84,8 @@ def stage(console: Console, number: int, title: str, facts: dict[str, Any]) -> I
     facts.setdefault("seconds", {})[number] = time.monotonic() - began
 
 
-def sample_pretrained(out: Path) -> Sequence[str]:
-    """Some images of every class by the committed preset, without TensorFlow; returns the classes' names.
+def sample_pretrained(out: Path) -> Card:
+    """Some images of every class by the committed preset, without TensorFlow; returns its card.
 
     Raises:
         LookupError: this installation has no pretrained preset.
@@ -94,18 +95,18 @@ def sample_pretrained(out: Path) -> Sequence[str]:
     return sample_classes(PRESET, out / "pretrained.png")
 
 
-def sample_classes(name: str, file: Path) -> Sequence[str]:
-    """A grid with a column for each class, through ONNX Runtime; returns the classes' names.
+def sample_classes(name: str, file: Path) -> Card:
+    """A grid with a column for each class, through ONNX Runtime; returns the model's card.
 
     Args:
         name: a preset, or the path of an exported directory.
         file: of the grid.
     """
     pipeline = load_pretrained(name, format="onnx")
-    classes = classes_of(pipeline.card)
-    images = pipeline.sample(ROWS * len(classes), seed=0, labels=list(range(len(classes))) * ROWS)
-    save_grid(images, file, columns=len(classes))
-    return classes
+    classes = len(classes_of(pipeline.card))
+    images = pipeline.sample(ROWS * classes, seed=0, labels=list(range(classes)) * ROWS)
+    save_grid(images, file, columns=classes)
+    return pipeline.card
 
 
 def classes_of(card: Card) -> Sequence[str]:
