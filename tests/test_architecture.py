@@ -57,6 +57,7 @@ LAZY = (
 TENSORFLOW_ROOMS = (
     *(
         "zoo.core.step",
+        "zoo.core.convolution",
         "zoo.core.replicas",
         "zoo.core.model",
         "zoo.core.noise",

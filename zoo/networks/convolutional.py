@@ -14,6 +14,7 @@ from keras import layers
 from zoo.core.arguments import choose
 from zoo.core.precision import full_precision
 from zoo.core.replicas import replicas_in_sync
+from zoo.layers.convolution import Conv2D, Conv2DTranspose
 from zoo.layers.dropout import Dropout
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
 from zoo.layers.spectral_norm import SpectralNorm
@@ -94,12 +95,10 @@ def upward(
     x = layers.ReLU(name="relu_4")(x)
     for number, count in enumerate(reversed(channels[:-1]), start=1):
         size = BASE * 2**number
-        x = layers.Conv2DTranspose(
-            count, KERNEL, 2, "same", use_bias=False, kernel_initializer=normal(), name=f"up_{size}"
-        )(x)
+        x = Conv2DTranspose(count, KERNEL, 2, "same", use_bias=False, kernel_initializer=normal(), name=f"up_{size}")(x)
         x = norm(f"norm_{size}")(x)
         x = layers.ReLU(name=f"relu_{size}")(x)
-    x = layers.Conv2DTranspose(image_shape[-1], KERNEL, 2, "same", kernel_initializer=normal(), name="pixels")(x)
+    x = Conv2DTranspose(image_shape[-1], KERNEL, 2, "same", kernel_initializer=normal(), name="pixels")(x)
     return layers.Activation("tanh", dtype=full_precision(), name="image")(x)
 
 
@@ -121,7 +120,7 @@ def downward(
     for number, count in enumerate(map_channels(image_shape, width), start=1):
         size = image_shape[0] // 2**number
         layer = normalize(f"norm_{size}") if normalize and number > 1 else None
-        convolution = layers.Conv2D(
+        convolution = Conv2D(
             count, KERNEL, 2, "same", use_bias=layer is None, kernel_initializer=normal(), name=f"down_{size}"
         )
         x = wrap(convolution)(x)

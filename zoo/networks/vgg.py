@@ -7,6 +7,7 @@ from keras import layers
 
 from zoo.core.precision import full_precision
 from zoo.core.replicas import replicas_in_sync
+from zoo.layers.convolution import Conv2D
 from zoo.layers.dropout import Dropout
 
 STAGES = 3
@@ -37,7 +38,7 @@ def classifier(
             x = layers.AveragePooling2D(2, name=f"halve_{stage}")(x)
         for number in (1, 2):
             label = f"{stage + 1}_{number}"
-            x = layers.Conv2D(
+            x = Conv2D(
                 width * 2**stage,
                 3,
                 padding="same",
