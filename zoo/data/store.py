@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.images import compute_fingerprint
+from zoo.data.images import allocate, compute_fingerprint
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded images: more than this is kept in a memory-mapped file
 PROGRESS_FROM = 1_000  # images
@@ -55,7 +55,7 @@ def collect(
     array_file, notes_file = folder / f"{stem}.npy", folder / f"{stem}.json"
     if array_file.exists() and notes_file.exists():
         notes = json.loads(notes_file.read_text())
-        return _assemble(np.load(array_file, mmap_mode="r"), **notes)
+        return _assemble(_map(array_file), **notes)
 
     images: np.ndarray | None = None
     labels: list[int | None] = []
@@ -91,7 +91,7 @@ def collect(
             images.flush()
             _write_then_rename(notes_file, json.dumps(notes))
             temporary.replace(array_file)  # last: its presence says that both are whole
-            images = np.load(array_file, mmap_mode="r")
+            images = _map(array_file)
         return _assemble(images, **notes)
     finally:
         temporary.unlink(missing_ok=True)
@@ -106,9 +106,17 @@ def _assemble(images: np.ndarray, labels: list[int | None], broken: list[str], f
 
 def _allocate(shape: tuple[int, ...], file: Path) -> np.ndarray:
     if int(np.prod(shape, dtype=np.int64)) <= MEMORY_LIMIT:
-        return np.empty(shape, np.uint8)
+        return allocate(shape)
     file.parent.mkdir(parents=True, exist_ok=True)
     return np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+
+
+def _map(file: Path) -> np.ndarray:
+    """The array in a file, its pages read when they are used; writing to it would change copies of them, not the file.
+
+    A read-only array can't be lent to TensorFlow.
+    """
+    return np.load(file, mmap_mode="c")
 
 
 def _write_then_rename(file: Path, text: str) -> None:
