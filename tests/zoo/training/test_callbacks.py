@@ -239,6 +239,18 @@ def test_a_stable_run_is_not_warned_of(tmp_path: Path) -> None:
     assert "warning" not in said
 
 
+def test_a_single_image_can_be_overfitted(tmp_path: Path) -> None:
+    """Nothing is as far from its neighbor as training images are from theirs: the column has no number."""
+    for split in ("train", "test"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for number in range(8):
+            Image.new("L", (16, 16), 200).save(tmp_path / "data" / split / f"{number}.png")
+    directory, _ = trained(tmp_path / "run", data=str(tmp_path / "data"), steps=2, log_every=1, sample_every=2)
+    assert [np.isnan(row["diversity"]) for row in rows(directory)] == [True, True]
+    assert (directory / "report.html").exists()
+    assert (directory / "export" / "card.json").exists()
+
+
 # Models that give images back
 
 
