@@ -61,6 +61,7 @@ TENSORFLOW_ROOMS = (
         "zoo.core.replicas",
         "zoo.core.model",
         "zoo.core.noise",
+        "zoo.core.normalization",
         "zoo.core.inference",
         "zoo.core.ability",
         "zoo.core.batch",

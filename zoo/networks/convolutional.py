@@ -13,10 +13,10 @@ from keras import layers
 
 from zoo.core.arguments import choose
 from zoo.core.precision import full_precision
-from zoo.core.replicas import replicas_in_sync
 from zoo.layers.convolution import Conv2D, Conv2DTranspose
 from zoo.layers.dropout import Dropout
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
+from zoo.layers.normalization import BatchNorm, LayerNorm
 from zoo.layers.spectral_norm import SpectralNorm
 
 KERNEL = 4  # Paper: 5. 4 is a multiple of the stride, so every output pixel is covered equally (no checkerboard).
@@ -164,17 +164,12 @@ def wrapper(norm: Norm) -> Callable[[keras.layers.Layer], keras.layers.Layer]:
 
 def batch_norm(name: str, affine: bool = True) -> keras.layers.Layer:
     """Batch norm over the global batch; momentum and epsilon as in the authors' code."""
-    return layers.BatchNormalization(
-        momentum=0.9, epsilon=1e-5, center=affine, scale=affine, synchronized=replicas_in_sync() > 1, name=name
-    )
+    return BatchNorm(momentum=0.9, epsilon=1e-5, center=affine, scale=affine, name=name)
 
 
 def layer_norm(name: str) -> keras.layers.Layer:
-    """Over all values of a row, with a scale and a shift per channel; epsilon as in WGAN-GP's authors' code.
-
-    `keras.layers.LayerNormalization` over the same axes would have a scale and a shift per pixel.
-    """
-    return layers.GroupNormalization(groups=1, epsilon=1e-5, name=name)
+    """Over all values of a row, with a scale and a shift per channel; epsilon as in WGAN-GP's authors' code."""
+    return LayerNorm(epsilon=1e-5, name=name)
 
 
 NORMS = {"batch": batch_norm, "layer": layer_norm, "spectral": None, "none": None}
