@@ -70,7 +70,7 @@ def resolve_precision(recipe: Recipe, directory: Path, workers: Workers) -> Prec
     if workers.count == 1 or recipe.resume or recipe.precision != AUTO:
         return chosen
     if slower:
-        return Precision(FULL, AUTO, f"since worker(s) {slower} would gain nothing from bfloat16")
+        return Precision(FULL, AUTO, f"since worker(s) {slower} did not choose bfloat16")
     return Precision(HALF, AUTO, "since every worker computes faster in bfloat16")
 
 

@@ -282,9 +282,9 @@ class Cluster:
     ("here", "other", "policy", "reason"),
     [
         (True, True, "mixed_bfloat16", "since every worker computes faster in bfloat16"),
-        (True, False, "float32", "since worker(s) [1] would gain nothing from bfloat16"),
-        (False, True, "float32", "since worker(s) [0] would gain nothing from bfloat16"),
-        (False, False, "float32", "since worker(s) [0, 1] would gain nothing from bfloat16"),
+        (True, False, "float32", "since worker(s) [1] did not choose bfloat16"),
+        (False, True, "float32", "since worker(s) [0] did not choose bfloat16"),
+        (False, False, "float32", "since worker(s) [0, 1] did not choose bfloat16"),
     ],
 )
 def test_workers_compute_in_bfloat16_if_all_gain_by_it(
