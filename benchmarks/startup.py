@@ -13,6 +13,7 @@ step; `zoo evaluate` runs to its end, the first time with an empty cache. Nothin
 import builtins
 import json
 import os
+import runpy
 import shlex
 import statistics
 import subprocess
@@ -28,7 +29,7 @@ from typing import Any, Literal
 
 import tyro
 
-START = "interpreter"
+START = "interpreter, command line"
 IMPORTS = {
     "tensorflow": "import tensorflow",
     "keras": "import keras",
@@ -122,9 +123,9 @@ class Phases:
             self.open.pop()
 
     def mark(self, name: str) -> None:
-        """Keep the time since the process was started, once."""
-        now = self.clock()
-        self.seconds.setdefault(f"= {name}", (now[0] - self.began[0], now[1] - self.began[1]))
+        """Keep the time since the process was started, the first time that this is called with a name."""
+        self.charge()
+        self.seconds.setdefault(f"= {name}", (self.charged[0] - self.began[0], self.charged[1] - self.began[1]))
 
     def wrap(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         """The same function, its calls counted in a phase."""
@@ -142,7 +143,6 @@ def run_child(command: str, preset: str, arguments: list[str], began: float, res
     phases = Phases(began)
 
     def finish(status: int) -> None:
-        phases.charge()
         phases.mark("all")
         Path(result).write_text(json.dumps(phases.seconds))
         sys.stdout.flush()
@@ -150,10 +150,9 @@ def run_child(command: str, preset: str, arguments: list[str], began: float, res
 
     watch_imports(phases, lambda module: instrument(module, phases, finish))
     watch_first_line(phases)
-    from zoo.cli.main import main
-
+    sys.argv = ["zoo", command, preset, *arguments]
     try:
-        main([command, preset, *arguments])
+        runpy.run_module("zoo.cli.main", run_name="__main__")
     except SystemExit as error:
         finish(int(error.code or 0))
     finish(0)
@@ -184,8 +183,9 @@ def watch_imports(phases: Phases, when_imported: Callable[[str], None]) -> None:
 
 
 def watch_first_line(phases: Phases) -> None:
-    """Mark when the command first writes to standard error, where its progress goes."""
+    """Mark when the command first writes to standard error, where its progress goes; as on a terminal."""
     write = sys.stderr.write
+    sys.stderr.isatty = lambda: True  # type: ignore[method-assign]
 
     def marked(text: str) -> int:
         if text.strip():
