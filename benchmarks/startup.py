@@ -81,7 +81,7 @@ class Options:
     arguments: str = ""
     """More options of the commands, as one text."""
     repeats: int = 1
-    """Processes per command; the medians are shown. Later evaluations find the first one's cache."""
+    """Processes per command; the medians are shown, the first evaluation, with an empty cache, by itself."""
     json: bool = False
     """Print JSON."""
 
@@ -247,25 +247,34 @@ def measure(command: str, options: Options, home: str) -> dict[str, list[float]]
     return json.loads(result.read_text())
 
 
+def take_medians(runs: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Phase -> the medians of its seconds and CPU seconds; a phase that a run does not have took it none."""
+    names = dict.fromkeys(name for run in runs for name in run)
+    return {
+        name: [statistics.median(run.get(name, (0.0, 0.0))[unit] for run in runs) for unit in (0, 1)] for name in names
+    }
+
+
 def main(options: Options) -> None:
     """Measure, print a table for each command."""
     found: dict[str, dict[str, list[float]]] = {}
     for command in options.commands:
         with tempfile.TemporaryDirectory() as home:
             runs = [measure(command, options, home) for _ in range(options.repeats)]
-        names = dict.fromkeys(name for run in runs for name in run)
-        found[command] = {
-            name: [statistics.median(run.get(name, (0.0, 0.0))[part] for run in runs) for part in (0, 1)]
-            for name in names
-        }
+        title = f"zoo {command} {options.preset}"
+        if command == "evaluate":
+            found[f"{title}, empty cache"] = take_medians(runs[:1])
+            title, runs = f"{title}, full cache", runs[1:]
+        if runs:
+            found[title] = take_medians(runs)
     if options.json:
         print(json.dumps(found, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
 
-    for command, phases in found.items():
-        table = Table("phase", "seconds", "CPU seconds", title=f"zoo {command} {options.preset}")
+    for title, phases in found.items():
+        table = Table("phase", "seconds", "CPU seconds", title=title)
         for name, (wall, cpu) in sorted(phases.items(), key=lambda item: item[0].startswith("=")):
             table.add_row(name, f"{wall:.2f}", f"{cpu:.2f}")
         Console().print(table)

@@ -25,6 +25,11 @@ def test_a_mark_is_the_first_of_its_name_since_the_start() -> None:
     assert phases.seconds == {startup.START: (2.0, 1.0), "= first line": (1.0, 0.5)}
 
 
+def test_medians_are_of_each_phase() -> None:
+    runs = [{"a": [1.0, 10.0]}, {"a": [3.0, 30.0], "b": [4.0, 2.0]}, {"a": [2.0, 50.0]}]
+    assert startup.take_medians(runs) == {"a": [2.0, 30.0], "b": [0.0, 0.0]}
+
+
 def test_the_first_steps_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = startup.Options(commands=("train",), arguments="--smoke --data embedded --threads 1")
     found = startup.measure("train", options, str(tmp_path))
