@@ -517,6 +517,8 @@ def test_importing_the_zoo_imports_nothing_heavy() -> None:
         ["sample", "PATH"],
         ["train", NAME, "--help"],
         ["sweep", NAME, "--help"],
+        ["evaluate", "--help"],
+        ["evaluate", "PATH", "--count", "50", "--metrics", "ms_ssim", "sliced_wasserstein_distance"],
     ],
     ids=" ".join,
 )
@@ -527,7 +529,8 @@ def test_command_loads_no_tensorflow(arguments: list[str], exported: Path) -> No
     loaded = modules_after(code)
     assert "tyro" in loaded
     assert not loaded & LEARNING
-    assert ("onnxruntime" in loaded) is (arguments[0] == "sample")
+    assert ("onnxruntime" in loaded) is ("PATH" in arguments)
+    assert not loaded & {"tensorflow_probability", "tf_keras", "matplotlib", "scipy", "jinja2"}
 
 
 @pytest.mark.parametrize(

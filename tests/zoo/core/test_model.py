@@ -1,5 +1,7 @@
 """What the base class promises every family: its errors, its counters, its metrics, its names."""
 
+import inspect
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -72,6 +74,26 @@ def test_the_norm_of_each_players_gradient_is_a_metric(probe, fit, replicas):
     history = fit(probe(algorithm, replicas), X, target=X)
     assert history["inner_gradient_norm"] == [pytest.approx((3.0 + 9.0) / 2)]  # d mean(w x)/dw = mean(1..5) = 3
     assert history["outer_gradient_norm"] == [0.0]
+
+
+@pytest.mark.parametrize("options", [{"replicas": 1}, {"replicas": 2}, {"xla": True}], ids=str)
+def test_a_step_is_traced_as_it_is_written(probe, fit, options):
+    """AutoGraph's rewriting of every function would take most of the seconds before the first step."""
+    files = set()
+
+    def loss(model, x):
+        files.add(inspect.currentframe().f_code.co_filename)
+        return per_row(model.inner(x))
+
+    def algorithm(model, x, target):
+        files.add(inspect.currentframe().f_code.co_filename)
+        return model.minimize("inner", lambda: loss(model, x))
+
+    model = probe(algorithm, options.get("replicas", 1))
+    if "xla" in options:
+        model.compile(inner=SGD(1.0), outer=SGD(1.0), jit_compile=True)
+    fit(model, X, target=X)
+    assert files == {__file__}
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 3])

@@ -18,6 +18,7 @@ from serving.card import read_card
 from serving.images import make_grid, to_uint8
 from serving.pipeline import Pipeline
 from zoo.data.load import load_images
+from zoo.evaluation.extractors import extract_features
 from zoo.metrics.distances import nearest_neighbor_distance, sliced_wasserstein_distance
 from zoo.models.vae import VAE
 from zoo.training.callbacks import COLUMNS, compute_update_ratios, make_batch, reconstruct_pairs
@@ -144,6 +145,22 @@ def test_a_scorer_sees_what_the_extractor_takes() -> None:
     assert scorers[0].distance(-others[0]) > 100 * healthy[0]
     scaled = load_images("embedded", split="train", image_size=32, channels=1, fit="squash")
     assert choose_scorer(scaled, padded=False).name == SCORE
+
+
+def test_training_images_wait_for_the_first_score_and_are_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def extract(extractor: Any, images: np.ndarray) -> Any:
+        seen.append(len(images))
+        return extract_features(extractor, images)
+
+    monkeypatch.setattr("zoo.training.validation.extract_features", extract)
+    images = load_images("embedded", split="train", image_size=28, channels=1)
+    scorer = choose_scorer(images, padded=False)
+    assert seen == []
+    samples = images.images[:300].astype(np.float32) / 127.5 - 1.0
+    assert scorer.distance(samples) == scorer.distance(samples)
+    assert seen == [9_000]
 
 
 def test_an_update_ratio_is_change_over_weights() -> None:
