@@ -35,6 +35,7 @@ NORMALIZABLE = {
 }
 
 
+@keras.saving.register_keras_serializable("zoo")
 class SpectralNorm(keras.layers.Wrapper):
     """A layer that uses W / sigma(W) in place of its kernel W (arXiv:1802.05957, section 2.1 and Algorithm 1).
 
