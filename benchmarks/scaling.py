@@ -59,8 +59,8 @@ BYTES_OF_FLOAT32 = 4
 BESIDE_THE_GRADIENTS = 2  # numbers that a player's all-reduce carries as well: the sum of its loss, and the row count
 ALL_REDUCES = ("CollectiveReduce", "CollectiveReduceV2", "CollectiveReduceV3", "NcclAllReduce")
 SILENT = ("CollectiveInitializeCommunicator", "CollectiveAssignGroupV2")  # collective by name, but they move no data
-# Function of zoo.core.replicas -> what its all-reduces are for. These networks ask for others in batch norm alone: a
-# forward pass sums x, x^2 and the count, and the backward pass the gradients by the first two.
+# Function of zoo.core.replicas -> what its all-reduces are for. These networks ask for others in batch norm alone, one
+# a forward pass (the count, sums and squares) and one a backward pass (what the mean and the variance get).
 PURPOSES = {"global_mean": "gradients", "sum_rows": "metrics"}
 STATISTICS = "batch-norm statistics"
 ALONE = "one device"

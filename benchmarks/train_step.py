@@ -23,11 +23,11 @@ import tyro
 from benchmarks import harness
 from benchmarks.harness import CHANNELS, LATENT_DIM, Contender, NotRunError
 from zoo.data.batches import batches
-from zoo.data.images import ImageSet
+from zoo.data.images import ImageSet, allocate, iterate_chunks
 from zoo.training.recipe import Adam
 
 ADAM = Adam(2e-4, beta_1=0.5)  # as in PyTorch's example
-SHARE_OF_MEMORY = 1 / 4  # of what is free, for the images of `zoo-fed`: a pipeline at its start holds four copies
+SHARE_OF_MEMORY = 1 / 4  # of what is free, for the images of `zoo-fed`: beside other contenders and programs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,9 @@ def image_set(options: Options) -> ImageSet:
             f"one batch is {options.batch_size} images; {options.images} were asked for, and a quarter of the free "
             f"memory holds {room:.0f}"
         )
-    images = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+    rng, images = np.random.default_rng(0), allocate((count, *shape))
+    for chunk in iterate_chunks(images, 1_000):
+        chunk[...] = rng.integers(0, 256, chunk.shape, np.uint8)
     return ImageSet(images, None, (), name="noise", split="train", fingerprint="", ignored=0, broken=(), license="")
 
 

@@ -4,6 +4,9 @@ Goodfellow et al. (arXiv:1406.2661): dense networks, maxout and dropout in D, un
 with momentum. Adam here, which needs no schedule of rates. 40,000 steps took 30 minutes on one shared core of an AMD
 EPYC; the last of twenty checkpoints is the best by its score: FCD 0.44.
 
+In float32: dense networks this small gain too little from bfloat16, 23.6 and 22.8 ms a step where an EPYC has its
+instructions.
+
     python recipes/gan_mnist.py
     zoo train gan-mnist --devices 2
 """
@@ -20,6 +23,7 @@ recipe = Recipe(
     export="best",
     batch_size=64,
     optimizers={"generator": Adam(2e-4, beta_1=0.5), "discriminator": Adam(2e-4, beta_1=0.5)},
+    precision="float32",
 )
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ falling to 1e-4; the paper's rate does so in eight stages, over 3,280 epochs. 24
 one crowded core of an AMD EPYC. Test images: bound of 50 samples -94.3 +- 0.3 nats, of 5,000 -91.9 +- 0.3, 45 of 50
 latents in use; pythae reports -86.82 by 5,000, and the paper's run is fifty times as long.
 
+In float32: dense networks this small gain too little from bfloat16, 88 and 85 ms a step where an EPYC has its
+instructions.
+
     python recipes/iwae_mnist.py
     zoo train iwae-mnist --devices 2
 """
@@ -19,6 +22,7 @@ recipe = Recipe(
     steps=24_000,
     batch_size=128,
     optimizers={"autoencoder": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=24_000, final_learning_rate=1e-4)},
+    precision="float32",
 )
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ CS294A's lecture notes (A. Ng, section 3): 196 sigmoid units whose means are dra
 patches are of natural images and their optimizer is L-BFGS; whole digits and Adam at 1e-3 with beta_1 = 0.5 here.
 10,000 steps are 21 epochs, 46 seconds on one core of an AMD EPYC. Squared error of test images: 0.0059 a pixel.
 
+In float32: dense networks this small gain too little from bfloat16, 2.5 and 2.2 ms a step where an EPYC has its
+instructions.
+
     python recipes/sparse_autoencoder_mnist.py
     zoo train sparse-autoencoder-mnist --devices 2
 """
@@ -18,6 +21,7 @@ recipe = Recipe(
     steps=10_000,
     batch_size=128,
     optimizers={"autoencoder": Adam(1e-3)},
+    precision="float32",
 )
 
 if __name__ == "__main__":

@@ -57,9 +57,11 @@ LAZY = (
 TENSORFLOW_ROOMS = (
     *(
         "zoo.core.step",
+        "zoo.core.convolution",
         "zoo.core.replicas",
         "zoo.core.model",
         "zoo.core.noise",
+        "zoo.core.normalization",
         "zoo.core.inference",
         "zoo.core.ability",
         "zoo.core.batch",

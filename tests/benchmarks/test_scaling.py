@@ -20,9 +20,9 @@ from zoo.networks import convolutional
 SHAPE, WIDTH = (16, 16, 3), 2
 SMALL = Options(image_size=16, width=WIDTH, batch_size=4, steps=1, rounds=1, devices=(2,), workers=(2,))
 # Batch norm sees 4 + 2 channels in G, and 4 channels in D three times: real and fake for D's move, fake for G's.
-# Forward, three sums each: 3 x (4 + 2 + 3 x 4) = 54 numbers in 3 x 5 all-reduces. Backward, two each: D's move goes
-# through D twice, G's through D and G: 2 x (2 x 4 + 4 + 4 + 2) = 36 numbers in 2 x 5.
-STATISTICS_OF_A_STEP = {"operations": 3 * 5 + 2 * 5, "bytes": 4 * (54 + 36)}
+# Forward, two float64 sums a channel and the count: 2 x (4 + 2 + 3 x 4) + 5 = 41 in 5 all-reduces. Backward, two
+# float32 sums a channel: D's move goes through D twice, G's through D and G: 2 x (2 x 4 + 4 + 4 + 2) = 36 in 5.
+STATISTICS_OF_A_STEP = {"operations": 5 + 5, "bytes": 8 * 41 + 4 * 36}
 METRICS_OF_A_STEP = {"operations": 1, "bytes": 4 * (5 + 1)}  # five metrics and the row count
 
 
@@ -90,7 +90,7 @@ def test_one_device_reduces_nothing(outcome):
 def test_the_prediction_is_made_from_what_was_counted(outcome):
     counted = outcome["all_reduces"]["2 devices"].values()
     made = outcome["prediction"]
-    assert made["operations"] == sum(each["operations"] for each in counted) == 2 + 1 + 25
+    assert made["operations"] == sum(each["operations"] for each in counted) == 2 + 1 + 10
     assert made["payload_bytes"] == sum(each["bytes"] for each in counted)
     assert made["rows"] == Assumptions().predict(0.01, made["payload_bytes"], made["operations"])
     networks = {8: [100.0], 16: [100.0, 400.0], 32: [100.0, 400.0], 64: [100.0, 400.0]}

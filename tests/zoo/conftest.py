@@ -1,6 +1,6 @@
 """What the tests of `zoo` share: strategies over logical CPUs, short runs, a model for pencil and paper."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, final
 
@@ -15,6 +15,7 @@ from zoo.core.batch import images_of
 from zoo.core.model import GenerativeModel
 from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
+from zoo.training import precision
 
 FIRST_OF_CLASS = {preset.model: preset.name for preset in reversed(PRESETS.values())}
 
@@ -27,6 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             preset = PRESETS.get(value) if isinstance(value, str) else value
             if isinstance(preset, Preset) and FIRST_OF_CLASS[preset.model] != preset.name:
                 item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine_without_bfloat16() -> Iterator[None]:
+    """Recipes that leave their precision open train in float32 here, whatever processor the tests run on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "read_processor_flags", frozenset)
+        yield
 
 
 @cache

@@ -59,17 +59,21 @@ def examine_onnx_runtime() -> dict[str, Any]:
 
 
 def examine_tensorflow() -> dict[str, Any]:
-    """TensorFlow's devices, and the CUDA it was built for."""
+    """TensorFlow's devices, the CUDA it was built for, and what `--precision auto` would choose."""
     try:
         start_tensorflow()
         import tensorflow as tf
+
+        from zoo.training.precision import choose_precision, list_capabilities
     except ImportError as error:
         return {"error": str(error)}
     build = tf.sysconfig.get_build_info()
+    precision = choose_precision(list_capabilities())
     return {
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "gpus": len(tf.config.list_physical_devices("GPU")),
         "cuda": build.get("cuda_version"),
+        "precision": {"auto": precision.policy, "reason": precision.reason},
     }
 
 
@@ -148,6 +152,9 @@ def show_report(report: dict[str, Any]) -> None:
     )
     devices = report["tensorflow"]
     console.print(f"TensorFlow sees: {', '.join(devices.get('devices', [])) if devices else 'not installed'}")
+    if devices and "precision" in devices:
+        found = devices["precision"]
+        console.print(f"--precision auto: {found['auto']}, {found['reason']}", highlight=False, soft_wrap=True)
     for name, value in report["directories"].items():
         console.print(f"{name}: {value or 'not set'}", highlight=False, soft_wrap=True)
     for conflict in report["conflicts"]:

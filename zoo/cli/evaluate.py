@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     if bool(command.name) == command.all:
         raise ValueError("zoo evaluate NAME, or zoo evaluate --all: give one of the two.")
     console = Console(stderr=True)
-    with show_progress(console) as report_progress:
+    with show_progress(console, describe_plan(command)) as report_progress:
         if command.all:
             records = evaluate_all(report_progress, console.print)
         else:
@@ -46,3 +46,13 @@ def main(arguments: Sequence[str]) -> None:
         print(json.dumps(to_plain_data(records), indent=2))
     else:
         show_records(records, Console())
+
+
+def describe_plan(command: Command) -> str:
+    """What will be compared, before anything is read."""
+    if command.all:
+        return "every preset that has weights"
+    seeds = ", ".join(map(str, command.seeds))
+    return (
+        f"{command.name}: {command.count:,} images for each of the seeds {seeds}, against real ones of {command.split}"
+    )

@@ -230,13 +230,13 @@ TASKS: Mapping[str, Callable[..., Any]] = {
 
 
 def make_tiny_recipe(**changes: Any) -> Recipe:
-    """The recipe of `PRESET`, for its tiny twin: the same class at the size of a test.
+    """The recipe of `PRESET`, for its tiny twin: the same class at the size of a test, by default in float32.
 
     Args:
         **changes: fields of `Recipe`.
     """
     recipe: Recipe = importlib.import_module(f"recipes.{PRESET.replace('-', '_')}").recipe
-    return dataclasses.replace(recipe, smoke=True, **changes)
+    return dataclasses.replace(recipe, **{"smoke": True, "precision": "float32", **changes})
 
 
 def make_noise_images(shape: Sequence[int]) -> ImageSet:

@@ -8,6 +8,8 @@ import tensorflow as tf
 from zoo.core import replicas, step
 from zoo.core.types import Tensor
 
+ROUNDING = 1e-3  # resizing or half precision may leave an image so far outside
+
 
 def images_of(data: Any) -> Tensor:
     """The images of a batch: a tensor, the first of a tuple, or the entry "image" of a dictionary."""
@@ -50,6 +52,37 @@ def labeled_minibatches_of(data: Any, k: int, argument: str) -> list[tuple[Tenso
     if len(labels.shape) != 2 or labels.shape[1] != k:
         raise ValueError(f"{argument}={k} takes labels of shape (batch, {k}), got {tuple(labels.shape)}.")
     return list(zip(images, tf.unstack(labels, k, axis=1), strict=True))
+
+
+def check_images(data: Any) -> Any:
+    """The same data, once their images are float numbers in [-1, 1]; nothing of the step is computed before.
+
+    Raises:
+        ValueError: another type of number.
+        tf.errors.InvalidArgumentError: values beyond [-1, 1], NaN, or images in [0, 1].
+    """
+    images = images_of(data)
+    if not images.dtype.is_floating:
+        raise ValueError(f"images are {images.dtype.name}: give float32 in [-1, 1], as in images / 127.5 - 1.")
+    # min and max pass NaN on, and no comparison with it holds.
+    least, most = tf.reduce_min(images), tf.reduce_max(images)
+    beyond = 1.0 + ROUNDING
+    checks = [
+        tf.debugging.Assert(
+            (least >= -beyond) & (most <= beyond),
+            ["images must lie in [-1, 1], as in images / 127.5 - 1 of 8 bits; their least and largest:", least, most],
+        ),
+        tf.debugging.Assert(
+            # 8 bits scaled to [-1, 1] never give 0 itself, and black scaled to [0, 1] does.
+            (least != 0) | (most == least),
+            ["images lie in [0, 1], with 0 the least: scale them to [-1, 1], by 2 * images - 1; the largest:", most],
+        ),
+    ]
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        checked = tf.identity(images)
+    if isinstance(data, Mapping):
+        return {**data, "image": checked}
+    return (checked, *data[1:]) if isinstance(data, (tuple, list)) else checked
 
 
 def labels_of(data: Any) -> Tensor:

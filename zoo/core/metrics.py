@@ -6,6 +6,7 @@ from zoo.core.replicas import ONLY_FIRST_REPLICA
 from zoo.core.types import Tensor
 
 
+@keras.saving.register_keras_serializable("zoo")
 class GlobalMean(keras.metrics.Metric):
     """Mean of numbers that every replica has alike, since they were summed over the replicas before.
 

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from zoo.core import context, noise, replicas, step
-from zoo.core.batch import rows_of
+from zoo.core.batch import check_images, rows_of
 from zoo.core.inference import Inference
 from zoo.core.metrics import GlobalMean
 from zoo.core.types import Tensor
@@ -44,6 +44,11 @@ class GenerativeModel(Inference, keras.Model):
             )
         instance.__dict__["_arguments"] = arguments
         return instance
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make a family known to Keras, so that its models can be copied, pickled, saved and loaded."""
+        super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable("zoo")(cls)
 
     def setup(self, *metric_names: str, ema: Mapping[str, tuple[keras.Model, keras.Model]] | None = None) -> None:
         """The last line of a constructor.
@@ -106,6 +111,36 @@ class GenerativeModel(Inference, keras.Model):
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Self:
         """The model that `get_config` described, with fresh weights."""
         return cls(**config)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What `compile` was given, as plain data; empty before."""
+        if not self.player_optimizers:
+            return {}
+        optimizers = {
+            player: keras.saving.serialize_keras_object(optimizer)
+            for player, optimizer in self.player_optimizers.items()
+        }
+        return {
+            "seed": self._seed,
+            "steps_per_execution": self.steps_per_execution,
+            "run_eagerly": self.run_eagerly,
+            "jit_compile": self._xla,
+            "optimizers": optimizers,
+        }
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        """`compile` as `get_compile_config` wrote it down."""
+        how = dict(config)
+        optimizers = how.pop("optimizers")
+        self.compile(**how, **{name: keras.saving.deserialize_keras_object(each) for name, each in optimizers.items()})
+
+    def save_own_variables(self, store: Any) -> None:
+        """The step, besides what Keras knows of: noise, the order of images and the decay of averages go on from it."""
+        store["step"] = self.step.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """What `save_own_variables` saved."""
+        self.step.assign(int(store["step"][()]))
 
     def compile(
         self,
@@ -251,7 +286,9 @@ class GenerativeModel(Inference, keras.Model):
             return self.train_function
         strategy = self.distribute_strategy
 
+        @tf.autograph.experimental.do_not_convert  # no step branches on tensors; AutoGraph is 3/4 of the tracing
         def run_step(data: Any) -> None:
+            data = check_images(data) if "image_shape" in self._arguments else data
             context.activate(noise.Draws(self._seed, self.step.read_value(), rows_of(data)))
             try:
                 checks = self._compiled_step(data) if self._xla else self.train_step(data).values()

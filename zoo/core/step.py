@@ -196,7 +196,7 @@ def with_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.O
 
 def run_with_xla(function: Callable[[], Any]) -> Any:
     """Compile `function` with XLA, call it, return its result; tensors of the graph around it become its inputs."""
-    return tf.function(function, jit_compile=True)()
+    return tf.function(function, jit_compile=True, autograph=False)()
 
 
 def require_rows(rows: Tensor) -> Tensor:

@@ -4,12 +4,11 @@ The order of an epoch is a function of (seed, epoch), so the position in the dat
 resumes at step 1,234 with that number alone.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from zoo.data.images import ImageSet
+from zoo.data.images import ALIGNMENT, ImageSet, allocate
 
 # `tf.random.experimental.index_shuffle` fixes 4 rounds: measured on 10,000 rows, consecutive epochs then correlate
 # by 0.13 (13 standard errors).  8 rounds leave nothing to see.  An odd number never returns.
@@ -84,7 +83,7 @@ def batches(
     rows = (count,) if minibatches_per_step == 1 else (count, minibatches_per_step)
     key = np.random.SeedSequence(seed).generate_state(2)  # neighboring seeds -> unrelated keys
 
-    gather = make_gather(images)
+    shared = share(images)
 
     def make_batch(element: Any) -> dict[str, Any]:
         step, replica = element // len(replicas), replicas.start + element % len(replicas)
@@ -97,7 +96,7 @@ def batches(
             max_index=tf.constant(len(images) - 1, tf.int64),
             rounds=SHUFFLE_ROUNDS,
         )
-        image = tf.reshape(gather(indices), (*rows, *images.shape[1:]))
+        image = tf.reshape(tf.gather(shared, indices), (*rows, *images.shape[1:]))
         row = replica * count + tf.range(count, dtype=tf.int64)
         example = {"image": tf.cast(image, tf.float32) / 127.5 - 1.0, "row": row}
         if labels is not None:
@@ -106,6 +105,8 @@ def batches(
 
     options = tf.data.Options()
     options.deterministic = True
+    # They write the pipeline down with all that it holds, images included, and read it back: two more copies.
+    options.experimental_optimization.apply_default_optimizations = False
     # For those who hand the global batches to a strategy: each worker then builds them and keeps its own part.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     elements = tf.data.Dataset.range(start_step * len(replicas), np.iinfo(np.int64).max)
@@ -135,19 +136,19 @@ def distributed_batches(strategy: Any, image_set: ImageSet, **options: Any) -> A
     return strategy.distribute_datasets_from_function(make_worker_batches)
 
 
-def make_gather(images: np.ndarray) -> Callable[[Any], Any]:
-    """indices (count,) -> images (count, height, width, channels) uint8, as an operation of a `tf.data` pipeline.
+def share(images: np.ndarray) -> Any:  # tf.Tensor
+    """The images as a tensor over the same memory, or over the same memory-mapped file: nothing is copied or read.
 
-    Images in memory are gathered by TensorFlow alone. A pipeline that calls Python can hang a process that ends while
-    it prefetches, since its threads wait for an interpreter that is shutting down; so only a memory-mapped file, which
-    TensorFlow can't gather from, is read through NumPy: let go of such a pipeline's iterator before the process ends.
+    TensorFlow's own operations then gather from either, page by page of a file. Images that do not lie as TensorFlow
+    wants them (see `zoo.data.images.allocate`; a read-only file, a slice with gaps) are copied once.
+
+    Args:
+        images: uint8 (count, height, width, channels); kept alive, and not to be written to, while the tensor lives.
     """
     import tensorflow as tf
 
-    if isinstance(images, np.memmap):
-        return lambda indices: tf.numpy_function(
-            lambda chosen: np.take(images, chosen, axis=0), [indices], tf.uint8, stateful=False
-        )
-    with tf.device("CPU:0"):
-        in_memory = tf.constant(images)
-    return lambda indices: tf.gather(in_memory, indices)
+    if not (images.flags.c_contiguous and images.flags.writeable and images.ctypes.data % ALIGNMENT == 0):
+        copied = allocate(images.shape)
+        copied[...] = images
+        images = copied
+    return tf.experimental.dlpack.from_dlpack(images.__dlpack__())

@@ -7,24 +7,27 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
+from PIL import Image, features
 
 from zoo.data.images import FORMATS, ImageSet, Policy
 from zoo.data.store import Example, collect
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+SUFFIXES = (".png", *JPEG, ".webp", ".gif", ".bmp", ".tif", ".tiff", *([".avif"] if features.check("avif") else []))
 # Pillow's modes without color; "P", a palette, counts as color.
 GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
+# A folder's name in lower case -> the split.
 SPLIT_FOLDERS = {
-    **{name: name for name in ("train", "test", "validation", "trainA", "trainB", "testA", "testB")},
+    **{name.lower(): name for name in ("train", "test", "validation", "trainA", "trainB", "testA", "testB")},
     "valid": "validation",
     "val": "validation",
 }
+TRAINING_SPLITS = {"train", "trainA", "trainB"}
 FILE_LIMIT = 256 * 2**20  # bytes of one image file, unpacked
 
 
@@ -49,7 +52,7 @@ def open_files(source: Path) -> Files:
         ValueError: `source` is neither, or the zip is damaged.
     """
     if source.is_dir():
-        stats = {p.relative_to(source).as_posix(): p.stat() for p in sorted(source.rglob("*")) if p.is_file()}
+        stats = {p.relative_to(source).as_posix(): p.stat() for p in sorted(_walk(source)) if p.is_file()}
         return Files(
             source,
             {name: stat.st_size for name, stat in stats.items()},
@@ -69,6 +72,19 @@ def open_files(source: Path) -> Files:
     )
 
 
+def _walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """What lies beneath a folder, linked folders included; a link to a folder that it lies in ends there."""
+    stat = folder.stat()
+    here = above | {(stat.st_dev, stat.st_ino)}
+    if here == above:
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _walk(path, here)
+        else:
+            yield path
+
+
 def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
     strange = path.is_absolute() or any(part.startswith(".") or part == "__MACOSX" for part in path.parts)  # "..", too
@@ -80,12 +96,10 @@ def _strip_folders(name: str, wrapping: int) -> str:
 
 
 def _count_wrapping_folders(names: list[str]) -> int:
-    """How many top folders hold everything and are no split."""
+    """How many top folders hold everything."""
     paths = [PurePosixPath(name).parts for name in names]
     depth = 0
     while len({parts[: depth + 1] for parts in paths}) == 1 and all(len(parts) > depth + 1 for parts in paths):
-        if paths[0][depth] in SPLIT_FOLDERS:
-            break
         depth += 1
     return depth
 
@@ -97,7 +111,7 @@ def split_held_out(names: list[str]) -> tuple[list[str], list[str]]:
     """
 
     def hash_name(name: str) -> int:
-        return int.from_bytes(hashlib.sha256(name.encode()).digest(), "big")
+        return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest(), "big")
 
     test = {name for name in names if hash_name(name) % 10 == 0}
     if len(names) >= 2 and not test:
@@ -108,15 +122,32 @@ def split_held_out(names: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _find_splits(names: list[str]) -> dict[str, dict[str, str]]:
-    """Split -> (inner name beneath the split's folder -> file name).  With no split folder all is "train"."""
+    """Split -> (inner name beneath the split's folder -> file name).  With no split folders all is "train".
+
+    Folders are splits where one for training has another beside it: a lone "train" is a class, beside buses and cars.
+
+    Raises:
+        ValueError: there are split folders, and images beside them.
+    """
     wrapping = _count_wrapping_folders(names)
     inner = {_strip_folders(name, wrapping): name for name in names}
+    tops = {name.partition("/")[0] for name in inner if "/" in name}
+    named = {SPLIT_FOLDERS[top.lower()] for top in tops if top.lower() in SPLIT_FOLDERS}
     splits: dict[str, dict[str, str]] = {}
-    for name, file in inner.items():
-        top, slash, rest = name.partition("/")
-        if slash and top in SPLIT_FOLDERS:
-            splits.setdefault(SPLIT_FOLDERS[top], {})[rest] = file
-    if not splits:
+    if len(named) > 1 and named & TRAINING_SPLITS:
+        outside = [file for name, file in inner.items() if name.partition("/")[0].lower() not in SPLIT_FOLDERS]
+        if outside:
+            raise ValueError(
+                f"beside the splits {', '.join(sorted(named))} there are {_list_names(outside)}, which belong to none: "
+                "move them into a split's folder, or away"
+            )
+        for name, file in inner.items():
+            top, _, rest = name.partition("/")
+            members = splits.setdefault(SPLIT_FOLDERS[top.lower()], {})
+            if rest in members:
+                raise ValueError(f"{_list_names([members[rest], file])} are the same image of one split: rename one")
+            members[rest] = file
+    else:
         splits = {"train": inner}
     if "train" in splits and "test" not in splits:
         everything = splits["train"]
@@ -145,7 +176,10 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
         raise ValueError(
             f"{source} holds no images: looked at {len(files.sizes)} files for the endings {', '.join(SUFFIXES)}"
         )
-    splits = _find_splits(names)
+    try:
+        splits = _find_splits(names)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
     parts = splits.values() if split == "all" else [splits.get(split, {})]
     chosen = [pair for part in parts for pair in part.items()]  # (name beneath the split's folder, file)
     if not chosen:
@@ -160,13 +194,12 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
         inner, file = member
         label = numbers[inner.split("/")[0]] if labeled else None
         try:
-            if files.sizes[file] > FILE_LIMIT:
-                raise ValueError(f"{files.sizes[file]:,} bytes; the limit is {FILE_LIMIT:,}")
-            return Example(file, label, policy.decode(files.read(file)))
+            _check_size(files, file)
+            return Example(_list_names([file]), label, policy.decode(files.read(file)))
         except MemoryError:
             raise
         except Exception as error:  # a damaged file raises almost anything: OSError, SyntaxError, struct.error ...
-            return Example(file, label, error)
+            return Example(_list_names([file]), label, error)
 
     content = [(file, files.sizes[file], files.stamps[file]) for _, file in chosen]
     found = collect(
@@ -190,20 +223,43 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
 
 
 def count_channels(source: Path) -> int:
-    """1 where the first image of a folder or zip, by name, is gray, 3 where it has colors.
+    """1 where all images of a folder or zip are gray, 3 where one has colors.
 
     Raises:
-        ValueError: there is no image, or the first can't be read.
+        ValueError: there is no image, or one before the first with colors can't be read.
     """
     files = open_files(source)
-    name = min(filter(_is_image, files.sizes), default=None)
-    if name is None:
+    names = sorted(filter(_is_image, files.sizes))
+    if not names:
         raise ValueError(f"{source} holds no images: looked at {len(files.sizes)} files.")
+    return 3 if any(_has_colors(files, name) for name in names) else 1
+
+
+def _has_colors(files: Files, name: str) -> bool:
+    """Of one image, by its header.
+
+    Raises:
+        ValueError: it can't be read.
+    """
     try:
+        _check_size(files, name)
         with Image.open(io.BytesIO(files.read(name)), formats=FORMATS) as image:
-            return 1 if image.mode in GRAY_MODES else 3
-    except OSError as error:
-        raise ValueError(f"{source}: {name} can't be read: {error}") from error
+            return image.mode not in GRAY_MODES
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file raises almost anything
+        raise ValueError(f"{files.source}: {_list_names([name])} can't be read: {error}") from error
+
+
+def _check_size(files: Files, name: str) -> None:
+    if files.sizes[name] > FILE_LIMIT:
+        raise ValueError(f"{files.sizes[name]:,} bytes; the limit is {FILE_LIMIT:,}")
+
+
+def _list_names(names: Sequence[str]) -> str:
+    """The first three, as text that can be printed whatever their bytes."""
+    shown = ", ".join(os.fsencode(name).decode(errors="backslashreplace") for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _map_in_threads(decode: Callable[[tuple[str, str]], Example], members: list[tuple[str, str]]) -> Iterator[Example]:

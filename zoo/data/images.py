@@ -2,14 +2,32 @@
 
 import hashlib
 import io
+import math
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # no other decoder runs, whatever a file claims to be
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # no other decoder runs, whatever a file claims to be
+ALIGNMENT = 64  # bytes; where TensorFlow takes memory that is not its own
+
+PIXEL_LIMIT = 100_000_000  # of one image: decoded and converted it takes up to a gigabyte
+LARGE = 10_000_000  # pixels; images beyond are decoded one at a time
+ONE_LARGE_IMAGE = threading.Lock()
+UPRIGHT = 1  # EXIF's number for an image that is stored as it is seen
+ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -109,8 +127,20 @@ class Policy:
             Exception: a damaged file raises almost anything: OSError, SyntaxError, struct.error ...
         """
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            image.load()
-            return self.apply(ImageOps.exif_transpose(image))
+            if image.width * image.height > PIXEL_LIMIT:
+                raise ValueError(f"{image.width} x {image.height} pixels; the limit is {PIXEL_LIMIT:,}")
+            with ONE_LARGE_IMAGE if image.width * image.height > LARGE else nullcontext():
+                image.load()
+                return self.apply(_turn_upright(image))
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """As the EXIF orientation says; `ImageOps.exif_transpose` writes all tags anew, and fails on odd ones."""
+    try:
+        turn = ORIENTATIONS.get(int(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)))
+    except Exception:  # damaged tags are no reason to refuse the pixels; they raise almost anything
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
@@ -123,6 +153,14 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("an image of 32-bit numbers has no known range")
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def allocate(shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 of that shape, contents undefined, aligned so that TensorFlow can read it without a copy."""
+    size = math.prod(shape)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].reshape(shape)
 
 
 def compute_fingerprint(images: np.ndarray) -> str:

@@ -1,8 +1,11 @@
 """Decoded images in memory or, where they are many, in a file on disk."""
 
+import glob
 import hashlib
 import json
 import os
+import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.images import compute_fingerprint
+from zoo.data.images import allocate, compute_fingerprint
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded images: more than this is kept in a memory-mapped file
 PROGRESS_FROM = 1_000  # images
@@ -50,18 +53,18 @@ def collect(
     Raises:
         ValueError: broken images and not `skip_broken`; nothing left; two native sizes that differ.
     """
-    stem = hashlib.sha256(f"{key} {skip_broken}".encode()).hexdigest()[:32]
+    stem = hashlib.sha256(os.fsencode(f"{key} {skip_broken}")).hexdigest()[:32]
     folder = cache or _find_cache_folder()
     array_file, notes_file = folder / f"{stem}.npy", folder / f"{stem}.json"
     if array_file.exists() and notes_file.exists():
         notes = json.loads(notes_file.read_text())
-        return _assemble(np.load(array_file, mmap_mode="r"), **notes)
+        return _assemble(_map(array_file), **notes)
 
     images: np.ndarray | None = None
     labels: list[int | None] = []
     broken: dict[str, str] = {}
     first = ""
-    temporary = folder / f"{stem}.npy.{os.getpid()}.tmp"
+    temporary = folder / f"{stem}.npy.{socket.gethostname()}.{os.getpid()}.tmp"
     try:
         for example in _show_progress(examples(), count):
             if isinstance(example.image, Exception):
@@ -72,8 +75,8 @@ def collect(
             if example.image.shape != images.shape[1:]:
                 sizes = [f"{shape[1]}x{shape[0]}" for shape in (images.shape[1:], example.image.shape)]
                 raise ValueError(
-                    f"image_size=None needs images of one size: {first} is {sizes[0]}, {example.name} is {sizes[1]} "
-                    "(width x height); give an image_size"
+                    f"{first} is {sizes[0]}, {example.name} is {sizes[1]} (width x height): bring them to one size, or "
+                    "give an image_size where there is such an option"
                 )
             images[len(labels)] = example.image
             labels.append(example.label)
@@ -91,7 +94,7 @@ def collect(
             images.flush()
             _write_then_rename(notes_file, json.dumps(notes))
             temporary.replace(array_file)  # last: its presence says that both are whole
-            images = np.load(array_file, mmap_mode="r")
+            images = _map(array_file)
         return _assemble(images, **notes)
     finally:
         temporary.unlink(missing_ok=True)
@@ -106,9 +109,48 @@ def _assemble(images: np.ndarray, labels: list[int | None], broken: list[str], f
 
 def _allocate(shape: tuple[int, ...], file: Path) -> np.ndarray:
     if int(np.prod(shape, dtype=np.int64)) <= MEMORY_LIMIT:
-        return np.empty(shape, np.uint8)
+        return allocate(shape)
     file.parent.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    _remove_leftovers(file.parent)
+    images = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    try:
+        # Writing to a mapped page that the disk has no room for would kill the process without a word.
+        if hasattr(os, "posix_fallocate"):
+            with file.open("r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+    except OSError as error:
+        needed, free = images.nbytes / 2**30, shutil.disk_usage(file.parent).free / 2**30
+        raise OSError(
+            f"decoded images take {needed:.1f} GiB in {file.parent}, where {free:.1f} GiB are free ({error.strerror}): "
+            "make room, or set ZOO_HOME to a folder on a larger disk"
+        ) from error
+    return images
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the unfinished files of processes of this machine that are gone."""
+    for file in folder.glob(f"*.npy.{glob.escape(socket.gethostname())}.*.tmp"):
+        process = file.name.split(".")[-2]
+        if process.isdecimal() and not _is_running(int(process)):
+            file.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+def _map(file: Path) -> np.ndarray:
+    """The array in a file, its pages read when they are used; writing to it would change copies of them, not the file.
+
+    A read-only array can't be lent to TensorFlow.
+    """
+    return np.load(file, mmap_mode="c")
 
 
 def _write_then_rename(file: Path, text: str) -> None:

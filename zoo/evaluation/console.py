@@ -17,9 +17,9 @@ BETTER_IN_SHORT: Mapping[Better, str] = {"lower": "low", "higher": "high", "like
 
 
 @contextmanager
-def show_progress(console: Console) -> Iterator[Progress]:
-    """A `Progress`: a line that changes on a terminal, nothing elsewhere."""
-    with console.status("starting") as status:
+def show_progress(console: Console, first: str) -> Iterator[Progress]:
+    """A `Progress`: on a terminal a line that changes, at the start `first`; nothing elsewhere."""
+    with console.status(first) as status:
         yield status.update
 
 

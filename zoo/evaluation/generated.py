@@ -128,24 +128,29 @@ class GeneratedEvaluation:
         path = cache_path("baselines", [*data, self.cache_key, str(self.count), *sorted(self.compared)], ".json")
         if not path.exists():
             self.report_progress("baselines")
-            baselines = self.score_baselines(self.choose_rows(train.images))
+            baselines = self.score_baselines(train.images)
             with write_atomically(path) as temporary:
                 temporary.write_text(json.dumps(baselines))
         return json.loads(path.read_text())
 
-    def score_baselines(self, images: np.ndarray) -> Baselines:
+    def score_baselines(self, train_images: np.ndarray) -> Baselines:
         """The scores of training images, and of noise and blurred images of the same shape."""
-        reference, metrics = self.reference_statistics, self.compared
+        reference, metrics, images = self.reference_statistics, self.compared, self.choose_rows(train_images)
+        if self.extractor and "copies" in self.groups:  # the features of all training images are there already
+            of_all = self.cached_features(self.extractor, train_images)
+            training = SampleStatistics.of(images, *(self.choose_rows(array) for array in of_all))
+        else:
+            training = self.summarize(images)
         noise = np.random.Generator(np.random.Philox(0)).integers(0, 256, images.shape, np.uint8)
         return {
-            "training": reference.score_training_images(self.summarize(images), metrics),
+            "training": reference.score_training_images(training, metrics),
             "noise": compare(self.summarize(noise), reference, metrics),
             "blurred": compare(self.summarize(blur(images)), reference, metrics),
         }
 
-    def choose_rows(self, images: np.ndarray) -> np.ndarray:
-        """As many training images as a seed has generated ones, since many scores depend on the count."""
-        return images[fixed_permutation(len(images))[: self.count]]
+    def choose_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Of as many training images as a seed has generated ones, since many scores depend on the count."""
+        return rows[fixed_permutation(len(rows))[: self.count]]
 
     @cached_property
     def reference_statistics(self) -> ReferenceStatistics:

@@ -52,15 +52,18 @@ def load_reference(source: Source, options: EvaluationOptions) -> Reference:
     if height != width:
         raise ValueError(f"images of {height} x {width} pixels: only square ones can be compared.")
     fit = card.recipe.get("fit", "crop") if card else "crop"
+    native = load_unpadded(card, channels) if card and fit == "pad" and crop is None else None
     if crop is None:
-        crop = min(unpadded_size(card, channels), height) if card and fit == "pad" else height
+        crop = height if native is None else min(max(native.images.shape[1:3]), height)
     if not 1 <= crop <= height:
         raise ValueError(f"crop={crop}: choose from 1 to {height}, the side of the images.")
     # As for training, then cut as generated ones are; with no card, what is left of those is all that is known.
     size = height if card else crop
     load = partial(load_images, image_size=size, channels=channels, fit=fit)
     real, train = crop_set(load(against, split=options.split), crop), None
-    if card:
+    if native is not None and native.images.shape[1:3] == (crop, crop):
+        train = native  # what is left of square images when their padding is cut off: they are not decoded again
+    elif card:
         train = crop_set(load(card.data.source, split=card.data.split), crop)
     elif options.trained_on:
         train = crop_set(load(options.trained_on, split="train"), crop)
@@ -83,19 +86,18 @@ def load_reference(source: Source, options: EvaluationOptions) -> Reference:
     return Reference(real, train, crop if whose else None, preprocessing)
 
 
-def unpadded_size(card: Card, channels: int) -> int:
-    """The side of the center that a model's images have no padding in: the larger one of its training images.
+def load_unpadded(card: Card, channels: int) -> ImageSet:
+    """A model's training images at their own size; the larger side is that of the center without padding.
 
     Raises:
         ValueError: they are of several sizes.
     """
     try:
-        native = load_images(card.data.source, split=card.data.split, image_size=None, channels=channels)
+        return load_images(card.data.source, split=card.data.split, image_size=None, channels=channels)
     except ValueError as error:
         raise ValueError(
             f"{card.name} was trained on padded images; say with --crop how much of them to compare: {error}"
         ) from error
-    return max(native.images.shape[1:3])
 
 
 def crop_set(image_set: ImageSet, crop: int) -> ImageSet:

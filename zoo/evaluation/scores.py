@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -18,7 +18,16 @@ from zoo.metrics.distances import sliced_wasserstein_distance
 from zoo.metrics.frechet import ROWS_PER_DIMENSION, frechet_distance, frechet_distance_at_infinity
 from zoo.metrics.kernel import SUBSET_SIZE, kernel_distance
 from zoo.metrics.moments import Moments
-from zoo.metrics.neighbors import COPY_QUANTILE, birthday_support, copy_check, nearest_distances, neighbor_scores
+from zoo.metrics.neighbors import (
+    COPY_QUANTILE,
+    DENSITY_NEIGHBORS,
+    PRECISION_NEIGHBORS,
+    birthday_support,
+    copy_check,
+    nearest_distances,
+    neighbor_scores,
+    squared_radii,
+)
 from zoo.metrics.similarity import WINDOW, multiscale_similarity_of_pairs, radial_spectrum, spectral_distance
 
 KEPT = 10_000  # images and features held of one set; what is streamed sees them all
@@ -95,6 +104,14 @@ class ReferenceStatistics:
     real: SampleStatistics
     train_features: np.ndarray | None = None
     seed: int = 0
+    _radii: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    def neighbor_radii(self, count: int) -> np.ndarray:
+        """What `neighbor_scores` needs of the first `count` held-out images, made once: (2, count)."""
+        if count not in self._radii:
+            neighbors = (PRECISION_NEIGHBORS, DENSITY_NEIGHBORS)
+            self._radii[count] = squared_radii(self.real.features[:count], neighbors)
+        return self._radii[count]
 
     @cached_property
     def spectrum(self) -> np.ndarray:
@@ -114,13 +131,15 @@ class ReferenceStatistics:
         Training images are copies of themselves: there, every second held-out image is held against the others;
         of fewer than 200, nothing is said.
         """
-        values = compare(train, self, metrics)
-        copied = {name for name in ("copies", "copy_distance") if values.pop(name, None) is not None}
-        if copied and self.train_distances is not None and len(self.train_distances) >= 2 / COPY_QUANTILE:
-            halves = copy_check(self.train_distances[::2], self.train_distances[1::2])
-            real = {"copies": halves.share, "copy_distance": halves.ratio}
-            values |= {name: real[name] for name in copied}
-        return values
+        distances = self.train_distances if {"copies", "copy_distance", "birthday_batch"} & set(metrics) else None
+        values = compare(train, self, [name for name in metrics if METRICS[name].group != "copies"])
+        if distances is None or train.moments is None:
+            return values
+        if len(distances) >= 2 / COPY_QUANTILE:
+            halves = copy_check(distances[::2], distances[1::2])
+            values |= {"copies": halves.share, "copy_distance": halves.ratio}
+        values["birthday_batch"] = birthday_batch(train, distances, self.seed)
+        return {name: values[name] for name in METRICS if name in metrics and name in values}
 
 
 @dataclass(frozen=True)
@@ -231,7 +250,10 @@ def _neighbors(samples: SampleStatistics, reference: ReferenceStatistics) -> dic
     if samples.moments is None or reference.real.moments is None:
         return {}
     count = min(len(samples.features), len(reference.real.features))
-    return neighbor_scores(samples.features[:count], reference.real.features[:count])._asdict()
+    generated, real = samples.features[:count], reference.real.features[:count]
+    # Of too few rows there are no radii: the scores say so.
+    radii = reference.neighbor_radii(count) if count > max(PRECISION_NEIGHBORS, DENSITY_NEIGHBORS) else None
+    return neighbor_scores(generated, real, real_radii=radii)._asdict()
 
 
 def _classes(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:
@@ -250,8 +272,14 @@ def _copies(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[s
     if samples.moments is None or reference.train_distances is None or reference.train_features is None:
         return {}
     found = copy_check(nearest_distances(samples.features, reference.train_features), reference.train_distances)
-    alike = birthday_support(samples.features, bound=found.bound, seed=reference.seed)
-    return {"copies": found.share, "copy_distance": found.ratio, "birthday_batch": float(alike.batch)}
+    batch = birthday_batch(samples, reference.train_distances, reference.seed)
+    return {"copies": found.share, "copy_distance": found.ratio, "birthday_batch": batch}
+
+
+def birthday_batch(samples: SampleStatistics, train_distances: np.ndarray, seed: int) -> float:
+    """Samples among which two are alike at even odds: nearer than 1 % of held-out images to a training image."""
+    bound = float(np.quantile(train_distances, COPY_QUANTILE))
+    return float(birthday_support(samples.features, bound=bound, seed=seed).batch)
 
 
 def _wasserstein(samples: SampleStatistics, reference: ReferenceStatistics) -> dict[str, float]:

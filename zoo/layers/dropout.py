@@ -9,6 +9,7 @@ from zoo.core import context
 from zoo.core.types import Tensor
 
 
+@keras.saving.register_keras_serializable("zoo")
 class Dropout(keras.layers.Layer):
     """Dropout whose mask is a function of seed, step and global row (see `noise`), not of the device.
 

@@ -8,6 +8,7 @@ from keras import ops
 from zoo.core.types import Tensor
 
 
+@keras.saving.register_keras_serializable("zoo")
 class Maxout(keras.layers.Layer):
     """max over `pieces` affine maps, unit by unit (arXiv:1302.4389, eq. 2).
 

@@ -9,6 +9,7 @@ from zoo.core.replicas import replicas_in_sync, sum_over_replicas
 from zoo.core.types import Tensor
 
 
+@keras.saving.register_keras_serializable("zoo")
 class MinibatchStddev(keras.layers.Layer):
     """One channel more: how much the rows of a batch differ (ProGAN, arXiv:1710.10196, section 3).
 
@@ -56,6 +57,7 @@ class MinibatchStddev(keras.layers.Layer):
         return {**super().get_config(), "group_size": self.group_size, "epsilon": self.epsilon}
 
 
+@keras.saving.register_keras_serializable("zoo")
 class MinibatchDiscrimination(keras.layers.Layer):
     """`kernels` features more: how close a row is to the others (arXiv:1606.03498, section 3.2).
 

@@ -9,6 +9,7 @@ from zoo.core.replicas import ONLY_FIRST_REPLICA, sum_over_replicas
 from zoo.core.types import Tensor
 
 
+@keras.saving.register_keras_serializable("zoo")
 class Quantizer(keras.layers.Layer):
     """The nearest vector of a codebook, which moving averages follow (VQ-VAE, arXiv:1711.00937, appendix A.1).
 

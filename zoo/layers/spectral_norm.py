@@ -7,6 +7,7 @@ from keras import ops
 
 from zoo.core.replicas import ONLY_FIRST_REPLICA
 from zoo.core.types import Tensor
+from zoo.layers.convolution import Conv2D, Conv2DTranspose
 
 
 def unit(vector: Tensor, otherwise: Tensor | None = None) -> Tensor:
@@ -22,31 +23,19 @@ def dense(layer: Any, inputs: Tensor, kernel: Tensor) -> Tensor:
 
 
 def convolution(layer: Any, inputs: Tensor, kernel: Tensor) -> Tensor:
-    """The linear part of `keras.layers.Conv2D`."""
+    """The linear part of `Conv2D` and `Conv2DTranspose`."""
     return layer.convolution_op(inputs, kernel)
-
-
-def transposed_convolution(layer: Any, inputs: Tensor, kernel: Tensor) -> Tensor:
-    """The linear part of `keras.layers.Conv2DTranspose`."""
-    return ops.conv_transpose(
-        inputs,
-        kernel,
-        strides=list(layer.strides),
-        padding=layer.padding,
-        output_padding=layer.output_padding,
-        dilation_rate=layer.dilation_rate,
-        data_format=layer.data_format,
-    )
 
 
 # Layer -> its linear part, and the axis of its kernel that counts output channels.
 NORMALIZABLE = {
     keras.layers.Dense: (dense, -1),  # (in, out)
-    keras.layers.Conv2D: (convolution, -1),  # (height, width, in, out)
-    keras.layers.Conv2DTranspose: (transposed_convolution, -2),  # (height, width, out, in)
+    Conv2D: (convolution, -1),  # (height, width, in, out)
+    Conv2DTranspose: (convolution, -2),  # (height, width, out, in)
 }
 
 
+@keras.saving.register_keras_serializable("zoo")
 class SpectralNorm(keras.layers.Wrapper):
     """A layer that uses W / sigma(W) in place of its kernel W (arXiv:1802.05957, section 2.1 and Algorithm 1).
 
@@ -63,7 +52,7 @@ class SpectralNorm(keras.layers.Wrapper):
     data: the replicas agree on it without a collective.
 
     Args:
-        layer: Dense, Conv2D or Conv2DTranspose, channels last; its bias and activation are left as they are.
+        layer: Keras' Dense, or our Conv2D or Conv2DTranspose, channels last; its bias and activation are left alone.
         name: the wrapped layer's when not given.
 
     Raises:

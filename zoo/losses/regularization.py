@@ -14,6 +14,7 @@ from zoo.core.replicas import ONLY_FIRST_REPLICA, sum_over_replicas
 from zoo.core.types import Tensor
 from zoo.layers.augmentation import differentiable_augment, linear_decay, next_probability, parse_policy
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
+from zoo.layers.normalization import BatchNorm
 from zoo.losses.adversarial import LossPair, feature_matching, minimax_discriminator_loss
 from zoo.losses.penalties import distance_to_average, dragan, gradient_penalty, zero_centered_penalty
 from zoo.losses.rows import per_row
@@ -24,7 +25,7 @@ VariablesOf = Callable[[str], Sequence[keras.Variable]]
 GRADIENT_PENALTIES = ("r1", "r2", "gradient_penalty", "dragan")
 """Options that take the discriminator's gradient by one image: its logit must not depend on other rows of the batch."""
 PER_SAMPLE = "discriminator_norm='layer', 'spectral' or 'none', and minibatch='none'"
-MIXES_ROWS = (keras.layers.BatchNormalization, MinibatchStddev, MinibatchDiscrimination)
+MIXES_ROWS = (BatchNorm, keras.layers.BatchNormalization, MinibatchStddev, MinibatchDiscrimination)
 
 
 class RegularizationOptions(TypedDict, total=False):

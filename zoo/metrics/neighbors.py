@@ -58,6 +58,7 @@ def neighbor_scores(
     *,
     precision_neighbors: int = PRECISION_NEIGHBORS,
     density_neighbors: int = DENSITY_NEIGHBORS,
+    real_radii: np.ndarray | None = None,
 ) -> NeighborScores:
     """Precision and recall (arXiv:1904.06991, eq. 1, 2), density and coverage (arXiv:2002.09797, eq. 3, 4).
 
@@ -70,17 +71,22 @@ def neighbor_scores(
         real: likewise; compare only values of equal counts.
         precision_neighbors: k of precision and recall.
         density_neighbors: k of density and coverage.
+        real_radii: `squared_radii` of `real` and both k, for who compares several sets with it.
 
     Raises:
-        ValueError: a set has no more than k rows; NaN; the dimensions differ.
+        ValueError: radii of other rows; a set has no more than k rows; NaN; the dimensions differ.
     """
     if min(precision_neighbors, density_neighbors) < 1:
         raise ValueError(f"{precision_neighbors} and {density_neighbors} neighbors: give at least 1.")
     finite_rows(generated, "generated features", least=precision_neighbors + 1)
     finite_rows(real, "real features", least=max(precision_neighbors, density_neighbors) + 1)
     same_dimension(generated, real, "features")
-    narrow, wide = _squared_radii(real, (precision_neighbors, density_neighbors))
-    (generated_narrow,) = _squared_radii(generated, (precision_neighbors,))
+    if real_radii is None:
+        real_radii = squared_radii(real, (precision_neighbors, density_neighbors))
+    if real_radii.shape != (2, len(real)):
+        raise ValueError(f"radii {real_radii.shape} of {len(real)} real features: give two for each.")
+    narrow, wide = real_radii
+    (generated_narrow,) = squared_radii(generated, (precision_neighbors,))
 
     in_real_balls = in_wide_balls = 0
     in_a_generated_ball = np.zeros(len(real), bool)
@@ -96,6 +102,18 @@ def neighbor_scores(
         density=in_wide_balls / (density_neighbors * len(generated)),
         coverage=float((nearest <= wide).mean()),
     )
+
+
+def squared_radii(rows: np.ndarray, neighbors: Sequence[int]) -> np.ndarray:
+    """(len(neighbors), rows): each row's squared distance to its k-th nearest other one, for each k of `neighbors`.
+
+    Args:
+        rows: (count, dimension), more than the largest k.
+        neighbors: of each k, at least 1.
+    """
+    ranks = list(neighbors)  # the row itself, at 0, is number 0
+    blocks = [np.partition(squares, ranks, axis=1)[:, ranks] for _, squares in _squared_distances(rows, rows)]
+    return np.concatenate(blocks).T
 
 
 def nearest_distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -190,10 +208,3 @@ def _squared_distances(rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[
         sums *= ROUNDING
         squares[squares <= sums] = 0.0
         yield slice(start, start + len(block)), squares
-
-
-def _squared_radii(rows: np.ndarray, neighbors: Sequence[int]) -> np.ndarray:
-    """(len(neighbors), rows): to the k-th nearest other row. The row itself, at 0, is number 0."""
-    ranks = list(neighbors)
-    blocks = [np.partition(squares, ranks, axis=1)[:, ranks] for _, squares in _squared_distances(rows, rows)]
-    return np.concatenate(blocks).T

@@ -12,6 +12,7 @@ from keras import KerasTensor, layers, ops
 
 from zoo.core.arguments import choose
 from zoo.core.precision import full_precision
+from zoo.layers.convolution import Conv2D, Conv2DTranspose
 from zoo.layers.dropout import Dropout
 
 KERNEL = 4  # a multiple of the stride, so every pixel is covered equally (no checkerboard)
@@ -143,7 +144,7 @@ def convolutional_downward(
         maps = ops.tile(ops.reshape(chosen, (-1, 1, 1, chosen.shape[-1])), (1, height, width, 1))
         x = layers.Concatenate(name="image_with_class")([image, maps])
     for number, channels in enumerate(hidden, start=1):
-        x = layers.Conv2D(channels, KERNEL, STRIDE, "same", activation=activation, name=f"down_{number}")(x)
+        x = Conv2D(channels, KERNEL, STRIDE, "same", activation=activation, name=f"down_{number}")(x)
         x = Dropout(dropout, name=f"dropout_{number}")(x) if dropout else x
     return layers.Flatten(name="flatten")(x)
 
@@ -163,9 +164,9 @@ def convolutional_upward(
     x = layers.Reshape((height, width, deepest), name="maps")(x)
     x = Dropout(dropout, name="dropout_1")(x) if dropout else x
     for number, count in enumerate(reversed(channels), start=1):
-        x = layers.Conv2DTranspose(count, KERNEL, STRIDE, "same", activation=activation, name=f"up_{number}")(x)
+        x = Conv2DTranspose(count, KERNEL, STRIDE, "same", activation=activation, name=f"up_{number}")(x)
         x = Dropout(dropout, name=f"dropout_{number + 1}")(x) if dropout else x
-    return layers.Conv2DTranspose(
+    return Conv2DTranspose(
         image_shape[-1], KERNEL, STRIDE, "same", bias_initializer=bias, dtype=full_precision(), name="pixels"
     )(x)
 

@@ -13,9 +13,10 @@ from keras import layers
 
 from zoo.core.arguments import choose
 from zoo.core.precision import full_precision
-from zoo.core.replicas import replicas_in_sync
+from zoo.layers.convolution import Conv2D, Conv2DTranspose
 from zoo.layers.dropout import Dropout
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
+from zoo.layers.normalization import BatchNorm, LayerNorm
 from zoo.layers.spectral_norm import SpectralNorm
 
 KERNEL = 4  # Paper: 5. 4 is a multiple of the stride, so every output pixel is covered equally (no checkerboard).
@@ -94,12 +95,10 @@ def upward(
     x = layers.ReLU(name="relu_4")(x)
     for number, count in enumerate(reversed(channels[:-1]), start=1):
         size = BASE * 2**number
-        x = layers.Conv2DTranspose(
-            count, KERNEL, 2, "same", use_bias=False, kernel_initializer=normal(), name=f"up_{size}"
-        )(x)
+        x = Conv2DTranspose(count, KERNEL, 2, "same", use_bias=False, kernel_initializer=normal(), name=f"up_{size}")(x)
         x = norm(f"norm_{size}")(x)
         x = layers.ReLU(name=f"relu_{size}")(x)
-    x = layers.Conv2DTranspose(image_shape[-1], KERNEL, 2, "same", kernel_initializer=normal(), name="pixels")(x)
+    x = Conv2DTranspose(image_shape[-1], KERNEL, 2, "same", kernel_initializer=normal(), name="pixels")(x)
     return layers.Activation("tanh", dtype=full_precision(), name="image")(x)
 
 
@@ -121,7 +120,7 @@ def downward(
     for number, count in enumerate(map_channels(image_shape, width), start=1):
         size = image_shape[0] // 2**number
         layer = normalize(f"norm_{size}") if normalize and number > 1 else None
-        convolution = layers.Conv2D(
+        convolution = Conv2D(
             count, KERNEL, 2, "same", use_bias=layer is None, kernel_initializer=normal(), name=f"down_{size}"
         )
         x = wrap(convolution)(x)
@@ -165,17 +164,12 @@ def wrapper(norm: Norm) -> Callable[[keras.layers.Layer], keras.layers.Layer]:
 
 def batch_norm(name: str, affine: bool = True) -> keras.layers.Layer:
     """Batch norm over the global batch; momentum and epsilon as in the authors' code."""
-    return layers.BatchNormalization(
-        momentum=0.9, epsilon=1e-5, center=affine, scale=affine, synchronized=replicas_in_sync() > 1, name=name
-    )
+    return BatchNorm(momentum=0.9, epsilon=1e-5, center=affine, scale=affine, name=name)
 
 
 def layer_norm(name: str) -> keras.layers.Layer:
-    """Over all values of a row, with a scale and a shift per channel; epsilon as in WGAN-GP's authors' code.
-
-    `keras.layers.LayerNormalization` over the same axes would have a scale and a shift per pixel.
-    """
-    return layers.GroupNormalization(groups=1, epsilon=1e-5, name=name)
+    """Over all values of a row, with a scale and a shift per channel; epsilon as in WGAN-GP's authors' code."""
+    return LayerNorm(epsilon=1e-5, name=name)
 
 
 NORMS = {"batch": batch_norm, "layer": layer_norm, "spectral": None, "none": None}

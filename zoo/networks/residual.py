@@ -13,6 +13,7 @@ import keras
 from keras import layers
 
 from zoo.core.precision import full_precision
+from zoo.layers.convolution import Conv2D
 from zoo.layers.spectral_norm import SpectralNorm
 from zoo.networks.convolutional import BASE, batch_norm, halvings
 
@@ -45,7 +46,7 @@ def generator(
         x = up_block(x, width, f"up_{BASE * 2**number}")
     x = batch_norm("norm")(x)
     x = layers.ReLU(name="relu")(x)
-    x = layers.Conv2D(image_shape[-1], 3, padding="same", kernel_initializer=glorot(SHORTCUT), name="pixels")(x)
+    x = Conv2D(image_shape[-1], 3, padding="same", kernel_initializer=glorot(SHORTCUT), name="pixels")(x)
     image = layers.Activation("tanh", dtype=full_precision(), name="image")(x)
     return keras.Model(latent, image, name=name)
 
@@ -120,10 +121,10 @@ def residual_branch(x: keras.KerasTensor, width: int, name: str, activate: bool 
     return SpectralNorm(convolution(width, 3, f"{name}_convolution_2"))(x)
 
 
-def convolution(width: int, side: int, name: str, use_bias: bool = True) -> keras.layers.Conv2D:
+def convolution(width: int, side: int, name: str, use_bias: bool = True) -> Conv2D:
     """One of a block's convolutions: 3x3 in the residual branch, 1x1 in the shortcut."""
     initializer = glorot(RESIDUAL if side > 1 else SHORTCUT)
-    return layers.Conv2D(width, side, padding="same", use_bias=use_bias, kernel_initializer=initializer, name=name)
+    return Conv2D(width, side, padding="same", use_bias=use_bias, kernel_initializer=initializer, name=name)
 
 
 def glorot(squared_gain: float) -> keras.initializers.Initializer:

@@ -6,8 +6,9 @@ import keras
 from keras import layers
 
 from zoo.core.precision import full_precision
-from zoo.core.replicas import replicas_in_sync
+from zoo.layers.convolution import Conv2D
 from zoo.layers.dropout import Dropout
+from zoo.layers.normalization import BatchNorm
 
 STAGES = 3
 
@@ -37,7 +38,7 @@ def classifier(
             x = layers.AveragePooling2D(2, name=f"halve_{stage}")(x)
         for number in (1, 2):
             label = f"{stage + 1}_{number}"
-            x = layers.Conv2D(
+            x = Conv2D(
                 width * 2**stage,
                 3,
                 padding="same",
@@ -45,7 +46,7 @@ def classifier(
                 kernel_initializer="he_normal",
                 name=f"conv_{label}",
             )(x)
-            x = layers.BatchNormalization(synchronized=replicas_in_sync() > 1, name=f"norm_{label}")(x)
+            x = BatchNorm(name=f"norm_{label}")(x)
             x = layers.ReLU(name=f"relu_{label}")(x)
     features = layers.GlobalAveragePooling2D(dtype=full_precision(), name="features")(x)
     x = Dropout(dropout, dtype=full_precision(), name="dropout")(features)

@@ -145,7 +145,9 @@ class RunCallback(keras.callbacks.Callback):
             found |= dict.fromkeys((f"{player}_update_ratio" for player in model.players), float("nan"))
         if self.samples:
             samples = model.sample(SAMPLES, seed=SAMPLE_SEED, output_type="float32")
-            found["diversity"] = nearest_neighbor_distance(samples) / self.training_diversity
+            # Training images that are all alike, as where one image is to be overfit, have none to compare with.
+            whole = self.training_diversity or float("nan")
+            found["diversity"] = nearest_neighbor_distance(samples) / whole
         return found
 
     def write_grid(self) -> None:

@@ -35,12 +35,19 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MISUSED)
     try:
+        say_at_once(chosen)
         start_tensorflow()
         from zoo.training.train import run_recipe
     except ImportError as error:
         print(MissingExtraError("training", "train", error), file=sys.stderr)
         sys.exit(FAILED)
     sys.exit(run_recipe(chosen))
+
+
+def say_at_once(recipe: Recipe) -> None:
+    """One line for whoever looks at a terminal: the next one needs TensorFlow and the images, which take seconds."""
+    if sys.stderr.isatty():
+        print(f"{recipe.preset}: starting TensorFlow, then reading {recipe.data}", file=sys.stderr, flush=True)
 
 
 def parse_recipe(

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import tyro
 
@@ -17,6 +17,8 @@ from zoo.presets.table import find_preset
 from zoo.training.model_options import check_names
 from zoo.training.optimizers import SGD, Adam, RMSprop
 
+Policy = Literal["float32", "mixed_bfloat16", "mixed_float16"]  # of Keras
+AUTO: Final = "auto"  # in place of a policy, which is found when a run begins
 SMOKE_STEPS = 4
 SMOKE_BATCH_SIZE = 16
 INTERVALS = ("log_every", "sample_every", "checkpoint_every", "score_every")
@@ -85,8 +87,9 @@ class Recipe:
     by the Frechet distance with the data set's classifier where there is one, else by one of the pixels."""
     export: Literal["last", "best"] = "last"
     """What is exported: the last step, or the one with the best score."""
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """What the networks compute in; weights, losses and exports are float32."""
+    precision: Literal["auto", Policy] = "auto"
+    """What the networks compute in; weights, losses and exports are float32. "auto": mixed_bfloat16 where the CPU or
+    the GPUs compute faster in it, else float32; a resumed run goes on in what it was begun in."""
     xla: bool = False
     """Let XLA compile the step, on one device: up to rounding the same numbers, often sooner."""
     steps_per_execution: int = 1

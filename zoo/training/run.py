@@ -19,6 +19,7 @@ from zoo.presets.preset import Preset
 from zoo.presets.table import resolve_class
 from zoo.training.devices import choose_strategy
 from zoo.training.model_options import CLASSES, IMAGE_SHAPE
+from zoo.training.precision import Precision, resolve_precision
 from zoo.training.recipe import Recipe
 from zoo.training.run_directory import RunError, choose_directory
 from zoo.training.workers import Workers, has_several_workers
@@ -36,11 +37,12 @@ class Run:
     """One training run on this machine.
 
     Args:
-        recipe: what was asked for.
+        recipe: what was asked for, with the precision that "auto" comes to.
         preset: with the recipe's image size and model arguments, and the classes of the data.
         model: of the preset, compiled, with fresh weights until a checkpoint is restored.
         data: training and held-out images.
         directory: the run directory.
+        precision: what the networks compute in, and why.
         workers: this process's place in the cluster, and the `tf.distribute.Strategy`.
         console: for what the user should know; quiet on all workers but the chief.
     """
@@ -50,6 +52,7 @@ class Run:
     model: GenerativeModel
     data: ImageSplits
     directory: Path
+    precision: Precision
     workers: Workers
     console: Console
 
@@ -72,10 +75,13 @@ def resolve_run(recipe: Recipe, console: Console) -> Run:
     data = load_splits(recipe, preset)
     preset = resolve_classes(recipe, preset, data)
     directory = workers.together(lambda: choose_directory(recipe, worker=workers.index, worker_count=workers.count))
+    precision = resolve_precision(recipe, directory, workers)
+    recipe = dataclasses.replace(recipe, precision=precision.policy)
     model = build_and_compile(recipe, preset, strategy)
     # Refuses too few images before anything is written.
     steps_per_epoch(data.training, recipe.batch_size, model.minibatches_per_step)
-    return Run(recipe, preset, model, data, directory, workers, console if workers.chief else Console(quiet=True))
+    shown = console if workers.chief else Console(quiet=True)
+    return Run(recipe, preset, model, data, directory, precision, workers, shown)
 
 
 def check_devices(recipe: Recipe, replicas: int) -> None:

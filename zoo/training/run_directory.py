@@ -1,7 +1,7 @@
 """A run's folder: where it lies, and everything in it that is needed to repeat the run.
 
 config.json        recipe, model and data: what decides the weights
-environment.json   versions, machine, devices
+environment.json   versions, machine, devices, why the run computes in its precision
 log.csv            one row of metrics every `log_every` steps
 tensorboard/       the same metrics
 samples/           grids of the same fixed latents
@@ -68,6 +68,16 @@ def choose_directory(recipe: Recipe, *, worker: int = 0, worker_count: int = 1) 
         if holds_run and not recipe.resume:
             raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir.")
     return run_dir
+
+
+def require_run(directory: Path, worker: int) -> None:
+    """Refuse a folder in which a worker sees no run.
+
+    Raises:
+        RunError: it has no config.json.
+    """
+    if not (directory / "config.json").exists():
+        raise RunError(f"worker {worker} sees no run in {directory}: is that on a file system all share?")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,7 @@
 """Sweep: one recipe at every point of a grid of options, with several seeds, one run after another.
 
-sweep.json         the recipe, the grid and the options: what a later call must share to go on here
+sweep.json         the recipe, the grid and the options: what a later call must share to go on here; and the precision
+                   of every run whose own is "auto", found once so that the points can be compared
 sweep.csv          one row per run: its point, seed, status, and the last row of its log
 sweep.md           one row per point: mean and standard deviation of every metric over the seeds
 NUMBER-POINT/      a run's folder
@@ -27,9 +28,17 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from zoo.training.recipe import Recipe
+from zoo.training.recipe import AUTO, Policy, Recipe
 from zoo.training.run_directory import check_same_run, find_runs_root, write_json
-from zoo.training.sweep_grid import Trial, check_models, collect_presets, plan, read_grid
+from zoo.training.sweep_grid import (
+    Trial,
+    check_models,
+    choose_precision_apart,
+    collect_presets,
+    fix_precision,
+    plan,
+    read_grid,
+)
 from zoo.training.sweep_table import (
     FINISHED,
     STOPPED,
@@ -190,10 +199,12 @@ def sweep(
         RunError: `out` holds another sweep.
     """
     shown = console or Console(stderr=True)
-    claim(out, identity)
+    precision = claim(out, identity) or resolve_precision(trials, shown)
+    if precision:
+        trials = [fix_precision(trial, precision) for trial in trials]
     check_models(collect_presets(trial for trial in trials if not is_finished(trial, out)))
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "sweep.json", identity)
+    write_json(out / "sweep.json", {**identity, "precision": precision})
     rows = read_rows(out / "sweep.csv")
     status, trained = 0, False
     try:
@@ -224,17 +235,32 @@ def sweep(
     return status
 
 
-def claim(out: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds something else.
+def claim(out: Path, identity: Mapping[str, Any]) -> Policy | None:
+    """Refuse a folder that holds something else; returns the precision that the sweep in it has found for "auto".
 
     Raises:
         ValueError: files that no sweep wrote.
         RunError: another sweep; the message names every difference.
     """
-    if (out / "sweep.json").exists():
-        check_same_run(out / "sweep.json", identity)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    path = out / "sweep.json"
+    if path.exists():
+        precision: Policy | None = json.loads(path.read_text(encoding="utf-8")).get("precision")
+        check_same_run(path, {**identity, "precision": precision})
+        return precision
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {out} is something that no sweep wrote: choose another name.")
+    return None
+
+
+def resolve_precision(trials: Sequence[Trial], console: Console) -> Policy | None:
+    """What "auto" comes to for all of the sweep's runs; None where none of them leaves it open."""
+    recipes = [trial.recipe for trial in trials if trial.recipe.precision == AUTO]
+    if not recipes:
+        return None
+    # Where some are compiled by XLA, all compute in what suits these.
+    precision = choose_precision_apart(max(recipes, key=lambda recipe: recipe.xla))
+    print_line(console, f"precision: {precision} in every run.")
+    return precision
 
 
 def train_trial(trial: Trial, out: Path, rows: dict[str, Row], train: Train) -> str:

@@ -15,7 +15,7 @@ from zoo.presets.preset import Preset
 from zoo.presets.table import find_preset, resolve_class
 from zoo.training.main import parse_recipe
 from zoo.training.model_options import ModelOption, check_names, read_options
-from zoo.training.recipe import Recipe
+from zoo.training.recipe import AUTO, Policy, Recipe
 
 OURS = ("seed", "run_dir", "resume", "dry_run")  # what the sweep itself gives every run
 NOT_SWEPT = frozenset({"preset", "optimizers", "model", "smoke", *OURS})
@@ -218,6 +218,32 @@ def find_complaint(presets: Mapping[str, Preset]) -> str | None:
         except (ValueError, TypeError, LookupError) as error:
             return f"{owner}: {error}"
     return None
+
+
+def choose_precision_apart(recipe: Recipe) -> Policy:
+    """What the machine computes faster in, asked in another process, which gives back the memory TensorFlow takes.
+
+    Args:
+        recipe: with the devices to train on, and whether XLA compiles the step.
+    """
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as process:
+        return process.submit(find_policy, recipe).result()
+
+
+def find_policy(recipe: Recipe) -> Policy:
+    """`choose_precision` for a process of its own."""
+    start_tensorflow()
+    from zoo.training.precision import choose_precision, list_capabilities
+
+    return choose_precision(list_capabilities(recipe.devices), recipe.xla).policy
+
+
+def fix_precision(trial: Trial, policy: Policy) -> Trial:
+    """The trial with `policy` in place of "auto"."""
+    if trial.recipe.precision != AUTO:
+        return trial
+    recipe = dataclasses.replace(trial.recipe, precision=policy)
+    return dataclasses.replace(trial, recipe=recipe, options=(*trial.options, "--precision", policy))
 
 
 def collect_presets(trials: Iterable[Trial]) -> dict[str, Preset]:

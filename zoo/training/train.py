@@ -100,7 +100,7 @@ def train(recipe: Recipe, console: Console) -> Path | None:
 
 
 def announce(run: Run) -> None:
-    """Say what will be done, in one line; in another one, how many files are no images."""
+    """Say what will be done, in one line; in others, what it computes in, and how many files are no images."""
     height, width, channels = run.preset.arguments["image_shape"]
     images, count = run.data.training, run.workers.count
     on = f"{run.workers.strategy.num_replicas_in_sync} device(s)" + (f" of {count} workers" if count > 1 else "")
@@ -111,6 +111,7 @@ def announce(run: Run) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    print_line(run.console, str(run.precision))
     if images.ignored:
         run.console.print(f"{images.ignored} files that are no images were left out.")
 
@@ -125,6 +126,7 @@ def begin_or_resume(run: Run, checkpoints: Checkpoints) -> None:
     options = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in FREE_TO_CHANGE}
     config = {
         "recipe": options,
+        "precision_chosen_by": run.precision.chosen_by,
         "model": run.model.get_config(),
         "model_facts": {"score_kind": run.model.score_kind},
         "optimizers": {player: type(optimizer).__name__ for player, optimizer in run.model.player_optimizers.items()},
@@ -139,13 +141,13 @@ def begin_or_resume(run: Run, checkpoints: Checkpoints) -> None:
         elif workers.chief:
             directory.mkdir(parents=True, exist_ok=True)
             devices = devices_of(workers.strategy)
-            environment = run_directory.describe_environment(devices, recipe.threads) | {"workers": workers.count}
+            facts = {"workers": workers.count, "precision": f"{run.precision.policy}, {run.precision.reason}"}
+            environment = run_directory.describe_environment(devices, recipe.threads) | facts
             run_directory.write_json(directory / "environment.json", environment)
             run_directory.write_json(directory / "config.json", config)
 
     def check_and_restore() -> None:
-        if not (directory / "config.json").exists():
-            raise RunError(f"worker {workers.index} sees no run in {directory}: is that on a file system all share?")
+        run_directory.require_run(directory, workers.index)
         if recipe.resume:
             checkpoints.restore(lambda line: print_line(run.console, line))
 

@@ -5,7 +5,7 @@ The samples are compared with training images: held-out ones stay unseen until `
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -52,12 +52,15 @@ def choose_scorer(training: ImageSet, *, padded: bool) -> Scorer:
         distance = partial(sliced_wasserstein_distance, reference=reference)
         return Scorer("sliced_wasserstein_distance", "sliced_wasserstein_distance", count, distance)
     height, width, _ = extractor.image.row
-    moments = Moments.of(
-        extract_features(extractor, center_crop(np.asarray(training.images[:REFERENCE]), height, width))[0]
-    )
+
+    @cache
+    def reference_moments() -> Moments:  # at the first score: they take seconds, which the first step need not wait for
+        images = center_crop(np.asarray(training.images[:REFERENCE]), height, width)
+        return Moments.of(extract_features(extractor, images)[0])
 
     def frechet(samples: np.ndarray) -> float:
-        return frechet_distance(Moments.of(extractor(np.clip(center_crop(samples, height, width), -1, 1))[0]), moments)
+        features = extractor(np.clip(center_crop(samples, height, width), -1, 1))[0]
+        return frechet_distance(Moments.of(features), reference_moments())
 
     return Scorer("frechet_distance", f"FCD({format_version(extractor)})", count, frechet)
 

@@ -1,5 +1,6 @@
 """The command `zoo`: what it prints and writes, one line for what goes wrong, TensorFlow only where it is needed."""
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -25,6 +26,7 @@ from zoo.cli.main import main
 from zoo.cli.recipes import list_recipes
 from zoo.export.export import export
 from zoo.presets.table import PRESETS
+from zoo.training import precision
 from zoo.training.run import build_model
 
 ROOT = Path(__file__).parents[3]
@@ -134,6 +136,21 @@ def test_doctor_as_a_record(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert "CPUExecutionProvider" in report["onnxruntime"]["used"]
     assert report["directories"]["ZOO_HOME"] == str(tmp_path / "home")
     assert set(report) == {"python", "platform", "packages", "onnxruntime", "tensorflow", "directories", "conflicts"}
+    assert report["tensorflow"]["precision"]["auto"] == "float32"  # in these tests no processor has bfloat16
+
+
+def test_doctor_says_what_a_recipe_would_compute_in(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "read_processor_flags", lambda: frozenset({"amx_bf16"}))
+    monkeypatch.setattr(precision, "measure_speedups", lambda: {"matrix product": 7.0, "convolution": 3.0})
+    with contextlib.suppress(SystemExit):
+        main(["doctor"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "precision" in line]
+    assert line == (
+        "--precision auto: mixed_bfloat16, since this processor does a matrix product 7.00 times and a convolution "
+        "3.00 times as fast in bfloat16 as in float32"
+    )
 
 
 SOUND = {"train": {"tensorflow-probability": "0.25", "tf-keras": "2.21"}}
@@ -500,6 +517,8 @@ def test_importing_the_zoo_imports_nothing_heavy() -> None:
         ["sample", "PATH"],
         ["train", NAME, "--help"],
         ["sweep", NAME, "--help"],
+        ["evaluate", "--help"],
+        ["evaluate", "PATH", "--count", "50", "--metrics", "ms_ssim", "sliced_wasserstein_distance"],
     ],
     ids=" ".join,
 )
@@ -510,7 +529,8 @@ def test_command_loads_no_tensorflow(arguments: list[str], exported: Path) -> No
     loaded = modules_after(code)
     assert "tyro" in loaded
     assert not loaded & LEARNING
-    assert ("onnxruntime" in loaded) is (arguments[0] == "sample")
+    assert ("onnxruntime" in loaded) is ("PATH" in arguments)
+    assert not loaded & {"tensorflow_probability", "tf_keras", "matplotlib", "scipy", "jinja2"}
 
 
 @pytest.mark.parametrize(

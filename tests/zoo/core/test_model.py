@@ -1,15 +1,23 @@
 """What the base class promises every family: its errors, its counters, its metrics, its names."""
 
+import copy
+import inspect
+import json
+import pickle
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras.optimizers import SGD
+from keras.optimizers import SGD, Adam
 
 from zoo.core.ability import name_free_dimensions
 from zoo.core.batch import images_of, rows_of
 from zoo.core.model import GenerativeModel
 from zoo.losses.rows import per_row
 from zoo.models.gan import GAN
+from zoo.presets.table import PRESETS
+from zoo.training.run import build_model
 
 X = np.array([[1.0], [2.0], [3.0], [4.0], [5.0]], np.float32)
 
@@ -72,6 +80,26 @@ def test_the_norm_of_each_players_gradient_is_a_metric(probe, fit, replicas):
     history = fit(probe(algorithm, replicas), X, target=X)
     assert history["inner_gradient_norm"] == [pytest.approx((3.0 + 9.0) / 2)]  # d mean(w x)/dw = mean(1..5) = 3
     assert history["outer_gradient_norm"] == [0.0]
+
+
+@pytest.mark.parametrize("options", [{"replicas": 1}, {"replicas": 2}, {"xla": True}], ids=str)
+def test_a_step_is_traced_as_it_is_written(probe, fit, options):
+    """AutoGraph's rewriting of every function would take most of the seconds before the first step."""
+    files = set()
+
+    def loss(model, x):
+        files.add(inspect.currentframe().f_code.co_filename)
+        return per_row(model.inner(x))
+
+    def algorithm(model, x, target):
+        files.add(inspect.currentframe().f_code.co_filename)
+        return model.minimize("inner", lambda: loss(model, x))
+
+    model = probe(algorithm, options.get("replicas", 1))
+    if "xla" in options:
+        model.compile(inner=SGD(1.0), outer=SGD(1.0), jit_compile=True)
+    fit(model, X, target=X)
+    assert files == {__file__}
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 3])
@@ -148,3 +176,92 @@ def test_an_ability_describes_itself(gan):
     assert (image.range, image.layout, card.file) == ((-1.0, 1.0), "NHWC", "generate.onnx")
     (spec,) = gan.abilities()["generate"].signature()
     assert (spec.name, spec.shape.as_list(), spec.dtype) == ("latent", [None, 4], tf.float32)
+
+
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 1)).astype(np.float32)
+BAD_IMAGES = {
+    "8 bits": ((IMAGES * 127.5 + 127.5).round(), r"must lie in \[-1, 1\], as in images / 127.5 - 1"),
+    "from 0 to 1": (np.clip(IMAGES, 0, 1), r"by 2 \* images - 1"),
+    "one value too large": (np.where(np.arange(4)[:, None, None, None] == 2, 1.01, IMAGES), r"must lie in \[-1, 1\]"),
+    "one NaN": (np.where(np.arange(256).reshape(IMAGES.shape) == 99, np.nan, IMAGES), r"must lie in \[-1, 1\]"),
+    "infinite": (np.where(np.arange(256).reshape(IMAGES.shape) == 99, -np.inf, IMAGES), r"must lie in \[-1, 1\]"),
+}
+
+
+def tiny_gan(**how):
+    model = GAN((8, 8, 1), latent_dim=2, width=4)
+    model.compile(generator=SGD(0.1), discriminator=SGD(0.1), **how)
+    return model
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("case", BAD_IMAGES)
+def test_a_step_on_images_of_another_range_is_refused_and_changes_nothing(fit, case, xla):
+    """Batch norm's statistics, averages and the counter included."""
+    model = tiny_gan(jit_compile=xla)
+    fit(model, IMAGES)
+    before = [
+        variable.numpy().copy() for variable in [*model.variables, *model.player_optimizers["generator"].variables]
+    ]
+    images, message = BAD_IMAGES[case]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        fit(model, images.astype(np.float32))
+    after = [variable.numpy() for variable in [*model.variables, *model.player_optimizers["generator"].variables]]
+    metrics = {id(variable) for metric in model.metrics for variable in metric.variables}
+    for variable, one, other in zip(model.variables, before, after, strict=False):
+        if id(variable) not in metrics:  # which each call of `fit` begins anew
+            np.testing.assert_array_equal(one, other, err_msg=variable.path)
+    assert model.step.numpy() == 1
+    fit(model, IMAGES)  # and it goes on
+
+
+def test_images_of_whole_numbers_are_refused(fit):
+    with pytest.raises(ValueError, match="images are uint8: give float32"):
+        fit(tiny_gan(), np.zeros((4, 8, 8, 1), np.uint8))
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+def test_images_of_one_value_and_of_slight_overshoot_are_taken(fit, value):
+    model = tiny_gan()
+    fit(model, np.full((4, 8, 8, 1), value, np.float32))
+    fit(model, IMAGES * np.float32(1.0005))
+    assert model.step.numpy() == 2
+
+
+def through_a_file(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    return keras.saving.load_model(tmp_path / "model.keras")  # in safe mode
+
+
+COPIES = {
+    "copy.deepcopy": lambda model, tmp_path: copy.deepcopy(model),
+    "pickle": lambda model, tmp_path: pickle.loads(pickle.dumps(model)),
+    "model.save": through_a_file,
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("norm", ["batch", "spectral"])
+def test_a_copy_of_a_model_is_like_it_and_trains_on_like_it(fit, difference, tmp_path, way, norm):
+    model = GAN((8, 8, 1), latent_dim=2, width=4, discriminator_norm=norm, dropout=0.2)
+    model.compile(generator=Adam(0.01), discriminator=SGD(0.1, momentum=0.9), seed=3)
+    fit(model, IMAGES, steps=2)
+    copied = COPIES[way](model, tmp_path)
+    assert json.dumps(copied.get_config()) == json.dumps(model.get_config())
+    assert copied.step.numpy() == 2
+    for each in (model, copied):
+        fit(each, IMAGES)
+    assert difference(copied.get_weights(), model.get_weights()) < 1e-6
+    for player, optimizer in model.player_optimizers.items():
+        others = copied.player_optimizers[player].variables
+        assert difference([v.numpy() for v in others], [v.numpy() for v in optimizer.variables]) < 1e-6
+    np.testing.assert_allclose(copied.sample(2, seed=0), model.sample(2, seed=0), atol=1)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_models_of_every_family_can_be_saved_whole(tmp_path, preset):
+    model = build_model(preset.twin())
+    again = through_a_file(model, tmp_path)
+    assert type(again) is type(model)
+    for one, other in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,7 +1,9 @@
 """Batches are a function of the step."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.data.batches import batches, steps_per_epoch
-from zoo.data.images import ImageSet
+from zoo.data.batches import batches, share, steps_per_epoch
+from zoo.data.images import ImageSet, allocate
 
 
 def numbered(count: int, labeled: bool = True) -> ImageSet:
@@ -113,9 +115,70 @@ def test_images_per_row_has_the_images_of_a_larger_batch() -> None:
 def test_memory_mapped_images_give_the_same_batches(tmp_path: Path) -> None:
     image_set = numbered(50)
     np.save(tmp_path / "images.npy", image_set.images)
-    images = np.load(tmp_path / "images.npy", mmap_mode="r")
-    mapped = ImageSet(images, image_set.labels, (), "", "", "", 0, (), "")
-    assert_equal(take(5, image_set, batch_size=8, seed=0), take(5, mapped, batch_size=8, seed=0))
+    for mode in ("c", "r"):
+        images = np.load(tmp_path / "images.npy", mmap_mode=mode)
+        mapped = ImageSet(images, image_set.labels, (), "", "", "", 0, (), "")
+        assert_equal(take(5, image_set, batch_size=8, seed=0), take(5, mapped, batch_size=8, seed=0))
+
+
+def test_a_tensor_shares_the_memory_of_images_and_keeps_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((100, 3, 5, 1), np.uint8))
+    for images in (allocate((100, 3, 5, 1)), np.load(tmp_path / "images.npy", mmap_mode="c")):
+        images[...] = 0
+        shared = share(images)
+        images[7] = 1
+        np.testing.assert_array_equal(shared[7], images[7])
+        assert shared.numpy().sum() == 15
+        kept = weakref.ref(images.base if images.base is not None else images)
+        del images
+        gc.collect()
+        assert kept() is not None  # the tensor holds it
+        assert shared.numpy().sum() == 15
+
+
+def test_images_that_can_not_be_shared_are_copied() -> None:
+    unaligned = allocate((11, 3, 5, 1)).reshape(-1)[1:151].reshape(10, 3, 5, 1)
+    gaps = allocate((10, 6, 5, 1))[:, ::2]
+    read_only = allocate((10, 3, 5, 1))
+    for images in (unaligned, gaps, read_only):
+        images[...] = np.arange(150, dtype=np.uint8).reshape(images.shape)
+        images.setflags(write=images is not read_only)
+        np.testing.assert_array_equal(share(images), images)
+
+
+MEMORY = """
+import numpy as np, sys
+from zoo.data.batches import batches
+from zoo.data.images import ImageSet, allocate
+import tensorflow as tf
+count = 20_000
+shape = (count, 64, 64, 3)
+if sys.argv[1] == "memory":
+    images = allocate(shape)
+    images[...] = 1
+else:
+    images = np.load(sys.argv[1], mmap_mode="c")
+tf.constant(1)
+def measure(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
+open("/proc/self/clear_refs", "w").write("5")  # forget the highest mark so far
+before = measure("RssAnon")
+image_set = ImageSet(images, None, (), "", "", "", 0, (), "")
+iterator = iter(batches(image_set, batch_size=64, seed=0))
+for _ in range(20):
+    next(iterator)
+print((measure("VmHWM") - measure("RssFile") - before) / images.nbytes)
+# and out, while batches are being prefetched
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux's account of a process")
+def test_feeding_copies_no_images_and_a_process_that_prefetches_can_end(tmp_path: Path) -> None:
+    np.lib.format.open_memmap(tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=(20_000, 64, 64, 3))
+    for source in ("memory", str(tmp_path / "images.npy")):
+        command = [sys.executable, "-c", MEMORY, source]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert float(ended.stdout) < 0.2  # of the images' 234 MiB, on top of the images themselves
 
 
 @pytest.mark.parametrize(

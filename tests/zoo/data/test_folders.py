@@ -1,15 +1,20 @@
 """Listing a folder or zip, its splits and classes, and what is said about bad files."""
 
 import io
+import os
+import struct
+import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps, features
 
 from zoo.data import folders as module
-from zoo.data.folders import split_held_out
+from zoo.data import images as images_module
+from zoo.data.folders import count_channels, split_held_out
+from zoo.data.images import Policy
 from zoo.data.load import load_images
 
 
@@ -108,9 +113,8 @@ def test_all_of_a_set_without_split_folders_is_train_and_test(tmp_path: Path) ->
     ("mode", "channels"),
     [("1", 1), ("L", 1), ("LA", 1), ("I;16", 1), ("P", 3), ("RGB", 3), ("RGBA", 3)],
 )
-def test_native_channels_are_those_of_the_first_image(mode: str, channels: int, tmp_path: Path) -> None:
-    other = gray(1) if channels == 3 else encoded(Image.new("RGB", (4, 4)), "PNG")
-    files = {"README.txt": b"", "b.png": encoded(Image.new(mode, (4, 4)), "PNG"), "z.png": other}
+def test_native_channels_are_three_where_an_image_has_colors(mode: str, channels: int, tmp_path: Path) -> None:
+    files = {"README.txt": b"", "a.png": gray(1), "b.png": encoded(Image.new(mode, (4, 4)), "PNG"), "z.png": gray(1)}
     for source in (write(tmp_path / "folder", files), zipped(tmp_path / "set.zip", files)):
         assert module.count_channels(source) == channels
 
@@ -128,6 +132,126 @@ def test_unpaired_domains_are_splits_without_classes(tmp_path: Path) -> None:
     assert domain.images[0, 0, 0, 0] == 1
     assert domain.labels is None
     assert domain.class_names == ()
+
+
+def test_a_class_named_train_is_no_split(tmp_path: Path) -> None:
+    files = {f"{name}/{i}.png": gray(i) for i in range(4) for name in ("bus", "car", "train")}
+    found = load_images(str(write(tmp_path, files)), split="all", image_size=None, channels=1)
+    assert found.class_names == ("bus", "car", "train")
+    assert len(found.images) == 12
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("TRAIN", "VAL"), ("trainA", "TrainB")])
+def test_split_folders_in_any_case(tmp_path: Path, names: tuple[str, str]) -> None:
+    files = {f"{name}/{kind}/{i}.png": gray(i) for i in range(4) for kind in "ab" for name in names}
+    split = "trainA" if names[0] == "trainA" else "train"
+    found = load_images(str(write(tmp_path, files)), split=split, image_size=None, channels=1)
+    assert found.class_names == ("a", "b")
+    if names == ("Train", "Test"):
+        assert len(found.images) == 8
+    with pytest.raises(ValueError, match="no images in split"):
+        load_images(str(tmp_path), split="nothing", image_size=None, channels=1)
+
+
+def test_images_beside_splits_are_named(tmp_path: Path) -> None:
+    files = {"train/a/1.png": gray(1), "test/a/2.png": gray(2), "extra/a/3.png": gray(3), "4.png": gray(4)}
+    with pytest.raises(ValueError, match=r"beside the splits test, train there are 4\.png, extra/a/3\.png, which"):
+        load_images(str(write(tmp_path, files)), image_size=None, channels=1)
+
+
+def test_two_folders_of_one_split_may_not_hold_the_same_name(tmp_path: Path) -> None:
+    files = {"train/1.png": gray(1), "val/2.png": gray(2), "valid/2.png": gray(3), "validation/4.png": gray(4)}
+    with pytest.raises(ValueError, match=r"val/2\.png, valid/2\.png are the same image of one split"):
+        load_images(str(write(tmp_path, files)), image_size=None, channels=1)
+
+
+def test_linked_folders_count_and_loops_end(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere", {"1.png": gray(1), "2.png": gray(2)})
+    folder = write(tmp_path / "set", {"dog/3.png": gray(3)})
+    (folder / "cat").symlink_to(tmp_path / "elsewhere")
+    (folder / "dog" / "loop").symlink_to(folder)
+    found = load_images(str(folder), split="all", image_size=None, channels=1)
+    assert found.class_names == ("cat", "dog")
+    assert sorted(found.images[:, 0, 0, 0].tolist()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("suffix", "form"), [(".jfif", "JPEG"), (".jpe", "JPEG"), (".avif", "AVIF")])
+def test_less_common_endings(tmp_path: Path, suffix: str, form: str) -> None:
+    if form == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    files = {f"{i}{suffix}": encoded(Image.new("L", (4, 4), 100), form) for i in range(2)}
+    found = load_images(str(write(tmp_path, files)), split="all", image_size=None, channels=1)
+    assert len(found.images) == 2
+    assert abs(int(found.images[0, 0, 0, 0]) - 100) < 5
+
+
+def test_names_in_bytes_that_are_no_text(tmp_path: Path) -> None:
+    name = b"caf\xe9"  # Latin-1
+    try:
+        (tmp_path / os.fsdecode(name + b".png")).write_bytes(gray(1))
+    except OSError:
+        pytest.skip("this file system takes names of UTF-8 alone")
+    (tmp_path / os.fsdecode(name + b"_broken.png")).write_bytes(b"no")
+    (tmp_path / "b.png").write_bytes(gray(2))
+    with pytest.raises(ValueError, match=r"caf\\xe9_broken\.png: "):
+        load_images(str(tmp_path), split="all", image_size=None, channels=1)
+    found = load_images(str(tmp_path), split="all", image_size=None, channels=1, skip_broken=True)
+    assert sorted(found.images[:, 0, 0, 0].tolist()) == [1, 2]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_read_whatever_else_the_tags_say(tmp_path: Path, orientation: int) -> None:
+    """A tag of another type than the standard's stops `ImageOps.exif_transpose`, which then is no oracle for it."""
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    plain = Image.open(io.BytesIO(encoded(Image.fromarray(values), "PNG", exif=exif)))
+    expected = np.asarray(ImageOps.exif_transpose(plain))
+    blob = exif.tobytes()  # now the same with XResolution, tag 282, as text
+    entry = struct.pack(">HHI4s", 282, 2, 3, b"72\0\0")
+    count = struct.unpack(">H", blob[14:16])[0]
+    odd = blob[:14] + struct.pack(">H", count + 1) + blob[16 : 16 + 12 * count] + entry + bytes(4)
+    (tmp_path / "1.png").write_bytes(encoded(Image.fromarray(values), "PNG", exif=odd))
+    found = load_images(str(tmp_path), split="all", image_size=None, channels=1)
+    np.testing.assert_array_equal(found.images[0, ..., 0], expected)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", gray(1)[:40]])
+def test_counting_channels_names_what_can_not_be_read(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"1\.png can't be read: "):
+        count_channels(write(tmp_path, {"1.png": content}))
+
+
+def test_counting_channels_reads_no_huge_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FILE_LIMIT", 10)
+    with pytest.raises(ValueError, match=r"a\.png can't be read: .*the limit is 10"):
+        count_channels(zipped(tmp_path / "set.zip", {"a.png": gray(0)}))
+
+
+def test_an_image_of_too_many_pixels_is_broken_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_module, "PIXEL_LIMIT", 15)
+    source = write(tmp_path, {"a.png": gray(0), "b.png": gray(0, (3, 5))})
+    with pytest.raises(ValueError, match=r"a\.png: 4 x 4 pixels; the limit is 15"):
+        load_images(str(source), image_size=4, channels=1, split="all")
+
+
+def test_large_images_are_decoded_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images_module, "LARGE", 15)
+    busy, most = 0, 0
+
+    def apply(policy: Policy, image: Image.Image) -> np.ndarray:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        time.sleep(0.005)
+        busy -= 1
+        return np.zeros((4, 4, 1), np.uint8)
+
+    monkeypatch.setattr(Policy, "apply", apply)
+    load_images(str(write(tmp_path, {f"{i}.png": gray(0) for i in range(20)})), image_size=4, channels=1, split="all")
+    assert most == 1
 
 
 def test_held_out_split_is_disjoint_whole_and_stable() -> None:

@@ -1,7 +1,13 @@
 """Decoded images in memory or in a memory-mapped file."""
 
+import errno
 import io
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +68,38 @@ def test_a_big_set_is_memory_mapped_and_used_again(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(store, "MEMORY_LIMIT", 100)
     write(source, {"train/a/00.png": gray(77)})  # a changed file is another set
     assert load().images[0, 0, 0, 0] == 77
+
+
+def test_a_full_disk_is_found_out_before_an_image_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MEMORY_LIMIT", 1)
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    source = write(tmp_path / "set", {"a.png": gray(1), "b.png": gray(1)})
+    with pytest.raises(OSError, match=r"GiB are free \(No space left on device\): make room, or set ZOO_HOME"):
+        load_images(str(source), image_size=4, channels=1, cache=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MEMORY_LIMIT", 1)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    host = socket.gethostname()
+    left = cache / f"x.npy.{host}.{ended.pid}.tmp"
+    others = [cache / f"x.npy.{host}.{os.getppid()}.tmp", cache / f"x.npy.another-host.{ended.pid}.tmp"]
+    for file in (left, *others):
+        file.write_bytes(b"")
+    source = write(tmp_path / "set", {"a.png": gray(1), "b.png": gray(1)})
+    load_images(str(source), image_size=4, channels=1, cache=cache)
+    assert not left.exists()
+    assert all(file.exists() for file in others)
 
 
 def test_a_failed_decoding_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

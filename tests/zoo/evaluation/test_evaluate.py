@@ -210,10 +210,10 @@ def test_a_second_run_reads_what_the_first_one_kept(
         seeds=SEEDS,
     )
     first = run()
-    # each seed's images; training, noise, blurred; held-out and training images
-    assert extracted() == [COUNT] * 5 + [1_000, 9_000]
+    # each seed's images; noise, blurred; held-out and all training images, of which the baseline takes some
+    assert extracted() == [COUNT] * 4 + [1_000, 9_000]
     kept = sorted(path.relative_to(home / "evaluation") for path in (home / "evaluation").rglob("*.*"))
-    assert [(path.parent.name, path.suffix) for path in kept] == [("baselines", ".json"), *[("features", ".npz")] * 5]
+    assert [(path.parent.name, path.suffix) for path in kept] == [("baselines", ".json"), *[("features", ".npz")] * 4]
     assert run() == first
     assert extracted() == [COUNT] * 2
     assert sorted(path.relative_to(home / "evaluation") for path in (home / "evaluation").rglob("*.*")) == kept
@@ -264,6 +264,30 @@ def test_copies_alone_ask_for_the_training_images(generator: Path, classifier: P
     for metrics, counts in ((["recall"], [20] * 4 + [1_000]), (["copies"], [20, 9_000])):
         evaluate(str(generator), extractors=[str(classifier)], metrics=metrics, count=20, seeds=(0,))
         assert extracted() == counts
+
+
+def test_the_training_baseline_is_the_same_whichever_features_it_takes(
+    generator: Path, classifier: Path, extracted: Spy, home: Path
+) -> None:
+    """Beside copies it takes rows of all training images' features; alone it has features made of its own images."""
+    found = []
+    for metrics in (["frechet_distance", "recall", "copies"], ["frechet_distance", "recall"]):
+        records = evaluate(str(generator), extractors=[str(classifier)], metrics=metrics, count=50, seeds=(0,))
+        found.append([by_name(records)[name].baselines for name in ("frechet_distance", "recall")])
+    assert found[0] == found[1]
+    assert extracted().count(9_000) == 1
+
+
+def test_square_training_images_are_decoded_once(generator: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[tuple[str, int | None]] = []
+
+    def load(source: str, *, split: str, image_size: int | None, **options: Any) -> ImageSet:
+        loaded.append((split, image_size))
+        return load_images(source, split=split, image_size=image_size, **options)
+
+    monkeypatch.setattr("zoo.evaluation.reference.load_images", load)
+    load_reference(generator)
+    assert sorted(loaded, key=str) == [("test", 32), ("train", None)]
 
 
 # Known answers

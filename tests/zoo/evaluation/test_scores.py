@@ -14,7 +14,7 @@ from zoo.metrics.distances import sliced_wasserstein_distance
 from zoo.metrics.frechet import frechet_distance, frechet_distance_at_infinity
 from zoo.metrics.kernel import kernel_distance
 from zoo.metrics.moments import Moments
-from zoo.metrics.neighbors import birthday_support, copy_check, nearest_distances, neighbor_scores
+from zoo.metrics.neighbors import birthday_support, copy_check, nearest_distances, neighbor_scores, squared_radii
 from zoo.metrics.similarity import multiscale_similarity_of_pairs, radial_spectrum, spectral_distance
 
 DIMENSION, CLASSES = 6, 10
@@ -182,6 +182,22 @@ def test_what_does_not_fit_is_refused(change: Callable[..., Arrays], metric: str
             ReferenceStatistics(SampleStatistics.of(*arrays(2, 30))),
             [metric],
         )
+
+
+def test_neighbors_among_the_held_out_images_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, names = arrays(2, 60), ["precision", "recall", "density", "coverage"]
+    each = [SampleStatistics.of(*arrays(seed, count)) for seed, count in ((1, 60), (3, 60), (5, 40))]
+    alone = [compare(samples, ReferenceStatistics(SampleStatistics.of(*real)), names) for samples in each]
+    seen: list[int] = []
+
+    def count_radii(rows: np.ndarray, neighbors: tuple[int, ...]) -> np.ndarray:
+        seen.append(len(rows))
+        return squared_radii(rows, neighbors)
+
+    monkeypatch.setattr(scores, "squared_radii", count_radii)
+    reference = ReferenceStatistics(SampleStatistics.of(*real))
+    assert [compare(samples, reference, names) for samples in each] == alone
+    assert seen == [60, 40]
 
 
 # The floor

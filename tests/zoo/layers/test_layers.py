@@ -9,6 +9,7 @@ from serving.session import Session
 from zoo.core import context, noise, replicas, step
 from zoo.core.ability import Ability
 from zoo.export.onnx import write_onnx
+from zoo.layers.convolution import Conv2D, Conv2DTranspose
 from zoo.layers.dropout import Dropout
 from zoo.layers.maxout import Maxout
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
@@ -117,8 +118,8 @@ def test_maxout_against_numpy():
 # Layer, shape of an input, axis of the kernel that counts output channels.
 WRAPPED = {
     "dense": (lambda **options: keras.layers.Dense(5, **options), (7,), 1),
-    "convolution": (lambda **options: keras.layers.Conv2D(4, 3, 2, "same", **options), (6, 6, 3), 3),
-    "transposed": (lambda **options: keras.layers.Conv2DTranspose(5, 4, 2, "same", **options), (3, 3, 2), 2),
+    "convolution": (lambda **options: Conv2D(4, 3, 2, "same", **options), (6, 6, 3), 3),
+    "transposed": (lambda **options: Conv2DTranspose(5, 4, 2, "same", **options), (3, 3, 2), 2),
 }
 
 
@@ -341,8 +342,8 @@ def test_a_network_with_spectral_norm_trains_clones_and_exports(tmp_path):
     inputs = keras.Input((8,), name="x")
     x = SpectralNorm(keras.layers.Dense(4 * 4 * 6, activation="relu", name="project"))(inputs)
     x = keras.layers.Reshape((4, 4, 6))(x)
-    x = SpectralNorm(keras.layers.Conv2DTranspose(5, 4, 2, "same", activation="relu", name="up"))(x)
-    outputs = SpectralNorm(keras.layers.Conv2D(3, 3, padding="same", name="y"))(x)
+    x = SpectralNorm(Conv2DTranspose(5, 4, 2, "same", activation="relu", name="up"))(x)
+    outputs = SpectralNorm(Conv2D(3, 3, padding="same", name="y"))(x)
     network = keras.Model(inputs, outputs, name="network")
     assert network.output_names == ["y"]
     x = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
@@ -708,7 +709,7 @@ def test_a_quantizer_refuses_what_cannot_work(arguments, message):
     [
         Dropout(0.3, name="drop"),
         Maxout(4, 5, "he_normal", name="max"),
-        SpectralNorm(keras.layers.Conv2D(4, 3, 2, "same", activation="relu", name="convolution")),
+        SpectralNorm(Conv2D(4, 3, 2, "same", activation="relu", name="convolution")),
         SpectralNorm(keras.layers.Dense(4, use_bias=False, name="inner", dtype="float64"), name="outer"),
         MinibatchStddev(4, 1e-6, name="stddev"),
         MinibatchDiscrimination(3, 2, 4, "he_normal", name="discrimination"),

@@ -11,7 +11,9 @@ from keras.optimizers import SGD, Adam, LossScaleOptimizer
 from zoo.core import context
 from zoo.core.noise import Draws
 from zoo.core.precision import computing_in
+from zoo.core.step import compute_gradients
 from zoo.layers.augmentation import differentiable_augment
+from zoo.layers.spectral_norm import SpectralNorm
 from zoo.losses.adversarial import ADVERSARIAL_LOSSES
 from zoo.losses.regularization import Regularization
 from zoo.models.conditional_gan import ConditionalGAN
@@ -625,3 +627,62 @@ def test_a_critics_own_penalty_is_of_an_image_alone_too(minibatch):
     with pytest.raises(ValueError, match=r"\['gradient_penalty'\] take the gradient of one image's logit"):
         WGAN((16, 16, 1), 4, 2, minibatch=minibatch)
     WGAN((16, 16, 1), 4, 2, constraint="weight_clipping", minibatch=minibatch)
+
+
+# The gradient that a step follows is that of the loss it writes down: by differences in float64, penalties included
+
+
+def with_penalty(penalty, **arguments):
+    return GAN((16, 16, 1), 4, **{"width": 2, penalty: GRADIENT_PENALTIES[penalty], **arguments})
+
+
+PENALIZED = {
+    "wgan": lambda: WGAN((16, 16, 1), 4, 2, penalty_weight=2.0),
+    **{
+        f"{penalty}-{norm}": lambda penalty=penalty, norm=norm: with_penalty(penalty, discriminator_norm=norm)
+        for penalty in GRADIENT_PENALTIES
+        for norm in ("layer", "spectral", "none")
+    },
+    "r1-resnet": lambda: with_penalty("r1", architecture="resnet"),
+    "r1-mlp": lambda: with_penalty("r1", architecture="mlp", width=6),
+}
+
+
+def error_of_the_gradient(model):
+    """Relative, along three directions through all of the discriminator's weights."""
+    away_from_start(model)
+    player, network = next((name, networks[0]) for name, networks in model.players.items() if name != "generator")
+    for layer in network.layers:  # sigma is the largest singular value, and stationary in u, once u has settled
+        for _ in range(500 if isinstance(layer, SpectralNorm) else 0):
+            layer.normalized_kernel(iterate=True)
+    real, fake = (tf.constant(values) for values in np.random.default_rng(0).uniform(-1, 1, (2, ROWS, 16, 16, 1)))
+    mix = [tf.constant(np.linspace(0.1, 0.9, ROWS))] if isinstance(model, WGAN) else []
+    loss = model.critic_loss if isinstance(model, WGAN) else model.discriminator_loss
+    start, variables = network.get_weights(), network.trainable_variables
+
+    def at(ways, size):
+        """The loss' rows with the weights moved; each time with the same draws, and from the same u."""
+        network.set_weights(start)
+        for variable, way in zip(variables, ways, strict=True):
+            variable.assign_add(size * way)
+        context.activate(draws_of())
+        return loss(real, fake, *mix)
+
+    still = [np.zeros(variable.shape) for variable in variables]
+    exact = compute_gradients(player, variables, lambda: at(still, 0.0)).gradients
+    size, found = 1e-6, []
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        ways = [random.normal(size=variable.shape) for variable in variables]
+        high, low = (float(tf.reduce_sum(at(ways, sign * size)[0])) for sign in (1, -1))
+        expected = (high - low) / (2 * size)
+        along = sum(np.sum(gradient * way) for gradient, way in zip(exact, ways, strict=True))
+        found.append(abs(along - expected) / abs(expected))
+    return max(found)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", PENALIZED)
+def test_a_penalized_step_follows_the_gradient_of_its_loss(name):
+    keras.utils.set_random_seed(1)
+    assert error_of_the_gradient(PENALIZED[name]()) < 1e-7

@@ -89,6 +89,17 @@ def test_blocks_change_nothing(monkeypatch):
     assert len(sizes) > 20
 
 
+def test_radii_are_distances_to_other_rows_and_may_be_handed_in():
+    # On a line at 0, 1, 3, 7: the nearest others are 1, 1, 2, 4 away, the second nearest 3, 2, 3, 6.
+    line = np.array([[0.0], [1.0], [3.0], [7.0]])
+    np.testing.assert_array_equal(neighbors.squared_radii(line, (1, 2)), [[1, 1, 4, 16], [9, 4, 9, 36]])
+    real, generated = RANDOM.standard_normal((30, 3)), RANDOM.standard_normal((20, 3))
+    radii = neighbors.squared_radii(real, (3, 5))
+    assert neighbor_scores(generated, real, real_radii=radii) == neighbor_scores(generated, real)
+    with pytest.raises(ValueError, match=r"radii \(2, 29\) of 30 real features"):
+        neighbor_scores(generated, real, real_radii=radii[:, 1:])
+
+
 def test_too_few_rows_for_the_neighbors():
     rows = RANDOM.standard_normal((10, 3))
     with pytest.raises(ValueError, match="3 generated features: give at least 4"):

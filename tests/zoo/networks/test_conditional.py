@@ -6,9 +6,9 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from keras import layers
 
 from zoo.core.precision import computing_in
+from zoo.layers.normalization import BatchNorm
 from zoo.networks import conditional, convolutional
 
 SHAPE, LATENT, CLASSES, WIDTH, ROWS = (16, 16, 1), 5, 3, 2, 6
@@ -41,7 +41,7 @@ def parameters(network):
 
 
 def norms_of(network):
-    return [layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
+    return [layer for layer in network.layers if isinstance(layer, BatchNorm)]
 
 
 # Ends

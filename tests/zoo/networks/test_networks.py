@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from zoo.layers.dropout import Dropout
 from zoo.layers.maxout import Maxout
+from zoo.layers.normalization import BatchNorm, LayerNorm
 from zoo.networks import convolutional, mlp
 
 BUILDERS = {"dcgan": convolutional, "mlp": mlp}
@@ -64,7 +65,7 @@ def test_dcgan_normalises_everywhere_but_at_image_ends_and_without_a_bias(size):
     doublings = size.bit_length() - 3  # from 4x4: 8 is one doubling, 64 is four
     counts = {generator: doublings, discriminator: doublings - 1}
     for network, count in counts.items():
-        norms = of_type(network, layers.BatchNormalization)
+        norms = of_type(network, BatchNorm)
         assert len(norms) == count
         for norm in norms:
             before = layer_before(norm)
@@ -81,8 +82,8 @@ def test_dcgan_normalises_everywhere_but_at_image_ends_and_without_a_bias(size):
 @pytest.mark.parametrize(
     ("norm", "kind", "biased"),
     [
-        ("batch", layers.BatchNormalization, ["down_16"]),
-        ("layer", layers.GroupNormalization, ["down_16"]),
+        ("batch", BatchNorm, ["down_16"]),
+        ("layer", LayerNorm, ["down_16"]),
         ("none", (), ["down_16", "down_8", "down_4"]),
     ],
 )
@@ -133,7 +134,7 @@ def test_dcgan_activations_and_weights_are_the_papers():
 def test_channels_double_as_the_map_halves_up_to_eight_times_the_width():
     assert convolutional.map_channels((128, 128, 1), 4) == [4, 8, 16, 32, 32]
     generator = convolutional.generator((128, 128, 1), 5, width=4)
-    maps = [norm.output.shape[1:] for norm in of_type(generator, layers.BatchNormalization)]
+    maps = [norm.output.shape[1:] for norm in of_type(generator, BatchNorm)]
     assert maps == [(4, 4, 32), (8, 8, 32), (16, 16, 16), (32, 32, 8), (64, 64, 4)]
 
 

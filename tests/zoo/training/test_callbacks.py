@@ -18,6 +18,7 @@ from serving.card import read_card
 from serving.images import make_grid, to_uint8
 from serving.pipeline import Pipeline
 from zoo.data.load import load_images
+from zoo.evaluation.extractors import extract_features
 from zoo.metrics.distances import nearest_neighbor_distance, sliced_wasserstein_distance
 from zoo.models.vae import VAE
 from zoo.training.callbacks import COLUMNS, compute_update_ratios, make_batch, reconstruct_pairs
@@ -146,6 +147,22 @@ def test_a_scorer_sees_what_the_extractor_takes() -> None:
     assert choose_scorer(scaled, padded=False).name == SCORE
 
 
+def test_training_images_wait_for_the_first_score_and_are_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def extract(extractor: Any, images: np.ndarray) -> Any:
+        seen.append(len(images))
+        return extract_features(extractor, images)
+
+    monkeypatch.setattr("zoo.training.validation.extract_features", extract)
+    images = load_images("embedded", split="train", image_size=28, channels=1)
+    scorer = choose_scorer(images, padded=False)
+    assert seen == []
+    samples = images.images[:300].astype(np.float32) / 127.5 - 1.0
+    assert scorer.distance(samples) == scorer.distance(samples)
+    assert seen == [9_000]
+
+
 def test_an_update_ratio_is_change_over_weights() -> None:
     before = {"generator": [np.array([3.0, 0.0]), np.array([[4.0]])], "critic": [np.zeros(2)]}
     after = {"generator": [np.array([3.0, 0.3]), np.array([[4.4]])], "critic": [np.zeros(2)]}
@@ -237,6 +254,18 @@ def test_a_stable_run_is_not_warned_of(tmp_path: Path) -> None:
     _, said = trained(tmp_path / "run", steps=80, log_every=4, sample_every=80, checkpoint_every=80, batch_size=16)
     assert "step 80/80" in said
     assert "warning" not in said
+
+
+def test_a_single_image_can_be_overfitted(tmp_path: Path) -> None:
+    """Nothing is as far from its neighbor as training images are from theirs: the column has no number."""
+    for split in ("train", "test"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for number in range(8):
+            Image.new("L", (16, 16), 200).save(tmp_path / "data" / split / f"{number}.png")
+    directory, _ = trained(tmp_path / "run", data=str(tmp_path / "data"), steps=2, log_every=1, sample_every=2)
+    assert [np.isnan(row["diversity"]) for row in rows(directory)] == [True, True]
+    assert (directory / "report.html").exists()
+    assert (directory / "export" / "card.json").exists()
 
 
 # Models that give images back

@@ -251,11 +251,13 @@ def test_training_without_tensorflow_says_what_to_install() -> None:
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path: Path) -> None:
     script = CHECKOUT / "recipes" / "dcgan_fashion_mnist.py"
     options = ["--data", "embedded", "--dry-run", "--smoke", "--devices", "3", "--threads", "1", "--batch-size", "9"]
+    options += ["--precision", "float32"]
     done = python(str(script), *options, ZOO_RUNS=tmp_path / "runs", CUDA_VISIBLE_DEVICES="")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     said = "dcgan-fashion-mnist on 9000 images of fashion_mnist_t10k (16x16x1), 4 steps of 9, 3 device(s); run: "
-    assert done.stderr.startswith(f"{said}{tmp_path / 'runs' / 'dcgan-fashion-mnist'}")
-    assert len(done.stderr.splitlines()) == 1
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"{said}{tmp_path / 'runs' / 'dcgan-fashion-mnist'}")
+    assert second == "precision: float32, as asked."
     assert list(tmp_path.iterdir()) == []
 
 

@@ -27,6 +27,7 @@ from zoo.data.load import load_images
 from zoo.training import run as resolving
 from zoo.training.callbacks import RunCallback
 from zoo.training.checkpoints import Checkpoints
+from zoo.training.precision import Precision
 from zoo.training.recipe import Adam, Recipe
 from zoo.training.run import ImageSplits, Run, build_model
 from zoo.training.run_directory import RunError
@@ -348,7 +349,8 @@ def callback_of(base: Recipe, images: Path) -> Callable[[Path], RunCallback]:
     def keep(directory: Path) -> RunCallback:
         checkpoints = Checkpoints(model, directory / "checkpoints", 1)
         alone, console = Workers(tf.distribute.get_strategy()), Console(file=io.StringIO())
-        run = Run(base, preset, model, ImageSplits(shown, shown), directory, alone, console)
+        precision = Precision("float32", "recipe", "as asked")
+        run = Run(base, preset, model, ImageSplits(shown, shown), directory, precision, alone, console)
         return RunCallback(run, checkpoints, SignalHandler())
 
     return keep
@@ -414,7 +416,7 @@ zoo.training.recipe.SMOKE_STEPS = int(length)
 recipe = Recipe(
     preset="dcgan-fashion-mnist", smoke=True, data=data, run_dir=Path(run_dir), resume=resume == "resume",
     steps=int(length), batch_size=16, log_every=int(every), sample_every=2 * int(every), checkpoint_every=int(every),
-    optimizers={"generator": Adam(), "discriminator": Adam()},
+    optimizers={"generator": Adam(), "discriminator": Adam()}, precision="float32",
 )
 sys.exit(run_recipe(recipe))
 """

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import os
 import signal
 import sys
@@ -14,10 +15,12 @@ import pytest
 from rich.console import Console
 
 from recipes.dcgan_fashion_mnist import recipe
+from zoo.training import sweep as sweeping
 from zoo.training.optimizers import SGD, RMSprop
+from zoo.training.recipe import Recipe
 from zoo.training.run_directory import RunError
 from zoo.training.sweep import SignaledError, main, run_in_process, split_arguments, sweep
-from zoo.training.sweep_grid import collect_presets, plan, read_grid
+from zoo.training.sweep_grid import choose_precision_apart, collect_presets, plan, read_grid
 from zoo.training.sweep_table import format_spread
 
 GRID = {"generator_learning_rate": ["1e-4", "2e-4"]}
@@ -55,6 +58,14 @@ class Trainer:
     @property
     def names(self) -> list[str]:
         return [Path(after("--run-dir", command)).name[:3] for command in self.commands]
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
+    """The recipes for which the machine was asked what it computes faster in; it says float32."""
+    recipes: list[Recipe] = []
+    monkeypatch.setattr(sweeping, "choose_precision_apart", lambda recipe: recipes.append(recipe) or "float32")
+    return recipes
 
 
 def after(option: str, command: Sequence[str]) -> str:
@@ -219,7 +230,8 @@ def test_every_run_is_run_once_and_stands_in_the_tables(tmp_path: Path, capsys: 
     assert trainer.commands == [
         [
             *(sys.executable, "-m", "zoo.cli.main", "train", recipe.preset, "--steps", "20"),
-            *("--optimizers.generator.learning-rate", rate, "--seed", str(seed), "--run-dir", str(out / name)),
+            *("--optimizers.generator.learning-rate", rate, "--seed", str(seed)),
+            *("--precision", "float32", "--run-dir", str(out / name)),
         ]
         for name, (_, rate, seed) in zip(names, RUNS, strict=True)
     ]
@@ -326,6 +338,47 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 )
 def test_a_cell_of_the_summary(values: list[float], cell: str) -> None:
     assert format_spread(values) == cell
+
+
+# The precision of runs that leave it open
+
+
+def test_the_machine_is_asked_once_and_a_later_call_keeps_to_it(
+    asked: list[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, again = tmp_path / "out", Trainer()
+    go(out, Trainer(stops="002"))
+    assert (len(asked), json.loads((out / "sweep.json").read_text())["precision"]) == (1, "float32")
+    monkeypatch.setattr(sweeping, "choose_precision_apart", lambda recipe: "mixed_bfloat16")
+    assert go(out, again) == 0
+    assert {after("--precision", command) for command in again.commands} == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("grid", "options", "given"),
+    [
+        ({}, ("--precision", "mixed_bfloat16"), ["mixed_bfloat16"]),
+        ({"precision": ["mixed_float16", "mixed_bfloat16"]}, (), ["mixed_float16", "mixed_bfloat16"]),
+    ],
+)
+def test_a_precision_that_is_named_stays(
+    grid: dict[str, list[str]], options: tuple[str, ...], given: list[str], asked: list[Recipe], tmp_path: Path
+) -> None:
+    commands: list[Sequence[str]] = []
+    sweep(plan(recipe, grid, 1, options), tmp_path / "out", IDENTITY, lambda command, _: commands.append(command) or 0)
+    assert [after("--precision", command) for command in commands] == given
+    assert all(command.count("--precision") == 1 for command in commands)
+    assert (asked, json.loads((tmp_path / "out" / "sweep.json").read_text())["precision"]) == ([], None)
+
+
+def test_points_with_xla_decide_for_all(asked: list[Recipe], tmp_path: Path) -> None:
+    sweep(plan(recipe, {"xla": ["False", "True"]}, 1), tmp_path / "out", IDENTITY, lambda command, _: 0)
+    assert [each.xla for each in asked] == [True]
+
+
+def test_the_machine_is_asked_in_a_process_of_its_own() -> None:
+    """With XLA every processor says the same."""
+    assert choose_precision_apart(dataclasses.replace(recipe, xla=True)) == "float32"
 
 
 # A run's process

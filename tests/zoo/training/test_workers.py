@@ -41,6 +41,7 @@ PATIENCE = 300  # seconds
 LOG_EVERY = 5
 TINY = ["--data", "embedded", "--image-size", "8", "--model.width", "2", "--model.latent-dim", "4", "--batch-size", "8"]
 PACE = ["--log-every", str(LOG_EVERY), "--checkpoint-every", "10", "--sample-every", "1000000"]
+OPTIONS = [*TINY, *PACE, "--precision", "float32"]  # alike on any machine
 WITHOUT_END = ["--steps", "1000000"]
 
 
@@ -53,7 +54,7 @@ class Worker:
     def __init__(self, index: int, addresses: Sequence[str], shown: Path, arguments: Sequence[str]):
         setting = {"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": index}}
         environment = os.environ | {"TF_CONFIG": json.dumps(setting), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, "-m", "zoo.cli.main", "train", "dcgan-fashion-mnist", *TINY, *PACE, *arguments]
+        command = [sys.executable, "-m", "zoo.cli.main", "train", "dcgan-fashion-mnist", *OPTIONS, *arguments]
         self.shown = shown
         with shown.open("wb") as file:
             self.process = subprocess.Popen(
