@@ -145,9 +145,8 @@ def write_phases(
                 value, previous = add(follower.op_type, inputs, f"{name}/{follower.output[0]}"), follower.output[0]
             # Channels last, neighbors interleave in runs of `channels` values and not one by one.
             value = add("Transpose", [value], f"{name}/channels_last", perm=[0, 2, 3, 1])
-            columns.append(
-                add("Unsqueeze", [value, axes], f"{name}/unsqueeze")
-            )  # (batch, rows, 1, columns, 1, channels)
+            # (batch, rows, 1, columns, 1, channels)
+            columns.append(add("Unsqueeze", [value, axes], f"{name}/unsqueeze"))
         rows.append(add("Concat", columns, f"{base}/row_{row}", axis=4))
     image = add("Concat", rows, f"{base}/rows", axis=2)
     image = add("Reshape", [image, shape], f"{base}/interleaved")
@@ -157,7 +156,7 @@ def write_phases(
 
 
 def select_taps(phase: int, padding: int, stride: int, size: int) -> tuple[int, int, list[int]]:
-    """Along one axis: zeros before and after the input, and the kernel's indices, in the order of the input they meet."""
+    """Along one axis: zeros before and after the input; the kernel's indices, in the order of the input they meet."""
     taps = [tap for tap in reversed(range(size)) if (phase + padding - tap) % stride == 0]
     first, last = ((phase + padding - tap) // stride for tap in (taps[0], taps[-1]))
     return -first, last, taps
