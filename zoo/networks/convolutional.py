@@ -15,6 +15,7 @@ from zoo.core.arguments import choose
 from zoo.core.precision import full_precision
 from zoo.core.replicas import replicas_in_sync
 from zoo.layers.dropout import Dropout
+from zoo.layers.layer_norm import LayerNorm
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
 from zoo.layers.spectral_norm import SpectralNorm
 
@@ -171,11 +172,8 @@ def batch_norm(name: str, affine: bool = True) -> keras.layers.Layer:
 
 
 def layer_norm(name: str) -> keras.layers.Layer:
-    """Over all values of a row, with a scale and a shift per channel; epsilon as in WGAN-GP's authors' code.
-
-    `keras.layers.LayerNormalization` over the same axes would have a scale and a shift per pixel.
-    """
-    return layers.GroupNormalization(groups=1, epsilon=1e-5, name=name)
+    """Over all values of a row, with a scale and a shift per channel; epsilon as in WGAN-GP's authors' code."""
+    return LayerNorm(epsilon=1e-5, name=name)
 
 
 NORMS = {"batch": batch_norm, "layer": layer_norm, "spectral": None, "none": None}

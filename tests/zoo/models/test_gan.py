@@ -254,7 +254,7 @@ def kinds(network):
     [
         ("dcgan", None, "BatchNormalization", 1),
         ("dcgan", "batch", "BatchNormalization", 1),
-        ("dcgan", "layer", "GroupNormalization", 1),
+        ("dcgan", "layer", "LayerNorm", 1),
         ("dcgan", "spectral", "SpectralNorm", 3),
         ("dcgan", "none", None, 0),
         ("resnet", None, "SpectralNorm", 8),
