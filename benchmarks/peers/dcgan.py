@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 KERNEL, BASE, WIDEST = 4, 4, 8
+WIDTH = 64  # the example's
 REAL, FAKE = 1.0, 0.0
 
 
@@ -67,7 +68,7 @@ class TrainStep:
         self,
         image_shape: Sequence[int],
         latent_dim: int = 100,
-        width: int = 64,
+        width: int = WIDTH,
         *,
         bfloat16: bool = False,
         channels_last: bool = False,
