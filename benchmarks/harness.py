@@ -239,12 +239,12 @@ def compare(
             processes[name], outcome["parameters"][name] = process, built[name]["parameters"]
             if built[name]["note"]:
                 outcome["notes"][name] = built[name]["note"]
-        if len({json.dumps(counts) for counts in outcome["parameters"].values() if counts}) > 1:
+        if len({json.dumps(counts, sort_keys=True) for counts in outcome["parameters"].values() if counts}) > 1:
             raise ValueError(f"the contenders' networks are not the same: {outcome['parameters']} parameters.")
         products: dict[str, Process] = {}
         for dtype in sorted({built[name]["precision"] for name in processes} if flops else ()):
             process = Process(
-                *("benchmarks.matrix_product", dtype, options, Path(folder), on_the_cpu(options.threads)),
+                *("benchmarks.matrix_product", dtype, Options(), Path(folder), on_the_cpu(options.threads)),
                 label=f"products in {dtype}",
             )
             stack.callback(process.end)
