@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from importlib import import_module
 from importlib.metadata import distributions
@@ -31,15 +31,20 @@ import zoo.core  # noqa: F401 (settings that TensorFlow reads when a child impor
 LATENT_DIM, CHANNELS = 100, 3  # as in PyTorch's DCGAN example
 BASELINE = "pytorch"
 PACKAGES = ("tensorflow", "keras", "torch", "onnxruntime", "onnxruntime-gpu", "numpy")
+PRODUCT_SIDE = 2048  # of the matrices whose product is the bound: three of them fill no core's cache
+PRODUCTS_A_TURN = 5  # the fastest of all rounds is the bound
 COLUMNS = {
+    "precision": "{precision}",
     "images/s": "{images_per_second:.1f}",
     "min - max": "{slowest:.1f} - {fastest:.1f}",
     "x baseline": "{ratio:.2f}",
+    "of the bound": "{share_of_bound:.0%}",
     "ms a call": "{milliseconds_per_call:.1f}",
     "images/CPU s": "{images_per_processor_second:.1f}",
     "cores busy": "{cores_busy:.2f}",
     "peak MiB": "{peak_mib:.0f}",
 }
+OF_BOUND = ("precision", "of the bound")  # columns where FLOPs are known
 RSS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
 Turns = Sequence[Mapping[str, float]]
 
@@ -88,6 +93,10 @@ class Contender:
     """(batch size, calls) -> the calls it made, at least those; returns when the last one's result is on the host."""
     parameters: Mapping[str, int] = field(default_factory=dict)
     """Network -> its trainable parameters, where the contender can tell."""
+    precision: str = "float32"
+    """What its products of matrices are computed in: "float32" or "bfloat16"."""
+    images_per_row: int = 1
+    """Images that a row of the batch holds: one for each update of a critic."""
     note: str = ""
     """What a reader of its figures has to know."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -99,10 +108,10 @@ def parameters_of(**networks: Iterable[Any]) -> dict[str, int]:
     return {name: sum(math.prod(parameter.shape) for parameter in network) for name, network in networks.items()}
 
 
-def import_pytorch() -> tuple[Any, Any]:
-    """`torch` and our peer written in it; NotRunError where it is not installed."""
+def import_pytorch(peer: str = "dcgan") -> tuple[Any, Any]:
+    """`torch` and a peer written in it, a module of `benchmarks.peers`; NotRunError where it is not installed."""
     try:
-        return import_module("torch"), import_module("benchmarks.peer_pytorch")
+        return import_module("torch"), import_module(f"benchmarks.peers.{peer}")
     except ImportError as error:
         raise NotRunError(f"PyTorch can't be imported: {error}") from None
 
@@ -114,7 +123,7 @@ def serve(module: str, name: str, options: str) -> None:
     try:
         benchmark = import_module(module)
         contender = benchmark.CONTENDERS[name](benchmark.Options(**json.loads(options)))
-        built = {name: getattr(contender, name) for name in ("parameters", "note", "facts")}
+        built = {each.name: getattr(contender, each.name) for each in fields(contender) if each.name != "run"}
         print(json.dumps(built), file=replies)
         for line in sys.stdin:
             batch, calls = json.loads(line)
@@ -185,7 +194,13 @@ def on_the_cpu(threads: int) -> dict[str, str]:
     return dict.fromkeys(limits, str(threads)) | {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
-def compare(module: str, known: Iterable[str], options: Options, cases: Mapping[int, int]) -> dict[str, Any]:
+def compare(
+    module: str,
+    known: Iterable[str],
+    options: Options,
+    cases: Mapping[int, int],
+    flops: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """Let the contenders of `module` take turns; returns plain data.
 
     Args:
@@ -193,6 +208,8 @@ def compare(module: str, known: Iterable[str], options: Options, cases: Mapping[
         known: the names of its contenders.
         options: what the children are given.
         cases: batch size -> calls a turn, the least.
+        flops: contender -> FLOPs that its convolutions and dense layers need for an image; where they are given, the
+            machine's rate of matrix products takes turns as well, and a contender's share of it is told.
 
     Raises:
         ValueError: an unknown contender or baseline, or networks of different sizes.
@@ -204,38 +221,62 @@ def compare(module: str, known: Iterable[str], options: Options, cases: Mapping[
     if options.baseline not in {BASELINE, *known}:
         raise ValueError(f"baseline={options.baseline!r}: choose from {list(known)}.")
     outcome: dict[str, Any] = {"options": asdict(options), "machine": machine()}
-    outcome |= {"parameters": {}, "notes": {}, "not_run": {}}
+    outcome |= {"parameters": {}, "notes": {}, "not_run": {}, "flops": dict(flops or {}), "bounds": {}}
     processes: dict[str, Process] = {}
+    built: dict[str, dict[str, Any]] = {}
     turns: dict[tuple[str, int], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         for name in names:
             process = Process(module, name, options, Path(folder), on_the_cpu(options.threads))
             stack.callback(process.end)
             try:
-                built = process.answer()
+                built[name] = process.answer()
                 for case in cases.items():
                     process.answer(*case)  # to warm up
             except NotRunError as error:
                 outcome["not_run"][name] = str(error)
                 continue
-            processes[name], outcome["parameters"][name] = process, built["parameters"]
-            if built["note"]:
-                outcome["notes"][name] = built["note"]
-        if len({json.dumps(counts) for counts in outcome["parameters"].values() if counts}) > 1:
+            processes[name], outcome["parameters"][name] = process, built[name]["parameters"]
+            if built[name]["note"]:
+                outcome["notes"][name] = built[name]["note"]
+        if len({json.dumps(counts, sort_keys=True) for counts in outcome["parameters"].values() if counts}) > 1:
             raise ValueError(f"the contenders' networks are not the same: {outcome['parameters']} parameters.")
+        products: dict[str, Process] = {}
+        for dtype in sorted({built[name]["precision"] for name in processes} if flops else ()):
+            process = Process(
+                *("benchmarks.matrix_product", dtype, Options(), Path(folder), on_the_cpu(options.threads)),
+                label=f"products in {dtype}",
+            )
+            stack.callback(process.end)
+            process.answer()
+            process.answer(PRODUCT_SIDE, 1)  # to warm up
+            products[dtype] = process
         order = list(processes)
         for _ in range(options.rounds):
+            for dtype, process in products.items():
+                rates = [matrix_product_rate(process) for _ in range(PRODUCTS_A_TURN)]
+                outcome["bounds"][dtype] = max([outcome["bounds"].get(dtype, 0.0), *rates])
             for batch, calls in cases.items():
                 for name in order:
                     turns.setdefault((name, batch), []).append(processes[name].answer(batch, calls))
             order = order[1:] + order[:1]  # nobody always comes first
     baseline = options.baseline if options.baseline in processes else next(iter(processes), "")
-    rows = [
-        {"contender": name, "batch": batch, **summary(turns[name, batch], turns[baseline, batch], batch)}
-        for batch in cases
-        for name in processes
-    ]
+    rows: list[dict[str, Any]] = []
+    for batch in cases:
+        for name in processes:
+            images, precision = batch * built[name]["images_per_row"], built[name]["precision"]
+            row = {"contender": name, "batch": batch, "precision": precision}
+            row |= summary(turns[name, batch], turns[baseline, batch], images)
+            if name in outcome["flops"]:
+                rate = row["images_per_second"] * outcome["flops"][name]
+                row |= {"flops_per_second": rate, "share_of_bound": rate / outcome["bounds"][precision]}
+            rows.append(row)
     return outcome | {"baseline": baseline, "results": rows}
+
+
+def matrix_product_rate(process: Process) -> float:
+    """FLOP/s of one product of large matrices by a process of `benchmarks.matrix_product`."""
+    return 2 * PRODUCT_SIDE**3 / process.answer(PRODUCT_SIDE, 1)["seconds"]
 
 
 def summary(own: Turns, other: Turns, batch: int) -> dict[str, Any]:
@@ -263,6 +304,14 @@ def free_memory() -> float:
     return math.inf
 
 
+def computes_in_bfloat16() -> bool:
+    """Whether the CPU has instructions for products in bfloat16; without them it is many times slower."""
+    with suppress(OSError):
+        flags = Path("/proc/cpuinfo").read_text().split()
+        return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
+    return False
+
+
 def machine() -> dict[str, Any]:
     """What the figures hold for: processor, cores, load before the run, the day and versions."""
     model = platform.processor()
@@ -284,12 +333,15 @@ def report(title: str, outcome: Mapping[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 110)
     for batch in dict.fromkeys(row["batch"] for row in outcome["results"]):
         table = Table("contender", title=f"{title}, batch {batch}; baseline {outcome['baseline']}")
-        for heading in COLUMNS:
+        columns = COLUMNS if outcome["bounds"] else {name: COLUMNS[name] for name in COLUMNS if name not in OF_BOUND}
+        for heading in columns:
             table.add_column(heading, justify="right")
         for row in outcome["results"]:
             if row["batch"] == batch:
-                table.add_row(row["contender"], *(cell.format(**row) for cell in COLUMNS.values()))
+                table.add_row(row["contender"], *(cell.format(**row) for cell in columns.values()))
         console.print(table)
+    for dtype, rate in outcome["bounds"].items():
+        console.print(f"bound in {dtype}: {rate / 1e9:.0f} GFLOP/s, a large matrix product", markup=False)
     about = outcome["machine"] | outcome["machine"]["versions"] | {"threads": outcome["options"]["threads"]}
     console.print(", ".join(f"{name} {value}" for name, value in about.items() if name != "versions"), markup=False)
     for heading in ("parameters", "notes", "not_run"):

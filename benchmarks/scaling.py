@@ -1,4 +1,4 @@
-"""How the train step of `train_step`'s `zoo-shared` scales with devices: measured, counted, and predicted for more.
+"""How the train step of `train_step`'s `zoo` scales with devices: measured, counted, and predicted for more.
 
     python -m benchmarks.scaling
     python -m benchmarks.scaling --devices 1 2 4 8 --workers 2 --json
@@ -187,7 +187,7 @@ class Setup:
 
 
 def zoo(options: Options) -> Contender:
-    """The `GAN` of `train_step`'s `zoo-shared` on the one number of devices in `options`, or as a worker of TF_CONFIG.
+    """The `GAN` of `train_step`'s `zoo` on the one number of devices in `options`, or as a worker of TF_CONFIG.
 
     Raises:
         NotRunError: this machine has not so many.

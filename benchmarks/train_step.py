@@ -1,30 +1,34 @@
-"""Train step throughput of the DCGAN of PyTorch's example: this library beside its peers.
+"""Train step throughput of this library's models beside the same models in PyTorch.
 
     python -m benchmarks.train_step --rounds 7 --threads 2
-    python -m benchmarks.train_step --contenders zoo-shared zoo-fed zoo-deterministic --baseline zoo-shared
+    python -m benchmarks.train_step --model wgan-gp
+    python -m benchmarks.train_step --contenders zoo zoo-fed zoo-deterministic --baseline zoo
 
-One batch of noise stays in memory: reading data is no part of the figures, but for `zoo-fed`, whose distance from
-`zoo-shared` is what waiting for data costs. The library keeps no moving average of the generator here, though its
-default does: no peer keeps one.
+The DCGAN is that of PyTorch's example, the other models are presets for Fashion-MNIST. One batch of noise stays in
+memory: reading data is no part of the figures, but for `zoo-fed`, whose distance from `zoo` is what waiting for data
+costs. The library keeps no moving average of the generator here, though its default does: no peer keeps one.
 """
 
 import dataclasses
 import math
+import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 
 from benchmarks import harness
 from benchmarks.harness import CHANNELS, LATENT_DIM, Contender, NotRunError
+from benchmarks.models import DISCRIMINATOR, GENERATOR_TWICE, MODELS, Measured
 from zoo.data.batches import batches
 from zoo.data.images import ImageSet, allocate, iterate_chunks
-from zoo.training.recipe import Adam
+from zoo.training.optimizers import Adam
 
 ADAM = Adam(2e-4, beta_1=0.5)  # as in PyTorch's example
 SHARE_OF_MEMORY = 1 / 4  # of what is free, for the images of `zoo-fed`: beside other contenders and programs
@@ -34,28 +38,55 @@ SHARE_OF_MEMORY = 1 / 4  # of what is free, for the images of `zoo-fed`: beside 
 class Options(harness.Options):
     """Train step throughput, contenders side by side."""
 
+    model: Literal["dcgan", "wgan-gp", "sngan", "cgan", "vae", "classifier"] = "dcgan"
+    """What is trained: the DCGAN of --image-size and --width, or the preset for Fashion-MNIST of this kind."""
+    tiny: bool = False
+    """The preset's twin at test size, to try a model out."""
     contenders: tuple[str, ...] = ()
-    """Which to run; by default all but `zoo-mixed-bfloat16`, many times slower on a CPU that lacks bfloat16."""
+    """Which to run; by default all that the model has, but in bfloat16 only where the CPU computes in it."""
     batch_size: int = 64
-    """Images a step."""
+    """Rows of a batch; a row is one image, but of WGAN-GP one for each update of the critic."""
     steps: int = 5
     """Train steps a turn; a contender that makes several in one call makes whole calls of them."""
     images: int = 60_000
     """Images that `zoo-fed` reads from memory; fewer where they would take more than a quarter of what is free."""
 
+    def __post_init__(self) -> None:
+        """Refuse what can't be meant.
+
+        Raises:
+            ValueError: a number below 1, or a size of a model whose preset has its own.
+        """
+        super().__post_init__()
+        own = self.model != "dcgan" or self.tiny
+        if own and (self.image_size, self.width) != (Options.image_size, Options.width):
+            raise ValueError("image_size and width are the DCGAN's; the other models have those of their presets.")
+
+    @property
+    def measured(self) -> Measured:
+        """The model."""
+        return MODELS[self.model]
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Constructor arguments that differ from the preset's, and whether its tiny twin's are taken instead."""
+        if self.model != "dcgan" or self.tiny:
+            return {"tiny": self.tiny}
+        return {"image_shape": (self.image_size, self.image_size, CHANNELS), "width": self.width}
+
 
 def zoo(
     options: Options,
     *,
-    schedule: str = "shared",
     precision: str = "float32",
+    schedule: str | None = None,
     deterministic: bool = False,
     steps_per_execution: int = 1,
     xla: bool = False,
     onednn: bool = True,
     fed: bool = False,
 ) -> Contender:
-    """This library's `GAN`; `fed` with batches as a recipe is, otherwise with one that stays.
+    """This library's model; `fed` with batches as a recipe is, otherwise with one that stays.
 
     Deterministic operations can't be switched off again, nor oneDNN: such a contender needs a process of its own.
     """
@@ -63,63 +94,86 @@ def zoo(
     import tensorflow as tf
 
     from zoo.core.precision import computing_in
-    from zoo.models.gan import GAN
 
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    images = make_images(options)
+    measured, changes = options.measured, options.changes | ({"schedule": schedule} if schedule else {})
     with computing_in(precision):
-        model = GAN(images.shape[1:], LATENT_DIM, width=options.width, schedule=schedule, ema_decay=None)
-    how = {"steps_per_execution": steps_per_execution, "jit_compile": xla}
-    model.compile(generator=ADAM.build(), discriminator=ADAM.build(), **how)
-    if not fed:
-        constant = repeated({"image": images, "row": np.arange(options.batch_size)})
-        return keras_contender(model, constant, steps_per_execution)
-    held = image_set(options)
-    note = f"fed from {len(held.images):,} images in memory, {held.images.nbytes / 2**20:.0f} MiB"
-    data = batches(held, batch_size=options.batch_size, seed=0)
-    return dataclasses.replace(keras_contender(model, data), note=note)
+        model = measured.build(**changes)
+    optimizers = {player: optimizer.build() for player, optimizer in measured.find_recipe().optimizers.items()}
+    model.compile(**optimizers, steps_per_execution=steps_per_execution, jit_compile=xla)
+    if fed:
+        held = image_set(options)
+        note = f"fed from {len(held.images):,} images in memory, {held.images.nbytes / 2**20:.0f} MiB"
+        data = batches(held, batch_size=options.batch_size, seed=0)
+        return dataclasses.replace(keras_contender(model, data), note=note)
+    batch = measured.make_batch(measured.arguments(**changes), options.batch_size)
+    built = keras_contender(model, repeated(batch), steps_per_execution)
+    dtype = "bfloat16" if precision == "mixed_bfloat16" else "float32"
+    return dataclasses.replace(built, precision=dtype, images_per_row=model.minibatches_per_step)
+
+
+def pytorch(options: Options, *, bfloat16: bool = False, compiled: bool = False, **formats: bool) -> Contender:
+    """The peer in PyTorch, eager or with `torch.compile`; `formats` are arguments that the DCGAN alone has."""
+    torch, peer = harness.import_pytorch(options.measured.peer)
+    if compiled and not (shutil.which("g++") or shutil.which("clang++")):
+        raise NotRunError("torch.compile needs a C++ compiler: there is neither g++ nor clang++")
+    measured = options.measured
+    formats |= {"compiled": True} if compiled else {}
+    step = peer.TrainStep(**measured.peer_arguments(**options.changes), bfloat16=bfloat16, **formats)
+    batch = pytorch_batch(torch, measured.make_batch(measured.arguments(**options.changes), options.batch_size))
+    if formats.get("channels_last"):
+        batch[0] = batch[0].contiguous(memory_format=torch.channels_last)
+    parameters = {name: list(network.parameters()) for name, network in step.networks.items()}
+    return contender(
+        lambda: step(*batch),
+        parameters,
+        precision="bfloat16" if bfloat16 else "float32",
+        images_per_row=measured.minibatches(measured.arguments(**options.changes)),
+    )
+
+
+def pytorch_batch(torch: Any, batch: Mapping[str, np.ndarray]) -> list[Any]:
+    """A batch as PyTorch's users hold it: channels first, a critic's minibatches one after the other, labels behind."""
+    images = torch.from_numpy(np.moveaxis(batch["image"], -1, -3).copy())
+    if images.ndim == 5:
+        images = images.swapaxes(0, 1).contiguous()
+    return [images, torch.from_numpy(batch["label"])] if "label" in batch else [images]
 
 
 def keras_tutorial(options: Options) -> Contender:
     """keras.io's step on this library's networks."""
-    from benchmarks.peer_keras import TutorialGAN
+    from benchmarks.peers.keras_tutorial import TutorialGAN
     from zoo.networks import convolutional
 
-    images = make_images(options)
-    generator = convolutional.generator(images.shape[1:], LATENT_DIM, options.width)
-    model = TutorialGAN(generator, convolutional.discriminator(images.shape[1:], options.width), LATENT_DIM)
+    arguments = options.measured.arguments(**options.changes)
+    shape, width = arguments["image_shape"], arguments["width"]
+    generator = convolutional.generator(shape, LATENT_DIM, width)
+    model = TutorialGAN(generator, convolutional.discriminator(shape, width), LATENT_DIM)
     model.compile(ADAM.build(), ADAM.build())
-    return keras_contender(model, repeated(images))
-
-
-def pytorch(options: Options, *, compiled: bool = False) -> Contender:
-    """PyTorch's example, eager or with `torch.compile`."""
-    torch, peer = harness.import_pytorch()
-    if compiled and not (shutil.which("g++") or shutil.which("clang++")):
-        raise NotRunError("torch.compile needs a C++ compiler: there is neither g++ nor clang++")
-    generator = peer.generator(options.image_size, CHANNELS, LATENT_DIM, options.width)
-    discriminator = peer.discriminator(options.image_size, CHANNELS, options.width)
-    step = peer.TrainStep(generator, discriminator, LATENT_DIM, compiled=compiled)
-    real = torch.from_numpy(make_images(options)).permute(0, 3, 1, 2).contiguous()
-    return contender(lambda: step(real), generator.parameters(), discriminator.parameters())
+    return keras_contender(model, repeated(options.measured.make_batch(arguments, options.batch_size)["image"]))
 
 
 def keras_contender(model: Any, data: Any, steps_per_call: int = 1) -> Contender:
     """A compiled Keras model on an endless `tf.data.Dataset`, driven as `fit` drives it but without callbacks."""
     iterator = iter(data)
     model.make_train_function()
-    weights = model.generator.trainable_weights, model.discriminator.trainable_weights
-    return contender(lambda: model.train_function(iterator).values(), *weights, steps_per_call)
+    networks = [network for networks in model.players.values() for network in networks]
+    weights = {network.name: network.trainable_weights for network in networks}
+    return contender(lambda: model.train_function(iterator).values(), weights, steps_per_call)
 
 
 def contender(
-    step: Callable[[], Iterable[Any]],
-    generator: Iterable[Any],
-    discriminator: Iterable[Any],
-    steps_per_call: int = 1,
+    step: Callable[[], Iterable[Any]], networks: Mapping[str, Iterable[Any]], steps_per_call: int = 1, **facts: Any
 ) -> Contender:
-    """`step` makes `steps_per_call` train steps and returns the losses; the others are the networks' parameters."""
+    """A contender of a train step.
+
+    Args:
+        step: makes `steps_per_call` train steps and returns the losses.
+        networks: name -> the network's parameters.
+        steps_per_call: train steps of a call.
+        **facts: other fields of the contender.
+    """
 
     def run(_: int, steps: int) -> int:
         calls = math.ceil(steps / steps_per_call)
@@ -129,13 +183,7 @@ def contender(
             raise FloatingPointError("a loss is not finite: what no longer trains has no speed")
         return calls * steps_per_call
 
-    return Contender(run, harness.parameters_of(generator=generator, discriminator=discriminator))
-
-
-def make_images(options: Options) -> np.ndarray:
-    """A batch of noise, float32 (batch, height, width, channels) in [-1, 1]."""
-    shape = (options.batch_size, options.image_size, options.image_size, CHANNELS)
-    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    return Contender(run, harness.parameters_of(**networks), **facts)
 
 
 def repeated(batch: Any) -> Any:  # tf.data.Dataset
@@ -151,7 +199,7 @@ def image_set(options: Options) -> ImageSet:
     Raises:
         NotRunError: there is no room for one batch.
     """
-    shape = (options.image_size, options.image_size, CHANNELS)
+    shape = options.measured.arguments(**options.changes)["image_shape"]
     room = harness.free_memory() * SHARE_OF_MEMORY / math.prod(shape)
     count = int(min(options.images, room))
     if count < options.batch_size:
@@ -165,28 +213,55 @@ def image_set(options: Options) -> ImageSet:
     return ImageSet(images, None, (), name="noise", split="train", fingerprint="", ignored=0, broken=(), license="")
 
 
+IN_BFLOAT16 = {
+    "zoo-bfloat16": partial(zoo, precision="mixed_bfloat16"),
+    "pytorch-bfloat16": partial(pytorch, bfloat16=True),
+}
+OF_EVERY_MODEL = {"zoo": zoo, "pytorch": pytorch, **IN_BFLOAT16}
 CONTENDERS = {
-    "zoo-shared": zoo,
+    **OF_EVERY_MODEL,
+    "pytorch-channels-last": partial(pytorch, channels_last=True),
+    "pytorch-channels-last-bfloat16": partial(pytorch, channels_last=True, bfloat16=True),
+    "pytorch-compiled": partial(pytorch, compiled=True),
+    "keras-tutorial": keras_tutorial,
     "zoo-alternating": partial(zoo, schedule="alternating"),
     "zoo-deterministic": partial(zoo, deterministic=True),
     "zoo-10-steps-per-execution": partial(zoo, steps_per_execution=10),
     "zoo-xla": partial(zoo, xla=True),
     "zoo-without-onednn": partial(zoo, onednn=False),
     "zoo-fed": partial(zoo, fed=True),
-    "zoo-mixed-bfloat16": partial(zoo, precision="mixed_bfloat16"),
-    "pytorch": pytorch,
-    "pytorch-compiled": partial(pytorch, compiled=True),
-    "keras-tutorial": keras_tutorial,
 }
-ON_REQUEST = ("zoo-mixed-bfloat16",)
+FRESH_FAKES = ("zoo-alternating", "keras-tutorial")  # one forward pass of G more
+
+
+def choose_contenders(options: Options) -> tuple[str, ...]:
+    """Those that are asked for; by default all that the model has, but for bfloat16 where the CPU lacks it."""
+    if options.contenders:
+        return options.contenders
+    names = CONTENDERS if options.model == "dcgan" else OF_EVERY_MODEL
+    return tuple(name for name in names if "bfloat16" not in name or harness.computes_in_bfloat16())
+
+
+def count_flops(options: Options) -> dict[str, float]:
+    """Contender -> FLOPs that its algorithm needs for an image, whatever more it computes."""
+    measured = options.measured
+    model = measured.build(**options.changes)
+    flops = dict.fromkeys(CONTENDERS, measured.step_flops(model) / model.minibatches_per_step)
+    if options.model == "dcgan":
+        fresh = dataclasses.replace(measured, passes={"generator": GENERATOR_TWICE, "discriminator": DISCRIMINATOR})
+        flops |= dict.fromkeys(FRESH_FAKES, float(fresh.step_flops(model)))
+    return flops
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = tyro.cli(Options, args=arguments, description=__doc__)
-    if not options.contenders:
-        options = dataclasses.replace(options, contenders=tuple(name for name in CONTENDERS if name not in ON_REQUEST))
-    outcome = harness.compare("benchmarks.train_step", CONTENDERS, options, {options.batch_size: options.steps})
-    harness.report(f"DCGAN train step, {options.image_size}x{options.image_size}, width {options.width}", outcome)
+    options = dataclasses.replace(options, contenders=choose_contenders(options))
+    known = CONTENDERS if options.model == "dcgan" else OF_EVERY_MODEL
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # this process stays light
+        flops = pool.submit(count_flops, options).result()
+    outcome = harness.compare("benchmarks.train_step", known, options, {options.batch_size: options.steps}, flops)
+    shape = options.measured.arguments(**options.changes)["image_shape"]
+    harness.report(f"{options.model} train step, {'x'.join(map(str, shape))}", outcome)
 
 
 if __name__ == "__main__":

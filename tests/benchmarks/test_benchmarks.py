@@ -1,4 +1,4 @@
-"""The peers train and run the same networks as the library, and both programs print JSON. No speed is asserted."""
+"""What contenders train, count and print. No speed is asserted; that peers train the same networks: test_peers."""
 
 import json
 from importlib.util import find_spec
@@ -9,15 +9,20 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import generate, harness, train_step
-from zoo.networks import convolutional
+from benchmarks.models import MODELS
 
 needs_pytorch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch, the peer, is not installed")
 SHAPE, LATENT_DIM, WIDTH = (16, 16, 3), 5, 4
 TINY = ["--image-size", "16", "--width", "4", "--rounds", "2", "--threads", "1", "--json"]
-ZOO = [name for name in train_step.CONTENDERS if name.startswith("zoo-")]
+ZOO = [name for name in train_step.CONTENDERS if name.startswith("zoo")]
 COMPARED = [
-    *("zoo-shared", "zoo-alternating", "zoo-mixed-bfloat16", "keras-tutorial"),
-    pytest.param("pytorch", marks=needs_pytorch),
+    *("zoo", "zoo-alternating", "zoo-bfloat16", "keras-tutorial"),
+    *(pytest.param(name, marks=needs_pytorch) for name in ("pytorch", "pytorch-channels-last-bfloat16")),
+]
+OF_EVERY_MODEL = [
+    "zoo",
+    "zoo-bfloat16",
+    *(pytest.param(f"pytorch{end}", marks=needs_pytorch) for end in ("", "-bfloat16")),
 ]
 SMALL = train_step.Options(image_size=16, width=4, batch_size=8, images=20)
 
@@ -30,59 +35,15 @@ def asked_for_determinism(monkeypatch) -> list[bool]:
     return asked
 
 
-def copy(network: keras.Model, peer) -> None:
-    """Put the weights of a Keras network, whose layers come in the same order, into its PyTorch peer."""
-    import torch
-
-    layers = [layer for layer in network.layers if layer.weights]
-    theirs = [layer for layer in peer if list(layer.parameters())]
-    for ours, other in zip(layers, theirs, strict=True):
-        arrays = [weight.numpy() for weight in ours.weights]
-        if isinstance(other, torch.nn.BatchNorm2d):
-            targets = [other.weight, other.bias, other.running_mean, other.running_var]
-        else:
-            targets = [other.weight, other.bias][: len(arrays)]
-            if arrays[0].ndim == 4:
-                arrays[0] = arrays[0].transpose(3, 2, 0, 1)
-            elif ours.name == "project":  # (latent, 4 * 4 * C) -> (latent, C, 4, 4)
-                arrays[0] = arrays[0].reshape(-1, 4, 4, other.out_channels).transpose(0, 3, 1, 2)
-            else:  # (4 * 4 * C, 1) -> (1, C, 4, 4)
-                arrays[0] = arrays[0].reshape(4, 4, other.in_channels, 1).transpose(3, 2, 0, 1)
-        for array, target in zip(arrays, targets, strict=True):
-            target.data.copy_(torch.from_numpy(array))
-
-
-@needs_pytorch
-def test_pytorch_s_networks_with_our_weights_are_our_networks():
-    import torch
-
-    from benchmarks import peer_pytorch
-
-    ours = convolutional.generator(SHAPE, LATENT_DIM, WIDTH), convolutional.discriminator(SHAPE, WIDTH)
-    peers = peer_pytorch.generator(16, 3, LATENT_DIM, WIDTH), peer_pytorch.discriminator(16, 3, WIDTH)
-    latents = np.random.default_rng(0).standard_normal((6, LATENT_DIM), np.float32)
-    images = np.random.default_rng(1).uniform(-1, 1, (6, *SHAPE)).astype(np.float32)
-    inputs = latents, images
-    feeds = torch.from_numpy(latents)[:, :, None, None], torch.from_numpy(images).permute(0, 3, 1, 2)
-    for network, peer, values, feed in zip(ours, peers, inputs, feeds, strict=True):
-        copy(network, peer)
-        for training in (False, True):
-            expected = np.array(network(values, training=training))
-            with torch.no_grad():
-                found = peer.train(training)(feed).permute(0, 2, 3, 1).numpy()
-            np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-5)
-            assert np.ptp(expected) > 1e-3  # a constant would prove nothing
-
-
 @pytest.mark.parametrize("name", COMPARED)
 def test_a_step_of_each_contender_moves_every_parameter(name, monkeypatch):
     built = []
     monkeypatch.setattr(
-        train_step, "contender", lambda *parts: built.extend(parts) or train_step.Contender(lambda *_: 0)
+        train_step, "contender", lambda *parts, **facts: built.extend(parts) or train_step.Contender(lambda *_: 0)
     )
     train_step.CONTENDERS[name](SMALL)
-    step, generator, discriminator, *_ = built
-    parameters = [*generator, *discriminator]
+    step, networks, *_ = built
+    parameters = [parameter for network in networks.values() for parameter in network]
 
     def values() -> list[np.ndarray]:
         return [(p.detach() if hasattr(p, "detach") else p).numpy().copy() for p in parameters]
@@ -109,9 +70,7 @@ def drive(monkeypatch):
     return build
 
 
-@pytest.mark.parametrize(
-    "name", ["zoo-shared", "zoo-10-steps-per-execution", "zoo-xla", "zoo-fed", "zoo-mixed-bfloat16"]
-)
+@pytest.mark.parametrize("name", ["zoo", "zoo-10-steps-per-execution", "zoo-xla", "zoo-fed", "zoo-bfloat16"])
 def test_a_turn_counts_the_train_steps_it_makes(name, drive):
     contender, model, _ = drive(name)
     in_one_call = 10 if name == "zoo-10-steps-per-execution" else 1
@@ -129,8 +88,9 @@ def test_only_the_deterministic_contender_asks_for_deterministic_operations(driv
 
 
 def test_only_the_mixed_contender_computes_in_half_precision(drive):
-    halves = [name for name in ZOO if drive(name)[1].generator.get_layer("norm_8").compute_dtype == "bfloat16"]
-    assert halves == ["zoo-mixed-bfloat16"]
+    built = {name: drive(name) for name in ZOO}
+    halves = [name for name in ZOO if built[name][1].generator.get_layer("norm_8").compute_dtype == "bfloat16"]
+    assert halves == ["zoo-bfloat16"] == [name for name in ZOO if built[name][0].precision == "bfloat16"]
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -141,7 +101,7 @@ def test_the_fed_contender_sees_as_many_images_as_fit_and_the_others_one_batch(d
         assert {step.shape for step in steps} == {(8, *SHAPE)}
         return len({image.tobytes() for step in steps for image in step})
 
-    assert seen("zoo-shared") == 8
+    assert seen("zoo") == 8
     assert 16 <= seen("zoo-fed") <= 20
     assert "20 images in memory" in drive("zoo-fed")[0].note
     image = 16 * 16 * 3
@@ -152,14 +112,35 @@ def test_the_fed_contender_sees_as_many_images_as_fit_and_the_others_one_batch(d
         drive("zoo-fed")
 
 
-def test_half_precision_runs_on_request_alone(monkeypatch):
-    asked = []
-    monkeypatch.setattr(harness, "compare", lambda module, known, options, cases: asked.append(options.contenders))
-    monkeypatch.setattr(harness, "report", lambda title, outcome: None)
-    train_step.main([])
-    train_step.main(["--contenders", "zoo-mixed-bfloat16"])
-    assert sorted(asked[0]) == sorted(set(train_step.CONTENDERS) - {"zoo-mixed-bfloat16"})
-    assert asked[1] == ("zoo-mixed-bfloat16",)
+@pytest.mark.parametrize("name", OF_EVERY_MODEL)
+@pytest.mark.parametrize("model", [name for name in MODELS if name != "dcgan"])
+def test_each_model_trains_in_each_contender(model, name):
+    options = train_step.Options(model=model, tiny=True, batch_size=6)
+    built = train_step.CONTENDERS[name](options)
+    assert built.run(6, 2) == 2
+    trained = options.measured.build(tiny=True)
+    networks = [network for networks in trained.players.values() for network in networks]
+    assert built.parameters == harness.parameters_of(
+        **{network.name: network.trainable_variables for network in networks}
+    )
+    assert built.precision == ("bfloat16" if "bfloat16" in name else "float32")
+    assert built.images_per_row == (2 if model == "wgan-gp" else 1)  # the tiny twin's updates of the critic
+
+
+def test_by_default_all_run_but_in_bfloat16_only_where_the_cpu_has_it(monkeypatch):
+    of_every_model = {"zoo", "pytorch", "zoo-bfloat16", "pytorch-bfloat16"}
+    for has_it in (True, False):
+        monkeypatch.setattr(harness, "computes_in_bfloat16", lambda has_it=has_it: has_it)
+        for model, names in (("dcgan", set(train_step.CONTENDERS)), ("vae", of_every_model)):
+            chosen = train_step.choose_contenders(train_step.Options(model=model))
+            assert set(chosen) == {name for name in names if has_it or "bfloat16" not in name}
+        asked = train_step.Options(contenders=("zoo-bfloat16",))
+        assert train_step.choose_contenders(asked) == ("zoo-bfloat16",)
+
+
+def test_sizes_are_the_dcgan_s_alone():
+    with pytest.raises(ValueError, match="image_size and width are the DCGAN's"):
+        train_step.Options(model="vae", image_size=32)
 
 
 def test_a_speed_is_that_of_the_calls_made():
@@ -194,6 +175,23 @@ def test_train_step_s_json(capsys):
     assert outcome["baseline"] == "zoo-fed"
     assert {row["contender"]: row["ratio"] for row in outcome["results"]}["zoo-fed"] == 1.0
     assert outcome["notes"] == {"zoo-fed": "fed from 9 images in memory, 0 MiB"}
+    assert set(outcome["bounds"]) == {"float32"}
+    for row in outcome["results"]:
+        flops = outcome["flops"][row["contender"]]
+        assert row["flops_per_second"] == pytest.approx(flops * row["images_per_second"])
+        assert row["share_of_bound"] == pytest.approx(row["flops_per_second"] / outcome["bounds"]["float32"])
+
+
+@pytest.mark.slow
+def test_a_critic_s_images_are_those_of_all_its_updates(capsys):
+    sizes = ["--batch-size", "4", "--steps", "2", "--rounds", "1", "--threads", "1"]
+    train_step.main(["--model", "wgan-gp", "--tiny", *sizes, "--json", "--contenders", "zoo", "zoo-bfloat16"])
+    outcome = read(capsys, {"zoo", "zoo-bfloat16"}, {"generator", "critic"})
+    assert set(outcome["bounds"]) == {"float32", "bfloat16"}
+    for row in outcome["results"]:
+        per_call = row["images_per_second"] * row["milliseconds_per_call"] / 1000
+        assert row["batch"] == 4
+        assert per_call == pytest.approx(4 * 2)  # the tiny twin's two updates
 
 
 def test_generate_s_json(capsys):

@@ -5,6 +5,7 @@ that Keras' pair has (of the images, of the first map, of the logit); here they 
 until the loss, so that both sides train the same function.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -55,24 +56,44 @@ class TrainStep:
     """The example's iteration: the fakes are drawn once, for both updates.
 
     Args:
-        generator, discriminator: as above.
+        image_shape: (size, size, channels).
         latent_dim: length of a latent vector.
+        width: channels of the largest map.
+        bfloat16: run forward passes and losses under `torch.autocast`.
+        channels_last: keep maps and kernels in that memory format.
         compiled: run both networks through `torch.compile`.
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, latent_dim: int, *, compiled: bool = False):
-        self.generator, self.discriminator, self.latent_dim = generator, discriminator, latent_dim
-        self.generator_optimizer = torch.optim.Adam(generator.parameters(), 2e-4, (0.5, 0.999))
-        self.discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), 2e-4, (0.5, 0.999))
-        self.draw = torch.compile(generator, dynamic=False) if compiled else generator
-        self.judge = torch.compile(discriminator, dynamic=False) if compiled else discriminator
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent_dim: int = 100,
+        width: int = WIDTH,
+        *,
+        bfloat16: bool = False,
+        channels_last: bool = False,
+        compiled: bool = False,
+    ):
+        size, _, channels = image_shape
+        self.latent_dim, self.bfloat16 = latent_dim, bfloat16
+        self.generator = generator(size, channels, latent_dim, width)
+        self.discriminator = discriminator(size, channels, width)
+        self.networks = {"generator": self.generator, "discriminator": self.discriminator}
+        if channels_last:
+            for network in self.networks.values():
+                network.to(memory_format=torch.channels_last)
+        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), 2e-4, (0.5, 0.999))
+        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), 2e-4, (0.5, 0.999))
+        self.generate = torch.compile(self.generator, dynamic=False) if compiled else self.generator
+        self.discriminate = torch.compile(self.discriminator, dynamic=False) if compiled else self.discriminator
 
     def __call__(self, real: Tensor) -> tuple[float, float]:
         """One step on real (batch, channels, height, width); returns both losses."""
         self.discriminator_optimizer.zero_grad()
         real_loss = self.loss(real, REAL)
         real_loss.backward()
-        fake = self.draw(torch.randn(len(real), self.latent_dim, 1, 1))
+        with self.autocast():
+            fake = self.generate(torch.randn(len(real), self.latent_dim, 1, 1))
         fake_loss = self.loss(fake.detach(), FAKE)
         fake_loss.backward()
         self.discriminator_optimizer.step()
@@ -85,5 +106,10 @@ class TrainStep:
 
     def loss(self, images: Tensor, label: float) -> Tensor:
         """Binary cross-entropy of D's logits with one label for all."""
-        logits = self.judge(images).flatten()
-        return nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
+        with self.autocast():
+            logits = self.discriminate(images).flatten()
+            return nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
+
+    def autocast(self) -> torch.autocast:
+        """What forward passes run under."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16)

@@ -43,6 +43,11 @@ class TutorialGAN(keras.Model):
         """Running means of both losses."""
         return list(self.trackers.values())
 
+    @property
+    def players(self) -> dict[str, tuple[keras.Model, ...]]:
+        """D and G, by name."""
+        return {"discriminator": (self.discriminator,), "generator": (self.generator,)}
+
     def train_step(self, data: Tensor) -> dict[str, Tensor]:
         """D on both kinds at once, then G on fresh fakes; data: real (batch, height, width, channels)."""
         count = ops.shape(data)[0]
