@@ -103,6 +103,7 @@ def train(directory: Path, data: Path, width: int, options: Options) -> None:
         *(sys.executable, "-m", "zoo.cli.main", "train", PRESET, "--data", str(data), "--run-dir", str(directory)),
         *("--steps", str(options.steps), "--seed", str(options.seed), "--sample-every", str(options.steps)),
         *("--model.width", str(GENERATOR_WIDTH), "--model.discriminator-width", str(width)),
+        *("--precision", "float32"),  # a table's rows may come from several machines
         *(["--resume"] if directory.exists() else []),
     ]
     subprocess.run(command, check=True)

@@ -134,6 +134,11 @@ def build_and_compile(recipe: Recipe, preset: Preset, strategy: tf.distribute.St
 
     Sets the global Python, NumPy and TensorFlow seed.
 
+    Args:
+        recipe: with a policy as its precision, see `resolve_precision`.
+        preset: whose model it is.
+        strategy: with the devices.
+
     Raises:
         ValueError: an argument that the model's constructor refuses, or optimizers of other players than the model's.
     """

@@ -36,6 +36,7 @@ TINY = dataclasses.replace(
     data="embedded",
     smoke=True,
     deterministic=False,
+    precision="float32",  # models are built of it without a run, too
     steps=6,
     batch_size=8,
     log_every=2,
