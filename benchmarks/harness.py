@@ -82,7 +82,8 @@ class Options(CommonOptions):
     contenders: tuple[str, ...] = ()
     """Which to run; all by default."""
     baseline: str = BASELINE
-    """The contender that ratios are to; where it does not run, the first that does."""
+    """The contender that ratios are to, in the same precision where it has that, such as "pytorch-bfloat16"; where it
+    does not run, the first that does."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,8 @@ def compare(
         options: what the children are given.
         cases: batch size -> calls a turn, the least.
         flops: contender -> FLOPs that its convolutions and dense layers need for an image; where they are given, the
-            machine's rate of matrix products takes turns as well, and a contender's share of it is told.
+            machine's rate of matrix products takes turns as well, and a contender's share of it is told, by processor
+            time.
 
     Raises:
         ValueError: an unknown contender or baseline, or networks of different sizes.
@@ -266,17 +268,20 @@ def compare(
         for name in processes:
             images, precision = batch * built[name]["images_per_row"], built[name]["precision"]
             row = {"contender": name, "batch": batch, "precision": precision}
-            row |= summary(turns[name, batch], turns[baseline, batch], images)
+            alike = f"{baseline}-{precision}"  # the baseline in the same precision, where it has that
+            other = alike if alike in processes else baseline
+            row |= summary(turns[name, batch], turns[other, batch], images)
             if name in outcome["flops"]:
-                rate = row["images_per_second"] * outcome["flops"][name]
-                row |= {"flops_per_second": rate, "share_of_bound": rate / outcome["bounds"][precision]}
+                # By processor time, so that other programs on the machine change the share as little as can be.
+                rate = row["images_per_processor_second"] * outcome["flops"][name]
+                row |= {"flops_per_processor_second": rate, "share_of_bound": rate / outcome["bounds"][precision]}
             rows.append(row)
     return outcome | {"baseline": baseline, "results": rows}
 
 
 def matrix_product_rate(process: Process) -> float:
-    """FLOP/s of one product of large matrices by a process of `benchmarks.matrix_product`."""
-    return 2 * PRODUCT_SIDE**3 / process.answer(PRODUCT_SIDE, 1)["seconds"]
+    """FLOPs a processor second of one product of large matrices, by a process of `benchmarks.matrix_product`."""
+    return 2 * PRODUCT_SIDE**3 / process.answer(PRODUCT_SIDE, 1)["processor"]
 
 
 def summary(own: Turns, other: Turns, batch: int) -> dict[str, Any]:
@@ -341,7 +346,7 @@ def report(title: str, outcome: Mapping[str, Any]) -> None:
                 table.add_row(row["contender"], *(cell.format(**row) for cell in columns.values()))
         console.print(table)
     for dtype, rate in outcome["bounds"].items():
-        console.print(f"bound in {dtype}: {rate / 1e9:.0f} GFLOP/s, a large matrix product", markup=False)
+        console.print(f"bound in {dtype}: {rate / 1e9:.0f} GFLOP a CPU s, a large matrix product", markup=False)
     about = outcome["machine"] | outcome["machine"]["versions"] | {"threads": outcome["options"]["threads"]}
     console.print(", ".join(f"{name} {value}" for name, value in about.items() if name != "versions"), markup=False)
     for heading in ("parameters", "notes", "not_run"):

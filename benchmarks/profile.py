@@ -29,6 +29,7 @@ from rich.table import Table
 from benchmarks import harness
 from studies.figures import pyplot
 
+CROWDED = 0.02  # of a step: operations that take so much more than its processor time have waited for the core
 WARM_UP = 3  # steps before those that count: graphs are traced, memory is taken
 
 
@@ -197,7 +198,10 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> None:
         cells = [(result["kinds"][kind], result["kinds"][kind] / result["milliseconds"]) for result in results.values()]
         table.add_row(kind, *(text for time, share in cells for text in (f"{time:.1f}", f"{share:.1%}")))
     table.add_row("all", *(text for result in results.values() for text in (f"{result['milliseconds']:.1f}", "100%")))
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(table)
+    if any(result["kinds"][OUTSIDE] < -CROWDED * result["milliseconds"] for result in results.values()):
+        console.print("Crowded: long operations lost the core in each of their runs. Repeat on a quieter machine.")
 
 
 def draw(results: Mapping[str, Mapping[str, Any]], figure: Path) -> None:

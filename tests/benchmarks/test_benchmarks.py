@@ -178,16 +178,18 @@ def test_train_step_s_json(capsys):
     assert set(outcome["bounds"]) == {"float32"}
     for row in outcome["results"]:
         flops = outcome["flops"][row["contender"]]
-        assert row["flops_per_second"] == pytest.approx(flops * row["images_per_second"])
-        assert row["share_of_bound"] == pytest.approx(row["flops_per_second"] / outcome["bounds"]["float32"])
+        assert row["flops_per_processor_second"] == pytest.approx(flops * row["images_per_processor_second"])
+        assert row["share_of_bound"] == row["flops_per_processor_second"] / outcome["bounds"]["float32"]
 
 
 @pytest.mark.slow
 def test_a_critic_s_images_are_those_of_all_its_updates(capsys):
     sizes = ["--batch-size", "4", "--steps", "2", "--rounds", "1", "--threads", "1"]
-    train_step.main(["--model", "wgan-gp", "--tiny", *sizes, "--json", "--contenders", "zoo", "zoo-bfloat16"])
+    names = ["--contenders", "zoo", "zoo-bfloat16", "--baseline", "zoo"]
+    train_step.main(["--model", "wgan-gp", "--tiny", *sizes, "--json", *names])
     outcome = read(capsys, {"zoo", "zoo-bfloat16"}, {"generator", "critic"})
     assert set(outcome["bounds"]) == {"float32", "bfloat16"}
+    assert [row["ratio"] for row in outcome["results"]] == [1.0, 1.0]  # each to the baseline in its own precision
     for row in outcome["results"]:
         per_call = row["images_per_second"] * row["milliseconds_per_call"] / 1000
         assert row["batch"] == 4
