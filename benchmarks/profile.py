@@ -27,7 +27,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import harness
-from studies.figures import pyplot
 
 CROWDED = 0.02  # of a step: operations that take so much more than its processor time have waited for the core
 WARM_UP = 3  # steps before those that count: graphs are traced, memory is taken
@@ -206,8 +205,10 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> None:
 
 def draw(results: Mapping[str, Mapping[str, Any]], figure: Path) -> None:
     """Bars of milliseconds by kind, those of the precisions side by side."""
-    plot = pyplot()
-    _, axes = plot.subplots(figsize=(8, 4.5), layout="constrained")
+    from matplotlib.figure import Figure  # without pyplot: it needs no display
+
+    page = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = page.subplots()
     height = 0.8 / len(results)
     for number, (precision, result) in enumerate(results.items()):
         places = [place + number * height for place in range(len(SHOWN))]
@@ -220,7 +221,7 @@ def draw(results: Mapping[str, Mapping[str, Any]], figure: Path) -> None:
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.parent.mkdir(parents=True, exist_ok=True)
-    plot.savefig(figure, dpi=150)
+    page.savefig(figure, dpi=150)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

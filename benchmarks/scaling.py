@@ -242,7 +242,8 @@ def repeated(strategy: Any, options: Options, batch: int) -> Any:  # tf.distribu
     """An endless data set of one global batch of noise, of which every replica of `strategy` has its own rows."""
     import tensorflow as tf
 
-    images = train_step.make_images(dataclasses.replace(options, batch_size=batch, devices=(1,), workers=(1,)))
+    shape = (batch, options.image_size, options.image_size, CHANNELS)
+    images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     replicas = strategy.num_replicas_in_sync
 
     def of_worker(context: Any) -> Any:

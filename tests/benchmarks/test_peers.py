@@ -12,6 +12,7 @@ import tensorflow as tf
 from benchmarks import harness, train_step
 from benchmarks.flops import count_layers, total
 from benchmarks.models import MODELS
+from zoo.layers.normalization import BatchNorm
 from zoo.layers.spectral_norm import SpectralNorm
 
 pytestmark = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch, the peers' framework, is not installed")
@@ -184,7 +185,7 @@ def copy(network: keras.Model, peer) -> None:
         arrays = [np.asarray(variable) for variable in layer.trainable_weights]
         for array, target in zip(arrays, parameters_of(module), strict=True):
             target.data.copy_(torch.from_numpy(to_peer(array, layer, module, target).copy()))
-        if isinstance(layer, keras.layers.BatchNormalization):
+        if isinstance(layer, BatchNorm):
             module.running_mean.copy_(torch.from_numpy(layer.moving_mean.numpy()))
             module.running_var.copy_(torch.from_numpy(layer.moving_variance.numpy()))
         if isinstance(layer, SpectralNorm):
