@@ -27,7 +27,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import harness
-from studies.figures import pyplot
 
 CROWDED = 0.02  # of a step: operations that take so much more than its processor time have waited for the core
 WARM_UP = 3  # steps before those that count: graphs are traced, memory is taken
@@ -206,7 +205,11 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> None:
 
 def draw(results: Mapping[str, Mapping[str, Any]], figure: Path) -> None:
     """Bars of milliseconds by kind, those of the precisions side by side."""
-    plot = pyplot()
+    import matplotlib
+
+    matplotlib.use("Agg")  # whatever the machine's display
+    from matplotlib import pyplot as plot
+
     _, axes = plot.subplots(figsize=(8, 4.5), layout="constrained")
     height = 0.8 / len(results)
     for number, (precision, result) in enumerate(results.items()):
