@@ -8,7 +8,7 @@ import tensorflow as tf
 from zoo.core import replicas, step
 from zoo.core.types import Tensor
 
-ROUNDING = 1e-3  # resizing or half precision may leave an image so far outside
+UNSCALED = 2.0  # images with a value beyond and none below 0 are no [-1, 1]
 
 
 def images_of(data: Any) -> Tensor:
@@ -55,21 +55,22 @@ def labeled_minibatches_of(data: Any, k: int, argument: str) -> list[tuple[Tenso
 
 
 def check_images(data: Any) -> Any:
-    """The same data, once their images are float numbers in [-1, 1]; nothing of the step is computed before.
+    """The same data, once their images can be float numbers in [-1, 1]; nothing of the step is computed before.
 
     Raises:
         ValueError: another type of number.
-        tf.errors.InvalidArgumentError: values beyond [-1, 1], NaN, or images in [0, 1].
+        tf.errors.InvalidArgumentError: NaN or infinity, or what looks like 8 bits or like [0, 1].
     """
     images = images_of(data)
     if not images.dtype.is_floating:
         raise ValueError(f"images are {images.dtype.name}: give float32 in [-1, 1], as in images / 127.5 - 1.")
-    # min and max pass NaN on, and no comparison with it holds.
-    least, most = tf.reduce_min(images), tf.reduce_max(images)
-    beyond = 1.0 + ROUNDING
+    least, most = tf.reduce_min(images), tf.reduce_max(images)  # NaN and infinity come through
     checks = [
         tf.debugging.Assert(
-            (least >= -beyond) & (most <= beyond),
+            tf.math.is_finite(least) & tf.math.is_finite(most), ["images hold NaN or infinity; in [-1, 1] are wanted."]
+        ),
+        tf.debugging.Assert(
+            (least < 0) | (most <= UNSCALED),
             ["images must lie in [-1, 1], as in images / 127.5 - 1 of 8 bits; their least and largest:", least, most],
         ),
         tf.debugging.Assert(

@@ -96,10 +96,12 @@ def _strip_folders(name: str, wrapping: int) -> str:
 
 
 def _count_wrapping_folders(names: list[str]) -> int:
-    """How many top folders hold everything."""
+    """How many top folders hold everything and are no split."""
     paths = [PurePosixPath(name).parts for name in names]
     depth = 0
     while len({parts[: depth + 1] for parts in paths}) == 1 and all(len(parts) > depth + 1 for parts in paths):
+        if paths[0][depth].lower() in SPLIT_FOLDERS:
+            break
         depth += 1
     return depth
 
@@ -124,7 +126,8 @@ def split_held_out(names: list[str]) -> tuple[list[str], list[str]]:
 def _find_splits(names: list[str]) -> dict[str, dict[str, str]]:
     """Split -> (inner name beneath the split's folder -> file name).  With no split folders all is "train".
 
-    Folders are splits where one for training has another beside it: a lone "train" is a class, beside buses and cars.
+    Folders are splits where one for training has another beside it, or where they hold everything: beside buses and
+    cars a lone "train" is a class.
 
     Raises:
         ValueError: there are split folders, and images beside them.
@@ -134,8 +137,8 @@ def _find_splits(names: list[str]) -> dict[str, dict[str, str]]:
     tops = {name.partition("/")[0] for name in inner if "/" in name}
     named = {SPLIT_FOLDERS[top.lower()] for top in tops if top.lower() in SPLIT_FOLDERS}
     splits: dict[str, dict[str, str]] = {}
-    if len(named) > 1 and named & TRAINING_SPLITS:
-        outside = [file for name, file in inner.items() if name.partition("/")[0].lower() not in SPLIT_FOLDERS]
+    outside = [file for name, file in inner.items() if name.partition("/")[0].lower() not in SPLIT_FOLDERS]
+    if not outside or (len(named) > 1 and named & TRAINING_SPLITS):
         if outside:
             raise ValueError(
                 f"beside the splits {', '.join(sorted(named))} there are {_list_names(outside)}, which belong to none: "

@@ -31,10 +31,10 @@ def load_images(
             - "embedded": Fashion-MNIST's 10,000 published test images; "train" is the first 9,000, "test" the last
               1,000;
             - a folder or a zip.  Top folders `train`, `test`, `validation` (`valid`, `val`), `trainA`, `trainB`,
-              `testA`, `testB`, in any case, are splits where one for training has another beside it, and the folders
-              beneath are classes.  Linked folders count.  Folders that wrap everything are looked through.  With no
-              `test` folder, the images whose name's sha256 is divisible by 10 are "test" and not "train" (the name
-              beneath the split folder, classes included);
+              `testA`, `testB`, in any case, are splits where one for training has another beside it, or where they hold
+              everything; the folders beneath are classes.  Linked folders count.  Folders that wrap everything are
+              looked through.  With no `test` folder, the images whose name's sha256 is divisible by 10 are "test" and
+              not "train" (the name beneath the split folder, classes included);
             - the name of an image data set of TensorFlow Datasets, such as "mnist" or "fashion_mnist:3.0.1", kept under
               `TFDS_DATA_DIR`.  With no "test" split, the last tenth of "train" is "test" and not "train".
 

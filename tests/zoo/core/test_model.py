@@ -182,9 +182,8 @@ IMAGES = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 1)).astype(np.float32
 BAD_IMAGES = {
     "8 bits": ((IMAGES * 127.5 + 127.5).round(), r"must lie in \[-1, 1\], as in images / 127.5 - 1"),
     "from 0 to 1": (np.clip(IMAGES, 0, 1), r"by 2 \* images - 1"),
-    "one value too large": (np.where(np.arange(4)[:, None, None, None] == 2, 1.01, IMAGES), r"must lie in \[-1, 1\]"),
-    "one NaN": (np.where(np.arange(256).reshape(IMAGES.shape) == 99, np.nan, IMAGES), r"must lie in \[-1, 1\]"),
-    "infinite": (np.where(np.arange(256).reshape(IMAGES.shape) == 99, -np.inf, IMAGES), r"must lie in \[-1, 1\]"),
+    "one NaN": (np.where(np.arange(256).reshape(IMAGES.shape) == 99, np.nan, IMAGES), "NaN or infinity"),
+    "infinite": (np.where(np.arange(256).reshape(IMAGES.shape) == 99, -np.inf, IMAGES), "NaN or infinity"),
 }
 
 
@@ -221,10 +220,10 @@ def test_images_of_whole_numbers_are_refused(fit):
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
-def test_images_of_one_value_and_of_slight_overshoot_are_taken(fit, value):
+def test_images_of_one_value_and_continuous_data_are_taken(fit, value):
     model = tiny_gan()
     fit(model, np.full((4, 8, 8, 1), value, np.float32))
-    fit(model, IMAGES * np.float32(1.0005))
+    fit(model, IMAGES * np.float32(3.0))
     assert model.step.numpy() == 2
 
 
