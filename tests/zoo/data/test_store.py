@@ -70,6 +70,20 @@ def test_a_big_set_is_memory_mapped_and_used_again(tmp_path: Path, monkeypatch: 
     assert load().images[0, 0, 0, 0] == 77
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's account of a process")
+@pytest.mark.parametrize("held", [True, False])
+def test_a_mapped_file_that_memory_can_not_hold_is_read_page_by_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((100, 30, 30, 1), np.uint8))
+    monkeypatch.setattr(store, "_find_memory_size", lambda: 10**6 if held else 10**5)
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    store.expect_random_reads(images[:50] if held else images)
+    entry = Path("/proc/self/smaps").read_text().partition(str(tmp_path / "images.npy"))[2]
+    flags = next(line for line in entry.splitlines() if line.startswith("VmFlags"))
+    assert (" rr" in flags) is not held  # random reads
+
+
 def test_a_full_disk_is_found_out_before_an_image_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "MEMORY_LIMIT", 1)
 
