@@ -5,6 +5,8 @@ scale is learned, so the bound is one of a probability of gray levels. Adam at 1
 32 epochs, 27 minutes on one busy core of an AMD EPYC. Test images: ELBO -2000 +- 6 nats, bound of 10 samples -1989
 or 3.66 bits a pixel; all 20 latents in use.
 
+In float32: bfloat16 is a seventh faster, and has not been shown to end as well.
+
     python recipes/vae_fashion_mnist.py
     zoo train vae-fashion-mnist --devices 2
 """
@@ -18,6 +20,7 @@ recipe = Recipe(
     data="fashion_mnist",
     steps=15_000,
     batch_size=128,
+    precision="float32",
     optimizers={"autoencoder": Adam(1e-3)},
 )
 
