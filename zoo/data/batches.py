@@ -4,11 +4,13 @@ The order of an epoch is a function of (seed, epoch), so the position in the dat
 resumes at step 1,234 with that number alone.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from zoo.data.images import ALIGNMENT, ImageSet, allocate
+from zoo.data.store import expect_random_reads
 
 # `tf.random.experimental.index_shuffle` fixes 4 rounds: measured on 10,000 rows, consecutive epochs then correlate
 # by 0.13 (13 standard errors).  8 rounds leave nothing to see.  An odd number never returns.
@@ -83,6 +85,7 @@ def batches(
     rows = (count,) if minibatches_per_step == 1 else (count, minibatches_per_step)
     key = np.random.SeedSequence(seed).generate_state(2)  # neighboring seeds -> unrelated keys
 
+    expect_random_reads(images)
     shared = share(images)
 
     def make_batch(element: Any) -> dict[str, Any]:
@@ -140,15 +143,31 @@ def share(images: np.ndarray) -> Any:  # tf.Tensor
     """The images as a tensor over the same memory, or over the same memory-mapped file: nothing is copied or read.
 
     TensorFlow's own operations then gather from either, page by page of a file. Images that do not lie as TensorFlow
-    wants them (see `zoo.data.images.allocate`; a read-only file, a slice with gaps) are copied once.
+    wants them (see `zoo.data.images.allocate`; a slice with gaps) are copied once.
 
     Args:
         images: uint8 (count, height, width, channels); kept alive, and not to be written to, while the tensor lives.
     """
     import tensorflow as tf
 
-    if not (images.flags.c_contiguous and images.flags.writeable and images.ctypes.data % ALIGNMENT == 0):
+    if not (images.flags.c_contiguous and images.ctypes.data % ALIGNMENT == 0):
         copied = allocate(images.shape)
         copied[...] = images
         images = copied
-    return tf.experimental.dlpack.from_dlpack(images.__dlpack__())
+    lent = np.asarray(_Lent(images))
+    return tf.experimental.dlpack.from_dlpack(lent.__dlpack__())
+
+
+@dataclass(frozen=True)
+class _Lent:
+    """The same memory, said to be writable: NumPy hands over nothing else, and TensorFlow writes to no borrowed memory.
+
+    Args:
+        images: kept alive by the array that NumPy makes of this.
+    """
+
+    images: np.ndarray
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return {**self.images.__array_interface__, "data": (self.images.ctypes.data, False)}

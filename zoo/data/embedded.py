@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.data.classes import FASHION_CLASSES
-from zoo.data.images import ImageSet, Policy, compute_fingerprint
+from zoo.data.images import ImageSet, Policy, allocate, compute_fingerprint
 
 
 def read_embedded(split: str, policy: Policy) -> ImageSet:
@@ -25,14 +25,17 @@ def read_embedded(split: str, policy: Policy) -> ImageSet:
         raise ValueError(f"split={split!r}: the embedded sample has {sorted(parts)}")
     images = _read_idx("t10k-images-idx3-ubyte.gz", header=16).reshape(-1, 28, 28)[parts[split]]
     labels = _read_idx("t10k-labels-idx1-ubyte.gz", header=8)[parts[split]].astype(np.int64)
-    images = np.stack([policy.apply(Image.fromarray(image)) for image in images])
+    size = policy.image_size or images.shape[1]
+    fitted = allocate((len(images), size, size, policy.channels))
+    for row, image in zip(fitted, images, strict=True):
+        row[...] = policy.apply(Image.fromarray(image))
     return ImageSet(
-        images=images,
+        images=fitted,
         labels=labels,
         class_names=FASHION_CLASSES,
         name="fashion_mnist_t10k",
         split=split,
-        fingerprint=compute_fingerprint(images),
+        fingerprint=compute_fingerprint(fitted),
         ignored=0,
         broken=(),
         license="MIT",

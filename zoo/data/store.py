@@ -3,13 +3,16 @@
 import glob
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +20,7 @@ from zoo.data.images import allocate, compute_fingerprint
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded images: more than this is kept in a memory-mapped file
 PROGRESS_FROM = 1_000  # images
+SMALL_ROW = 64 * 2**10  # bytes; 16 pages, each read on its own: beyond, reading ahead costs no more
 
 
 @dataclass(frozen=True)
@@ -146,11 +150,38 @@ def _is_running(process: int) -> bool:
 
 
 def _map(file: Path) -> np.ndarray:
-    """The array in a file, its pages read when they are used; writing to it would change copies of them, not the file.
+    """The array in a file, its pages read when they are used.
 
-    A read-only array can't be lent to TensorFlow.
+    Read-only: the system sets memory aside for a writable copy, and so refuses files larger than all of it.
     """
-    return np.load(file, mmap_mode="c")
+    return np.load(file, mmap_mode="r")
+
+
+def expect_random_reads(images: np.ndarray) -> None:
+    """Have single pages read of a mapped file that memory can't hold, for rows that are gathered in random order.
+
+    A system reads up to megabytes around what is asked for, which is gone again before it is used. Rows of many pages
+    and files that stay in memory gain by that; those, and images that lie in memory, are left as they are.
+
+    Args:
+        images: uint8 (count, height, width, channels).
+    """
+    file: Any = images
+    while isinstance(file, np.ndarray):
+        file = file.base
+    if not isinstance(file, mmap.mmap) or not hasattr(mmap, "MADV_RANDOM"):
+        return
+    if images[0].nbytes <= SMALL_ROW and images.nbytes > _find_memory_size() / 2:
+        file.madvise(mmap.MADV_RANDOM)
+
+
+def _find_memory_size() -> int:
+    """Bytes of memory of this machine, or of the container that limits it."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no such file; "max" where there is no limit
+            sizes.append(int(Path(limit).read_text()))
+    return min(sizes)
 
 
 def _write_then_rename(file: Path, text: str) -> None:
