@@ -1,15 +1,18 @@
 """Batches are a function of the step."""
 
+import dataclasses
 import gc
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from zoo.data.batches import batches, share, steps_per_epoch
 from zoo.data.images import ImageSet, allocate
@@ -121,19 +124,57 @@ def test_memory_mapped_images_give_the_same_batches(tmp_path: Path) -> None:
         assert_equal(take(5, image_set, batch_size=8, seed=0), take(5, mapped, batch_size=8, seed=0))
 
 
-def test_a_tensor_shares_the_memory_of_images_and_keeps_it(tmp_path: Path) -> None:
+def map_file(file: Path) -> np.ndarray:
+    np.save(file, np.zeros((100, 3, 5, 1), np.uint8))
+    return np.load(file, mmap_mode="c")
+
+
+@pytest.mark.parametrize("make", [lambda _: allocate((100, 3, 5, 1)), map_file], ids=["memory", "file"])
+def test_a_tensor_shares_the_memory_of_images_and_keeps_it(make: Callable[[Path], np.ndarray], tmp_path: Path) -> None:
+    images = make(tmp_path / "images.npy")
+    images[...] = 0
+    shared = share(images)
+    images[7] = 1
+    np.testing.assert_array_equal(shared[7], images[7])
+    kept = weakref.ref(images.base)
+    del images
+    gc.collect()
+    assert kept() is not None  # the tensor holds it
+    assert shared.numpy().sum() == 15
+    del shared
+    gc.collect()
+    assert kept() is None  # and nothing else does
+
+
+def test_what_feeds_no_more_holds_no_images() -> None:
+    image_set = numbered(50)
+    images = allocate(image_set.images.shape)
+    images[...] = image_set.images
+    kept = weakref.ref(images.base)
+    feeding = iter(batches(dataclasses.replace(image_set, images=images), batch_size=8, seed=0))
+    first = next(feeding)
+    del images
+    gc.collect()
+    assert kept() is not None
+    del feeding, first
+    gc.collect()
+    assert kept() is None
+
+
+def test_a_read_only_file_is_shared_and_nothing_writes_to_it(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((100, 3, 5, 1), np.uint8))
-    for images in (allocate((100, 3, 5, 1)), np.load(tmp_path / "images.npy", mmap_mode="c")):
-        images[...] = 0
-        shared = share(images)
-        images[7] = 1
-        np.testing.assert_array_equal(shared[7], images[7])
-        assert shared.numpy().sum() == 15
-        kept = weakref.ref(images.base if images.base is not None else images)
-        del images
-        gc.collect()
-        assert kept() is not None  # the tensor holds it
-        assert shared.numpy().sum() == 15
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    shared = share(images)
+    with (tmp_path / "images.npy").open("r+b") as file:
+        file.seek(images.offset + images[0].nbytes * 7)
+        file.write(b"\1")
+    assert shared[7, 0, 0, 0].numpy() == 1  # the file's own pages
+    # A tensor that nobody else holds: TensorFlow would write its results into memory of its own.
+    assert tf.bitwise.invert(share(images)).numpy().sum() == 254 + 255 * 1499
+    variable = tf.Variable(share(images))
+    variable.assign_add(tf.ones_like(variable))
+    assert images.sum() == 1
+    assert not images.flags.writeable
 
 
 def test_a_file_that_is_mapped_to_be_read_is_shared(tmp_path: Path) -> None:
@@ -167,7 +208,7 @@ if sys.argv[1] == "memory":
     images = allocate(shape)
     images[...] = 1
 else:
-    images = np.load(sys.argv[1], mmap_mode="c")
+    images = np.load(sys.argv[1], mmap_mode="r")
 tf.constant(1)
 def measure(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from zoo.data import store
+from zoo.data.batches import share
 from zoo.data.images import ImageSet, Policy
 from zoo.data.load import load_images
 
@@ -122,3 +123,40 @@ def test_a_failed_decoding_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ValueError, match="cannot be decoded"):
         load_images(str(source), image_size=4, channels=1, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a system promises of memory is its own")
+def test_a_file_larger_than_memory_is_mapped(tmp_path: Path) -> None:
+    rows = 2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.uint8, shape=(rows, 1024, 1024, 1))  # all holes
+    images = store._map(tmp_path / "x.npy")
+    assert images.shape == (rows, 1024, 1024, 1)
+    assert not images.flags.writeable
+    assert share(images).shape == images.shape
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's account of a process")
+def test_small_rows_of_a_file_that_memory_can_not_hold_are_read_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_advised(file: Path, memory: int) -> bool:
+        images = store._map(file)
+        monkeypatch.setattr(store, "_find_memory_size", lambda: memory)
+        store.expect_random_reads(images[1:])
+        maps = Path("/proc/self/smaps").read_text()
+        flags = maps[maps.index(str(file)) :].partition("VmFlags:")[2].partition("\n")[0]
+        return "rr" in flags.split()  # Linux' word for MADV_RANDOM
+
+    small, large = tmp_path / "small.npy", tmp_path / "large.npy"
+    np.save(small, np.zeros((9, 64, 64, 3), np.uint8))
+    np.save(large, np.zeros((9, 256, 256, 3), np.uint8))
+    assert is_advised(small, memory=2**10)
+    assert not is_advised(small, memory=2**30)  # stays in memory once it is read
+    assert not is_advised(large, memory=2**10)  # of 48 pages a row
+
+
+def test_images_in_memory_need_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_find_memory_size", lambda: 1)
+    for images in (np.zeros((2, 4, 4, 1), np.uint8), np.frombuffer(bytes(32), np.uint8).reshape(2, 4, 4, 1)):
+        store.expect_random_reads(images)
+        assert images.sum() == 0
