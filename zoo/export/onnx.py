@@ -13,7 +13,7 @@ import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 from zoo.core.ability import Ability, flat_function
-from zoo.export.subpixel import split_transposed_convolutions
+from zoo.export.subpixel import split_into_phases
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
 SMALLEST_ROUNDED = 64  # values of an initializer; smaller ones stay float32: casting them saves nothing
@@ -41,7 +41,7 @@ def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
     # tf2onnx gives every free dimension a name of its own; the card calls the first one "batch" everywhere.
     for value in (*graph.graph.input, *graph.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    split_transposed_convolutions(graph)
+    split_into_phases(graph)
     if rounded:
         store_as_float16(graph)
     graph.producer_name = "generative-zoo"

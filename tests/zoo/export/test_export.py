@@ -366,7 +366,9 @@ def test_nearest_upsampling_is_one_operation_that_copies_pixels(
     image = keras.Input((5, 3, 2), name="image")
     larger = keras.layers.UpSampling2D(factors)(image)
     smooth = keras.layers.UpSampling2D(2, interpolation="bilinear")(image)
-    network = named_network([image], {"larger": larger, "smooth": smooth, "again": keras.layers.UpSampling2D(2)(larger)})
+    network = named_network(
+        [image], {"larger": larger, "smooth": smooth, "again": keras.layers.UpSampling2D(2)(larger)}
+    )
     kinds = dict.fromkeys(("larger", "smooth", "again"), "code")
     write_onnx(Ability(network, {"image": "image"}, kinds), tmp_path / "graph.onnx", rounded=False)
     operations = [node.op_type for node in onnx.load(tmp_path / "graph.onnx").graph.node]
