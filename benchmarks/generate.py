@@ -3,7 +3,8 @@
     python -m benchmarks.generate --rounds 7 --threads 2
     python -m benchmarks.generate --model exported/dcgan-fashion-mnist
 
-Latents go in and float32 images come out, both as NumPy arrays. Batch 1 is the latency of one image.
+Latents go in and float32 images come out, both as NumPy arrays. Batch 1 is the latency of one image. Beside each speed
+stands its share of the bound, a large matrix product's FLOPs a processor second.
 """
 
 import dataclasses
@@ -127,17 +128,27 @@ def export_model(options: Options, folder: str) -> None:
     export(GAN(**arguments), Path(folder), preset=preset, data=Data("none", "none", 1, "none", "none"), recipe={})
 
 
+def count_flops(folder: str) -> dict[str, float]:
+    """Contender -> FLOPs that the generator's convolutions and dense layers need for an image."""
+    from benchmarks.flops import network_flops
+    from benchmarks.models import Passes
+
+    network = load_pretrained(folder).abilities()["generate"].network
+    return dict.fromkeys(CONTENDERS, float(network_flops(network, Passes(forward=1))))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     options = tyro.cli(Options, args=arguments, description=__doc__)
     with tempfile.TemporaryDirectory() as temporary:
         folder = str(Path(options.model or f"{temporary}/{PRESET}").resolve())
-        if not options.model:
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # this process stays light
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # this process stays light
+            if not options.model:
                 pool.submit(export_model, options, folder).result()
+            flops = pool.submit(count_flops, folder).result()
         image = read_card(Path(folder)).abilities["generate"].outputs[0]
         cases = {batch: max(1, options.images // batch) for batch in options.batch_sizes}
         options = dataclasses.replace(options, model=folder)
-        outcome = harness.compare("benchmarks.generate", CONTENDERS, options, cases)
+        outcome = harness.compare("benchmarks.generate", CONTENDERS, options, cases, flops)
     harness.report(f"DCGAN generator, {image.row[0]}x{image.row[1]}x{image.row[2]}", outcome)
 
 

@@ -202,6 +202,12 @@ def test_generate_s_json(capsys):
     )
     outcome = read(capsys, {"onnx-runtime", "keras-call", "pytorch"}, {"generator"})
     assert {row["batch"] for row in outcome["results"]} == {1, 3}
+    # Width 4 at 16x16: 100 numbers to 4x4x8, to 8x8x4, to 16x16x3, by kernels of 4x4.
+    flops = 2 * (100 * 4 * 4 * 8 + 4 * 4 * 4 * 4 * 8 * 4 + 8 * 8 * 4 * 4 * 4 * 3)
+    assert set(outcome["flops"].values()) == {flops}
+    for row in outcome["results"]:
+        share = row["images_per_processor_second"] * flops / outcome["bounds"]["float32"]
+        assert row["share_of_bound"] == pytest.approx(share)
 
 
 def test_a_contender_that_fails_and_options_that_cannot_be_meant_are_named():

@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import onnx
 import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 from zoo.core.ability import Ability, flat_function
-from zoo.export.subpixel import split_transposed_convolutions
+from zoo.export.subpixel import split_into_phases
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
 SMALLEST_ROUNDED = 64  # values of an initializer; smaller ones stay float32: casting them saves nothing
@@ -31,6 +33,7 @@ def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    ability = replace(ability, network=resize_by_interpolation(ability.network))
     function = tf.function(flat_function(ability), input_signature=ability.signature())
     graph, _ = tf2onnx.convert.from_function(
         function, input_signature=ability.signature(), opset=OPSET, custom_op_handlers=CONVERTERS
@@ -38,12 +41,27 @@ def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
     # tf2onnx gives every free dimension a name of its own; the card calls the first one "batch" everywhere.
     for value in (*graph.graph.input, *graph.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    split_transposed_convolutions(graph)
+    split_into_phases(graph)
     if rounded:
         store_as_float16(graph)
     graph.producer_name = "generative-zoo"
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, str(path))
+
+
+def resize_by_interpolation(network: keras.Model) -> keras.Model:
+    """The same network with nearest upsampling as one operation: Keras writes it as repeats, ten nodes of a graph."""
+
+    def call(layer: keras.layers.Layer, *arguments: Any, **options: Any) -> Any:
+        if not isinstance(layer, keras.layers.UpSampling2D) or layer.interpolation != "nearest":
+            return layer(*arguments, **options)
+        (maps,), (vertical, horizontal) = arguments, layer.size
+        sides = (vertical * maps.shape[1], horizontal * maps.shape[2])
+        return keras.ops.image.resize(maps, sides, interpolation="nearest")
+
+    if not any(isinstance(layer, keras.layers.UpSampling2D) for layer in network.layers):
+        return network
+    return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
 
 
 def convert_expm1(context: Any, node: Any, name: str, arguments: Any) -> None:
@@ -74,6 +92,17 @@ def convert_select(context: Any, node: Any, name: str, arguments: Any) -> None:
     replace_node(context, node, "Where", *node.input)
 
 
+def convert_resize_nearest(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """By the ratio of the sides, in the one form that ONNX Runtime runs in a channel-blocked layout."""
+    before, after = context.get_shape(node.input[0]), context.get_shape(node.output[0])
+    scales = np.array([1, 1, after[1] / before[1], after[2] / before[2]], np.float32)
+    choices = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    channels_first = context.make_node("Transpose", [node.input[0]], attr={"perm": [0, 3, 1, 2]}).output[0]
+    inputs = [channels_first, "", context.make_const(f"{name}_scales", scales).output[0]]
+    larger = context.make_node("Resize", inputs, attr=choices).output[0]
+    replace_node(context, node, "Transpose", larger, perm=[0, 2, 3, 1])
+
+
 def make_constants(context: Any, name: str, *values: float) -> list[str]:
     """Add float32 scalars to the graph; returns their names, which begin with `name`."""
     return [context.make_const(f"{name}_{value}", np.float32(value)).output[0] for value in values]
@@ -84,18 +113,21 @@ def make_node(context: Any, operation: str, *inputs: str) -> str:
     return context.make_node(operation, list(inputs)).output[0]
 
 
-def replace_node(context: Any, node: Any, operation: str, *inputs: str) -> None:
+def replace_node(context: Any, node: Any, operation: str, *inputs: str, **attributes: Any) -> None:
     """Put a node in the place of `node`, under its name and with its output."""
     (output,) = node.output
     dtypes, shapes = [context.get_dtype(output)], [context.get_shape(output)]
     context.remove_node(node.name)
-    context.make_node(operation, list(inputs), name=node.name, outputs=[output], dtypes=dtypes, shapes=shapes)
+    context.make_node(
+        operation, list(inputs), attributes, name=node.name, outputs=[output], dtypes=dtypes, shapes=shapes
+    )
 
 
 CONVERTERS: dict[str, tuple[Callable[..., None], list[Any]]] = {
     "Expm1": (convert_expm1, []),
     "Log1p": (convert_log1p, []),
     "MulNoNan": (convert_multiply_no_nan, []),
+    "ResizeNearestNeighbor": (convert_resize_nearest, []),
     "SelectV2": (convert_select, []),
 }
 """Operations of TensorFlow that tf2onnx has no converter for, or one that fails at infinities.

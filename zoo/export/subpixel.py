@@ -1,114 +1,234 @@
-"""Transposed convolutions of an ONNX graph as plain ones, one for each phase of the stride (arXiv:1609.07009).
+"""Convolutions that enlarge maps, as one small convolution for each phase of the factor (arXiv:1609.05158, 1609.07009).
 
 ONNX Runtime multiplies image by image for a transposed convolution and adds up overlapping columns on one thread; its
-plain convolutions take the whole batch on all threads, in a channel-blocked layout, and fuse batch norm and ReLU.
+plain convolutions take the whole batch on all threads, in a channel-blocked layout, and fuse batch norm and ReLU. A
+convolution of a map enlarged by nearest neighbors multiplies each pixel by several numbers of a kernel one after the
+other; a phase's convolution multiplies it by their sum.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-FEWEST_CHANNELS = 16  # that a blocked layout takes (AVX-512); with fewer the transposed convolution is the faster one
+FEWEST_CHANNELS = 16  # that a blocked layout takes (AVX-512); with fewer the undivided convolution is the faster one
 
 
-def split_transposed_convolutions(graph: onnx.ModelProto) -> None:
-    """Replace every transposed convolution that multiplies a map's sides by its stride, where that makes it faster.
+@dataclass(frozen=True)
+class Axis:
+    """One phase along one axis: output position factor i + phase is a convolution at the input's position i.
 
-    Output row n = stride i + phase sums the kernel rows k with k = phase + padding modulo the stride, each times input
-    row i + (phase + padding - k) / stride. So each phase is a convolution of the input with its own rows and columns of
-    the kernel: no multiplication more, and every kernel value is stored once, unchanged. What follows value by value
-    (batch norm's factors, ReLU) is done in each phase, where ONNX Runtime fuses it.
+    Args:
+        taps: (rows of the phase's kernel, rows of the whole kernel): 1 where the one is summed from the other.
+        before: zeros before the input.
+        after: zeros after it.
+    """
+
+    taps: np.ndarray
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Enlarging:
+    """A convolution that enlarges maps, and what its phases need.
+
+    Args:
+        node: the convolution.
+        source: name of the maps that it enlarges.
+        kernel: (channels out, channels in, height, width).
+        replaced: nodes that go: the convolution, and the upsampling before it.
+        rows: one for each phase of the rows.
+        columns: one for each phase of the columns.
+    """
+
+    node: NodeProto
+    source: str
+    kernel: np.ndarray
+    replaced: Sequence[NodeProto]
+    rows: Sequence[Axis]
+    columns: Sequence[Axis]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is looked up in a graph: `arrays`, initializers by name; `writers`, nodes by output; `readers`, counts."""
+
+    arrays: Mapping[str, TensorProto]
+    writers: Mapping[str, NodeProto]
+    readers: Mapping[str, int]
+
+
+def split_into_phases(graph: onnx.ModelProto) -> None:
+    """Replace convolutions that multiply a map's sides, where their phases are faster and give the same values.
+
+    These are transposed convolutions (a multiplication for each of the original's) and convolutions of maps that are
+    enlarged by nearest neighbors (fewer: 4 taps for 9 where a 3x3 kernel reads a doubled map). What follows value by
+    value (batch norm's factors, ReLU) is done in each phase, where ONNX Runtime fuses it. A kernel's numbers are stored
+    once, unchanged; sums of them are made when a session is opened.
 
     Left as they are: those of fewer than `FEWEST_CHANNELS` output channels, and maps of free size.
 
     Args:
         graph: changed in place; its kernels are initializers.
     """
-    arrays = {tensor.name: tensor for tensor in graph.graph.initializer}
-    known = onnx.shape_inference.infer_shapes(graph).graph
-    shapes = {value.name: value.type.tensor_type.shape for value in (*known.value_info, *known.output)}
     readers = Counter(name for node in graph.graph.node for name in node.input)
     readers.update(value.name for value in graph.graph.output)
-    nodes: list[NodeProto] = []
-    fused: set[str] = set()  # outputs of nodes that are done in the phases
+    index = Index(
+        {tensor.name: tensor for tensor in graph.graph.initializer},
+        {name: node for node in graph.graph.node for name in node.output},
+        readers,
+    )
+    known = onnx.shape_inference.infer_shapes(graph).graph
+    shapes = {value.name: value.type.tensor_type.shape for value in (*known.value_info, *known.output)}
+    replacements: dict[str, list[NodeProto]] = {}  # by the output of the convolution
+    gone: set[str] = set()
     for node in graph.graph.node:
-        if node.output[0] in fused:
-            continue
+        enlarging = FINDERS[node.op_type](node, index) if node.op_type in FINDERS else None
         sides = [size.dim_value for size in shapes[node.output[0]].dim[2:]] if node.output[0] in shapes else []
-        if not (node.op_type == "ConvTranspose" and is_multiplying(node, arrays) and all(sides)):
-            nodes.append(node)
+        if enlarging is None or len(enlarging.kernel) < FEWEST_CHANNELS or not sides or not all(sides):
             continue
-        followers = list(find_followers(graph, node, arrays, readers))
-        fused.update(follower.output[0] for follower in followers)
-        kernel = numpy_helper.to_array(arrays[node.input[1]])
-        nodes += write_phases(graph, node, followers, kernel, sides)
+        followers = list(find_followers(graph, node, index))
+        gone.update(other.output[0] for other in (*enlarging.replaced, *followers))
+        replacements[node.output[0]] = write_phases(graph, enlarging, followers, sides)
+    nodes = [
+        each
+        for node in graph.graph.node
+        for each in replacements.get(node.output[0], [] if node.output[0] in gone else [node])
+    ]
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
-    unread = set(arrays) - {name for node in nodes for name in node.input}
+    unread = set(index.arrays) - {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.graph.initializer if tensor.name not in unread]
     del graph.graph.initializer[:]
     graph.graph.initializer.extend(kept)
 
 
-def is_multiplying(node: NodeProto, arrays: dict[str, onnx.TensorProto]) -> bool:
-    """Whether a transposed convolution of enough channels makes maps of exactly stride times the sides."""
-    if node.input[1] not in arrays:
-        return False
-    _, channels, *kernel = arrays[node.input[1]].dims
+def find_transposed(node: NodeProto, index: Index) -> Enlarging | None:
+    """A transposed convolution that makes maps of exactly stride times the sides.
+
+    Output row n = stride i + phase sums the kernel rows k with k = phase + padding modulo the stride, each times input
+    row i + (phase + padding - k) / stride.
+    """
+    if node.input[1] not in index.arrays or len(index.arrays[node.input[1]].dims) != 4:
+        return None
+    kernel = numpy_helper.to_array(index.arrays[node.input[1]]).transpose(1, 0, 2, 3)
     attributes = read_attributes(node)
     strides, pads = attributes.get("strides", [1, 1]), attributes.get("pads", [0, 0, 0, 0])
-    plain = (
+    padding = [begin + end for begin, end in zip(pads[:2], pads[2:], strict=True)]
+    exact = padding == [size - stride for size, stride in zip(kernel.shape[2:], strides, strict=True)]
+    if not (is_plain(attributes) and exact and min(pads) >= 0):
+        return None
+
+    def axis(number: int) -> list[Axis]:
+        size, stride, padding = kernel.shape[2 + number], strides[number], pads[number]
+        positions = [
+            {tap: (phase + padding - tap) // stride for tap in range(size) if (phase + padding - tap) % stride == 0}
+            for phase in range(stride)
+        ]
+        return [make_axis(each, size) for each in positions]
+
+    return Enlarging(node, node.input[0], kernel, [node], axis(0), axis(1))
+
+
+def find_upsampled(node: NodeProto, index: Index) -> Enlarging | None:
+    """A convolution, of stride 1 and the size of its maps, of what nearest neighbors alone enlarged for it.
+
+    Output row n = factor i + phase reads enlarged row n + k - padding by kernel row k: input row
+    i + floor((phase + k - padding) / factor).
+    """
+    resize, attributes = index.writers.get(node.input[0]), read_attributes(node)
+    if resize is None or resize.op_type != "Resize" or index.readers[node.input[0]] > 1:
+        return None
+    choices = read_attributes(resize)
+    neighbors = [choices.get(key) for key in ("mode", "coordinate_transformation_mode", "nearest_mode")]
+    scales = index.arrays.get(resize.input[2]) if len(resize.input) == 3 else None
+    if neighbors != [b"nearest", b"asymmetric", b"floor"] or scales is None or node.input[1] not in index.arrays:
+        return None
+    batch, channels, *factors = numpy_helper.to_array(scales).tolist()
+    kernel, pads = numpy_helper.to_array(index.arrays[node.input[1]]), attributes.get("pads", [0, 0, 0, 0])
+    whole = [batch, channels] == [1, 1] and all(factor >= 1 and factor == int(factor) for factor in factors)
+    padding = [begin + end + 1 for begin, end in zip(pads[:2], pads[2:], strict=True)]
+    same = padding == list(kernel.shape[2:]) and set(attributes.get("strides", [1])) == {1} and min(pads) >= 0
+    if not (whole and same and is_plain(attributes)):
+        return None
+
+    def axis(number: int) -> list[Axis]:
+        size, factor, padding = kernel.shape[2 + number], int(factors[number]), pads[number]
+        return [
+            make_axis({tap: (phase + tap - padding) // factor for tap in range(size)}, size) for phase in range(factor)
+        ]
+
+    return Enlarging(node, resize.input[0], kernel, [resize, node], axis(0), axis(1))
+
+
+FINDERS: dict[str, Callable[[NodeProto, Index], Enlarging | None]] = {
+    "ConvTranspose": find_transposed,
+    "Conv": find_upsampled,
+}
+
+
+def is_plain(attributes: Mapping[str, Any]) -> bool:
+    """Whether a convolution has neither groups nor dilations, and its padding is written out."""
+    return (
         attributes.get("group", 1) == 1
         and set(attributes.get("dilations", [1])) == {1}
         and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
         and not {"output_shape", "output_padding"} & set(attributes)
     )
-    padding = [begin + end for begin, end in zip(pads[:2], pads[2:], strict=True)] if len(kernel) == 2 else []
-    exact = padding == [size - stride for size, stride in zip(kernel, strides, strict=False)] and min(pads) >= 0
-    return plain and exact and channels >= FEWEST_CHANNELS
 
 
-def find_followers(
-    graph: onnx.ModelProto, node: NodeProto, arrays: dict[str, onnx.TensorProto], readers: Counter[str]
-) -> Iterator[NodeProto]:
+def make_axis(positions: Mapping[int, int], size: int) -> Axis:
+    """From the input's position, relative to i, that each row of the kernel meets.
+
+    Args:
+        positions: row of the kernel -> position.
+        size: rows of the kernel.
+    """
+    first, last = min(positions.values()), max(positions.values())
+    taps = np.zeros((last - first + 1, size), np.float32)
+    for tap, position in positions.items():
+        taps[position - first, tap] = 1.0
+    return Axis(taps, -first, last)
+
+
+def find_followers(graph: onnx.ModelProto, node: NodeProto, index: Index) -> Iterator[NodeProto]:
     """The nodes after `node`, one reading the other, that treat all pixels alike: ReLU, constants of each channel."""
     output = node.output[0]
-    while readers[output] == 1:
+    while index.readers[output] == 1:
         follower = next((other for other in graph.graph.node if output in other.input), None)
         if follower is None or follower.op_type not in ("Add", "Mul", "Relu"):
             return
         constants = [name for name in follower.input if name != output]
-        if any(name not in arrays or not has_one_pixel(arrays[name]) for name in constants):
+        if any(name not in index.arrays or not has_one_pixel(index.arrays[name]) for name in constants):
             return
         yield follower
         output = follower.output[0]
 
 
-def has_one_pixel(tensor: onnx.TensorProto) -> bool:
+def has_one_pixel(tensor: TensorProto) -> bool:
     """Whether a constant beside NCHW maps holds one value for each channel, or one for all."""
     leading, sides = tensor.dims[:-3], tensor.dims[-2:]
     return set(leading) <= {1} and set(sides) <= {1}
 
 
 def write_phases(
-    graph: onnx.ModelProto, node: NodeProto, followers: Sequence[NodeProto], kernel: np.ndarray, sides: Sequence[int]
+    graph: onnx.ModelProto, enlarging: Enlarging, followers: Sequence[NodeProto], sides: Sequence[int]
 ) -> list[NodeProto]:
-    """The nodes in the place of a transposed convolution and its followers; their constants are added to the graph.
+    """The nodes in the place of a convolution and its followers; their constants are added to the graph.
 
     Args:
         graph: of the nodes.
-        node: the transposed convolution.
+        enlarging: the convolution.
         followers: what is done to its output, in order.
-        kernel: (channels in, channels out, height, width).
         sides: height and width of its output.
     """
-    attributes = read_attributes(node)
-    (vertical, horizontal), pads = attributes["strides"], attributes["pads"]
-    base, channels = node.name or node.output[0], kernel.shape[1]
+    node, kernel = enlarging.node, enlarging.kernel
+    base = node.name or node.output[0]
     nodes: list[NodeProto] = []
 
     def add(operation: str, inputs: Sequence[str], name: str, **choices: Any) -> str:
@@ -116,50 +236,51 @@ def write_phases(
         return name
 
     def add_constant(value: np.ndarray, name: str) -> str:
-        graph.graph.initializer.append(numpy_helper.from_array(value, name))
+        graph.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
+    # Each number of the kernel in one phase, as in a transposed convolution.
+    is_divided = all(
+        sum(np.count_nonzero(axis.taps) for axis in axes) == size
+        for axes, size in zip((enlarging.rows, enlarging.columns), kernel.shape[2:], strict=True)
+    )
+
+    def add_kernel(row: Axis, column: Axis, name: str) -> str:
+        if is_divided:
+            rows, columns = row.taps.argmax(axis=1), column.taps.argmax(axis=1)
+            return add_constant(kernel[:, :, rows][:, :, :, columns], f"{name}/kernel")
+        # Sums have more digits than float16, and there are more of them: the kernel is stored, not they.
+        across = add("MatMul", [node.input[1], add_constant(column.taps.T, f"{name}/columns")], f"{name}/across")
+        return add("MatMul", [add_constant(row.taps, f"{name}/rows"), across], f"{name}/kernel")
+
     axes = add_constant(np.array([2, 4], np.int64), f"{base}/axes")
-    shape = add_constant(np.array([-1, *sides, channels], np.int64), f"{base}/shape")
+    shape = add_constant(np.array([-1, *sides, len(kernel)], np.int64), f"{base}/shape")
     rows = []
-    for row in range(vertical):
+    for row_number, row in enumerate(enlarging.rows):
         columns = []
-        for column in range(horizontal):
-            name = f"{base}/phase_{row}_{column}"
-            (top, bottom, vertical_taps), (left, right, horizontal_taps) = (
-                select_taps(row, pads[0], vertical, kernel.shape[2]),
-                select_taps(column, pads[1], horizontal, kernel.shape[3]),
-            )
-            part = kernel[:, :, vertical_taps][:, :, :, horizontal_taps].transpose(1, 0, 2, 3)
-            weights = add_constant(np.ascontiguousarray(part), f"{name}/kernel")
+        for column_number, column in enumerate(enlarging.columns):
+            name = f"{base}/phase_{row_number}_{column_number}"
             value = add(
                 "Conv",
-                [node.input[0], weights, *node.input[2:]],
+                [enlarging.source, add_kernel(row, column, name), *node.input[2:]],
                 f"{name}/convolution",
-                kernel_shape=part.shape[2:],
-                pads=[top, left, bottom, right],
+                kernel_shape=[len(row.taps), len(column.taps)],
+                pads=[row.before, column.before, row.after, column.after],
             )
             previous = node.output[0]
             for follower in followers:
                 inputs = [value if other == previous else other for other in follower.input]
                 value, previous = add(follower.op_type, inputs, f"{name}/{follower.output[0]}"), follower.output[0]
-            # Channels last, neighbors interleave in runs of `channels` values and not one by one.
+            # Channels last, neighbors interleave in runs of as many values as there are channels, and not one by one.
             value = add("Transpose", [value], f"{name}/channels_last", perm=[0, 2, 3, 1])
             # (batch, rows, 1, columns, 1, channels)
             columns.append(add("Unsqueeze", [value, axes], f"{name}/unsqueeze"))
-        rows.append(add("Concat", columns, f"{base}/row_{row}", axis=4))
+        rows.append(add("Concat", columns, f"{base}/row_{row_number}", axis=4))
     image = add("Concat", rows, f"{base}/rows", axis=2)
     image = add("Reshape", [image, shape], f"{base}/interleaved")
     output = (followers or [node])[-1].output[0]
     nodes.append(helper.make_node("Transpose", [image], [output], name=f"{base}/channels_first", perm=[0, 3, 1, 2]))
     return nodes
-
-
-def select_taps(phase: int, padding: int, stride: int, size: int) -> tuple[int, int, list[int]]:
-    """Along one axis: zeros before and after the input; the kernel's indices, in the order of the input they meet."""
-    taps = [tap for tap in reversed(range(size)) if (phase + padding - tap) % stride == 0]
-    first, last = ((phase + padding - tap) // stride for tap in (taps[0], taps[-1]))
-    return -first, last, taps
 
 
 def read_attributes(node: NodeProto) -> dict[str, Any]:

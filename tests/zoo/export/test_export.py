@@ -356,3 +356,28 @@ def test_operations_that_tf2onnx_lacks_are_right_near_zero_and_far_out(tmp_path:
         expected.append(np.where(values > 0.0, values, -np.log1p(values)))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-6)
+
+
+@pytest.mark.parametrize("factors", [(2, 2), (3, 1)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_nearest_upsampling_is_one_operation_that_copies_pixels(
+    tmp_path: Path, factors: tuple[int, int], batch: int
+) -> None:
+    image = keras.Input((5, 3, 2), name="image")
+    larger = keras.layers.UpSampling2D(factors)(image)
+    smooth = keras.layers.UpSampling2D(2, interpolation="bilinear")(image)
+    network = named_network(
+        [image], {"larger": larger, "smooth": smooth, "again": keras.layers.UpSampling2D(2)(larger)}
+    )
+    kinds = dict.fromkeys(("larger", "smooth", "again"), "code")
+    write_onnx(Ability(network, {"image": "image"}, kinds), tmp_path / "graph.onnx", rounded=False)
+    operations = [node.op_type for node in onnx.load(tmp_path / "graph.onnx").graph.node]
+    assert operations.count("Resize") == 3
+    assert not {"Tile", "Reshape"} & set(operations)
+    pixels = np.random.default_rng(0).normal(size=(batch, 5, 3, 2)).astype(np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx", providers=["CPUExecutionProvider"])
+    found, again, smooth = session.run(["larger", "again", "smooth"], {"image": pixels})
+    expected = pixels.repeat(factors[0], axis=1).repeat(factors[1], axis=2)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(again, expected.repeat(2, axis=1).repeat(2, axis=2))
+    np.testing.assert_allclose(smooth, network(pixels)[list(network.output_names).index("smooth")], atol=1e-6)
