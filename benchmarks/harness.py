@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import zoo.core  # noqa: F401 (settings that TensorFlow reads when a child imports it)
+from zoo.training.processor import BFLOAT16, read_processor_flags
 
 LATENT_DIM, CHANNELS = 100, 3  # as in PyTorch's DCGAN example
 BASELINE = "pytorch"
@@ -311,10 +312,7 @@ def free_memory() -> float:
 
 def computes_in_bfloat16() -> bool:
     """Whether the CPU has instructions for products in bfloat16; without them it is many times slower."""
-    with suppress(OSError):
-        flags = Path("/proc/cpuinfo").read_text().split()
-        return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
-    return False
+    return bool(read_processor_flags() & BFLOAT16)
 
 
 def machine() -> dict[str, Any]:

@@ -28,3 +28,16 @@ def garbage_of_one_module() -> Iterator[None]:
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Nine digits more than float32, for gradients of a bias that nearly cancel where D begins at 1/2."""
+    import keras
+
+    kept = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx(kept[0])
+    keras.config.set_dtype_policy(kept[1])

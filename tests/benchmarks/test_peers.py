@@ -1,6 +1,5 @@
 """The peers in PyTorch, given our weights, return our outputs, losses and gradients, and need the FLOPs we count."""
 
-from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import chain
 
@@ -20,17 +19,6 @@ ROWS = 6
 WITHOUT_NOISE = {"classifier": {"dropout": 0.0}}  # the only draw within a loss that can't be handed in
 DISCRIMINATORS = {"dcgan", "sngan", "cgan"}  # PyTorch's users take D's gradients by its weights for G's update, too
 LAYERS_OF_A_BLOCK = ("norm_1", "convolution_1", "norm_2", "convolution_2", "shortcut")
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    """Both sides compute in it; what is left is 0.2, the slope of leaky ReLU, which TensorFlow keeps in float32."""
-    kept = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(kept[0])
-    keras.config.set_dtype_policy(kept[1])
 
 
 class Pair:
@@ -197,7 +185,7 @@ def copy(network: keras.Model, peer) -> None:
             vectors._v.copy_(right[0])
 
 
-@pytest.mark.usefixtures("float64")
+@pytest.mark.usefixtures("float64")  # what is left is 0.2, leaky ReLU's slope, which TensorFlow keeps in float32
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_peer_s_networks_with_our_weights_are_our_networks(name, training):

@@ -145,17 +145,6 @@ def probe() -> Callable[..., Probe]:
     return build
 
 
-@pytest.fixture
-def float64() -> Any:
-    """Nine digits more than float32, for gradients of a bias that nearly cancel where D begins at 1/2."""
-    kept = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(kept[0])
-    keras.config.set_dtype_policy(kept[1])
-
-
 @pytest.fixture(autouse=True)
 def no_step_under_way() -> Any:
     """No test sees the noise of another one's train step."""

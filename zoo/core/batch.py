@@ -79,7 +79,7 @@ def check_images(data: Any) -> Any:
             ["images lie in [0, 1], with 0 the least: scale them to [-1, 1], by 2 * images - 1; the largest:", most],
         ),
     ]
-    with tf.control_dependencies([check for check in checks if check is not None]):
+    with tf.control_dependencies(checks):
         checked = tf.identity(images)
     if isinstance(data, Mapping):
         return {**data, "image": checked}

@@ -19,6 +19,8 @@ GFLOP/s in float32, 440 in bfloat16):
 Elsewhere, and on GPUs, TensorFlow's operations are used as they are.
 """
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 
 from zoo.core.types import Tensor
@@ -50,11 +52,12 @@ def convolve(inputs: Tensor, kernel: Tensor, stride: int) -> Tensor:
         return tf.nn.conv2d(inputs, kernel, stride, "SAME"), gradient
 
     kernel = tf.convert_to_tensor(kernel)  # a custom gradient takes no variables
-    _, height, width, channels = inputs.shape
-    sides = (None, None) if height is None or width is None else (-(-height // stride), -(-width // stride))
-    if (height, width) == tuple(side and side * stride for side in sides) and (
-        has_fast_transposed(channels, kernel.shape[0], stride)
-        or has_fast_kernel_gradient(sides, inputs.dtype, kernel.shape[0], stride)
+    size, _, channels, _ = kernel.shape
+    sides = inputs.shape[1:3]
+    # The gradient by the input has `stride` times the sides of what it is taken from.
+    if all(side is not None and side % stride == 0 for side in sides) and (
+        has_fast_transposed(channels, size, stride)
+        or has_fast_kernel_gradient([side // stride for side in sides], inputs.dtype, size, stride)
     ):
         return with_gradient(inputs, kernel)
     return tf.nn.conv2d(inputs, kernel, stride, "SAME")
@@ -80,14 +83,12 @@ def convolve_transposed(inputs: Tensor, kernel: Tensor, stride: int) -> Tensor:
                 kernel_gradient(upstream, inputs, kernel.shape[0], stride),
             )
 
-        if has_fast_transposed(kernel.shape[2], kernel.shape[0], stride):
-            return transposed_in_blocks(inputs, kernel, stride), gradient
-        return transposed(inputs, kernel, stride), gradient
+        return (transposed_in_blocks if in_blocks else transposed)(inputs, kernel, stride), gradient
 
     kernel = tf.convert_to_tensor(kernel)
-    if has_fast_transposed(kernel.shape[2], kernel.shape[0], stride) or has_fast_kernel_gradient(
-        inputs.shape[1:3], inputs.dtype, kernel.shape[0], stride
-    ):
+    size, _, channels, _ = kernel.shape
+    in_blocks = has_fast_transposed(channels, size, stride)
+    if in_blocks or has_fast_kernel_gradient(inputs.shape[1:3], inputs.dtype, size, stride):
         return with_gradient(inputs, kernel)
     return transposed(inputs, kernel, stride)
 
@@ -125,7 +126,7 @@ def has_fast_transposed(channels: int, size: int, stride: int) -> bool:
     return stride > 1 and channels <= FEW_CHANNELS and fits_blocks(size, stride) and not has_gpu()
 
 
-def has_fast_kernel_gradient(sides: tuple[int | None, ...], dtype: tf.DType, size: int, stride: int) -> bool:
+def has_fast_kernel_gradient(sides: Iterable[int | None], dtype: tf.DType, size: int, stride: int) -> bool:
     """Whether `kernel_gradient_in_blocks` is the faster form, `sides` being those of the smaller maps."""
     small = all(side is not None and side <= SMALL_SIDE for side in sides)
     return small and dtype == tf.bfloat16 and fits_blocks(size, stride) and not has_gpu()

@@ -123,14 +123,14 @@ def split_held_out(names: list[str]) -> tuple[list[str], list[str]]:
     return [name for name in names if name not in test], [name for name in names if name in test]
 
 
-def _find_splits(names: list[str]) -> dict[str, dict[str, str]]:
+def _find_splits(source: Path, names: list[str]) -> dict[str, dict[str, str]]:
     """Split -> (inner name beneath the split's folder -> file name).  With no split folders all is "train".
 
     Folders are splits where one for training has another beside it, or where they hold everything: beside buses and
     cars a lone "train" is a class.
 
     Raises:
-        ValueError: there are split folders, and images beside them.
+        ValueError: there are split folders, and images beside them; two folders of one split hold the same name.
     """
     wrapping = _count_wrapping_folders(names)
     inner = {_strip_folders(name, wrapping): name for name in names}
@@ -141,14 +141,15 @@ def _find_splits(names: list[str]) -> dict[str, dict[str, str]]:
     if not outside or (len(named) > 1 and named & TRAINING_SPLITS):
         if outside:
             raise ValueError(
-                f"beside the splits {', '.join(sorted(named))} there are {_list_names(outside)}, which belong to none: "
-                "move them into a split's folder, or away"
+                f"{source}: beside the splits {', '.join(sorted(named))} there are {_list_names(outside)}, which belong "
+                "to none: move them into a split's folder, or away"
             )
         for name, file in inner.items():
             top, _, rest = name.partition("/")
             members = splits.setdefault(SPLIT_FOLDERS[top.lower()], {})
             if rest in members:
-                raise ValueError(f"{_list_names([members[rest], file])} are the same image of one split: rename one")
+                both = _list_names([members[rest], file])
+                raise ValueError(f"{source}: {both} are the same image of one split: rename one")
             members[rest] = file
     else:
         splits = {"train": inner}
@@ -179,10 +180,7 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
         raise ValueError(
             f"{source} holds no images: looked at {len(files.sizes)} files for the endings {', '.join(SUFFIXES)}"
         )
-    try:
-        splits = _find_splits(names)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+    splits = _find_splits(source, names)
     parts = splits.values() if split == "all" else [splits.get(split, {})]
     chosen = [pair for part in parts for pair in part.items()]  # (name beneath the split's folder, file)
     if not chosen:

@@ -14,6 +14,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from zoo.training.devices import devices_of
+from zoo.training.processor import BFLOAT16, read_processor_flags
 from zoo.training.recipe import AUTO, Policy, Recipe
 from zoo.training.run_directory import require_run
 from zoo.training.workers import Workers
@@ -22,7 +23,6 @@ FULL: Policy = "float32"
 HALF: Policy = "mixed_bfloat16"
 Capability = tuple[int, int]  # CUDA compute capability, major and minor
 LEAST_CAPABILITY = (8, 0)  # Ampere: the first GPUs of NVIDIA that compute in bfloat16
-INSTRUCTIONS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})  # as Linux names them: two of x86, one of ARM
 LEAST_SPEEDUP = 1.25  # of both operations; measured: 1.6 with avx512_bf16, 0.5 where oneDNN emulates bfloat16
 TURNS = 8
 SECONDS = 1.0  # after which no further turn begins: emulated, one may take that long
@@ -118,8 +118,8 @@ def decide(
         if least >= LEAST_CAPABILITY:
             return Precision(HALF, AUTO, found)
         return Precision(FULL, AUTO, f"{found}, and bfloat16 takes {'.'.join(map(str, LEAST_CAPABILITY))}")
-    if not flags & INSTRUCTIONS:
-        listed = ", ".join(sorted(INSTRUCTIONS))
+    if not flags & BFLOAT16:
+        listed = ", ".join(sorted(BFLOAT16))
         return Precision(FULL, AUTO, f"since this processor has no instructions for bfloat16 (none of {listed})")
     if xla:
         # Measured with avx512_bf16: a step of DCGAN takes 162 ms in either; without XLA 158 and 114.
@@ -138,21 +138,11 @@ def list_capabilities(count: int | None = None) -> list[Capability | None]:
     return [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus]
 
 
-def read_processor_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """The processor's instructions as Linux lists them; none on another system."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    names = {"flags", "Features"}  # of x86, of ARM
-    return frozenset(flag for line in lines if line.partition("\t")[0] in names for flag in line.split()[2:])
-
-
 def measure_speedups() -> dict[str, float]:
     """Operation -> times as fast in bfloat16 as in float32, on the CPU as TensorFlow is built and set.
 
     Turns alternate, and the least processor time of each type counts, so that other programs hardly matter: with seven
-    of them on two cores, 36 ratios of one machine were between 1.58 and 2.04.
+    of them on two cores, 32 ratios of one machine were between 1.58 and 2.04.
     """
     # Each thread's share is the same on any machine: a smaller one would measure how they wait for each other.
     threads = tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))

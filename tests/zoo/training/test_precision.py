@@ -29,9 +29,9 @@ from zoo.training.precision import (
     list_capabilities,
     measure_speedup,
     measure_speedups,
-    read_processor_flags,
     resolve_precision,
 )
+from zoo.training.processor import read_processor_flags
 from zoo.training.recipe import Recipe
 from zoo.training.run_directory import RunError
 from zoo.training.train import train
