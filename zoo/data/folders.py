@@ -141,8 +141,8 @@ def _find_splits(source: Path, names: list[str]) -> dict[str, dict[str, str]]:
     if not outside or (len(named) > 1 and named & TRAINING_SPLITS):
         if outside:
             raise ValueError(
-                f"{source}: beside the splits {', '.join(sorted(named))} there are {_list_names(outside)}, which belong "
-                "to none: move them into a split's folder, or away"
+                f"{source}: beside the splits {', '.join(sorted(named))} there are {_list_names(outside)}, which "
+                "belong to none: move them into a split's folder, or away"
             )
         for name, file in inner.items():
             top, _, rest = name.partition("/")
