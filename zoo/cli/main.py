@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from zoo.cli.recipes import find_recipe
+from zoo.command_line import FAILED, ending_in_one_line
 from zoo.presets.table import PRESETS
 
-FAILED = 1
 Name = Annotated[str, tyro.conf.Positional]
 
 
@@ -242,9 +242,9 @@ FORWARDED = ("train", "sweep", "evaluate", "serve")  # they read options of thei
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; an error the user can mend is one line on stderr and exit status 1."""
+    """Run one command; an error is one line on stderr and exit status 1, Ctrl-C one line and 130."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
+    with ending_in_one_line("zoo", arguments):
         if arguments and arguments[0] in FORWARDED:
             COMMANDS[arguments[0]](arguments[1:])
             return
@@ -255,9 +255,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             description="A zoo of generative models that trains, exports and serves.",
             config=(tyro.conf.OmitArgPrefixes,),
         )
-    except (ValueError, LookupError, ImportError, OSError, RuntimeError) as error:
-        print(f"zoo: {error}", file=sys.stderr)
-        sys.exit(FAILED)
 
 
 def print_json(value: Any) -> None:
