@@ -54,9 +54,24 @@ def load_images(
     policy = Policy(image_size, channels, fit)
     if source == "embedded":
         return read_embedded(split, policy)
+    require_source(source)
     path = Path(source).expanduser()
     if path.exists():
         return read_files(path, split, policy, skip_broken=skip_broken, cache=cache)
-    if path.suffix.lower() == ".zip" or source.startswith((".", "~", os.sep)) or not re.match(r"[a-z]", source):
-        raise FileNotFoundError(f"{source}: no such folder or zip of images")
     return read_tfds(source, split, policy, cache)
+
+
+def require_source(source: str, origin: str = "") -> None:
+    """Refuse a path where nothing is, without reading anything; a name of TFDS is not looked up.
+
+    Args:
+        source: as in `load_images`.
+        origin: where to get the images, for the message.
+
+    Raises:
+        FileNotFoundError: `source` looks like a path and is not there.
+    """
+    path = Path(source).expanduser()
+    looks_like_path = source.startswith((".", "~", os.sep)) or not re.match(r"[a-z]", source)
+    if not path.exists() and (looks_like_path or path.suffix.lower() == ".zip"):
+        raise FileNotFoundError(f"{source}: no such folder or zip of images{f'; {origin}' if origin else ''}")

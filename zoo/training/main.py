@@ -9,6 +9,7 @@ from typing import Any
 import tyro
 
 from zoo.command_line import FAILED, ending_in_one_line
+from zoo.data.load import require_source
 from zoo.extras import MissingExtraError, start_tensorflow
 from zoo.presets.table import find_preset
 from zoo.training.model_options import check_names, make_options_type
@@ -42,6 +43,7 @@ def train(recipe: Recipe, words: Sequence[str], prog: str | None, description: s
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MISUSED)
     try:
+        require_source(chosen.data, find_preset(chosen.preset).data_origin)
         say_at_once(chosen)
         start_tensorflow()
         from zoo.training.train import run_recipe
