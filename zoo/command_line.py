@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TextIO
 
 from zoo.extras import MissingExtraError, find_extra
@@ -67,6 +68,22 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 (open to the end)
         elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+
+
+def require_writable(option: str, directory: Path) -> None:
+    """Refuse a directory that can't be made or written to, before hours of work for it; nothing is made.
+
+    Args:
+        option: that names it.
+        directory: which need not exist.
+
+    Raises:
+        ValueError: naming what is in the way.
+    """
+    whole = directory.expanduser().absolute()
+    above = next(path for path in (whole, *whole.parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"{option} {directory}: {above} is no directory that can be written to: choose another name.")
 
 
 def flush_output() -> None:

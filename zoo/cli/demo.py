@@ -17,6 +17,7 @@ from rich.console import Console
 
 from serving.card import Card, read_card
 from serving.images import save_grid, to_uint8
+from zoo.command_line import require_writable
 from zoo.extras import require_extra, start_tensorflow
 from zoo.pretrained import list_models, load_pretrained
 from zoo.training.optimizers import Adam
@@ -54,8 +55,7 @@ def run(out: Path, steps: int) -> Path:
     if steps < 1:
         raise ValueError(f"--steps {steps}: choose at least 1.")
     require_pretrained()
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: choose another name.")
+    require_writable("--out", out)
     if out.exists() and any(out.iterdir()) and not (out / "index.html").exists():
         raise ValueError(f"{out} holds files that no demo wrote: choose another --out.")
     shutil.rmtree(out, ignore_errors=True)

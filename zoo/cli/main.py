@@ -13,7 +13,7 @@ import tyro
 
 from serving.card import Card
 from zoo.cli.recipes import find_recipe
-from zoo.command_line import FAILED, ending_in_one_line
+from zoo.command_line import FAILED, ending_in_one_line, require_writable
 from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
 
@@ -150,7 +150,9 @@ def export(
     from zoo.extras import require_extra
     from zoo.pretrained import find_directory, load_pretrained
 
-    require_writable(out)
+    if out.exists():
+        raise ValueError(f"--out {out} exists already: choose another name.")
+    require_writable("--out", out)
     directory = find_directory(name)
     card = read_card(directory)
     preset = describe_renamed(card, call)
@@ -166,19 +168,6 @@ def export(
     about: dict[str, Any] = {"preset": preset, "data": data, "recipe": card.recipe, "scores": card.scores}
     export_model(model, out, **about, formats=format, weights=weights, license=license, images=kept)
     print(out)
-
-
-def require_writable(out: Path) -> None:
-    """Refuse a directory to write that exists, or can't be made.
-
-    Raises:
-        ValueError: naming --out, and what is in the way.
-    """
-    if out.exists():
-        raise ValueError(f"--out {out} exists already: choose another name.")
-    above = next(parent for parent in out.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ValueError(f"--out {out}: {above} is no directory that can be written to: choose another name.")
 
 
 def describe_renamed(card: Card, name: str | None) -> Preset:

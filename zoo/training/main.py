@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from zoo.command_line import FAILED, ending_in_one_line
+from zoo.command_line import FAILED, ending_in_one_line, require_writable
 from zoo.data.load import require_source
 from zoo.extras import MissingExtraError, start_tensorflow
 from zoo.presets.table import find_preset
@@ -43,6 +43,8 @@ def train(recipe: Recipe, words: Sequence[str], prog: str | None, description: s
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MISUSED)
     try:
+        if chosen.run_dir is not None:
+            require_writable("--run-dir", chosen.run_dir)
         require_source(chosen.data, find_preset(chosen.preset).data_origin)
         say_at_once(chosen)
         start_tensorflow()

@@ -533,6 +533,7 @@ def test_training_without_a_name(
         (["dcgan-fashion-mnits"], "did you mean dcgan-fashion-mnist"),
         ([NAME, "--data", "embeded", "--dry-run"], "embeded"),
         ([NAME, "--data", "./none.zip", "--dry-run"], "none.zip"),
+        ([NAME, "--run-dir", "/dev/null/run"], "--run-dir /dev/null/run: /dev/null is no directory"),
         (["dcgan-sign-digits"], "sign-digits-64.zip: no such folder or zip of images; it is made from the Sign"),
         (["cnn-sign-digits"], "https://github.com/ardamavi/Sign-Language-Digits-Dataset"),
         (["dcgan-images"], "name a folder or zip of your own with --data"),
