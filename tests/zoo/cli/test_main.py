@@ -378,6 +378,9 @@ def test_export_of_a_run_under_another_name(run: Path) -> None:
     assert (second.name, second.data.license) == ("mittens", "CC0-1.0")
     assert second.summary == f"DCGAN on 7 images of gloves, 16x16 gray; made with {NAME}."
     assert set(load_models("served")) == {"gloves", "mittens"}
+    main(["export", str(run), "--out", "published", "--format", "onnx", "--name", NAME])
+    published = read_card("published")
+    assert (published.name, published.summary, published.license) == (NAME, PRESETS[NAME].summary, "Apache-2.0")
     types = {tensor.data_type for tensor in onnx.load("served/b/generate.onnx").graph.initializer}
     assert TensorProto.FLOAT16 not in types
 
