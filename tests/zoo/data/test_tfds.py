@@ -1,10 +1,13 @@
 """TensorFlow Datasets are found, split and refused clearly."""
 
 import os
+import socket
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from zoo.data.load import load_images
 
@@ -25,6 +28,18 @@ def test_unknown_version_says_which_exist() -> None:
 def test_data_set_without_images() -> None:
     with pytest.raises(ValueError, match=r"imdb_reviews is no image data set: its features are \['label', 'text'\]"):
         load_images("imdb_reviews", image_size=28, channels=1)
+
+
+def test_a_machine_without_network_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def look_up(*_: object) -> None:
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda _: pytest.fail("it went on"))
+    with pytest.raises(RuntimeError, match=r"kmnist is not in .*kmnist.*, and this machine is offline: set TFDS_DATA"):
+        load_images("kmnist", image_size=28, channels=1)
 
 
 @pytest.mark.skipif(
