@@ -103,7 +103,7 @@ class Sampler:
             if spec.feed == "label" and labels is not None:
                 given[spec.name] = _make_label_rows(spec, count, labels)
             elif spec.feed == "truncation":
-                given[spec.name] = np.full(count, 1.0 if truncation is None else truncation, spec.dtype)
+                given[spec.name] = np.full(count, _check_truncation(spec, truncation), spec.dtype)
             elif spec.feed not in DRAWN_FEEDS:
                 raise InputError(
                     f"input {spec.name!r} takes {spec.feed!r}, which no seed gives: run the ability instead"
@@ -121,8 +121,19 @@ class Sampler:
         return np.broadcast_to(values.reshape(-1, *[1] * len(spec.row)), (len(rows), *spec.row)).copy()
 
 
+def _check_truncation(spec: Input, value: Any) -> float:
+    """1.0 when None; InputError for what is no finite number of the input's dtype."""
+    try:
+        number = 1.0 if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"truncation={value!r}: give a number") from None
+    if not abs(number) <= float(np.finfo(spec.dtype).max):
+        raise InputError(f"truncation={number}: give a finite number of {spec.dtype}")
+    return number
+
+
 def _make_label_rows(spec: Input, count: int, labels: Any) -> np.ndarray:
-    values = list(labels) if np.ndim(labels) else [labels] * count
+    values = [labels] * count if isinstance(labels, str) or not np.iterable(labels) else list(labels)
     if len(values) != count:
         raise InputError(f"{len(values)} labels for {count} images: give one for all or one for each")
     return np.array([_find_class(spec, value) for value in values], spec.dtype).reshape(count)
