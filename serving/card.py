@@ -389,8 +389,9 @@ def _check_tensor(spec: TensorSpec, values: Range | None) -> None:
         _require(good, f"{spec.name!r} has a dimension {size!r}: write a size from 1 or one of {FREE_DIMENSIONS}")
     check_size(spec)
     if values is not None:
-        # Far from where float32 overflows: values of a range are scaled to others.
-        good = all(abs(value) <= 1e30 for value in values) and values[1] - values[0] >= 1e-30
+        # Far from where numbers of its dtype overflow: values of a range are scaled to others.
+        limit = 1e4 if spec.dtype == "float16" else 1e30
+        good = all(abs(value) <= limit for value in values) and values[1] - values[0] >= 1 / limit
         _require(good, f"{spec.name!r} has the range {values}: write [low, high]")
 
 

@@ -119,14 +119,18 @@ class Session:
         return found
 
     def warm_up(self, **sizes: int) -> None:
-        """Run once on zeros, so that the first request does not pay for set-up; free dimensions: batch 1, others 64."""
+        """Run once on zeros, so that the first request does not pay for set-up; free dimensions: batch 1, others 64.
+
+        Raises:
+            ModelFileError: the graph fails, or has so many free dimensions that its inputs would not fit any memory.
+        """
         free = {"batch": 1, **sizes}
-        self.run(
-            {
-                spec.name: np.zeros([free.get(s, 64) if isinstance(s, str) else s for s in spec.shape], spec.dtype)
-                for spec in self.inputs
-            }
-        )
+        feeds = {}
+        for spec in self.inputs:
+            shape = tuple(free.get(size, 64) if isinstance(size, str) else size for size in spec.shape)
+            _check_size(self._path, TensorSpec(spec.name, spec.dtype, shape))
+            feeds[spec.name] = np.zeros(shape, spec.dtype)
+        self.run(feeds)
 
 
 def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, np.ndarray]) -> None:
@@ -250,8 +254,12 @@ def _spec(path: Path, node: Any) -> TensorSpec:
     # A free dimension without a name gets one of its own: nothing says that two of them are equal.
     shape = tuple(f"{node.name}:{axis}" if size is None else size for axis, size in enumerate(node.shape))
     spec = TensorSpec(node.name, ONNX_DTYPES[node.type], shape)
+    _check_size(path, spec)
+    return spec
+
+
+def _check_size(path: Path, spec: TensorSpec) -> None:
     try:
         check_size(spec)
     except CardError as error:
         raise ModelFileError(f"{path}: {error}") from error
-    return spec

@@ -74,6 +74,8 @@ class Sampler:
             rows = range(first, min(first + self.batch_size, count))
             feeds = {spec.name: self._make_feed(spec, rows, start, seed, given) for spec in self.ability.inputs}
             raw = np.asarray(self.run(feeds)[output.name])
+            if len(raw) != len(rows):  # of a graph that no input tells how many
+                raise InputError(f"this ability makes {len(raw)} images where {len(rows)} are asked for: run it")
             batches.append(raw.astype(np.float32) if output_type == "float32" else to_uint8(raw, output.range))
         images = np.concatenate(batches[1:] or batches)  # the empty batch stands for all where there is no other
         return to_pil(images) if output_type == "pil" else images
@@ -168,11 +170,11 @@ def run_in_batches(
     """
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: give 1 or more")
-    free = {spec.name for spec in specs if isinstance(spec.shape[0], str)}
-    count = max(len(feeds[name]) for name in free)
+    free = {spec.name for spec in specs if spec.shape and isinstance(spec.shape[0], str)}
+    count = max((len(feeds[name]) for name in free), default=0)
     # Without rows the graph still runs once: its empty outputs have the right shapes.
     parts = [
         run({name: array[first : first + batch_size] if name in free else array for name, array in feeds.items()})
         for first in range(0, max(count, 1), batch_size)
     ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts[1:] else dict(parts[0])

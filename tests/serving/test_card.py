@@ -283,6 +283,7 @@ def test_a_saved_model_below_the_directory_may_be_listed(tanh_model):
         (lambda: Input("x", "float32", ("batch", 2), "normal", classes=("a",)), "only a label has classes"),
         (lambda: Input("x", "int64", ("batch",), "label", classes=("a", "a")), "two classes of one name"),
         (lambda: Input("x", "float32", ("batch", 2), "uniform", (0.0, 1e-40)), "the range (0.0, 1e-40)"),
+        (lambda: Input("x", "float16", ("batch", 2), "uniform", (0.0, 1e5)), "the range (0.0, 100000.0)"),
         (lambda: Output("x", "float32", ("batch", 0), "code"), "a dimension 0"),
         (lambda: Output("x", "float32", ("batch", 4096, 4097), "code"), "more than 16777216 values a row"),
         (lambda: Output("x", "float32", ("batch", 8, 8, 1), "image", None, "NHWC"), "an image names its range"),

@@ -316,6 +316,22 @@ def test_a_graph_whose_tensors_no_machine_holds_is_not_opened(tanh_model, edit_g
     assert "'latent' has more than 16777216 values a row: ('batch', 1099511627776)" in fails_in_one_line(path)
 
 
+def test_free_sizes_that_no_memory_holds_are_not_warmed_up(tanh_model, edit_graph):
+    def widen(model):
+        sizes = model.graph.input[0].type.tensor_type.shape
+        sizes.ClearField("dim")
+        for axis in range(8):
+            sizes.dim.add(dim_param=f"size{axis}")
+        model.graph.node.insert(0, helper.make_node("ReduceMax", ["latent"], ["highest"], keepdims=0))
+        model.graph.node[1].input[0] = "zeros"
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 4), np.float32), "none"))
+        model.graph.node.insert(1, helper.make_node("Mul", ["none", "highest"], ["zeros"]))
+
+    path = edit_graph(tanh_model, widen)
+    line = fails_in_one_line(path, lambda session: session.warm_up())
+    assert "'latent' has more than 16777216 values a row: (64, 64, 64, 64, 64, 64, 64, 64)" in line
+
+
 def test_messages_that_nest_without_end_are_refused():
     data = b""
     for _ in range(2000):  # a graph's node 1, its attribute 5, the attribute's graph 6, all of wire type 2
