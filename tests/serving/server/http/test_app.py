@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from serving import Pipeline
@@ -155,6 +157,37 @@ def test_a_body_that_is_no_json_is_a_400(client, body):
     answer = client.post(INFER, content=body)
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("the body is not an inference request in JSON: ")
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+REQUESTS = {
+    "tanh-model": {"inputs": [tensor(latents(1))], "outputs": [{"name": "image", "parameters": {}}], "id": "a"},
+    "mirror-model": {"parameters": {"count": 2, "seed": 3, "start": 4, "labels": ["bag", 0], "truncation": 0.5}},
+}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(name=st.sampled_from(sorted(REQUESTS)), place=st.integers(0, 10**6), value=PLAIN)
+def test_any_value_in_any_place_of_a_request_is_answered_or_refused(client, name, place, value):
+    request = json.loads(json.dumps(REQUESTS[name]))
+    places = list(walk(request))
+    owner, key = places[place % len(places)]
+    owner[key] = value
+    answer = client.post(f"/v2/models/{name}/infer", content=json.dumps(request))
+    assert answer.status_code in (200, 400, 422)
+    assert set(answer.json()) >= ({"outputs"} if answer.status_code == 200 else {"error"})
+
+
+def walk(value):
+    """Every (container, key) below plain data."""
+    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in list(keys):
+        yield value, key
+        yield from walk(value[key])
 
 
 def test_a_large_body_is_a_413_with_or_without_its_length(client):
