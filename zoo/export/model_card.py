@@ -4,14 +4,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.card import Card, Input, Output, Score, encode_card
+from serving.card import Card, CardError, Input, Output, Score, encode_card, to_line
 
 BASELINES = ("training", "noise", "blurred")
 """Images that are scored in the place of generated ones: training images, noise, and blurred training images."""
 
 
 def make_readme(card: Card) -> str:
-    """Markdown: what the model is, how to use it, what it was trained on, how it scored."""
+    """Markdown: what the model is, how to use it, what it was trained on, how it scored.
+
+    Raises:
+        CardError: the recipe or the protocol of a score is of another form than this program writes.
+    """
+    try:
+        return _format_readme(card)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # both are any plain data on a card
+        raise CardError(
+            f"the card of {card.name!r}: its recipe or a score's protocol can't be shown: {to_line(str(error))}"
+        ) from error
+
+
+def _format_readme(card: Card) -> str:
     paper = card.paper.removeprefix("arXiv:")
     recipe = {key: value for key, value in card.recipe.items() if key != "optimizers"}
     optimizers = card.recipe.get("optimizers", {})

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
 
-from serving.card import Data
+from serving.card import Card, Data, encode_card
 from serving.pipeline import Pipeline
 from zoo import load_pretrained
 from zoo.data.images import ImageSet, compute_fingerprint
@@ -644,7 +645,8 @@ def declared(vae: Path, tmp_path: Path) -> Callable[[str | None], Path]:
         card = json.loads((directory / "card.json").read_text())
         for output in card["abilities"]["log_prob"]["outputs"]:
             output["support"] = support
-        (directory / "card.json").write_text(json.dumps(card))
+        card["checked"] = ""
+        (directory / "card.json").write_bytes(encode_card(msgspec.convert(card, Card)))
         return directory
 
     return edit
