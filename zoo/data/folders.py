@@ -3,9 +3,9 @@
 `zoo.data.load.load_images` says which folders are splits and which are classes.
 """
 
-import hashlib
 import io
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -107,20 +107,41 @@ def _count_wrapping_folders(names: list[str]) -> int:
 
 
 def split_held_out(names: list[str]) -> tuple[list[str], list[str]]:
-    """Divide names into train and test: sha256(name) mod 10 == 0 is test, so added files move no other file.
+    """Divide names into train and test: of each class the last tenth in natural order is test.
 
-    Of two or more names each side gets at least one.
+    Neighbors in that order are often alike: frames of a video, a burst, the photographs of one person. So a run of
+    them stays on one side of one cut; a part drawn at random would have its twins in train. Images added behind the
+    last move some from test to train, and none back.
+
+    Classes too small for a tenth, and images in no class, are divided together. Of two or more names each side gets at
+    least one.
+
+    Args:
+        names: beneath the split's folder; the first folder is the class.
     """
 
-    def hash_name(name: str) -> int:
-        return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest(), "big")
+    def tenth(members: list[str]) -> int:
+        return (len(members) + 5) // 10
 
-    test = {name for name in names if hash_name(name) % 10 == 0}
+    classes: dict[str, list[str]] = {}
+    for name in names:
+        classes.setdefault(name.partition("/")[0] if "/" in name else "", []).append(name)
+    groups = [members for folder, members in classes.items() if folder and tenth(members)]
+    groups.append(sorted(set(names).difference(*groups)))
+    test = {name for members in groups for name in sorted(members, key=_natural_order)[len(members) - tenth(members) :]}
     if len(names) >= 2 and not test:
-        test = {min(names, key=hash_name)}
-    if len(test) == len(names):
-        test -= {max(names, key=hash_name)}
+        test = {max(names, key=_natural_order)}
     return [name for name in names if name not in test], [name for name in names if name in test]
+
+
+def _natural_order(name: str) -> tuple[list[str], str]:
+    """A key that sorts "2.png" before "10.png", and a folder's files together."""
+
+    def lengthen(digits: re.Match[str]) -> str:
+        number = digits[0].lstrip("0")
+        return f"{len(number):05}{number}"
+
+    return re.sub("[0-9]+", lengthen, name.lower()).split("/"), name
 
 
 def _find_splits(source: Path, names: list[str]) -> dict[str, dict[str, str]]:
@@ -206,7 +227,7 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
     found = collect(
         lambda: _map_in_threads(decode, chosen),
         len(chosen),
-        key=f"{source.resolve()} {split} {policy} {content}",
+        key=f"{source.resolve()} {split} {policy} {class_names} {content}",
         skip_broken=skip_broken,
         cache=cache,
     )

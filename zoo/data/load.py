@@ -33,8 +33,8 @@ def load_images(
             - a folder or a zip.  Top folders `train`, `test`, `validation` (`valid`, `val`), `trainA`, `trainB`,
               `testA`, `testB`, in any case, are splits where one for training has another beside it, or where they hold
               everything; the folders beneath are classes.  Linked folders count.  Folders that wrap everything are
-              looked through.  With no `test` folder, the images whose name's sha256 is divisible by 10 are "test" and
-              not "train" (the name beneath the split folder, classes included);
+              looked through.  With no `test` folder, of each class the last tenth by name is "test" and not "train",
+              where "9.png" comes before "10.png": see `zoo.data.folders.split_held_out`;
             - the name of an image data set of TensorFlow Datasets, such as "mnist" or "fashion_mnist:3.0.1", kept under
               `TFDS_DATA_DIR`.  With no "test" split, the last tenth of "train" is "test" and not "train".
 

@@ -254,16 +254,59 @@ def test_large_images_are_decoded_one_at_a_time(tmp_path: Path, monkeypatch: pyt
     assert most == 1
 
 
-def test_held_out_split_is_disjoint_whole_and_stable() -> None:
-    names = [f"{i}.png" for i in range(2000)]
+def test_held_out_split_keeps_the_series_of_one_person_together() -> None:
+    """Each person shows the ten digits in turn, as the numbers of a camera run through the folders of the digits."""
+    names = [f"{digit}/IMG_{990 + 10 * person + digit}.jpg" for person in range(203) for digit in range(10)]
     train, test = split_held_out(names)
     assert sorted(train + test) == sorted(names)
-    assert 150 < len(test) < 250  # binomial(2000, 0.1): five standard deviations are 67
-    fewer_train, fewer_test = split_held_out(names[:1000])
-    assert set(fewer_test) <= set(test)
-    assert set(fewer_train) <= set(train)
+
+    def persons(part: list[str]) -> set[int]:
+        return {(int(name.partition("_")[2].removesuffix(".jpg")) - 990) // 10 for name in part}
+
+    assert persons(train).isdisjoint(persons(test))
+    assert [sum(name.startswith(f"{digit}/") for name in test) for digit in range(10)] == [20] * 10
+
+
+def test_held_out_split_is_the_same_in_any_order_of_the_names() -> None:
+    names = [f"{folder}/{i}.png" for folder in ("a", "b10", "b9") for i in range(37)] + [f"{i}.png" for i in range(12)]
+    shuffled = np.random.default_rng(0).permutation(names).tolist()
+    expected = {f"{folder}/{i}.png" for folder in ("a", "b10", "b9") for i in range(33, 37)} | {"11.png"}
+    for order in (names, shuffled):
+        assert set(split_held_out(order)[1]) == expected
+
+
+@pytest.mark.parametrize("count", [5, 14, 15, 500])
+@pytest.mark.parametrize("width", [0, 6])
+def test_held_out_split_takes_a_tenth_of_each_class_by_number(count: int, width: int) -> None:
+    names = [f"{folder}/clip {i:0{width}} of 9.png" for folder in ("x", "y") for i in range(count)]
+    train, test = split_held_out(names)
+    last = range(count - (count + 5) // 10, count)
+    assert test == [f"{folder}/clip {i:0{width}} of 9.png" for folder in ("x", "y") for i in last]
+    assert not set(train) & set(test)
+
+
+def test_added_images_move_none_from_train_to_test() -> None:
+    names = [f"{folder}/{i}.png" for i in range(300) for folder in ("x", "y")]
+    earlier, later = split_held_out(names[:400]), split_held_out(names)
+    assert not set(earlier[0]) & set(later[1])
+
+
+def test_small_classes_are_divided_together() -> None:
+    names = [f"{person:03}/{i}.png" for person in range(100) for i in range(4)]
+    assert split_held_out(names)[1] == names[-40:]
+    assert split_held_out([*names, *(f"large/{i}.png" for i in range(20))])[1] == [
+        *names[-40:],
+        "large/18.png",
+        "large/19.png",
+    ]
+
+
+def test_held_out_split_leaves_no_side_empty() -> None:
     for count in range(2, 12):
-        assert all(split_held_out(names[:count]))
+        assert all(split_held_out([f"{i}.png" for i in range(count)]))
+        assert all(split_held_out([f"{i}/a.png" for i in range(count)]))
+    assert split_held_out(["1.png"]) == (["1.png"], [])
+    assert split_held_out(["\u00b2.png", "2.png", "\u0663.png", f"{'9' * 5000}.png"])[1] == ["\u0663.png"]
 
 
 def test_no_test_folder_holds_a_part_of_train_out(tmp_path: Path) -> None:

@@ -71,6 +71,16 @@ def test_a_big_set_is_memory_mapped_and_used_again(tmp_path: Path, monkeypatch: 
     assert load().images[0, 0, 0, 0] == 77
 
 
+def test_a_new_class_of_another_split_changes_the_numbers_of_a_cached_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MEMORY_LIMIT", 1)
+    source = write(tmp_path / "set", {"train/b/1.png": gray(1), "test/b/2.png": gray(2)})
+    for added, label in (({}, 0), ({"test/a/3.png": gray(3)}, 1)):
+        found = load_images(str(write(source, added)), image_size=4, channels=1, cache=tmp_path / "cache")
+        np.testing.assert_array_equal(found.labels, [label])
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's account of a process")
 @pytest.mark.parametrize("held", [True, False])
 def test_a_mapped_file_that_memory_can_not_hold_is_read_page_by_page(
