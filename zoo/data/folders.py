@@ -6,16 +6,19 @@
 import io
 import os
 import re
+import warnings
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from PIL import Image, features
 
-from zoo.data.images import FORMATS, ImageSet, Policy
-from zoo.data.store import Example, collect
+from zoo.data.images import FORMATS, Budget, ImageSet, Policy
+from zoo.data.store import Example, collect, explain
 
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 SUFFIXES = (".png", *JPEG, ".webp", ".gif", ".bmp", ".tif", ".tiff", *([".avif"] if features.check("avif") else []))
@@ -29,6 +32,11 @@ SPLIT_FOLDERS = {
 }
 TRAINING_SPLITS = {"train", "trainA", "trainB"}
 FILE_LIMIT = 256 * 2**20  # bytes of one image file, unpacked
+BYTES = Budget(FILE_LIMIT)  # of the files that are in memory at the same time, unpacked
+AHEAD_LIMIT = 256 * 2**20  # bytes of the decoded images that wait for their turn
+# Other methods of a zip unpack any number of bytes at once, whatever their entry says.
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+LINKS = 3  # to folders on the way to a file; folders that link to one another hold each file in every order of theirs
 
 
 @dataclass(frozen=True)
@@ -49,40 +57,67 @@ def open_files(source: Path) -> Files:
     """List a folder (recursively) or a zip.
 
     Raises:
-        ValueError: `source` is neither, or the zip is damaged.
+        ValueError: `source` is neither, the zip is damaged, or links lead to links.
     """
     if source.is_dir():
-        stats = {p.relative_to(source).as_posix(): p.stat() for p in sorted(_walk(source)) if p.is_file()}
+        paths = {path.relative_to(source).as_posix(): path for path in sorted(_walk(source))}
+        stats = {name: path.stat() if path.is_file() else None for name, path in paths.items()}
         return Files(
             source,
-            {name: stat.st_size for name, stat in stats.items()},
-            {name: str(stat.st_mtime_ns) for name, stat in stats.items()},
-            lambda name: (source / name).read_bytes(),
+            {name: stat.st_size if stat else 0 for name, stat in stats.items()},
+            {name: str(stat.st_mtime_ns) if stat else "" for name, stat in stats.items()},
+            lambda name: _read_file(paths[name]),
         )
+    if not source.is_file():
+        raise ValueError(f"{source}: neither a folder nor a file")
     try:
         archive = zipfile.ZipFile(source)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{source}: neither a folder nor a readable zip ({error})") from error
+    except Exception as error:  # a damaged zip raises almost anything
+        raise ValueError(f"{source}: neither a folder nor a readable zip ({explain(error)})") from error
     entries = {info.filename.replace("\\", "/"): info for info in archive.infolist() if not info.is_dir()}
     return Files(
         source,
         {name: info.file_size for name, info in entries.items()},
         {name: f"{info.CRC:08x}" for name, info in entries.items()},
-        lambda name: archive.read(entries[name]),
+        lambda name: _read_entry(archive, entries[name]),
     )
 
 
-def _walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """What lies beneath a folder, linked folders included; a link to a folder that it lies in ends there."""
-    stat = folder.stat()
-    here = above | {(stat.st_dev, stat.st_ino)}
-    if here == above:
-        return
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield from _walk(path, here)
-        else:
-            yield path
+def _read_file(path: Path) -> bytes:
+    if not path.is_file():  # to read from a pipe or a device may never end
+        raise ValueError("a broken link" if path.is_symlink() and not path.exists() else "no regular file")
+    return path.read_bytes()
+
+
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.flag_bits & 1:
+        raise ValueError("encrypted")
+    if info.compress_type not in METHODS:
+        raise ValueError(f"packed by method {info.compress_type}; what is stored or deflated can be read")
+    with archive.open(info) as file:
+        return file.read(info.file_size)  # no more than that, whatever it unpacks to
+
+
+def _walk(source: Path) -> Iterator[Path]:
+    """What lies beneath a folder, linked folders included; a link to a folder that it lies in ends there.
+
+    Raises:
+        ValueError: more than LINKS links lead to a folder.
+    """
+    folders: list[tuple[Path, frozenset[tuple[int, int]], int]] = [(source, frozenset(), 0)]
+    while folders:
+        folder, above, links = folders.pop()
+        stat = folder.stat()
+        here = above | {(stat.st_dev, stat.st_ino)}
+        if here == above:
+            continue
+        if links > LINKS:
+            raise ValueError(f"{folder}: reached by {links} links one after the other; at most {LINKS} are followed")
+        for path in folder.iterdir():
+            if path.is_dir():
+                folders.append((path, here, links + path.is_symlink()))
+            else:
+                yield path
 
 
 def _is_image(name: str) -> bool:
@@ -194,6 +229,7 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
 
     Raises:
         ValueError: neither folder nor zip; no images; an unknown split; broken images; native sizes that differ.
+        RuntimeError: not enough memory to decode an image.
     """
     files = open_files(source)
     names = sorted(name for name in files.sizes if _is_image(name))
@@ -217,20 +253,24 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
         label = numbers[inner.split("/")[0]] if labeled else None
         try:
             _check_size(files, file)
-            return Example(_list_names([file]), label, policy.decode(files.read(file)))
-        except MemoryError:
-            raise
+            with BYTES.borrow(files.sizes[file]):
+                return Example(_list_names([file]), label, policy.decode(files.read(file)))
+        except MemoryError as error:
+            raise RuntimeError(f"{source}: {_list_names([file])}: not enough memory to decode it") from error
         except Exception as error:  # a damaged file raises almost anything: OSError, SyntaxError, struct.error ...
             return Example(_list_names([file]), label, error)
 
     content = [(file, files.sizes[file], files.stamps[file]) for _, file in chosen]
-    found = collect(
-        lambda: _map_in_threads(decode, chosen),
-        len(chosen),
-        key=f"{source.resolve()} {split} {policy} {class_names} {content}",
-        skip_broken=skip_broken,
-        cache=cache,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of odd files: they are decoded, or named as broken
+        found = collect(
+            lambda: _map_in_threads(decode, chosen),
+            len(chosen),
+            source=str(source),
+            key=f"{source.resolve()} {split} {policy} {class_names} {content}",
+            skip_broken=skip_broken,
+            cache=cache,
+        )
     return ImageSet(
         images=found.images,
         labels=found.labels,
@@ -267,10 +307,8 @@ def _has_colors(files: Files, name: str) -> bool:
         _check_size(files, name)
         with Image.open(io.BytesIO(files.read(name)), formats=FORMATS) as image:
             return image.mode not in GRAY_MODES
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged file raises almost anything
-        raise ValueError(f"{files.source}: {_list_names([name])} can't be read: {error}") from error
+        raise ValueError(f"{files.source}: {_list_names([name])} can't be read: {explain(error)}") from error
 
 
 def _check_size(files: Files, name: str) -> None:
@@ -285,6 +323,22 @@ def _list_names(names: Sequence[str]) -> str:
 
 
 def _map_in_threads(decode: Callable[[tuple[str, str]], Example], members: list[tuple[str, str]]) -> Iterator[Example]:
+    """In order, decoded ahead as far as AHEAD_LIMIT allows.
+
+    The images of a set have one size, or it is refused at the first that differs: the first says what all of them take.
+    """
+    waiting: deque[Future[Example]] = deque()
+    ahead = 1
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(members), 256):  # in pieces: `map` over all would hold the whole set in memory
-            yield from pool.map(decode, members[start : start + 256])
+        try:
+            for member in members:
+                if len(waiting) == ahead:
+                    example = waiting.popleft().result()
+                    if isinstance(example.image, np.ndarray):
+                        ahead = min(256, max(1, AHEAD_LIMIT // example.image.nbytes))
+                    yield example
+                waiting.append(pool.submit(decode, member))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -49,12 +49,17 @@ def load_images(
     Raises:
         FileNotFoundError: `source` looks like a path and is not there.
         ValueError: an unknown name, split, fit or number of channels; no images; broken images; sizes that differ.
-        RuntimeError: TFDS could not prepare the data set.
+        RuntimeError: TFDS could not prepare or read the data set; not enough memory to decode an image.
     """
     policy = Policy(image_size, channels, fit)
     if source == "embedded":
         return read_embedded(split, policy)
-    path = Path(source).expanduser()
+    if not source.strip():
+        raise ValueError(f"{source!r} names no images: give a folder, a zip, 'embedded' or a data set")
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError as error:  # of a user that there is not
+        raise FileNotFoundError(f"{source}: no such folder or zip of images ({error})") from error
     if path.exists():
         return read_files(path, split, policy, skip_broken=skip_broken, cache=cache)
     if path.suffix.lower() == ".zip" or source.startswith((".", "~", os.sep)) or not re.match(r"[a-z]", source):

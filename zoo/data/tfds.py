@@ -100,6 +100,7 @@ def read_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Im
     found = collect(
         examples,
         builder.info.splits[part].num_examples,
+        source=source,
         key=f"tfds {builder.info.full_name} {part} {policy}",
         skip_broken=False,
         cache=cache,
