@@ -127,7 +127,8 @@ def explain(error: Exception) -> str:
 def _read_kept(array_file: Path, notes_file: Path) -> Collected | None:
     """What an earlier run kept; None where it is not whole, as a disk that is full or failing leaves it."""
     try:
-        kept = _assemble(_map(array_file), **json.loads(notes_file.read_text()))
+        notes: Any = json.loads(notes_file.read_text())
+        kept = _assemble(_map(array_file), **notes)
     except (OSError, ValueError, TypeError, EOFError):
         return None
     return kept if kept.images.dtype == np.uint8 and kept.images.ndim == 4 and len(kept.images) else None
