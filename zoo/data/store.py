@@ -104,7 +104,8 @@ def collect(
         if images is None:
             name, reason = next(iter(broken.items()))
             raise ValueError(f"{source}: none of {count} images can be decoded; {name}: {reason}")
-        notes = {"labels": labels, "broken": list(broken), "fingerprint": compute_fingerprint(images[: len(labels)])}
+        fingerprint = compute_fingerprint(images[: len(labels)])
+        notes: dict[str, Any] = {"labels": labels, "broken": list(broken), "fingerprint": fingerprint}
         if isinstance(images, np.memmap):
             images.flush()
             notes_temporary.write_text(json.dumps(notes))
@@ -127,8 +128,7 @@ def explain(error: Exception) -> str:
 def _read_kept(array_file: Path, notes_file: Path) -> Collected | None:
     """What an earlier run kept; None where it is not whole, as a disk that is full or failing leaves it."""
     try:
-        notes: Any = json.loads(notes_file.read_text())
-        kept = _assemble(_map(array_file), **notes)
+        kept = _assemble(_map(array_file), **json.loads(notes_file.read_text()))
     except (OSError, ValueError, TypeError, EOFError):
         return None
     return kept if kept.images.dtype == np.uint8 and kept.images.ndim == 4 and len(kept.images) else None
