@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, features
 
 from zoo.data.images import FORMATS, Budget, ImageSet, Policy
+from zoo.data.published import PUBLISHED, recognize
 from zoo.data.store import Example, collect, explain
 
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -50,7 +51,7 @@ class Files:
     stamps: dict[str, str]
     """What changes when the file does: CRC-32 in a zip, modification time in a folder."""
     read: Callable[[str], bytes]
-    """Name -> the file's bytes."""
+    """Name -> the file's bytes.  A damaged one raises almost anything, one of more than FILE_LIMIT a ValueError."""
 
 
 def open_files(source: Path) -> Files:
@@ -86,7 +87,13 @@ def open_files(source: Path) -> Files:
 def _read_file(path: Path) -> bytes:
     if not path.is_file():  # to read from a pipe or a device may never end
         raise ValueError("a broken link" if path.is_symlink() and not path.exists() else "no regular file")
+    _check_size(path.stat().st_size)
     return path.read_bytes()
+
+
+def _check_size(size: int) -> None:
+    if size > FILE_LIMIT:
+        raise ValueError(f"{size:,} bytes; the limit is {FILE_LIMIT:,}")
 
 
 def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -94,6 +101,7 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         raise ValueError("encrypted")
     if info.compress_type not in METHODS:
         raise ValueError(f"packed by method {info.compress_type}; what is stored or deflated can be read")
+    _check_size(info.file_size)
     with archive.open(info) as file:
         return file.read(info.file_size)  # no more than that, whatever it unpacks to
 
@@ -246,13 +254,13 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
     # Over all splits, so that a class has the same number in each of them.
     class_names = sorted({name.split("/")[0] for members in splits.values() for name in members if "/" in name})
     labeled = all("/" in name for name, _ in chosen)
+    published = recognize(name for members in splits.values() for name in members)
     numbers = {name: index for index, name in enumerate(class_names)}
 
     def decode(member: tuple[str, str]) -> Example:
         inner, file = member
         label = numbers[inner.split("/")[0]] if labeled else None
         try:
-            _check_size(files, file)
             with BYTES.borrow(files.sizes[file]):
                 return Example(_list_names([file]), label, policy.decode(files.read(file)))
         except MemoryError as error:
@@ -275,12 +283,12 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
         images=found.images,
         labels=found.labels,
         class_names=tuple(class_names) if labeled else (),
-        name=source.resolve().name,
+        name=published or source.resolve().name,
         split=split,
         fingerprint=found.fingerprint,
         ignored=len(files.sizes) - sum(len(members) for members in splits.values()),
         broken=found.broken,
-        license="",
+        license=PUBLISHED[published].license if published else "",
     )
 
 
@@ -294,7 +302,9 @@ def count_channels(source: Path) -> int:
     names = sorted(filter(_is_image, files.sizes))
     if not names:
         raise ValueError(f"{source} holds no images: looked at {len(files.sizes)} files.")
-    return 3 if any(_has_colors(files, name) for name in names) else 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's
+        return 3 if any(_has_colors(files, name) for name in names) else 1
 
 
 def _has_colors(files: Files, name: str) -> bool:
@@ -304,16 +314,10 @@ def _has_colors(files: Files, name: str) -> bool:
         ValueError: it can't be read.
     """
     try:
-        _check_size(files, name)
         with Image.open(io.BytesIO(files.read(name)), formats=FORMATS) as image:
             return image.mode not in GRAY_MODES
     except Exception as error:  # a damaged file raises almost anything
         raise ValueError(f"{files.source}: {_list_names([name])} can't be read: {explain(error)}") from error
-
-
-def _check_size(files: Files, name: str) -> None:
-    if files.sizes[name] > FILE_LIMIT:
-        raise ValueError(f"{files.sizes[name]:,} bytes; the limit is {FILE_LIMIT:,}")
 
 
 def _list_names(names: Sequence[str]) -> str:

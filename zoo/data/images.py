@@ -65,7 +65,7 @@ class ImageSet:
     class_names: tuple[str, ...]
     """By label; empty where the images have no classes."""
     name: str
-    """Of the set, without its split, such as "fashion_mnist" or a folder's name."""
+    """Of the set, without its split, such as "fashion_mnist", a key of `PUBLISHED` or a folder's name."""
     split: str
     """Which part of the set, such as "train" or "train[:1000]"; "all" for every part."""
     fingerprint: str

@@ -10,6 +10,7 @@ from pathlib import Path
 from zoo.data.embedded import read_embedded
 from zoo.data.folders import read_files
 from zoo.data.images import ImageSet, Policy
+from zoo.data.published import PUBLISHED
 from zoo.data.tfds import read_tfds
 
 
@@ -63,5 +64,8 @@ def load_images(
     if path.exists():
         return read_files(path, split, policy, skip_broken=skip_broken, cache=cache)
     if path.suffix.lower() == ".zip" or source.startswith((".", "~", os.sep)) or not re.match(r"[a-z]", source):
-        raise FileNotFoundError(f"{source}: no such folder or zip of images")
+        published = PUBLISHED.get(path.name)
+        raise FileNotFoundError(
+            f"{source}: no such folder or zip of images" + (f"; {published.origin}" if published else "")
+        )
     return read_tfds(source, split, policy, cache)

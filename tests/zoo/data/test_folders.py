@@ -9,6 +9,7 @@ import tarfile
 import threading
 import time
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -560,6 +561,15 @@ def test_at_most_ten_broken_names_are_listed(tmp_path: Path) -> None:
     assert str(error.value).count(".png:") == 10
     with pytest.raises(ValueError, match="none of 14 images can be decoded"):
         load_images(str(source), image_size=4, channels=1, skip_broken=True)
+
+
+def test_warnings_of_pillow_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15)  # warns of more, up to twice as many
+    source = write(tmp_path, {"1.png": gray(1), "2.png": gray(2)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert count_channels(source) == 1
+        assert len(load_images(str(source), image_size=4, channels=1, split="all").images) == 2
 
 
 def test_decompression_bomb_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,13 +185,13 @@ def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_stays(
     cache = tmp_path / "cache"
     cache.mkdir()
     host = socket.gethostname()
-    left = cache / f"x.npy.{host}.{ended.pid}.tmp"
+    left = [cache / f"x.{suffix}.{host}.{ended.pid}.tmp" for suffix in ("npy", "json")]
     others = [cache / f"x.npy.{host}.{os.getppid()}.tmp", cache / f"x.npy.another-host.{ended.pid}.tmp"]
-    for file in (left, *others):
+    for file in (*left, *others):
         file.write_bytes(b"")
     source = write(tmp_path / "set", {"a.png": gray(1), "b.png": gray(1)})
     load_images(str(source), image_size=4, channels=1, cache=cache)
-    assert not left.exists()
+    assert not any(file.exists() for file in left)
     assert all(file.exists() for file in others)
 
 
