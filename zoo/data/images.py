@@ -145,6 +145,24 @@ class Policy:
             image = FITS[self.fit](image, self.image_size)
         return np.asarray(image).reshape(image.height, image.width, self.channels)
 
+    def apply_to_all(self, images: np.ndarray) -> np.ndarray:
+        """What `apply` makes of every image: at once where pixels are at most moved, not resampled or converted.
+
+        Args:
+            images: uint8 (count, height, width, 1 or 3).
+
+        Returns:
+            uint8 (count, height, width, channels).
+        """
+        _, height, width, channels = images.shape
+        size = self.image_size
+        if channels == self.channels and (size is None or height == width == size):
+            return images
+        if channels == self.channels and self.fit == "pad" and max(height, width) <= size:
+            top, left = (size - height) // 2, (size - width) // 2
+            return np.pad(images, ((0, 0), (top, size - height - top), (left, size - width - left), (0, 0)))
+        return np.stack([self.apply(Image.fromarray(i[..., 0] if channels == 1 else i)) for i in images])
+
     def decode(self, data: bytes) -> np.ndarray:
         """An image file's bytes -> uint8 (height, width, channels): first frame, EXIF orientation applied.
 

@@ -1,10 +1,13 @@
 """TensorFlow Datasets are found, split and refused clearly."""
 
 import os
+import socket
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from zoo.data.load import load_images
 
@@ -29,8 +32,6 @@ def test_data_set_without_images() -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "emptied", "deleted"])
 def test_damaged_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
-    import tensorflow_datasets as tfds
-
     class TwoImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
         pkg_dir_path = tmp_path
@@ -61,6 +62,18 @@ def test_damaged_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) as error:
         load_images("two_images", split="all", image_size=None, channels=3)
     assert "\n" not in str(error.value)
+
+
+def test_a_machine_without_network_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def look_up(*_: object) -> None:
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda _: pytest.fail("it went on"))
+    with pytest.raises(RuntimeError, match=r"kmnist is not in .*kmnist.*, and this machine is offline: set TFDS_DATA"):
+        load_images("kmnist", image_size=28, channels=1)
 
 
 @pytest.mark.skipif(
