@@ -50,10 +50,11 @@ def read_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Im
 
     Raises:
         ValueError: no such data set or split, no images in it, or pixels of another type than uint8 and uint16.
-        RuntimeError: TFDS could not prepare the data set.
+        RuntimeError: TFDS could not prepare the data set, or its files are damaged.
     """
     start_tensorflow()
     logging.getLogger("absl").setLevel(logging.ERROR)  # deprecations inside of TensorFlow Datasets
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     try:
@@ -102,13 +103,21 @@ def read_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Im
                 yield Example(f"{part} {number}", int(group[label_key][index]) if label_key else None, image)
                 number += 1
 
-    found = collect(
-        examples,
-        builder.info.splits[part].num_examples,
-        key=f"tfds {builder.info.full_name} {part} {policy}",
-        skip_broken=False,
-        cache=cache,
-    )
+    try:
+        found = collect(
+            examples,
+            builder.info.splits[part].num_examples,
+            source=source,
+            key=f"tfds {builder.info.full_name} {part} {policy}",
+            skip_broken=False,
+            cache=cache,
+        )
+    except tf.errors.OpError as error:
+        # Without the names of TensorFlow's operations.
+        reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error.message))
+        raise RuntimeError(
+            f"{source} can't be read from {builder.data_dir}: {reason}; delete that folder, to have it prepared anew"
+        ) from error
     redistribution = builder.info.redistribution_info
     return ImageSet(
         images=found.images,

@@ -30,6 +30,40 @@ def test_data_set_without_images() -> None:
         load_images("imdb_reviews", image_size=28, channels=1)
 
 
+@pytest.mark.parametrize("damage", ["cut", "changed", "emptied", "deleted"])
+def test_damaged_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    class TwoImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = tmp_path
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({"image": tfds.features.Image()}))
+
+        def _split_generators(self, _: tfds.download.DownloadManager) -> dict[str, object]:
+            return {"train": [(i, {"image": np.full((4, 4, 3), i, np.uint8)}) for i in range(2)]}
+
+        def _generate_examples(self) -> None: ...
+
+    monkeypatch.setattr(tfds, "builder", lambda name: TwoImages(data_dir=tmp_path))
+    assert len(load_images("two_images", split="all", image_size=None, channels=3).images) == 2
+    (file,) = tmp_path.rglob("*.tfrecord*")
+    content = file.read_bytes()
+    match damage:
+        case "deleted":
+            file.unlink()
+        case "emptied":
+            file.write_bytes(b"")
+        case "cut":
+            file.write_bytes(content[:-3])
+        case "changed":
+            file.write_bytes(content[:-20] + bytes([content[-20] ^ 255]) + content[-19:])
+    with pytest.raises(
+        RuntimeError, match=rf"^two_images can't be read from {file.parent}: [^{{]*; delete that"
+    ) as error:
+        load_images("two_images", split="all", image_size=None, channels=3)
+    assert "\n" not in str(error.value)
+
+
 def test_a_machine_without_network_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def look_up(*_: object) -> None:
         raise socket.gaierror
