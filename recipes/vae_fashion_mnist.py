@@ -5,7 +5,7 @@ scale is learned, so the bound is one of a probability of gray levels. Adam at 1
 32 epochs, 27 minutes on one busy core of an AMD EPYC. Test images: ELBO -2000 +- 6 nats, bound of 10 samples -1989
 or 3.66 bits a pixel; all 20 latents in use.
 
-In float32: bfloat16 is a seventh faster, and has not been shown to end as well.
+In float32: bfloat16 is a seventh faster and ends worse (docs/training.md: 3,000 steps, three seeds).
 
     python recipes/vae_fashion_mnist.py
     zoo train vae-fashion-mnist --devices 2

@@ -5,8 +5,3 @@ FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-
-SIGN_DIGITS_ORIGIN = (
-    "it is made from the Sign Language Digits Dataset of students of Turkey Ankara Ayranci Anadolu High School, "
-    "https://github.com/ardamavi/Sign-Language-Digits-Dataset"
-)

@@ -197,9 +197,7 @@ def locate_data(model: ExportedModel, trained_on: str | None) -> ExportedModel:
     """
     card = model.card
     found = trained_on or card.data.source
-    preset = PRESETS.get(card.recipe.get("name", card.name))
-    name_it = f"{card.name} was trained on it: name it with --trained-on"
-    require_source(found, "; ".join(filter(None, [name_it, preset.data_origin if preset else ""])))
+    require_source(found, f"{card.name} was trained on it: name it with --trained-on")
     return replace(model, card=msgspec.structs.replace(card, data=msgspec.structs.replace(card.data, source=found)))
 
 

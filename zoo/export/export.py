@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from serving.card import Card, Data, File, Score
+from serving.card import Card, Data, File, Score, read_card
 from serving.images import save_grid
 from zoo.core.model import GenerativeModel
 from zoo.core.precision import computing_in
@@ -122,7 +122,7 @@ def _write_files(
         versions={package: version(package) for package in VERSIONS} | {"opset": str(OPSET)},
     )
     write_card(card, directory)
-    return card
+    return read_card(directory)  # as every reader finds it
 
 
 def make_rounded_twin(model: GenerativeModel, path: Path) -> GenerativeModel:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from serving.card import Card, Input, Output, Score, encode_card, is_model_name
+from serving.card import Card, CardError, Input, Output, Score, encode_card, is_model_name, to_line
 from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
 
@@ -65,7 +65,19 @@ def make_readme(card: Card, path: str | None = None) -> str:
     Args:
         card: of the model.
         path: to load it by; by default its name where that is a preset's, else the folder that the text lies in.
+
+    Raises:
+        CardError: the recipe or the protocol of a score is of another form than this program writes.
     """
+    try:
+        return _format_readme(card, path or (card.name if card.name in PRESETS else THIS_FOLDER))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # both are any plain data on a card
+        raise CardError(
+            f"the card of {card.name!r}: its recipe or a score's protocol can't be shown: {to_line(str(error))}"
+        ) from error
+
+
+def _format_readme(card: Card, path: str) -> str:
     paper = card.paper.removeprefix("arXiv:")
     recipe = {key: value for key, value in card.recipe.items() if key != "optimizers"}
     optimizers = card.recipe.get("optimizers", {})
@@ -92,7 +104,7 @@ def make_readme(card: Card, path: str | None = None) -> str:
         *(["![64 samples of seed 0](samples.png)", ""] if "samples.png" in card.files else []),
         *(["![Held-out images, each left of its reconstruction](reconstructions.png)", ""] * has_reconstructions),
         "```python",
-        *write_usage(card, path or (card.name if card.name in PRESETS else THIS_FOLDER)),
+        *write_usage(card, path),
         "```",
         "",
         *(f"- {key}: {value}" for key, value in facts.items() if value),

@@ -1,6 +1,6 @@
 """Presets of classifiers, whose features score images."""
 
-from zoo.data.classes import FASHION_CLASSES, SIGN_DIGITS_ORIGIN
+from zoo.data.classes import FASHION_CLASSES
 from zoo.presets.preset import Preset
 
 PRESETS = (
@@ -33,6 +33,5 @@ PRESETS = (
         arguments={"image_shape": (64, 64, 3), "classes": tuple("0123456789"), "flip": True},
         tiny={"image_shape": (8, 8, 3), "width": 4},
         extractor_for=("sign-digits-64.zip", "sign-digits-64"),
-        data_origin=SIGN_DIGITS_ORIGIN,
     ),
 )

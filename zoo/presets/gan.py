@@ -1,6 +1,6 @@
 """Presets of GAN, DCGAN, LSGAN, SN-GAN and the conditional GAN."""
 
-from zoo.data.classes import FASHION_CLASSES, SIGN_DIGITS_ORIGIN
+from zoo.data.classes import FASHION_CLASSES
 from zoo.presets.preset import Preset
 
 PRESETS = (
@@ -68,7 +68,6 @@ PRESETS = (
             "augment": "color,translation,cutout",
         },
         tiny={"image_shape": (16, 16, 3), "width": 8, "latent_dim": 8},
-        data_origin=SIGN_DIGITS_ORIGIN,
     ),
     Preset(
         name="dcgan-images",
@@ -78,6 +77,5 @@ PRESETS = (
         summary="DCGAN for your own folder or zip of images, 64x64 color; no published weights.",
         arguments={"image_shape": (64, 64, 3)},
         tiny={"image_shape": (16, 16, 3), "width": 8, "latent_dim": 8},
-        data_origin="name a folder or zip of your own with --data",
     ),
 )

@@ -17,7 +17,6 @@ class Preset:
         summary: one sentence for lists.
         arguments: of the constructor, where they differ from its defaults.
         tiny: what the small twin changes.
-        data_origin: whose the training images are and where to get them, where no program fetches them.
         extractor_for: of a classifier, names of the data sets of which its features score generated images.
     """
 
@@ -29,7 +28,6 @@ class Preset:
     arguments: Mapping[str, Any]
     tiny: Mapping[str, Any] = field(default_factory=dict)
     extractor_for: tuple[str, ...] = ()
-    data_origin: str = ""
 
     def twin(self) -> "Preset":
         """The same class and configuration at test size."""

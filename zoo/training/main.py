@@ -45,7 +45,7 @@ def train(recipe: Recipe, words: Sequence[str], prog: str | None, description: s
     try:
         if chosen.run_dir is not None:
             require_writable("--run-dir", chosen.run_dir)
-        require_source(chosen.data, find_preset(chosen.preset).data_origin)
+        require_source(chosen.data, "name yours with --data")
         say_at_once(chosen)
         start_tensorflow()
         from zoo.training.train import run_recipe

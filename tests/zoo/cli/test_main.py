@@ -537,9 +537,12 @@ def test_training_without_a_name(
         ([NAME, "--data", "embeded", "--dry-run"], "embeded"),
         ([NAME, "--data", "./none.zip", "--dry-run"], "none.zip"),
         ([NAME, "--run-dir", "/dev/null/run"], "--run-dir /dev/null/run: /dev/null is no directory"),
-        (["dcgan-sign-digits"], "sign-digits-64.zip: no such folder or zip of images; it is made from the Sign"),
+        (
+            ["dcgan-sign-digits"],
+            "no such folder or zip of images; python -m recipes.data.sign_digits",
+        ),
         (["cnn-sign-digits"], "https://github.com/ardamavi/Sign-Language-Digits-Dataset"),
-        (["dcgan-images"], "name a folder or zip of your own with --data"),
+        (["dcgan-images"], "my-images.zip: no such folder or zip of images; name yours with --data"),
         ([NAME, "--data", "embedded", "--dry-run", "--model.discriminator-steps", "0"], "choose at least 1"),
     ],
 )

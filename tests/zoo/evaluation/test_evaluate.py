@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
 
-from serving.card import Data
+from serving.card import Card, Data, encode_card
 from serving.pipeline import Pipeline
 from zoo import load_pretrained
 from zoo.data.images import ImageSet, compute_fingerprint
@@ -646,7 +647,8 @@ def declared(vae: Path, tmp_path: Path) -> Callable[[str | None], Path]:
         card = json.loads((directory / "card.json").read_text())
         for output in card["abilities"]["log_prob"]["outputs"]:
             output["support"] = support
-        (directory / "card.json").write_text(json.dumps(card))
+        card["checked"] = ""
+        (directory / "card.json").write_bytes(encode_card(msgspec.convert(card, Card)))
         return directory
 
     return edit
@@ -994,16 +996,14 @@ def test_other_training_images_are_refused_or_said(
 
 
 def test_a_classifiers_images_are_known_by_content_too(
-    classifier: Path, tmp_path: Path, sha256_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sha256_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     copy = zip_images(tmp_path / "copy.zip")
-    directory = tmp_path / "classifier"
-    shutil.copytree(classifier, directory)
-    card = json.loads((classifier / "card.json").read_text())
+    directory = write_twin(tmp_path, CLASSIFIER, {"fit": "crop"}, width=4, classes=tuple("0123456789"))
+    card = json.loads((directory / "card.json").read_text())
     card["data"] |= {"source": "digits.zip", "name": "digits.zip"}
     card["recipe"]["data_sha256"] = sha256_of(copy, image_size=28)
-    card["model"]["arguments"]["classes"] = list("0123456789")
     (directory / "card.json").write_text(json.dumps(card))
     with pytest.raises(FileNotFoundError, match=r"digits\.zip: no such folder or zip"):
         evaluate(str(directory))

@@ -21,7 +21,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from PIL import Image
 
 import zoo.export.export
-from serving.card import DRAWN_FEEDS, Card, Data, read_card, verify_files
+from serving.card import DRAWN_FEEDS, Card, CardError, Data, hash_checked, read_card, verify_files
 from serving.sampling.noise import draw
 from zoo.core.ability import Ability
 from zoo.core.model import GenerativeModel
@@ -389,6 +389,21 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -
     with pytest.raises(WeightsError, match=name):
         export_of(model, preset, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["keras", "onnx", "saved_model"])
+def test_no_format_loads_under_other_arguments_than_were_checked(tmp_path: Path, format: str) -> None:
+    """Keras would draw uniform latents where the graph is fed normal ones."""
+    preset = PRESETS["dcgan-fashion-mnist"]
+    card = export_of(shaken(preset), preset, tmp_path / "model")
+    assert card.checked == hash_checked(card)
+    path = tmp_path / "model" / "card.json"
+    edited = json.loads(path.read_text())
+    assert edited["model"]["arguments"]["prior"] == "normal"
+    edited["model"]["arguments"]["prior"] = "uniform"
+    path.write_text(json.dumps(edited))
+    with pytest.raises(CardError, match=r"card\.json: model, .* were changed after the formats had been checked"):
+        load_pretrained(str(tmp_path / "model"), format=format)
 
 
 def test_unknown_format(tmp_path: Path) -> None:

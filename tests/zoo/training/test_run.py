@@ -356,7 +356,7 @@ def test_an_unreadable_image_is_named_or_left_out_when_asked(
     recipe = dataclasses.replace(base, data=str(folder), run_dir=tmp_path / "run", dry_run=True)
     assert run_recipe(recipe) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: 1 of ")
+    assert said.startswith(f"error: {folder}: 1 of ")
     assert "torn.png" in said
     assert "Traceback" not in said
     assert run_recipe(dataclasses.replace(recipe, skip_broken=True)) == 0
