@@ -159,6 +159,7 @@ def test_weights_are_the_models_rounded_to_float16(exported: Exported) -> None:
 def test_averages_are_what_is_exported(exported: Exported) -> None:
     """The same network in the live weights, which `shaken` moved elsewhere, is another one."""
     followed = exported.model._ema.values()
+    assert (len(followed) > 0) == (exported.model.ema_decay is not None)
     assert all(
         any((a != b).any() for a, b in zip(live.get_weights(), average.get_weights(), strict=True))
         for live, average in followed
