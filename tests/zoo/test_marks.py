@@ -1,4 +1,4 @@
-"""What `make test` leaves out: `SECONDS` of conftest.py names tests that there are, and each preset keeps three of them."""
+"""What `make test` leaves out: `SECONDS` of conftest.py names tests that there are, and each preset keeps three."""
 
 import re
 from pathlib import Path

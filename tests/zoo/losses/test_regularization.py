@@ -684,6 +684,18 @@ PENALIZED = {
         for penalty in GRADIENT_PENALTIES
         for norm in ("layer", "spectral", "none")
     },
+    "wgan-everything": lambda: WGAN((16, 16, 1), 4, 2, penalty_weight=2.0, r1=R1, r2=R2, dragan=DRAGAN),
+    "wgan-clipping": lambda: WGAN((16, 16, 1), 4, 2, constraint="weight_clipping"),
+    **{
+        f"conditional-{condition}-{norm}": lambda condition=condition, norm=norm: ConditionalGAN(
+            (16, 16, 1), ("a", "b", "c"), 4, 2, discriminator_condition=condition, discriminator_norm=norm, r1=R1
+        )
+        for condition, norm in (
+            ("projection", "spectral"),
+            ("concatenation", "layer"),
+            ("auxiliary_classifier", "none"),
+        )
+    },
     "r1-resnet": lambda: with_penalty("r1", architecture="resnet"),
     "r1-mlp": lambda: with_penalty("r1", architecture="mlp", width=6),
 }
@@ -694,10 +706,14 @@ def error_of_the_gradient(model):
     away_from_start(model)
     player, network = next((name, networks[0]) for name, networks in model.players.items() if name != "generator")
     for layer in network.layers:  # sigma is the largest singular value, and stationary in u, once u has settled
-        for _ in range(500 if isinstance(layer, SpectralNorm) else 0):
-            layer.normalized_kernel(iterate=True)
+        if isinstance(layer, SpectralNorm):
+            iterate = tf.function(lambda layer=layer: layer.normalized_kernel(iterate=True))
+            for _ in range(500):
+                iterate()
     real, fake = (tf.constant(values) for values in np.random.default_rng(0).uniform(-1, 1, (2, ROWS, 16, 16, 1)))
-    mix = [tf.constant(np.linspace(0.1, 0.9, ROWS))] if isinstance(model, WGAN) else []
+    more = {WGAN: [tf.constant(np.linspace(0.1, 0.9, ROWS))], ConditionalGAN: [tf.constant(LABELS)]}.get(
+        type(model), []
+    )
     loss = model.critic_loss if isinstance(model, WGAN) else model.discriminator_loss
     start, variables = network.get_weights(), network.trainable_variables
 
@@ -707,7 +723,7 @@ def error_of_the_gradient(model):
         for variable, way in zip(variables, ways, strict=True):
             variable.assign_add(size * way)
         context.activate(draws_of())
-        return loss(real, fake, *mix)
+        return loss(real, fake, *more)
 
     still = [np.zeros(variable.shape) for variable in variables]
     exact = compute_gradients(player, variables, lambda: at(still, 0.0)).gradients
