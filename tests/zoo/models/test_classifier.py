@@ -131,6 +131,19 @@ def test_the_network_is_three_pairs_of_convolutions_and_the_mean_of_the_last_map
     np.testing.assert_allclose(np.mean(last(images), axis=(1, 2)), features, rtol=1e-5, atol=1e-6)
 
 
+def test_features_are_dropped_before_the_logits_in_training_alone():
+    keras.utils.set_random_seed(1)
+    network = vgg.classifier((8, 8, 1), 3, width=2, dropout=0.25)
+    context.activate(first_draws())
+    features, logits = network(IMAGES, training=True)
+    kept = first_draws().uniform(8).numpy() >= 0.25
+    assert 0 < kept.sum() < kept.size
+    kernel, bias = network.get_layer("logits").get_weights()
+    np.testing.assert_allclose(logits, (features * kept / 0.75) @ kernel + bias, rtol=1e-4, atol=1e-5)
+    features, logits = network(IMAGES, training=False)
+    np.testing.assert_allclose(logits, features @ kernel + bias, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
