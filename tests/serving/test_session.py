@@ -380,7 +380,7 @@ def test_without_a_device_the_default_is_the_cpu_and_nothing_is_printed(tanh_mod
 
 def test_cuda_without_a_device_is_refused_before_it_is_loaded(tanh_model, devices, capfd):
     devices(0)
-    with pytest.raises(ProviderError, match=r"no device|give a list from"):  # the latter from a build without CUDA
+    with pytest.raises(ProviderError, match="shows no device" if CUDA_BUILD else "give a list from"):
         Session(tanh_model / "generate.onnx", providers=[CUDA])
     assert capfd.readouterr().err == ""
 
@@ -405,9 +405,19 @@ def test_cuda_is_loaded_or_warned_of_once(tanh_model, devices, caplog):
 @pytest.mark.parametrize("options", [{"strict": True}, {"providers": [CUDA, CPU]}])
 def test_cuda_that_is_asked_for_is_loaded_or_an_error(tanh_model, devices, options):
     devices(1)
-    try:
-        providers = Session(tanh_model / "generate.onnx", **options).providers
-    except ProviderError as error:
-        assert "did not load" in str(error) or not CUDA_BUILD  # noqa: PT017
+    graph = tanh_model / "generate.onnx"
+    if not CUDA_BUILD and "providers" in options:
+        with pytest.raises(ProviderError, match="give a list from"):
+            Session(graph, **options)
+    elif not CUDA_BUILD:
+        assert Session(graph, **options).providers == (CPU,)
+    elif cuda_loads(graph):
+        assert Session(graph, **options).providers == (CUDA, CPU)
     else:
-        assert CUDA in providers or not CUDA_BUILD
+        with pytest.raises(ProviderError, match=f"{CUDA} did not load"):
+            Session(graph, **options)
+
+
+def cuda_loads(graph):
+    """By ONNX Runtime itself, without our session."""
+    return CUDA in onnxruntime.InferenceSession(graph, providers=[CUDA, CPU]).get_providers()

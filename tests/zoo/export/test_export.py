@@ -94,15 +94,16 @@ def assert_agree(card: Card, ability: str, found: dict[str, Any], expected: dict
         low, high = spec.range or (values.min(), values.max())
         if values.ndim == 1:  # one number a row: a single row has no spread
             low, high = min(low, 0.0), max(high, 0.0)
+            assert len(set(values.flat)) == values.size
         else:
             assert values.std() > 1e-3 * (high - low)  # a constant would prove nothing
-        assert len(set(values.flat)) == values.size or values.ndim > 1
         np.testing.assert_allclose(found[spec.name], values, rtol=0, atol=TOLERANCE * (high - low))
 
 
 def expected_and_feeds(exported: Exported) -> Iterator[tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """(ability, feeds, what Keras makes of them) from weights read anew, at every batch."""
     model = load_pretrained(str(exported.directory), format="keras")
+    assert model.abilities().keys() == exported.card.abilities.keys() != set()
     for name, ability in model.abilities().items():
         for batch in BATCHES:
             feeds = feeds_of(exported.card, name, batch)
@@ -162,6 +163,7 @@ def test_weights_are_the_models_rounded_to_float16(exported: Exported) -> None:
 def test_averages_are_what_is_exported(exported: Exported) -> None:
     """The same network in the live weights, which `shaken` moved elsewhere, is another one."""
     followed = exported.model._ema.values()
+    assert (len(followed) > 0) == (exported.model.ema_decay is not None)
     assert all(
         any((a != b).any() for a, b in zip(live.get_weights(), average.get_weights(), strict=True))
         for live, average in followed
