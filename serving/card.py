@@ -242,6 +242,11 @@ def read_card(path: str | Path) -> Card:
         raise CardError(f"{path}: {to_line(str(error))}") from error
 
 
+def is_model_name(name: str) -> bool:
+    """Whether a card may call its model so: a-z, 0-9 and -, which folders and addresses take as they are."""
+    return _NAME.fullmatch(name) is not None
+
+
 def encode_card(card: Card) -> bytes:
     """The card as indented JSON, the same bytes for the same card; refuses a card that `read_card` would refuse.
 

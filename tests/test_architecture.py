@@ -25,7 +25,7 @@ FLOORS = (
     ("zoo.models",),
     ("zoo.presets", "zoo.metrics", "zoo.extras"),
     ("zoo.data", "zoo.export"),
-    ("zoo.pretrained",),
+    ("zoo.pretrained", "zoo.command_line"),
     ("zoo.evaluation",),
     ("zoo.applications", "zoo.training"),
     ("recipes", "studies", "benchmarks"),
@@ -47,8 +47,8 @@ BANNED = {
 }
 # Not when the module is imported; inside a function, yes.
 LAZY = (
-    *("zoo.extras", "zoo.pretrained", "zoo.training.recipe", "zoo.training.main", "zoo.training.optimizers"),
-    *("zoo.training.model_options", "zoo.training.run_directory"),
+    *("zoo.extras", "zoo.command_line", "zoo.pretrained", "zoo.training.recipe", "zoo.training.main"),
+    *("zoo.training.optimizers", "zoo.training.model_options", "zoo.training.run_directory"),
     *("zoo.cli.main", "zoo.cli.recipes", "zoo.cli.doctor", "zoo.cli.demo", "zoo.cli.selftest", "zoo.cli.processes"),
     *("zoo.cli.findings", "zoo.export.model_card"),
     *(

@@ -55,17 +55,35 @@ def load_images(
     policy = Policy(image_size, channels, fit)
     if source == "embedded":
         return read_embedded(split, policy)
+    path = require_source(source)
+    if path.exists():
+        return read_files(path, split, policy, skip_broken=skip_broken, cache=cache)
+    return read_tfds(source, split, policy, cache)
+
+
+def require_source(source: str, advice: str = "") -> Path:
+    """Refuse a path where nothing is, without reading anything; a name of TFDS is not looked up.
+
+    Args:
+        source: as in `load_images`.
+        advice: what to do where it is missing, for the message.
+
+    Returns:
+        The path that it is or would be.
+
+    Raises:
+        ValueError: it is empty.
+        FileNotFoundError: it looks like a path and is not there; the message says where to get a published set.
+    """
     if not source.strip():
         raise ValueError(f"{source!r} names no images: give a folder, a zip, 'embedded' or a data set")
     try:
         path = Path(source).expanduser()
     except RuntimeError as error:  # of a user that there is not
         raise FileNotFoundError(f"{source}: no such folder or zip of images ({error})") from error
-    if path.exists():
-        return read_files(path, split, policy, skip_broken=skip_broken, cache=cache)
-    if path.suffix.lower() == ".zip" or source.startswith((".", "~", os.sep)) or not re.match(r"[a-z]", source):
+    looks_like_path = source.startswith((".", "~", os.sep)) or not re.match(r"[a-z]", source)
+    if not path.exists() and (looks_like_path or path.suffix.lower() == ".zip"):
         published = PUBLISHED.get(path.name)
-        raise FileNotFoundError(
-            f"{source}: no such folder or zip of images" + (f"; {published.origin}" if published else "")
-        )
-    return read_tfds(source, split, policy, cache)
+        reasons = ["no such folder or zip of images", published.origin if published else "", advice]
+        raise FileNotFoundError(f"{source}: {'; '.join(filter(None, reasons))}")
+    return path
