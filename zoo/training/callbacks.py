@@ -15,6 +15,7 @@ from zoo.core.model import GenerativeModel
 from zoo.data.images import ImageSet, to_float32
 from zoo.metrics.distances import nearest_neighbor_distance
 from zoo.training.checkpoints import Checkpoints
+from zoo.training.claim import Claim
 from zoo.training.diagnosis import ModelFacts, Monitor
 from zoo.training.log import append_row, drop_rows_after, read_log
 from zoo.training.progress import ProgressLines
@@ -39,14 +40,16 @@ class RunCallback(keras.callbacks.Callback):
         run: begun; its model stands at the step from which training goes on.
         checkpoints: where the model is saved.
         stop: says which signal has come.
+        claim: the chief's on the run directory.
     """
 
-    def __init__(self, run: Run, checkpoints: Checkpoints, stop: SignalHandler):
+    def __init__(self, run: Run, checkpoints: Checkpoints, stop: SignalHandler, claim: Claim):
         super().__init__()
         self.run = run
         self.recipe = run.recipe
         self.checkpoints = checkpoints
         self.stop = stop
+        self.claim = claim
         self.done = int(run.model.step.numpy())
         self.began = time.monotonic()
         if not run.workers.chief:
@@ -68,7 +71,10 @@ class RunCallback(keras.callbacks.Callback):
         images_per_step = self.recipe.batch_size * model.minibatches_per_step
         self.progress = ProgressLines(run.console, self.done, self.recipe.steps, images_per_step)
         # A run that was killed has rows of steps after its last checkpoint; they are trained and written again.
-        drop_rows_after(directory / "log.csv", self.done)
+        damaged = drop_rows_after(directory / "log.csv", self.done)
+        if damaged:
+            said = f"log.csv was damaged: it is kept as {damaged}, and another one begins."
+            run.console.print(escape(said), highlight=False, soft_wrap=True)
         self.rows = read_log(directory / "log.csv")
         facts = ModelFacts(model.score_kind, frozenset(model.get_config()), tuple(model.players))
         self.monitor = Monitor(facts, self.rows)
@@ -94,6 +100,7 @@ class RunCallback(keras.callbacks.Callback):
         signal_number = max(self.run.workers.gather(self.stop.signal_number or 0))
         row_due = self.is_due(self.recipe.log_every)
         if self.run.workers.chief:
+            self.claim.check()
             scores = {}
             if self.scorer and self.is_due(self.recipe.score_every):
                 scores = self.score(self.scorer)

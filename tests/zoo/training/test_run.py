@@ -298,7 +298,7 @@ def test_too_few_images_for_a_batch_are_refused(
 ) -> None:
     folder = save_images(tmp_path / "mine", 8)
     said = refusal(capsys, dataclasses.replace(base, data=str(folder), run_dir=tmp_path / "run", batch_size=16))
-    assert "batch_size * minibatches_per_step = 16 * 1 = 16 images, mine train has " in said
+    assert "--batch-size 16: a step takes that many images, and mine train has 7: choose --batch-size 7 or less" in said
     assert not (tmp_path / "run").exists()
 
 
