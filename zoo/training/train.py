@@ -298,9 +298,9 @@ def hash_to_number(value: Any) -> int:
 def explain_divergence(message: str, checkpoint: Path | None) -> str:
     """One paragraph from TensorFlow's report."""
     start = message.index(NOT_FINITE)
-    reason = message[start:].split(" : ")[0].splitlines()[0]
+    reason = message[start:].split(":")[0]
     kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
-    return f"{reason}: no weight was changed by this update; {kept}. Begin a new run with a lower learning rate."
+    return f"{reason}: nothing of this step is saved; {kept}. Begin a new run with a lower learning rate."
 
 
 def explain_restart(directory: Path) -> str:

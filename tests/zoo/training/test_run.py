@@ -338,7 +338,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_at_the_last_good_checkpoint
     changes = {"run_dir": tmp_path / "run", "checkpoint_every": 1, "devices": devices}
     said = refusal(capsys, dataclasses.replace(base, optimizers=optimizers, **changes))
     last = tmp_path / "run" / "checkpoints" / "ckpt-1"
-    assert f"non-finite gradient or loss of player '{player}': no weight was changed by this update" in said
+    assert f"non-finite gradient or loss of player '{player}': nothing of this step is saved" in said
     assert f"the last good checkpoint is {last}." in said
     assert "lower learning rate" in said
     assert all(np.isfinite(tensor).all() for tensor in checkpoint(last).values())
