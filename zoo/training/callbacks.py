@@ -58,7 +58,8 @@ class RunCallback(keras.callbacks.Callback):
         self.training, self.held_out = (make_batch(images) for images in run.data)
         self.samples = "generate" in model.abilities()
         self.has_grids = self.samples or "reconstruct" in model.abilities()
-        self.training_diversity = nearest_neighbor_distance(self.training["image"][:SAMPLES])
+        compared = self.training["image"][:SAMPLES]
+        self.training_diversity = nearest_neighbor_distance(compared) if len(compared) > 1 else float("nan")
         self.best = Checkpoints(model, directory / "best", 1, resumable=checkpoints)
         self.scorer = None
         if self.samples and self.recipe.score_every:
@@ -152,7 +153,7 @@ class RunCallback(keras.callbacks.Callback):
             found |= dict.fromkeys((f"{player}_update_ratio" for player in model.players), float("nan"))
         if self.samples:
             samples = model.sample(SAMPLES, seed=SAMPLE_SEED, output_type="float32")
-            # Training images that are all alike, as where one image is to be overfit, have none to compare with.
+            # A single training image, or images that are all alike, have none to compare with.
             whole = self.training_diversity or float("nan")
             found["diversity"] = nearest_neighbor_distance(samples) / whole
         return found

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -295,7 +296,11 @@ def test_the_run_may_lie_at_any_path(base: Recipe, uninterrupted: Path, tmp_path
     directory = tmp_path / "a[1]*?{2} #%é\\\n" / ("long" * 60) / " -x "
     go(base, directory, steps=STOPPED)
     shutil.rmtree(directory / "export")
-    assert "resumed at step 3." in go(base, directory, resume=True)
+    shown = go(base, directory, resume=True)
+    assert "resumed at step 3." in shown
+    export = shlex.quote(str(directory / "export"))
+    for line in (f"zoo sample {export}", f"zoo evaluate {export}", f"zoo serve --models {shlex.quote(str(directory))}"):
+        assert line in shown  # words of a shell, whatever is in the path
     plain = shutil.copytree(directory, tmp_path / "plain")
     assert_same_bits(plain, uninterrupted, STEPS)
     assert any((directory / "tensorboard").iterdir())
