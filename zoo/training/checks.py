@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from zoo.training.claim import find_live_holder, make_refusal
@@ -59,6 +60,8 @@ def check_source(source: str) -> None:
     name = re.split(r"[:/]", source)[0]
     if source.lower().endswith(".zip") or not re.fullmatch(r"[a-z]\w*", name):
         raise FileNotFoundError(f"{source}: no such folder or zip of images")
+    if not (find_spec("tensorflow") and find_spec("tensorflow_datasets")):
+        return  # the run says what to install
     import tensorflow_datasets as tfds  # without TensorFlow, which it imports when it is used
 
     known = tfds.list_builders(with_community_datasets=False)
