@@ -291,7 +291,9 @@ def open_saved_model(name: str, folder: Path) -> GeneratorSource:
     start_tensorflow()
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(folder))
+    from zoo.export.saved_model import read_saved_model
+
+    loaded = read_saved_model(folder)
     if "serving_default" not in loaded.signatures:
         raise ValueError(f"{name} has no signature 'serving_default', only {sorted(loaded.signatures)}.")
     signature = loaded.signatures["serving_default"]
