@@ -24,7 +24,7 @@ FLOORS = (
     ("zoo.losses", "zoo.networks"),
     ("zoo.models",),
     ("zoo.presets", "zoo.metrics", "zoo.extras"),
-    ("zoo.data", "zoo.export"),
+    ("zoo.data", "zoo.export", "zoo.sources"),
     ("zoo.pretrained",),
     ("zoo.evaluation",),
     ("zoo.applications", "zoo.training"),
@@ -47,8 +47,15 @@ BANNED = {
 }
 # Not when the module is imported; inside a function, yes.
 LAZY = (
-    *("zoo.extras", "zoo.pretrained", "zoo.training.recipe", "zoo.training.main", "zoo.training.optimizers"),
-    *("zoo.training.model_options", "zoo.training.run_directory"),
+    *(
+        "zoo.extras",
+        "zoo.pretrained",
+        "zoo.sources",
+        "zoo.training.recipe",
+        "zoo.training.main",
+        "zoo.training.optimizers",
+    ),
+    *("zoo.training.model_options", "zoo.training.run_directory", "zoo.sources"),
     *("zoo.cli.main", "zoo.cli.recipes", "zoo.cli.doctor", "zoo.cli.demo", "zoo.cli.selftest", "zoo.cli.processes"),
     *("zoo.cli.findings", "zoo.export.model_card"),
     *(f"zoo.data.{name}" for name in ("images", "folders", "store", "embedded", "tfds", "batches", "load")),
