@@ -316,7 +316,7 @@ def limit_variables(limit: int) -> Iterator[None]:
                 value = value()
         left -= max(math.prod(value.shape if hasattr(value, "shape") else ()), LEAST_VARIABLE)
         if left < 0:
-            raise CardError(f"they make a model of far more numbers than model.weights.h5 holds ({limit} and more)")
+            raise CardError(f"they make a model of more than {limit} numbers, and model.weights.h5 has far fewer")
         return next_creator(**kwargs)
 
     with tf.variable_creator_scope(create):
