@@ -6,7 +6,6 @@ last layer stays at full precision, so that every loss, penalty and metric is fl
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
@@ -14,7 +13,7 @@ import keras
 
 EPSILON = 1e-7  # Keras' own
 
-_policy: ContextVar[str] = ContextVar("policy", default="float32")
+_policy = "float32"  # of the `computing_in` around; for all threads, as replicas are traced in some of their own
 
 
 @contextmanager
@@ -27,14 +26,15 @@ def computing_in(policy: str) -> Iterator[None]:
     Args:
         policy: "float32", "mixed_bfloat16", "mixed_float16" or another of Keras'.
     """
-    config = keras.config
+    global _policy
+    config, outside = keras.config, _policy
     before = config.dtype_policy(), config.floatx(), config.epsilon(), config.image_data_format()
-    chosen = _policy.set(policy)
+    _policy = policy
     try:
         _set_keras(policy, full_precision(), EPSILON, "channels_last")
         yield
     finally:
-        _policy.reset(chosen)
+        _policy = outside
         _set_keras(*before)
 
 
@@ -50,7 +50,7 @@ def full_precision() -> str:
 
     The policy is that of the `computing_in` around, and float32 where there is none.
     """
-    return "float64" if _policy.get() == "float64" else "float32"
+    return "float64" if _policy == "float64" else "float32"
 
 
 def in_chosen_precision(build: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,7 +58,7 @@ def in_chosen_precision(build: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(build)
     def built(*args: Any, **kwargs: Any) -> Any:
-        with computing_in(_policy.get()):
+        with computing_in(_policy):
             return build(*args, **kwargs)
 
     return built
