@@ -120,7 +120,10 @@ class GenerativeModel(Inference, keras.Model):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Self:
-        """The model that `get_config` described, with fresh weights."""
+        """The model that `get_config` described, with fresh weights, in the policy of the `computing_in` around.
+
+        So a model in half precision is loaded or copied within `computing_in` of its policy; in float32 otherwise.
+        """
         return cls(**config)
 
     def get_compile_config(self) -> dict[str, Any]:
