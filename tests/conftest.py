@@ -33,11 +33,7 @@ def garbage_of_one_module() -> Iterator[None]:
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Nine digits more than float32, for gradients of a bias that nearly cancel where D begins at 1/2."""
-    import keras
+    from zoo.core.precision import computing_in
 
-    kept = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(kept[0])
-    keras.config.set_dtype_policy(kept[1])
+    with computing_in("float64"):
+        yield

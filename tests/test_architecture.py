@@ -24,7 +24,7 @@ FLOORS = (
     ("zoo.losses", "zoo.networks"),
     ("zoo.models",),
     ("zoo.presets", "zoo.metrics", "zoo.extras"),
-    ("zoo.data", "zoo.export"),
+    ("zoo.data", "zoo.export", "zoo.sources"),
     ("zoo.pretrained", "zoo.command_line"),
     ("zoo.evaluation",),
     ("zoo.applications", "zoo.training"),
@@ -47,7 +47,7 @@ BANNED = {
 }
 # Not when the module is imported; inside a function, yes.
 LAZY = (
-    *("zoo.extras", "zoo.command_line", "zoo.pretrained", "zoo.training.recipe", "zoo.training.main"),
+    *("zoo.extras", "zoo.command_line", "zoo.pretrained", "zoo.sources", "zoo.training.recipe", "zoo.training.main"),
     *("zoo.training.optimizers", "zoo.training.model_options", "zoo.training.run_directory"),
     *("zoo.training.claim", "zoo.training.checks", "zoo.training.resume"),
     *("zoo.cli.main", "zoo.cli.recipes", "zoo.cli.doctor", "zoo.cli.demo", "zoo.cli.selftest", "zoo.cli.processes"),

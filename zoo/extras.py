@@ -30,9 +30,12 @@ class MissingExtraError(ImportError):
         Args:
             what: what the user asked for, such as "training".
             extra: of `pyproject.toml`, such as "train".
-            error: the import that failed.
+            error: the import that failed; where that is not for a missing package, its own message is what helps.
         """
-        super().__init__(f'{what} needs {error.name}: pip install "generative-zoo[{extra}]"')
+        missing = isinstance(error, ModuleNotFoundError)
+        super().__init__(
+            f'{what} needs {error.name}: pip install "generative-zoo[{extra}]"' if missing else f"{what}: {error}"
+        )
 
 
 def find_extra(module: str) -> str:
@@ -62,9 +65,9 @@ def start_tensorflow() -> None:
     CPUs without CUDA print several lines of warnings here, before TensorFlow's log levels take effect.
 
     Raises:
-        ImportError: TensorFlow is not installed, or can't be loaded.
+        ImportError: TensorFlow is not installed, or can't be loaded; KERAS_BACKEND names another.
     """
-    import zoo.core  # noqa: F401 (settings that TensorFlow reads when it is imported)
+    import zoo.core  # noqa: F401 (settings that TensorFlow and Keras read when they are imported)
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # The warnings come from C++, which writes to file descriptor 2: replacing `sys.stderr` would not catch them.

@@ -5,21 +5,31 @@ Looked for in this order: the name as a path, `exported/` of the checkout or the
 """
 
 import json
+import math
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serving.card import Card, CardError, FileMismatchError, read_card, verify_files
+from serving.card import Card, CardError, FileMismatchError, TensorSpec, read_card, verify_files
 from zoo.extras import MissingExtraError, start_tensorflow
 from zoo.presets.table import PRESETS, UnknownPresetError, find_preset, resolve_class
+from zoo.sources import choose_source, fetch_file
 
 PACKAGE = Path(__file__).resolve().parent
+VERSION = "saved_model/1"  # the directory of the SavedModel
+GRAPH = f"{VERSION}/saved_model.pb"
+# Of a model that is built to take a weights file: it has the file's numbers, of 2 bytes, and their EMA or a copy.
+MODEL_SIZE = 2  # numbers for each byte of the file
+LEAST_VARIABLE = 1024  # numbers that a variable counts as: it takes time as well
+LEAST_LIMIT = 2**20  # numbers, 4 MB, that any model may have
 SHIPPED = (PACKAGE.parent / "exported", PACKAGE / "exported")  # in a checkout, in an installed wheel
 
 
@@ -173,7 +183,7 @@ def cache_root() -> Path:
     """ZOO_HOME, or the user's cache directory."""
     chosen = os.environ.get("ZOO_HOME")
     if chosen:
-        return Path(chosen)
+        return Path(chosen).expanduser()
     import pooch
 
     return Path(pooch.os_cache("generative-zoo"))
@@ -193,21 +203,66 @@ def fetch(name: str, source: str) -> Path:
         CardError: the source has no such preset, or gives other files than its card lists.
         MissingExtraError: hf:// needs huggingface_hub, which is not installed.
     """
-    get = next((get for scheme, get in SOURCES.items() if source.startswith(scheme)), None)
-    if get is None:
-        raise ValueError(f"source={source!r}: give a base URL (http:// or https://) or hf://owner/repository.")
+    choose_source(source)
     cache_root().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache_root()) as folder:
-        fetched = Path(folder) / name
-        get(source, name, "card.json", fetched, None)
+    with temporary_directory(cache_root(), name) as folder:
+        fetched = folder / name
+        fetch_file(source, name, "card.json", fetched)
         card = read_card(fetched)
         if card.name != name:
             raise CardError(f"{source} answers for {name!r} with the card of {card.name!r}.")
         for file, record in card.files.items():
             if not file.startswith("saved_model/"):
-                get(source, name, file, fetched, record.sha256)
+                fetch_file(source, name, file, fetched, record)
                 verify_files(fetched, card, [file])
         return move_into_cache(fetched, cache_root() / name)
+
+
+@contextmanager
+def temporary_directory(root: Path, name: str) -> Iterator[Path]:
+    """root/.<name>.<random>, locked while this process lives; removed afterwards, and so are those of killed processes.
+
+    Args:
+        root: a directory.
+        name: of a preset.
+    """
+    if sys.platform == "win32":  # which locks no directories
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=root) as unlocked:
+            yield Path(unlocked)
+        return
+    for leftover in root.glob(".*.*"):
+        if leftover.name[1:].rpartition(".")[0] in PRESETS and (descriptor := lock(leftover)) is not None:
+            shutil.rmtree(leftover, ignore_errors=True)
+            os.close(descriptor)
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=root))
+    while (locked := lock(folder)) is None:  # another process has just taken it for a leftover
+        folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(locked)
+
+
+def lock(directory: Path) -> int | None:
+    """A descriptor of `directory` that no other process has locked; the system unlocks it when the process ends.
+
+    None where another process has, and where it is gone or is no directory.
+    """
+    import fcntl
+
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if directory.exists():
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
 
 
 def move_into_cache(fetched: Path, target: Path) -> Path:
@@ -227,66 +282,6 @@ def discard_damaged(directory: Path, error: CardError) -> None:
     if isinstance(error, FileMismatchError):
         error.path.unlink(missing_ok=True)
     (directory / "card.json").unlink(missing_ok=True)
-
-
-def fetch_from_url(source: str, name: str, file: str, target: Path, sha256: str | None) -> None:
-    """<source>/<name>/<file> -> target/<file>.
-
-    Args:
-        source: a base URL.
-        name: of the preset.
-        file: its path below the preset's directory.
-        target: the directory to write to.
-        sha256: of the file, where it is known; its card's is not.
-
-    Raises:
-        CardError: the source does not answer or has no such file.
-        FileMismatchError: the file is another one.
-    """
-    import pooch
-
-    path = target / file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pooch.get_logger().setLevel("WARNING")  # it would print the hash of every file
-    try:
-        pooch.retrieve(
-            f"{source.rstrip('/')}/{name}/{file}",
-            known_hash=None if sha256 is None else f"sha256:{sha256}",
-            fname=path.name,
-            path=path.parent,
-        )
-    except OSError as error:  # every failure of the connection is one
-        raise CardError(f"{source} does not give {name}/{file}: {error}") from None
-    except ValueError as error:
-        raise FileMismatchError(path, str(error)) from None
-
-
-def fetch_from_hub(source: str, name: str, file: str, target: Path, sha256: str | None) -> None:
-    """hf://owner/repository, <name>/<file> there -> target/<file>; `verify_files` compares the sha256 afterwards.
-
-    Raises:
-        CardError: the repository does not answer or has no such file.
-        MissingExtraError: huggingface_hub is not installed.
-    """
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError
-    except ImportError as error:
-        raise MissingExtraError("fetching from hf://", "hub", error) from None
-    try:
-        fetched = hf_hub_download(source.removeprefix("hf://"), f"{name}/{file}")
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise CardError(f"{source} does not give {name}/{file}: {error}") from None
-    path = target / file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(Path(fetched).read_bytes())
-
-
-SOURCES: dict[str, Callable[[str, str, str, Path, str | None], None]] = {
-    "https://": fetch_from_url,
-    "http://": fetch_from_url,
-    "hf://": fetch_from_hub,
-}
 
 
 def load_keras(directory: Path, card: Card, providers: Sequence[str] | None = None, ability: str | None = None) -> Any:
@@ -314,15 +309,44 @@ def build_model(directory: Path, card: Card) -> Any:
     """The card's class with the card's arguments and fresh weights.
 
     Raises:
-        CardError: the class is not one that a preset names, or does not take the arguments.
+        CardError: the class is not one that a preset names, does not take the arguments, or would with them have far
+            more numbers than the weights file.
     """
     known = sorted({preset.model for preset in PRESETS.values()})
     if card.model["class"] not in known:
         raise CardError(f"{directory}: the card names the class {card.model['class']!r}: choose from {known}.")
     try:
-        return resolve_class(card.model["class"])(**card.model["arguments"])
-    except (TypeError, ValueError) as error:
-        raise CardError(f"{directory}: {card.model['class']} does not take the card's arguments: {error}") from error
+        with limit_variables(MODEL_SIZE * card.files["model.weights.h5"].size + LEAST_LIMIT):
+            return resolve_class(card.model["class"])(**card.model["arguments"])
+    except Exception as error:  # a constructor may fail in any way at arguments that it was not meant for
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise CardError(f"{directory}: {card.model['class']} does not take the card's arguments: {reason}") from error
+
+
+@contextmanager
+def limit_variables(limit: int) -> Iterator[None]:
+    """Within it variables may be made of so many numbers in all; the one beyond is refused before it takes memory.
+
+    Raises:
+        CardError: where it is made.
+    """
+    import tensorflow as tf
+
+    left, graph = limit, tf.Graph()
+
+    def create(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
+        nonlocal left
+        value = kwargs["initial_value"]
+        if callable(value):
+            with graph.as_default():  # where initializers have a shape and compute nothing
+                value = value()
+        left -= max(math.prod(value.shape if hasattr(value, "shape") else ()), LEAST_VARIABLE)
+        if left < 0:
+            raise CardError(f"they make a model of more than {limit} numbers, and model.weights.h5 has far fewer")
+        return next_creator(**kwargs)
+
+    with tf.variable_creator_scope(create):
+        yield
 
 
 def load_onnx(directory: Path, card: Card, providers: Sequence[str] | None = None, ability: str | None = None) -> Any:
@@ -350,20 +374,55 @@ def load_saved_model(
         raise MissingExtraError('format="saved_model"', "train", error) from None
     from zoo.export.saved_model import read_saved_model, write_saved_model
 
-    if (directory / "saved_model" / "1" / "saved_model.pb").is_file():
-        verify_files(directory, card, [file for file in card.files if file.startswith("saved_model/")])
-        loaded = read_saved_model(directory / "saved_model" / "1")
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            write_saved_model(load_keras(directory, card).abilities(), Path(folder))
-            loaded = read_saved_model(Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        if (directory / GRAPH).exists() and GRAPH in card.files:
+            copy_verified(directory, card, Path(folder))
+        else:
+            write_saved_model(load_keras(directory, card).abilities(), Path(folder) / VERSION)
+        loaded = read_saved_model(Path(folder) / VERSION)
+    if "serving_default" not in loaded.signatures:
+        raise CardError(f"{directory / GRAPH} has no signature 'serving_default'.")
+    signature, default = loaded.signatures["serving_default"], card.abilities[card.default_ability]
+    _, inputs = signature.structured_input_signature
+    if not (fit(default.inputs, inputs) and fit(default.outputs, signature.structured_outputs)):
+        raise CardError(
+            f"{directory / GRAPH} maps {inputs} to {signature.structured_outputs}, and the card says "
+            f"{default.inputs} to {default.outputs}."
+        )
 
-    def run(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        signature = loaded.signatures["serving_default"]  # `loaded` keeps its variables alive
+    def run(feeds: dict[str, np.ndarray], kept: Any = loaded) -> dict[str, np.ndarray]:  # `kept` holds the variables
         outputs = signature(**{name: tf.constant(value) for name, value in feeds.items()})
         return {name: value.numpy() for name, value in outputs.items()}
 
-    return Sampler(card.abilities[card.default_ability], run)
+    return Sampler(default, run)
+
+
+def fit(specs: Sequence[TensorSpec], tensors: Mapping[str, Any]) -> bool:
+    """Whether these are the tensors of a card: their names, types and, where both say one, sizes."""
+    return set(tensors) == {spec.name for spec in specs} and all(
+        tensors[spec.name].dtype.name == spec.dtype
+        and tensors[spec.name].shape.is_compatible_with(
+            [None if isinstance(size, str) else size for size in spec.shape]
+        )
+        for spec in specs
+    )
+
+
+def copy_verified(directory: Path, card: Card, target: Path) -> None:
+    """The SavedModel's files that the card lists, and no others, below `target`: what is loaded is what was compared.
+
+    Raises:
+        CardError: a file is not what the card says, or no regular file.
+    """
+    from zoo.export.saved_model import require_plain_files
+
+    require_plain_files(directory / "saved_model")
+    names = [file for file in card.files if file.startswith(f"{VERSION}/")]
+    verify_files(directory, card, names)
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(directory / name, target / name, follow_symlinks=False)
+    verify_files(target, card, names)
 
 
 LOADERS: dict[str, Callable[[Path, Card, Sequence[str] | None, str | None], Any]] = {

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.core.precision import computing_in
 from zoo.data.batches import distributed_batches
 from zoo.data.load import load_images
 from zoo.models.gan import GAN
@@ -111,13 +112,12 @@ def on_workers() -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
     if not WORKERS:
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
         )
-    print(json.dumps(on_workers() if WORKERS else on_devices()))
+    with computing_in("float64"):
+        print(json.dumps(on_workers() if WORKERS else on_devices()))
 
 
 if __name__ == "__main__":

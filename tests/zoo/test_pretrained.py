@@ -3,6 +3,10 @@
 import contextlib
 import hashlib
 import json
+import math
+import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,10 +19,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import zoo
 from serving.card import Card, CardError, Data, FileMismatchError, hash_checked
-from zoo import describe, list_models, load_pretrained, pretrained
+from zoo import describe, list_models, load_pretrained, pretrained, sources
 from zoo.export.export import export
 from zoo.extras import MissingExtraError
 from zoo.presets.table import PRESETS, UnknownPresetError
@@ -38,6 +43,13 @@ class Handler(SimpleHTTPRequestHandler):
     served: "Server"
 
     def do_GET(self) -> None:
+        if self.path == self.served.endless:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                while not self.served.released.wait(self.served.pause):
+                    self.served.sent += self.wfile.write(self.served.piece)
+            return
         if self.path == self.served.held:
             self.served.reached.set()
             self.served.released.wait(60)
@@ -62,12 +74,15 @@ class Server:
     """A directory over HTTP on this machine, until `stop`.
 
     requests: the paths asked for.  held: a path whose answer waits for `released`; `reached` says it was asked for.
+    endless: a path whose answer is `piece` again and again, with a `pause` in seconds before each; `sent`: their bytes.
     """
 
     def __init__(self, directory: Path):
         self.directory = directory
         self.requests: list[str] = []
         self.held: str | None = None
+        self.endless: str | None = None
+        self.piece, self.pause, self.sent = bytes(2**16), 0.0, 0
         self.reached, self.released = threading.Event(), threading.Event()
         handler = type("Handler", (Handler,), {"served": self})
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(directory)))
@@ -316,6 +331,122 @@ def test_weights_of_another_size(exported: Path) -> None:
         load_pretrained(str(exported))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"width": 4000},
+        {"latent_dim": 10**9},
+        {"latent_dim": 10**18},
+        {"image_shape": [2**20, 2**20, 1]},
+        {"image_shape": [2**40, 2**40, 1]},
+        {"architecture": "mlp", "width": 10**6},
+        {"architecture": "mlp", "image_shape": [10**5, 10**5, 3]},
+    ],
+    ids=str,
+)
+def test_arguments_of_a_huge_model_are_refused_before_they_take_memory(
+    exported: Path, arguments: dict[str, Any]
+) -> None:
+    """The largest array that any of these may make has 4 MB more than the file's."""
+    made: list[int] = []
+
+    def count(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
+        variable = next_creator(**kwargs)
+        made.append(math.prod(variable.shape))
+        return variable
+
+    edit_class(exported, "zoo.models.gan.GAN", **arguments)
+    with (
+        tf.variable_creator_scope(count),
+        pytest.raises(
+            CardError, match=f"{exported}: zoo.models.gan.GAN does not take the card's arguments: ."
+        ) as caught,
+    ):
+        load_pretrained(str(exported))
+    assert sum(made) <= 2 * (exported / "model.weights.h5").stat().st_size + 2**20
+    assert "\n" not in str(caught.value)
+
+
+# SavedModels
+
+
+PLANTED = "planted"
+
+
+def plant(directory: Path, operation: Callable[[tf.Tensor], tf.Tensor]) -> None:
+    """A SavedModel of what fits the card, save that it does something besides."""
+    shutil.rmtree(directory, ignore_errors=True)
+    target = str(directory.parents[2] / PLANTED)
+
+    def generate(latent: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies([tf.io.write_file(target, "x")]):
+            return {"image": operation(tf.reshape(tf.tile(latent, (1, 256)), (-1, 256, 8))[:, :, 0])}
+
+    module = tf.Module()
+    signature = tf.function(generate, input_signature=[tf.TensorSpec((None, 8), name="latent")])
+    tf.saved_model.save(module, str(directory), signatures={"serving_default": signature})
+
+
+def list_in_card(directory: Path) -> None:
+    """The card lists whatever lies in saved_model/."""
+    card = json.loads((directory / "card.json").read_text())
+    files = {name: record for name, record in card["files"].items() if not name.startswith("saved_model/")}
+    for path in (directory / "saved_model").rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            record = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+            files[path.relative_to(directory).as_posix()] = record
+    edit_card(directory, files=files)
+
+
+def image_of(rows: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(rows, (-1, 16, 16, 1))
+
+
+def test_a_saved_model_that_the_card_does_not_list_is_never_run(exported: Path) -> None:
+    expected = load_pretrained(str(exported), format="saved_model").sample(2)
+    card = json.loads((exported / "card.json").read_text())
+    edit_card(exported, files={name: r for name, r in card["files"].items() if not name.startswith("saved_model/")})
+    plant(exported / "saved_model" / "1", image_of)
+    np.testing.assert_array_equal(load_pretrained(str(exported), format="saved_model").sample(2), expected)
+    assert not (exported.parent / PLANTED).exists()
+
+
+def test_a_listed_saved_model_that_writes_a_file_is_refused(exported: Path) -> None:
+    plant(exported / "saved_model" / "1", image_of)
+    list_in_card(exported)
+    with pytest.raises(CardError, match=r"saved_model\.pb: the operation WriteFile"):
+        load_pretrained(str(exported), format="saved_model")
+    assert not (exported.parent / PLANTED).exists()
+
+
+def test_files_of_a_saved_model_that_the_card_does_not_list_are_not_used(exported: Path) -> None:
+    card = json.loads((exported / "card.json").read_text())
+    edit_card(exported, files={name: r for name, r in card["files"].items() if "/variables/" not in name})
+    with pytest.raises(CardError, match=r"saved_model\.pb is not a readable SavedModel"):
+        load_pretrained(str(exported), format="saved_model")
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "pipe"])
+def test_a_saved_model_with_a_link_or_a_pipe_is_refused(exported: Path, kind: str) -> None:
+    path = exported / "saved_model" / "1" / "variables" / "variables.index"
+    path.rename(exported / "elsewhere")
+    path.symlink_to(exported / "elsewhere") if kind == "symbolic link" else os.mkfifo(path)
+    with pytest.raises(CardError, match=r"variables\.index: a SavedModel consists of regular files"):
+        load_pretrained(str(exported), format="saved_model")
+
+
+def test_a_saved_model_of_other_signatures_than_the_card_says(exported: Path) -> None:
+    module = tf.Module()
+    other = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec((None, 8), name="x")])
+    for signatures, reason in (({"generate": other}, "no signature"), ({"serving_default": other}, "the card says")):
+        shutil.rmtree(exported / "saved_model")
+        tf.saved_model.save(module, str(exported / "saved_model" / "1"), signatures=signatures)
+        list_in_card(exported)
+        with pytest.raises(CardError, match=rf"saved_model\.pb.*{reason}"):
+            load_pretrained(str(exported), format="saved_model")
+
+
 # Fetching
 
 
@@ -386,6 +517,80 @@ def test_fetch_that_was_killed_is_begun_again(server: Server, cache: Path) -> No
     with pytest.raises(CardError, match="no weights in this installation"):
         load_pretrained(NAME, format="onnx")
     assert load_pretrained(NAME, format="onnx", source=server.url).sample(1).any()
+    assert files_below(cache) == {f"{NAME}/{file}" for file in NEEDED}  # nothing is left of the killed one
+
+
+def test_a_fetch_under_way_is_left_alone(cache: Path) -> None:
+    cache.mkdir()
+    others = [cache / ".decoded.x", cache / NAME, cache / f".{NAME}"]
+    for other in others:
+        other.mkdir()
+    dead = cache / f".{NAME}.dead"
+    dead.mkdir()
+    (dead / "card.json").touch()
+    with pretrained.temporary_directory(cache, NAME) as first:
+        assert not dead.exists()
+        with pretrained.temporary_directory(cache, NAME) as second:
+            assert first != second
+            assert first.is_dir()
+        assert not second.exists()
+    assert sorted(cache.iterdir()) == sorted(others)
+
+
+# A source that gives more than it should, or never ends
+
+
+@pytest.mark.parametrize("file", ["card.json", "model.weights.h5"])
+def test_no_more_is_read_than_the_card_lists(
+    server: Server, cache: Path, original: dict[str, bytes], file: str
+) -> None:
+    server.endless = f"/{NAME}/{file}"
+    limit = sources.CARD_SIZE if file == "card.json" else len(original[file])
+    with pytest.raises(CardError, match=rf"{NAME}/{file}: more than the {limit} bytes that it may have"):
+        load_pretrained(NAME, format="onnx", source=server.url)
+    assert server.sent < limit + 2**23  # what the two ends of a connection hold
+    assert files_below(cache) == set()
+
+
+@pytest.mark.parametrize("source", ["web", "hub"])
+@pytest.mark.parametrize("piece", [b"\0", b""], ids=["dripping", "silent"])
+def test_a_source_that_takes_forever(
+    server: Server,
+    request: pytest.FixtureRequest,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    piece: bytes,
+    source: str,
+) -> None:
+    if source == "hub":
+        request.getfixturevalue("hub")
+    monkeypatch.setattr(sources, "PATIENCE", 0.5)
+    monkeypatch.setattr(sources, "SLOWEST", 2**30)
+    path = f"/{NAME}/model.weights.h5"
+    server.endless = path if source == "web" else f"/owner/repository/resolve/main{path}"
+    server.piece, server.pause = piece, 0.02
+    with pytest.raises(CardError, match=rf"does not give {NAME}/model.weights.h5: it takes longer than 1 second"):
+        load_pretrained(NAME, format="onnx", source=server.url if source == "web" else "hf://owner/repository")
+    assert files_below(cache) == set()
+
+
+@pytest.mark.parametrize(
+    "source", ["http://[", "http://a b", "https://" + "a" * 300, "hf://", "hf://a/b/c/../d", "hf://\n"]
+)
+def test_a_source_with_an_address_that_there_cannot_be(cache: Path, source: str) -> None:
+    with pytest.raises(CardError, match=f"{re.escape(source)} does not give {NAME}/card.json: ."):
+        load_pretrained(NAME, source=source)
+
+
+def test_home_in_the_cache_directory_is_expanded(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("ZOO_HOME", "~/models")
+    monkeypatch.chdir(tmp_path)
+    load_pretrained(NAME, format="onnx", source=server.url)
+    assert (tmp_path / "user" / "models" / NAME / "card.json").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 def test_source_that_has_no_such_preset(server: Server, cache: Path) -> None:

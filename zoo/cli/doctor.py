@@ -74,6 +74,19 @@ def examine_tensorflow() -> dict[str, Any]:
         "gpus": len(tf.config.list_physical_devices("GPU")),
         "cuda": build.get("cuda_version"),
         "precision": {"auto": precision.policy, "reason": precision.reason},
+        "keras": examine_keras(),
+    }
+
+
+def examine_keras() -> dict[str, str]:
+    """What a program or ~/.keras/keras.json has set in Keras; models follow the backend alone."""
+    import keras
+
+    return {
+        "backend": keras.config.backend(),
+        "image_data_format": keras.config.image_data_format(),
+        "floatx": keras.config.floatx(),
+        "dtype_policy": keras.config.dtype_policy().name,
     }
 
 
@@ -108,7 +121,7 @@ def find_conflicts(
     if train["tensorflow-probability"] and not train["tf-keras"]:
         found.append('tensorflow-probability needs tf-keras: pip install "generative-zoo[train]".')
     if tensorflow and "error" in tensorflow:
-        found.append(f"TensorFlow is installed and can't be imported: {tensorflow['error']}.")
+        found.append(f"TensorFlow is installed and can't be imported: {tensorflow['error'].rstrip('.')}.")
     minor = tuple(int(part) for part in (runtimes.get("onnxruntime-gpu") or "0.0").split(".")[:2])
     if tensorflow and (tensorflow.get("gpus") or has_cuda_wheels()) and minor >= (1, 27):
         found.append(
@@ -155,6 +168,8 @@ def show_report(report: dict[str, Any]) -> None:
     if devices and "precision" in devices:
         found = devices["precision"]
         console.print(f"--precision auto: {found['auto']}, {found['reason']}", highlight=False, soft_wrap=True)
+        settings = ", ".join(f"{name} {value}" for name, value in devices["keras"].items())
+        console.print(f"Keras is set to: {settings} (models follow the backend alone)", highlight=False, soft_wrap=True)
     for name, value in report["directories"].items():
         console.print(f"{name}: {value or 'not set'}", highlight=False, soft_wrap=True)
     for conflict in report["conflicts"]:

@@ -19,6 +19,7 @@ from zoo.core import context, noise, replicas, step
 from zoo.core.batch import check_images, rows_of
 from zoo.core.inference import Inference
 from zoo.core.metrics import GlobalMean
+from zoo.core.precision import computing_in, full_precision, in_chosen_precision, in_full_precision
 from zoo.core.types import Tensor
 
 
@@ -30,6 +31,8 @@ class GenerativeModel(Inference, keras.Model):
 
     minibatches_per_step: int = 1
     """Minibatches that one train step takes, such as k for k discriminator updates: images are then (batch, k, ...)."""
+    full_precision: str
+    """What losses, abilities and noise are computed in: "float32", or "float64" where the model was built so."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep the constructor's arguments, so that `get_config` cannot drift from it."""
@@ -44,11 +47,19 @@ class GenerativeModel(Inference, keras.Model):
                 bound.arguments[name] if kind is inspect.Parameter.VAR_KEYWORD else {name: bound.arguments[name]}
             )
         instance.__dict__["_arguments"] = arguments
+        instance.__dict__["full_precision"] = full_precision()
         return instance
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Make a family known to Keras, so that its models can be copied, pickled, saved and loaded."""
+        """Make a family known to Keras, so that its models can be copied, pickled, saved and loaded.
+
+        What builds networks does so under our settings of Keras, whatever a user has set.
+        """
         super().__init_subclass__(**kwargs)
+        settings = {"__init__": in_chosen_precision, "abilities": in_full_precision, "diagnose": in_full_precision}
+        for name, settle in settings.items():
+            if name in vars(cls):
+                setattr(cls, name, settle(vars(cls)[name]))
         keras.saving.register_keras_serializable("zoo")(cls)
 
     def setup(self, *metric_names: str, ema: Mapping[str, tuple[keras.Model, keras.Model]] | None = None) -> None:
@@ -110,7 +121,10 @@ class GenerativeModel(Inference, keras.Model):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Self:
-        """The model that `get_config` described, with fresh weights."""
+        """The model that `get_config` described, with fresh weights, in the policy of the `computing_in` around.
+
+        So a model in half precision is loaded or copied within `computing_in` of its policy; in float32 otherwise.
+        """
         return cls(**config)
 
     def get_compile_config(self) -> dict[str, Any]:
@@ -188,7 +202,7 @@ class GenerativeModel(Inference, keras.Model):
         self._seed = seed
         if self.computes_in("float16"):
             optimizers = {player: step.with_loss_scale(optimizer) for player, optimizer in optimizers.items()}
-        with self.distribute_strategy.scope():
+        with self.distribute_strategy.scope(), computing_in(self.full_precision):
             for player, optimizer in optimizers.items():
                 optimizer.build(self.variables_of(player))
                 step.disable_reduction(optimizer)
@@ -310,9 +324,12 @@ class GenerativeModel(Inference, keras.Model):
                 self._update_ema()
                 self.step.assign_add(1)
 
+        settings = tf.autograph.experimental.do_not_convert(lambda: computing_in(self.full_precision))
+
         def train(iterator: Any) -> dict[str, Tensor]:
-            for _ in tf.range(self.steps_per_execution):
-                strategy.run(run_step, (next(iterator),))
+            with settings():  # of Keras, while the step is traced
+                for _ in tf.range(self.steps_per_execution):
+                    strategy.run(run_step, (next(iterator),))
             return {metric.name: metric.result() for metric in self.metrics}
 
         self.train_function = train if self.run_eagerly else tf.function(train)

@@ -72,7 +72,7 @@ def export(
     partial.mkdir(parents=True)
     try:
         # ONNX Runtime checks against the CPU: a GPU's TF32 alone would differ by more than the tolerance.
-        with tf.device("CPU:0"):
+        with tf.device("CPU:0"), computing_in("float32"):
             card = _write_files(model, partial, preset, data, recipe, formats, weights, license, scores, images or {})
         replace_directory(partial, directory)
     finally:

@@ -1,13 +1,49 @@
-"""Abilities as a SavedModel."""
+"""Abilities as a SavedModel, and back: what a SavedModel would compute is read before TensorFlow loads it."""
 
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from serving.card import CardError
 from zoo.core.ability import Ability, flat_function
 from zoo.core.paths import PlainPath
+
+# A SavedModel is a program. These operations turn numbers into numbers: none of them opens a file, calls Python or
+# another machine, prints, or keeps anything but variables.
+_COMPUTING = """
+    Abs Acos Acosh Add AddN AddV2 All Any ArgMax ArgMin Asin Asinh Assert Atan Atan2 Atanh AvgPool AvgPoolGrad
+    BatchMatMul BatchMatMulV2 BatchMatMulV3 BatchToSpaceND BiasAdd BiasAddGrad Bitcast BroadcastArgs
+    BroadcastGradientArgs BroadcastTo Cast Ceil CheckNumerics ClipByValue Concat ConcatOffset ConcatV2 Const Conv
+    Conv2D Conv2DBackpropFilter Conv2DBackpropInput Cos Cosh Cumprod Cumsum DepthToSpace DepthwiseConv2dNative
+    DepthwiseConv2dNativeBackpropInput Digamma DisableCopyOnRead Div DivNoNan Einsum Elu EluGrad EnsureShape Equal Erf
+    Erfc Erfinv Exp ExpandDims Expm1 Fill Floor FloorDiv FloorMod FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3
+    Gather GatherNd GatherV2 Greater GreaterEqual Identity IdentityN If Inv InvertPermutation IsFinite IsInf IsNan
+    L2Loss LeakyRelu LeakyReluGrad Less LessEqual Lgamma LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr
+    LRN MatMul MatrixBandPart MatrixDiag MatrixDiagPart MatrixDiagPartV3 MatrixDiagV3 MatrixInverse Max MaxPool
+    MaxPoolGrad MaxPoolV2 Maximum Mean Min Minimum MirrorPad Mod Mul MulNoNan Neg NoOp NotEqual OneHot OnesLike Pack Pad
+    PadV2 PartitionedCall Placeholder PlaceholderWithDefault Pow PreventGradient Prod RandomStandardNormal
+    RandomUniform RandomUniformInt Range Rank ReadVariableOp RealDiv Reciprocal Relu Relu6 Relu6Grad ReluGrad Reshape
+    ResizeBicubic ResizeBilinear ResizeNearestNeighbor ResizeNearestNeighborGrad ResourceGather Reverse ReverseV2 Rint
+    Roll Round Rsqrt RsqrtGrad ScatterNd Select SelectV2 Selu Shape ShapeN Sigmoid SigmoidGrad Sign Sin Sinh Size Slice
+    Snapshot Softmax Softplus SoftplusGrad Softsign SpaceToBatchND SpaceToDepth Split SplitV Sqrt SqrtGrad Square
+    SquaredDifference Squeeze StatefulPartitionedCall StatelessIf StatelessRandomGetKeyCounter
+    StatelessRandomNormalV2 StatelessRandomUniformIntV2 StatelessRandomUniformV2 StatelessWhile StopGradient
+    StridedSlice StridedSliceGrad Sub Sum Tan Tanh TanhGrad TensorScatterUpdate Tile TopKV2 Transpose TruncateDiv
+    TruncateMod Unpack UnsortedSegmentSum VarHandleOp Where While Xdivy Xlog1py Xlogy ZerosLike
+"""
+COMPUTING = frozenset(_COMPUTING.split())
+# Besides, in the two functions that TensorFlow adds for variables' files, and that loading does not call.
+_SAVING = "AssignVariableOp MergeV2Checkpoints RestoreV2 SaveV2 ShardedFilename StaticRegexFullMatch StringJoin"
+SAVING = frozenset(_SAVING.split())
+OBJECTS = frozenset({"user_object", "function", "bare_concrete_function", "variable", "captured_tensor"})
+CONTAINERS = frozenset(
+    {"_generic_user_object", "signature_map", "trackable_list_wrapper", "trackable_dict_wrapper"}
+)  # plain ones; others are made by code that registered their name
+LARGEST_CONSTANT = 2**24  # numbers: 64 MB of float32, which a graph can declare in a few bytes
 
 
 def write_saved_model(abilities: Mapping[str, Ability], directory: Path) -> None:
@@ -33,6 +69,120 @@ def write_saved_model(abilities: Mapping[str, Ability], directory: Path) -> None
 
 
 def read_saved_model(directory: Path) -> Any:
-    """What `tf.saved_model.load` makes of a SavedModel's directory, whatever characters are in its path."""
-    plain = PlainPath(directory)
-    return tf.saved_model.load(str(plain.path))
+    """A SavedModel, as `tf.saved_model.load` gives it, once it is known to do nothing but compute.
+
+    Args:
+        directory: which no one else writes to: TensorFlow reads the files again after they have been checked.
+
+    Raises:
+        CardError: a file that is no plain file, an operation that does more than compute, an object that is more than
+            variables and functions, or what TensorFlow can't read.
+    """
+    path = directory / "saved_model.pb"
+    try:
+        require_plain_files(directory)
+        require_computation(path)
+        plain = PlainPath(directory)  # whatever characters are in it
+        return tf.saved_model.load(str(plain.path))
+    except CardError:
+        raise
+    except Exception as error:  # TensorFlow's and protobuf's, of many kinds
+        raise CardError(f"{path} is not a readable SavedModel: {' '.join(str(error).split())[:300]}") from None
+
+
+def require_plain_files(directory: Path) -> None:
+    """Refuse a directory with anything but directories and regular files in it: links, pipes, devices.
+
+    Raises:
+        CardError: naming the file.
+    """
+    for path in sorted(directory.rglob("*")):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise CardError(f"{path}: a SavedModel consists of regular files, and this is a link, a pipe or a device.")
+
+
+def require_computation(path: Path) -> None:
+    """Read saved_model.pb as data, and refuse it where loading or running it could do more than compute.
+
+    Raises:
+        CardError: naming the operation or the object.
+    """
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    saved = SavedModel.FromString(path.read_bytes())
+    if len(saved.meta_graphs) != 1 or not saved.meta_graphs[0].object_graph_def.nodes:
+        raise CardError(f"{path}: write one graph with TensorFlow 2: older ones run operations when they are loaded.")
+    (meta,) = saved.meta_graphs
+    require_plain_objects(path, meta)
+    functions = {function.signature.name: function.node_def for function in meta.graph_def.library.function}
+    of_main = reachable(functions, chain.from_iterable(map(called_by, meta.graph_def.node)))
+    of_objects = reachable(functions, named_by_objects(meta.object_graph_def))
+    for name, nodes in {"": meta.graph_def.node, **functions}.items():
+        saves = not name or (name in of_main and name not in of_objects)
+        for node in nodes:
+            if node.op not in COMPUTING and not (saves and node.op in SAVING):
+                raise CardError(
+                    f"{path}: the operation {node.op} ({name or 'graph'}/{node.name}) is none of those that only turn "
+                    "numbers into numbers."
+                )
+            if node.op == "Const":
+                require_small(path, node)
+
+
+def require_plain_objects(path: Path, meta: Any) -> None:
+    """Refuse objects that are made or restored by more than reading variables: assets, tables, registered classes.
+
+    Raises:
+        CardError: naming the object.
+    """
+    for node in meta.object_graph_def.nodes:
+        kind = node.WhichOneof("kind")
+        identifier = node.user_object.identifier if kind == "user_object" else ""
+        plain = kind in OBJECTS and (kind != "user_object" or identifier in CONTAINERS)
+        if not plain or node.registered_name or node.registered_saver or node.saveable_objects:
+            raise CardError(f"{path}: holds an object of the kind {identifier or kind!r}, more than variables need.")
+    if meta.asset_file_def:
+        raise CardError(f"{path}: names the file {meta.asset_file_def[0].filename!r} beside its variables.")
+
+
+def require_small(path: Path, node: Any) -> None:
+    """Refuse a constant of more than `LARGEST_CONSTANT` numbers.
+
+    Raises:
+        CardError: naming it.
+    """
+    numbers = 1
+    for dimension in node.attr["value"].tensor.tensor_shape.dim:
+        numbers *= max(dimension.size, 0)
+    if numbers > LARGEST_CONSTANT:
+        raise CardError(f"{path}: the constant {node.name} has {numbers} numbers, more than {LARGEST_CONSTANT}.")
+
+
+def called_by(node: Any) -> Iterator[str]:
+    """The names of the functions that an operation is given."""
+    for value in node.attr.values():
+        if value.HasField("func"):
+            yield value.func.name
+        yield from (function.name for function in value.list.func)
+
+
+def named_by_objects(objects: Any) -> Iterator[str]:
+    """The names of the functions that a loaded object can call."""
+    yield from objects.concrete_functions
+    for node in objects.nodes:
+        yield from node.function.concrete_functions
+        yield node.bare_concrete_function.concrete_function_name
+        yield node.captured_tensor.concrete_function
+
+
+def reachable(functions: Mapping[str, Iterable[Any]], names: Iterable[str]) -> set[str]:
+    """Those of `functions` that are among `names`, or called by one that is."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in functions and name not in found:
+            found.add(name)
+            waiting.extend(chain.from_iterable(map(called_by, functions[name])))
+    return found

@@ -1,13 +1,19 @@
 """Half precision inside, float32 at a network's ends, in its weights, its losses and what is exported."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
 from keras.optimizers import SGD, Adam
 
+from serving.card import Data
 from zoo.core.precision import computing_in
-from zoo.export.export import make_rounded_twin
+from zoo.export.export import export, make_rounded_twin
 from zoo.models.gan import GAN
+from zoo.presets.table import PRESETS
+from zoo.pretrained import load_pretrained
+from zoo.training.run import build_model
 
 POLICIES = ("mixed_bfloat16", "mixed_float16")
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (6, 8, 8, 1)).astype(np.float32)
@@ -94,3 +100,76 @@ def test_what_is_exported_is_float32(strategy_of, tmp_path):
     assert not twin.computes_in("bfloat16")
     exact, half = (each.sample(8, output_type="float32") for each in (twin, model))
     assert 0.0 < np.abs(exact - half).max() < 0.02
+
+
+SETTINGS = {
+    "channels first": lambda: keras.config.set_image_data_format("channels_first"),
+    "float16": lambda: keras.config.set_floatx("float16"),
+    "float64": lambda: keras.config.set_floatx("float64"),
+    "mixed policy": lambda: keras.config.set_dtype_policy("mixed_float16"),
+    "float64 policy": lambda: keras.config.set_dtype_policy("float64"),
+    "epsilon": lambda: keras.config.set_epsilon(0.1),
+}
+
+
+def keras_settings():
+    config = keras.config
+    return config.dtype_policy().name, config.floatx(), config.epsilon(), config.image_data_format()
+
+
+@pytest.fixture
+def kept_settings():
+    config = keras.config
+    before = config.dtype_policy(), config.floatx(), config.epsilon(), config.image_data_format()
+    yield
+    for give_back, value in zip(
+        (config.set_dtype_policy, config.set_floatx, config.set_epsilon, config.set_image_data_format),
+        before,
+        strict=True,
+    ):
+        give_back(value)
+
+
+def weights_and_images(fit, tmp_path):
+    """Of every way of building: by the class, trained; as a copy; exported, and loaded again."""
+    preset = PRESETS["cgan-fashion-mnist"].twin()
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 1)).astype(np.float32)
+    keras.utils.set_random_seed(3)
+    model = build_model(preset)
+    model.compile(seed=7, generator=SGD(2**-6), discriminator=SGD(2**-6))  # a rate that float16 has
+    history = fit(model, images, label=np.arange(4))
+    found = {"trained": [*model.get_weights(), *history.values(), model.sample(3)]}
+    found["copy"] = [copy.deepcopy(model).sample(3)]
+    export(model, tmp_path, preset=preset, data=Data("none", "train", 1, "MIT", "embedded"), recipe={}, formats=())
+    loaded = load_pretrained(tmp_path)
+    found["loaded"] = [*loaded.get_weights(), loaded.sample(3)]
+    return found
+
+
+@pytest.mark.usefixtures("kept_settings")
+def test_what_a_user_has_set_in_keras_changes_nothing_and_stays(fit, tmp_path):
+    expected = weights_and_images(fit, tmp_path / "expected")
+    plain = keras_settings()
+    for name, change in SETTINGS.items():
+        change()
+        chosen = keras_settings()
+        assert chosen != plain, name
+        found = weights_and_images(fit, tmp_path / name.replace(" ", "-"))
+        assert keras_settings() == chosen, name
+        for what, arrays in expected.items():
+            for one, other in zip(found[what], arrays, strict=True):
+                np.testing.assert_array_equal(one, other, err_msg=f"{name}: {what}")
+        keras.config.set_dtype_policy("float32")
+        keras.config.set_floatx("float32")
+        keras.config.set_epsilon(1e-7)
+        keras.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.usefixtures("kept_settings")
+def test_a_chosen_policy_stands_whatever_a_user_has_set(strategy_of):
+    keras.config.set_dtype_policy("float64")
+    model = gan("mixed_bfloat16", strategy_of(1))
+    assert model.computes_in("bfloat16")
+    assert {weight.dtype for weight in model.generator.weights} == {"float32"}
+    with computing_in("float64"):
+        assert {weight.dtype for weight in GAN((8, 8, 1), width=8).generator.weights} == {"float64"}

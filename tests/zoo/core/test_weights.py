@@ -1,5 +1,6 @@
 """model.weights.h5: what is written comes back, and a file that does not fit changes nothing."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -106,6 +107,146 @@ def test_a_huge_array_is_not_read(path: Path) -> None:
         del file["generator/dense/bias"]
         file.create_dataset("generator/dense/bias", shape=(10**12,), dtype="f8", fillvalue=1.0)
     assert_refused(path, r"bias has shape \(1000000000000,\)")
+
+
+BIAS = "generator/dense/bias"
+NUMBERS = np.arange(3, dtype=np.float32)
+
+
+def outside(file: h5py.File) -> Path:
+    """A file of other numbers, 12 bytes of them, that the weights file could name."""
+    secret = Path(file.filename).with_name("secret")
+    secret.write_bytes(np.ones(3, np.float32).tobytes())
+    return secret
+
+
+def store_elsewhere(file: h5py.File) -> None:
+    file.create_dataset(BIAS, shape=(3,), dtype="f4", external=[(str(outside(file)), 0, 12)])
+
+
+def store_virtually(file: h5py.File) -> None:
+    other = Path(file.filename).with_name("other.h5")
+    with h5py.File(other, "w") as held:
+        held["secret"] = NUMBERS + 1
+    layout = h5py.VirtualLayout((3,), "f4")
+    layout[:] = h5py.VirtualSource(str(other), "secret", (3,))
+    file.create_virtual_dataset(BIAS, layout)
+
+
+def link_outside(file: h5py.File) -> None:
+    with h5py.File(Path(file.filename).with_name("other.h5"), "w") as held:
+        held["secret"] = NUMBERS + 1
+    file[BIAS] = h5py.ExternalLink("other.h5", "secret")
+
+
+def link_a_group_outside(file: h5py.File) -> None:
+    with h5py.File(Path(file.filename).with_name("other.h5"), "w") as held:
+        held["dense/bias"], held["dense/kernel"] = NUMBERS + 1, KERNEL
+    del file["generator"]
+    file["generator"] = h5py.ExternalLink("other.h5", "/")
+
+
+def point_at(file: h5py.File) -> None:
+    file.create_dataset(BIAS, (3,), dtype=h5py.ref_dtype)[:] = [file["generator"].ref] * 3
+
+
+def nest(file: h5py.File) -> None:
+    group = file
+    for _ in range(5000):
+        group = group.create_group("g")
+
+
+def give_attributes(file: h5py.File) -> None:
+    file[BIAS] = NUMBERS
+    file[BIAS].attrs["note"] = np.zeros(1000)
+
+
+def give_a_group_attributes(file: h5py.File) -> None:
+    file[BIAS] = NUMBERS
+    file["generator"].attrs["note"] = 1
+
+
+UNPLAIN = "bias is stored in another way than as plain numbers in this file"
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (store_elsewhere, UNPLAIN),
+        (store_virtually, UNPLAIN),
+        (lambda file: file.create_dataset(BIAS, data=NUMBERS, chunks=(2,), compression="gzip"), UNPLAIN),
+        (lambda file: file.create_dataset(BIAS, data=NUMBERS, chunks=(2,), shuffle=True), UNPLAIN),
+        (lambda file: file.create_dataset(BIAS, (3,), "f4", fillvalue=1.0), UNPLAIN),
+        (lambda file: file.create_dataset(BIAS, (3,), "f4", chunks=(1,), fillvalue=1.0), UNPLAIN),
+        (give_attributes, UNPLAIN),
+        (give_a_group_attributes, "generator/ has attributes"),
+        (link_outside, "bias is a link to somewhere else"),
+        (link_a_group_outside, "generator is a link to somewhere else"),
+        (lambda file: file.__setitem__(BIAS, h5py.SoftLink("/codebook/count")), "bias is a link to somewhere else"),
+        (lambda file: file.__setitem__(BIAS, h5py.SoftLink("/nowhere")), "bias is a link to somewhere else"),
+        (nest, r"missing \['generator/dense/bias'\], extra \['g'\]"),
+        (lambda file: file.__setitem__("generator/dense/loop", file["generator"]), r"extra \['generator/dense/loop'\]"),
+        (lambda file: file.create_group(BIAS), r"missing \['generator/dense/bias'\], extra \['generator/dense/bias'\]"),
+        (lambda file: file.__setitem__(BIAS, np.dtype("f4")), r"extra \['generator/dense/bias'\]"),
+        (lambda file: [file.create_group(f"{n:03}") for n in range(200)], "'003', '004'] and 195 more"),
+        (point_at, "bias holds object, not numbers"),
+        (lambda file: file.__setitem__(BIAS, np.zeros(3, [("real", "f4"), ("more", "f4", 9)])), "not numbers"),
+        (lambda file: file.__setitem__(BIAS, np.arange(3)), "bias holds int64, the model's are float32"),
+        (lambda file: file.__setitem__(BIAS, h5py.Empty("f4")), "bias has shape None"),
+    ],
+    ids=[
+        *("external storage", "virtual", "compressed", "shuffled", "never written", "chunks never written"),
+        *("attributes", "attributes of a group", "external link", "group elsewhere", "soft link", "dangling link"),
+        *("nested groups", "loop", "group for an array", "type for an array", "many groups", "references"),
+        *("compound", "whole numbers", "empty"),
+    ],
+)
+def test_what_is_no_plain_array_of_this_file(path: Path, edit: Callable[[h5py.File], None], reason: str) -> None:
+    with h5py.File(path, "r+") as file:
+        del file[BIAS]
+        edit(file)
+    assert_refused(path, reason)
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"),
+    [
+        (np.array(70_000.5), "holds float64, the model's are int64"),
+        (np.array(True), "holds bool, the model's are int64"),
+        (np.array(2**63, np.uint64), "holds whole numbers beyond int64"),
+    ],
+)
+def test_a_whole_number_is_not_made_of_something_else(path: Path, count: np.ndarray, reason: str) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["codebook/count"]
+        file["codebook/count"] = count
+    assert_refused(path, f"codebook/count {reason}")
+
+
+def test_arrays_in_chunks_are_read(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file[BIAS]
+        file.create_dataset(BIAS, data=NUMBERS + 1, chunks=(2,))
+    held = zeros()
+    read_weights(path, held)
+    np.testing.assert_array_equal(values(held)[BIAS], NUMBERS + 1)
+
+
+def test_bytes_before_the_file(path: Path) -> None:
+    with h5py.File(path.with_name("block.h5"), "w", userblock_size=512) as file, h5py.File(path) as plain:
+        for name in variables():
+            file[name] = plain[name][()]
+    assert_refused(path.with_name("block.h5"), "or more than numbers")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "special.h5"
+    if kind == "pipe":
+        os.mkfifo(path)
+    if kind == "directory":
+        path.mkdir()
+    assert_refused(path, f"{path} is not a regular file")
 
 
 def test_file_cut_anywhere(path: Path) -> None:

@@ -3,11 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from serving.card import read_card, verify_files
 from zoo.cli.main import main
 from zoo.evaluation.cards import to_records, write_scores
 from zoo.evaluation.record import Record
 from zoo.export.model_card import make_readme
+
+SHIPPED = sorted((Path(__file__).parents[3] / "exported").glob("*/card.json"))
 
 
 def test_a_card_keeps_scores_and_their_protocol(exported: Path, tmp_path: Path, card_records: list[Record]) -> None:
@@ -46,3 +50,14 @@ def test_a_card_says_what_scores_of_held_out_images_rest_on(exported: Path, held
     on = "On 10000 images of fashion_mnist, test"
     assert f"\n{on}, latents of seed 0; ± is the standard error. 8 bits a channel; numpy 2.0.\n" in readme
     assert f"\n{on}; ± is the standard error. 8 bits a channel; numpy 2.0.\n" in readme
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_every_score_of_a_shipped_card_is_of_a_file_beside_it(path: Path) -> None:
+    card = read_card(path)
+    shipped = {record.sha256 for record in card.files.values()}
+    assert [score.metric for score in card.scores if score.protocol["source_sha256"] not in shipped] == []
+
+
+def test_cards_are_shipped() -> None:
+    assert len(SHIPPED) >= 20
