@@ -20,7 +20,8 @@ class Command(EvaluationOptions):
     """Score generated images against held-out ones, and what a model makes of those, with protocol and error bar."""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
-    """A preset; the path of an exported directory, an .onnx file, a SavedModel, or a folder or zip of images."""
+    """A preset; the path of an exported directory, an .onnx file, or a folder or zip of images; a SavedModel as
+    saved_model:PATH."""
     all: bool = False
     """Every preset with weights, in a checkout: writes results/*.csv, the README's table and the cards."""
     json: bool = False
@@ -53,6 +54,4 @@ def describe_plan(command: Command) -> str:
     if command.all:
         return "every preset that has weights"
     seeds = ", ".join(map(str, command.seeds))
-    return (
-        f"{command.name}: {command.count:,} images for each of the seeds {seeds}, against real ones of {command.split}"
-    )
+    return f"{command.name}: {command.count:,} images for each of the seeds {seeds}, against real ones"

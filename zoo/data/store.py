@@ -79,8 +79,8 @@ def collect(
             if example.image.shape != images.shape[1:]:
                 sizes = [f"{shape[1]}x{shape[0]}" for shape in (images.shape[1:], example.image.shape)]
                 raise ValueError(
-                    f"{first} is {sizes[0]}, {example.name} is {sizes[1]} (width x height): bring them to one size, or "
-                    "give an image_size where there is such an option"
+                    f"{first} is {sizes[0]}, {example.name} is {sizes[1]} (width x height): images that keep their "
+                    "size must share one. Bring them to one size; for training, --image-size does it"
                 )
             images[len(labels)] = example.image
             labels.append(example.label)

@@ -21,10 +21,10 @@ def write_scores(directory: Path, records: Sequence[Record]) -> None:
 
 
 def to_score(record: Record) -> Score:
-    """A record as a card keeps it: whose it is, the card says."""
+    """A record as a card keeps it: whose it is and that it is an exported model, the card says."""
     (protocol,) = to_plain_data([record])
     value, spread = protocol.pop("value"), protocol.pop("std")
-    del protocol["model"]
+    del protocol["model"], protocol["read_as"]
     if not record.parts:
         del protocol["parts"]
     return Score(protocol.pop("metric"), value, spread, protocol)

@@ -102,6 +102,7 @@ class GeneratedEvaluation:
             source_sha256=self.source.sha256,
             data_sha256=real.fingerprint,
             versions=library_versions(),
+            read_as=self.source.read_as,
         )
 
     def score_seed(self, seed_index: int) -> dict[str, float]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 COUNT = 10_000  # generated images per seed
 SEEDS = (0, 1, 2)
-SPLIT = "test"
 
 Progress = Callable[[str], None]
 """What is called with a one-line progress message now and then."""
@@ -17,8 +16,9 @@ class EvaluationOptions:
 
     against: str | None = None
     """Real images: a data set, folder or zip, as for training; by default the model's own data."""
-    split: str = SPLIT
-    """Of the real images; held out when the model was trained."""
+    split: str | None = None
+    """Of the real images; held out when the model was trained. By default "all" of a folder or zip that the model
+    was not trained on, and "test" of everything else; "all" is every image, whatever splits there are."""
     trained_on: str | None = None
     """What a source without a card was trained on: gives baselines, copies, and the refusal of training images."""
     metrics: tuple[str, ...] = ()

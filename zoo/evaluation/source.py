@@ -28,6 +28,11 @@ from zoo.pretrained import find_directory, looks_like_path
 
 BATCH_SIZE = 250
 IMAGE_RANGE = (-1.0, 1.0)  # of a bare graph's images: it has no card to say so
+# Before the path of a SavedModel. It is a program: a folder of images that happens to hold one must not run it.
+SAVED_MODEL = "saved_model:"
+
+
+EXPORTED = "an exported model"
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,14 @@ class Source:
         name: what to call it.
         sha256: of the graph, or of the images: what was scored.
         size: (height, width, channels) of the images.
+        read_as: what its name was taken for, such as "an ONNX graph".
         model: the exported model that it is; None for a bare graph and a folder.
     """
 
     name: str
     sha256: str
     size: tuple[int, ...]
+    read_as: str
     model: ExportedModel | None = None
 
     @property
@@ -170,14 +177,16 @@ def resolve_name(name: str) -> ExportedModel | Path:
     """The exported model, with its card, or the path that `name` stands for.
 
     Args:
-        name: a preset; the path of an exported directory, or of anything else.
+        name: a preset; the path of an exported directory, or of anything else; of a SavedModel behind `SAVED_MODEL`.
 
     Raises:
         UnknownPresetError: neither a preset nor a path.
         FileNotFoundError: a path, and nothing is there.
         CardError: a preset that has no weights here, or a damaged card.
     """
-    path = Path(name).expanduser()
+    path = Path(name.removeprefix(SAVED_MODEL)).expanduser()
+    if name.startswith(SAVED_MODEL):
+        return path
     if name not in PRESETS and not path.exists():
         if looks_like_path(name) or path.suffix:
             raise FileNotFoundError(f"{name}: there is no such file or folder.")
@@ -192,8 +201,14 @@ def open_source(name: str) -> Source:
     """The source that `name` is.
 
     Args:
-        name: a preset; the path of an exported directory, of an .onnx file, of a SavedModel, or of a folder or zip of
-            images. A bare graph takes standard normal numbers and gives images in [-1, 1], NHWC.
+        name: one of
+
+            - a preset, or the path of an exported directory, which is a folder that holds a card.json;
+            - the path of a file that ends in .onnx;
+            - saved_model:PATH, a SavedModel, which is never taken for one unasked;
+            - the path of any other folder, or of a zip: all its images.
+
+            A bare graph takes standard normal numbers and gives images in [-1, 1], NHWC.
 
     Raises:
         UnknownPresetError: neither a preset nor a path.
@@ -209,11 +224,20 @@ def open_resolved(target: ExportedModel | Path, name: str) -> Source:
         return open_exported(target)
     if target.suffix == ".onnx":
         session = Session(target)
-        return open_graph(name, hash_files(target), session.inputs, session.outputs, session.run)
-    for folder in (target, target / "1"):
-        if (folder / "saved_model.pb").is_file():
-            return open_saved_model(name, folder)
-    return open_folder(target)
+        return open_graph(name, hash_files(target), session.inputs, session.outputs, session.run, "an ONNX graph")
+    saved = [folder for folder in (target, target / "1") if (folder / "saved_model.pb").is_file()]
+    if name.startswith(SAVED_MODEL):
+        if not saved:
+            raise FileNotFoundError(f"{name}: there is no saved_model.pb in {target}, nor in {target / '1'}.")
+        return open_saved_model(name, saved[0])
+    try:
+        return open_folder(target)
+    except ValueError as error:
+        if not saved:
+            raise
+        raise ValueError(
+            f"{error} To score the SavedModel there, a program that runs with your rights: {SAVED_MODEL}{target}"
+        ) from error
 
 
 def open_exported(model: ExportedModel) -> Source:
@@ -229,13 +253,18 @@ def open_exported(model: ExportedModel) -> Source:
         raise ValueError(f"{card.name} generates no images: its ability is {card.default_ability!r}.")
     pipeline = model.open()
     if "image" in outputs:
-        return make_generator(card.name, graph_sha256(pipeline), pipeline.sampler, model)
-    size = outputs["reconstruction"].row
-    return ReconstructionSource(name=card.name, sha256=graph_sha256(pipeline), size=size, model=model)
+        return make_generator(card.name, graph_sha256(pipeline), pipeline.sampler, EXPORTED, model)
+    size, sha256 = outputs["reconstruction"].row, graph_sha256(pipeline)
+    return ReconstructionSource(name=card.name, sha256=sha256, size=size, read_as=EXPORTED, model=model)
 
 
 def open_graph(
-    name: str, sha256: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], run: Callable[..., Any]
+    name: str,
+    sha256: str,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    run: Callable[..., Any],
+    read_as: str,
 ) -> GeneratorSource:
     """A graph without a card.
 
@@ -245,6 +274,7 @@ def open_graph(
         inputs: its tensors; a free dimension is a text.
         outputs: likewise.
         run: arrays by input name -> arrays by output name.
+        read_as: see `Source`.
 
     Raises:
         ValueError: it does not generate images from float32 numbers alone.
@@ -266,7 +296,7 @@ def open_graph(
         tuple(Input(spec.name, "float32", ("batch", *spec.shape[1:]), "normal") for spec in inputs),
         (Output(image.name, image.dtype, ("batch", "height", "width", image.shape[3]), "image", IMAGE_RANGE, "NHWC"),),
     )
-    return make_generator(name, sha256, Sampler(ability, run, batch_size=BATCH_SIZE))
+    return make_generator(name, sha256, Sampler(ability, run, batch_size=BATCH_SIZE), read_as)
 
 
 def open_saved_model(name: str, folder: Path) -> GeneratorSource:
@@ -295,13 +325,15 @@ def open_saved_model(name: str, folder: Path) -> GeneratorSource:
 
     files = [folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))]
     inputs = specs(signature.structured_input_signature[1])
-    return open_graph(name, hash_files(*files), inputs, specs(signature.structured_outputs), run)
+    return open_graph(name, hash_files(*files), inputs, specs(signature.structured_outputs), run, "a SavedModel")
 
 
-def make_generator(name: str, sha256: str, sampler: Sampler, model: ExportedModel | None = None) -> GeneratorSource:
+def make_generator(
+    name: str, sha256: str, sampler: Sampler, read_as: str, model: ExportedModel | None = None
+) -> GeneratorSource:
     """A source that a sampler draws; a graph may leave its images' size open, so that is the first image's."""
     size = np.asarray(sampler.sample(1, 0)).shape[1:]
-    return GeneratorSource(name=name, sha256=sha256, size=size, model=model, sampler=sampler)
+    return GeneratorSource(name=name, sha256=sha256, size=size, read_as=read_as, model=model, sampler=sampler)
 
 
 def open_folder(path: Path) -> FolderSource:
@@ -312,7 +344,9 @@ def open_folder(path: Path) -> FolderSource:
     """
     load = partial(load_images, str(path), split="all", image_size=None)
     found = load(channels=count_channels(path))
-    return FolderSource(name=found.name, sha256=found.fingerprint, size=found.images.shape[1:], images=found.images)
+    size, count = found.images.shape[1:], len(found.images)
+    read_as = f"a {'folder' if path.is_dir() else 'zip'} of {count} images"
+    return FolderSource(name=found.name, sha256=found.fingerprint, size=size, read_as=read_as, images=found.images)
 
 
 def fixed_permutation(rows: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from PIL import Image
 from serving.card import Data
 from serving.pipeline import Pipeline
 from zoo import load_pretrained
+from zoo.data.folders import split_held_out
 from zoo.data.images import ImageSet, compute_fingerprint
 from zoo.data.load import load_images
 from zoo.evaluation import accuracy as accuracy_module
@@ -553,7 +554,7 @@ def test_images_of_other_classes_or_of_none_have_no_accuracy(classifier: Path, t
     images = embedded("test").images[:4]
     plain = write_folder(tmp_path / "plain" / "test", images)
     other = write_folder(tmp_path / "other", images, [f"test/{name}/0.png" for name in ("a", "b", "c", "d")])
-    with pytest.raises(ValueError, match="test, has no labels: an accuracy needs them"):
+    with pytest.raises(ValueError, match="plain, all, has no labels: an accuracy needs them"):
         evaluate(str(classifier), against=str(plain.parent))
     with pytest.raises(ValueError, match="other has the classes a, b, c, d, and cnn-fashion-mnist names T-shirt/top"):
         evaluate(str(classifier), against=str(other))
@@ -889,6 +890,47 @@ def test_every_metric_has_a_requirement_and_those_alike_share_a_sentence() -> No
     assert set(REQUIREMENTS) == {metric.group for metric in ALL_METRICS.values()}
     described = describe_requirements(["accuracy", "precision", "recall"])
     assert described == "accuracy needs a classifier; precision, recall need features (--extractors or --inception)"
+
+
+def test_all_of_a_held_out_folder_is_compared(generator: Path, tmp_path: Path) -> None:
+    held_out = str(write_folder(tmp_path / "held_out", embedded("test").images[:40]))
+    (first, _) = evaluate(str(generator), against=held_out, metrics=PIXELS, count=20, seeds=(0,))
+    assert (first.data, first.split, first.real_count) == ("held_out", "all", 40)
+    (first, _) = evaluate(str(generator), against=held_out, split="test", metrics=PIXELS, count=20, seeds=(0,))
+    assert (first.split, first.real_count) == ("test", len(split_held_out([f"{n:05}.png" for n in range(40)])[1]))
+
+
+def test_a_tenth_of_the_folder_that_a_model_was_trained_on_is_compared(trained_on: Edit, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "own", embedded("test", 32).images[:40])
+    model = trained_on(str(folder), "crop")
+    held_out = len(split_held_out([f"{number:05}.png" for number in range(40)])[1])
+    for against in (None, str(folder), f"{folder}/../own"):
+        reference = load_reference(model, against=against)
+        assert (reference.real.split, len(reference.real.images)) == ("test", held_out)
+    samples = write_folder(tmp_path / "samples", embedded("train", 32).images[:40])
+    reference = load_reference(samples, against=str(folder), trained_on=str(folder))
+    assert (reference.real.split, len(reference.real.images)) == ("test", held_out)
+
+
+def test_a_classifier_names_all_images_of_a_held_out_folder(classifier: Path, tmp_path: Path) -> None:
+    real = embedded("test")
+    assert real.labels is not None
+    names = [f"{label}-{real.class_names[label].replace('/', '-')}/{n}.png" for n, label in enumerate(real.labels)]
+    folder = write_folder(tmp_path / "classes", real.images[:300], names[:300])
+    model = shutil.copytree(classifier, tmp_path / CLASSIFIER)
+    card = json.loads((model / "card.json").read_text())
+    card["model"]["arguments"]["classes"] = sorted({name.partition("/")[0] for name in names})
+    (model / "card.json").write_text(json.dumps(card))
+    (record,) = evaluate(str(model), against=str(folder))
+    assert (record.split, record.real_count) == ("all", 300)
+
+
+def test_colors_that_gray_samples_are_not_compared_in_are_named(tmp_path: Path) -> None:
+    gray = write_folder(tmp_path / "gray", embedded("train").images[:4])
+    colors = write_folder(tmp_path / "colors", embedded("test").images[:4])
+    assert "colors" not in load_reference(gray, against=str(colors)).preprocessing
+    Image.fromarray(np.full((28, 28, 3), (255, 0, 0), np.uint8)).save(colors / "red.png")
+    assert "; real ones' colors turned gray" in load_reference(gray, against=str(colors)).preprocessing
 
 
 def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:
