@@ -27,6 +27,8 @@ def to_score(record: Record) -> Score:
     del protocol["model"], protocol["read_as"]
     if not record.parts:
         del protocol["parts"]
+    if record.floor_std is None:
+        del protocol["floor_std"]
     return Score(protocol.pop("metric"), value, spread, protocol)
 
 

@@ -349,9 +349,9 @@ def open_folder(path: Path) -> FolderSource:
     return FolderSource(name=found.name, sha256=found.fingerprint, size=size, read_as=read_as, images=found.images)
 
 
-def fixed_permutation(rows: int) -> np.ndarray:
-    """The numbers of the rows in an order that has nothing to do with classes, the same whenever asked."""
-    return np.random.Generator(np.random.Philox(0)).permutation(rows)
+def fixed_permutation(rows: int, draw: int = 0) -> np.ndarray:
+    """The numbers of the rows in an order that has nothing to do with classes, for each draw always the same."""
+    return np.random.Generator(np.random.Philox(draw)).permutation(rows)
 
 
 def graph_sha256(pipeline: Pipeline) -> str:

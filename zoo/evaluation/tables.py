@@ -3,13 +3,14 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from serving.card import read_card
 from zoo.evaluation.cards import to_records, write_scores
-from zoo.evaluation.console import format_number, format_value, short_title
+from zoo.evaluation.console import format_value, short_title
 from zoo.evaluation.evaluate import evaluate
 from zoo.evaluation.options import Progress
 from zoo.evaluation.record import Record, to_plain_data
@@ -18,7 +19,7 @@ from zoo.pretrained import PACKAGE, SHIPPED, list_models, shipped_directory
 
 CHECKOUT = PACKAGE.parent
 COLUMNS = (
-    *("model", "metric", "value", "std", *BASELINES, "better", "extractor", "data", "split", "seeds"),
+    *("model", "metric", "value", "std", *BASELINES, "floor_std", "better", "extractor", "data", "split", "seeds"),
     *("real_count", "generated_count", "preprocessing", "source_sha256", "data_sha256", "versions", "parts"),
 )
 BEGIN, END = "<!-- scores: written by zoo evaluate --all -->", "<!-- end of scores -->"
@@ -136,11 +137,17 @@ def list_generators(generators: dict[str, dict[str, Record]]) -> str:
     for model in models:
         cells = [format_value(generators[model].get(name)) for name in columns]
         lines.append(f"| `{model}` | {' | '.join(cells)} |")
-    floor = [format_number(best[name].baselines.get("training")) for name in columns]
+    floor = [format_floor(best[name]) for name in columns]
     lines.append(f"| training images (the floor) | {' | '.join(floor)} |")
     version = best[ORDERED_BY].metric.partition("(")[2].rstrip(")")
     lines += ["", f"Features: `{version}`." if version else "Features: the 2015 Inception's."]
     return "\n".join(lines)
+
+
+def format_floor(record: Record) -> str:
+    """What training images get, and its spread; or nothing."""
+    floor = record.baselines.get("training")
+    return "" if floor is None else format_value(replace(record, value=floor, std=record.floor_std))
 
 
 def describe_images(record: Record) -> str:

@@ -20,7 +20,7 @@ from serving.card import Data
 from serving.pipeline import Pipeline
 from zoo import load_pretrained
 from zoo.data.folders import split_held_out
-from zoo.data.images import ImageSet, compute_fingerprint
+from zoo.data.images import ImageSet, compute_fingerprint, to_float32
 from zoo.data.load import load_images
 from zoo.evaluation import accuracy as accuracy_module
 from zoo.evaluation import cache, generated, held_out, scores, trained_scores
@@ -34,6 +34,7 @@ from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, HELD_OUT_METRICS
 from zoo.evaluation.source import open_source
 from zoo.export.export import export
 from zoo.metrics import latents
+from zoo.metrics.distances import sliced_wasserstein_distance
 from zoo.metrics.frechet import frechet_distance
 from zoo.metrics.moments import Moments
 from zoo.metrics.similarity import multiscale_similarity_of_pairs
@@ -211,7 +212,7 @@ def test_a_second_run_reads_what_the_first_one_kept(
         seeds=SEEDS,
     )
     first = run()
-    # each seed's images; noise, blurred; held-out and all training images, of which the baseline takes some
+    # each seed's images; noise, blurred; held-out and all training images, of which the baseline takes two draws
     assert extracted() == [COUNT] * 4 + [1_000, 9_000]
     kept = sorted(path.relative_to(home / "evaluation") for path in (home / "evaluation").rglob("*.*"))
     assert [(path.parent.name, path.suffix) for path in kept] == [("baselines", ".json"), *[("features", ".npz")] * 4]
@@ -289,6 +290,33 @@ def test_square_training_images_are_decoded_once(generator: Path, monkeypatch: p
     monkeypatch.setattr("zoo.evaluation.reference.load_images", load)
     load_reference(generator)
     assert sorted(loaded, key=str) == [("test", 32), ("train", None)]
+
+
+def test_the_floor_is_of_as_many_images_as_the_scores(trained_on: Edit, tmp_path: Path) -> None:
+    images = embedded("train", 32).images[:50]
+    names = [f"{'train' if number < 30 else 'test'}/{number}.png" for number in range(50)]
+    model = trained_on(str(write_folder(tmp_path / "few", images, names)), "crop")
+    (record,) = evaluate(str(model), metrics=["sliced_wasserstein_distance"], count=COUNT, seeds=SEEDS)
+    assert record.generated_count == 30
+    (found,) = evaluate(str(model), metrics=["sliced_wasserstein_distance"], count=30, seeds=SEEDS)
+    assert (found.value, found.baselines) == (record.value, record.baselines)
+
+
+def test_the_floor_is_drawn_as_often_as_there_are_seeds(generator: Path) -> None:
+    name = "sliced_wasserstein_distance"
+    (one,) = evaluate(str(generator), metrics=[name], count=40, seeds=(0,))
+    (record,) = evaluate(str(generator), metrics=[name], count=40, seeds=(0, 1, 2))
+    reference = load_reference(generator)
+    assert reference.train is not None
+    drawn = []
+    for draw in range(3):
+        rows = np.random.Generator(np.random.Philox(draw)).permutation(9_000)[:40]
+        real, training = (to_float32(images[:40]) for images in (reference.real.images, reference.train.images[rows]))
+        drawn.append(sliced_wasserstein_distance(training, real))
+    assert one.baselines["training"] == pytest.approx(drawn[0], rel=1e-5)
+    assert one.floor_std is None
+    assert record.baselines["training"] == pytest.approx(statistics.mean(drawn), rel=1e-5)
+    assert record.floor_std == pytest.approx(statistics.stdev(drawn), rel=1e-4)
 
 
 # Known answers
