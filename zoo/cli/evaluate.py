@@ -23,7 +23,8 @@ class Command(EvaluationOptions):
     """A preset; the path of an exported directory, an .onnx file, or a folder or zip of images; a SavedModel as
     saved_model:PATH."""
     all: bool = False
-    """Every preset with weights, in a checkout: writes results/*.csv, the README's table and the cards."""
+    """Every preset with weights, in a checkout: writes results/*.csv, the README's table and the cards.
+    With --metrics or --extractors, these scores are added to the cards."""
     json: bool = False
     """Print JSON, one record per score."""
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     console = Console(stderr=True)
     with show_progress(console, describe_plan(command)) as report_progress:
         if command.all:
-            records = evaluate_all(report_progress, console.print)
+            records = evaluate_all(report_progress, console.print, options=command)
         else:
             records = evaluate(command.name, command, report_progress=report_progress)
     if command.json:

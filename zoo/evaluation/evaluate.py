@@ -12,9 +12,17 @@ from zoo.evaluation.extractors import ClassifierExtractor, Extractor
 from zoo.evaluation.generated import GeneratedEvaluation
 from zoo.evaluation.held_out import HeldOutEvaluation, has_ability
 from zoo.evaluation.options import EvaluationOptions, Progress
+from zoo.evaluation.random_features import DIMENSION, RandomFeatures
+from zoo.evaluation.random_features import NAME as RANDOM_FEATURES
 from zoo.evaluation.record import Record
 from zoo.evaluation.reference import Reference, load_reference
-from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, HELD_OUT_METRICS, NETWORK_TRAINING_METRICS
+from zoo.evaluation.scores import (
+    ALL_METRICS,
+    DEFAULT_METRICS,
+    HELD_OUT_METRICS,
+    NETWORK_TRAINING_METRICS,
+    SECOND_OPINION,
+)
 from zoo.evaluation.source import ExportedModel, ImageSource, Source, open_resolved, resolve_name
 from zoo.metrics.similarity import WINDOW
 from zoo.presets.table import EXTRACTORS
@@ -147,7 +155,12 @@ def choose_extractors(
         return []
     own = EXTRACTORS.get(reference.real.name)
     names = options.extractors or ((own,) if own else ())
-    extractors: list[Extractor] = [ClassifierExtractor(find_directory(name)) for name in dict.fromkeys(names)]
+    extractors: list[Extractor] = [
+        RandomFeatures(reference.real.images.shape[1:])
+        if name == RANDOM_FEATURES
+        else ClassifierExtractor(find_directory(name))
+        for name in dict.fromkeys(names)
+    ]
     if options.inception is not None:
         from zoo.evaluation.inception import read_inception
 
@@ -182,7 +195,7 @@ def score_generated(
     metrics: Collection[str],
     report_progress: Progress,
 ) -> list[Record]:
-    """Those of `metrics` that are of generated images, by each extractor."""
+    """Those of `metrics` that are of generated images, by each extractor; `SECOND_OPINION` by random features too."""
     if not isinstance(source, ImageSource):
         return []
     of_images = [name for name in metrics if name not in HELD_OUT_METRICS]
@@ -198,4 +211,19 @@ def score_generated(
         records += GeneratedEvaluation(
             source, reference, extractor, chosen, options.count, options.seeds, report_progress
         ).compute_records()
+    if SECOND_OPINION in of_features and not options.extractors:
+        records += score_second_opinion(source, reference, options, report_progress)
     return records
+
+
+def score_second_opinion(
+    source: ImageSource, reference: Reference, options: EvaluationOptions, report_progress: Progress
+) -> list[Record]:
+    """`SECOND_OPINION` by random features; nothing where there are too few images for it."""
+    extractor = RandomFeatures(reference.real.images.shape[1:])
+    splits = [split for split in (reference.real, reference.train) if split]
+    if min(source.count(options.count, len(options.seeds)), *(len(split.images) for split in splits)) <= DIMENSION:
+        return []
+    return GeneratedEvaluation(
+        source, reference, extractor, (SECOND_OPINION,), options.count, options.seeds, report_progress
+    ).compute_records()

@@ -24,7 +24,8 @@ class EvaluationOptions:
     metrics: tuple[str, ...] = ()
     """Names of scores; by default all that can be computed, but for those that train a network."""
     extractors: tuple[str, ...] = ()
-    """Classifiers that give the features: presets or exported directories; by default the data set's own."""
+    """What gives the features: classifiers, by preset or exported directory, or random-features. By default the data
+    set's own classifier, and random-features for a second Frechet distance."""
     inception: str | None = None
     """Path or URL of the 2015 Inception's weights, for FID, KID and IS."""
     inception_sha256: str | None = None

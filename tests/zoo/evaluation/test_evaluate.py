@@ -26,7 +26,9 @@ from zoo.evaluation import accuracy as accuracy_module
 from zoo.evaluation import cache, generated, held_out, scores, trained_scores
 from zoo.evaluation.evaluate import REQUIREMENTS, describe_requirements
 from zoo.evaluation.evaluate import evaluate as evaluate_with_options
+from zoo.evaluation.extractors import extract_features
 from zoo.evaluation.options import EvaluationOptions
+from zoo.evaluation.random_features import RandomFeatures
 from zoo.evaluation.record import Record, to_plain_data
 from zoo.evaluation.reference import Reference, crop_center
 from zoo.evaluation.reference import load_reference as load_reference_with_options
@@ -463,6 +465,36 @@ def test_a_second_extractor_adds_its_own_scores_alone(generator: Path, classifie
     )
     assert [record.name for record in records] == ["precision", "ms_ssim", "precision"]
     assert len({record.metric for record in records}) == 3
+
+
+def test_random_features_give_a_second_frechet_distance(generator: Path) -> None:
+    metrics = ("frechet_distance", "precision")
+    records = evaluate(str(generator), metrics=metrics, count=150, seeds=(0,))
+    assert [record.name for record in records] == [*metrics, "frechet_distance"]
+    first, _, second = records
+    assert (first.metric[:4], second.metric[:32]) == ("FCD(", "frechet_distance(random-features")
+    (named,) = evaluate(str(generator), metrics=metrics[:1], extractors=["random-features"], count=150, seeds=(0,))
+    assert named == second
+    images = np.concatenate(list(open_source(str(generator)).draw(150, (0,), 0)))  # type: ignore[attr-defined]
+    features = [
+        extract_features(RandomFeatures((28, 28, 1)), each)[0]
+        for each in (crop_center(images, 28), load_reference(generator).real.images)
+    ]
+    assert second.value == pytest.approx(frechet_distance(*map(Moments.of, features)), rel=1e-5)
+    records = evaluate(str(generator), metrics=["precision"], count=150, seeds=(0,))
+    assert [record.name for record in records] == ["precision"]
+    (pixels,) = evaluate(str(generator), metrics=["ms_ssim"], count=20, seeds=(0,))
+    assert pixels.name == "ms_ssim"
+
+
+def test_of_too_few_images_there_is_no_second_distance(generator: Path, classifier: Path, tmp_path: Path) -> None:
+    few = str(write_folder(tmp_path / "few", embedded("test").images[:128]))
+    with pytest.raises(ValueError, match="128 images, and random-features has 128 features"):
+        evaluate(str(generator), against=few, metrics=["frechet_distance"], extractors=["random-features"], seeds=(0,))
+    (record,) = evaluate(str(generator), against=few, metrics=["ms_ssim"], count=20, seeds=(0,))
+    assert record.name == "ms_ssim"
+    names = [record.name for record in evaluate(str(generator), against=few, count=20, seeds=(0,), crop=24)]
+    assert "frechet_distance" not in names
 
 
 def test_the_data_sets_own_extractor_is_the_default(generator: Path) -> None:
