@@ -89,7 +89,7 @@ def collect(
             raise ValueError(
                 f"{len(broken)} of {count} images cannot be decoded:\n{listed}"
                 + ("\n  ..." if len(broken) > 10 else "")
-                + "\nmend or remove them, or pass skip_broken=True (--skip-broken) to leave them out"
+                + "\nmend or remove them; load_images(skip_broken=True), or zoo train --skip-broken, leaves them out"
             )
         if images is None:
             raise ValueError(f"none of {count} images can be decoded, the first is {next(iter(broken), '')}")

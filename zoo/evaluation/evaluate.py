@@ -23,7 +23,7 @@ from zoo.evaluation.scores import (
     NETWORK_TRAINING_METRICS,
     SECOND_OPINION,
 )
-from zoo.evaluation.source import ExportedModel, ImageSource, Source, open_resolved, resolve_name
+from zoo.evaluation.source import ExportedModel, ImageSource, Source, open_resolved, resolve_name, shorten
 from zoo.metrics.similarity import WINDOW
 from zoo.presets.table import EXTRACTORS
 from zoo.pretrained import cache_root, find_directory
@@ -70,7 +70,18 @@ def evaluate(
         FileNotFoundError: it is a path, and nothing is there.
         ValueError: real images that the model was trained on; sizes, ranges or numbers that do not fit; a metric
             that is unknown, or asked for by name and can't be computed.
+        RuntimeError: a graph fails while it is run, or memory is short.
     """
+    try:
+        return compute_scores(name, options, report_progress)
+    except (ValueError, LookupError, ImportError, OSError, RuntimeError):
+        raise
+    except Exception as error:  # a runtime's errors have no class in common, and do not say whose graph it was
+        raise RuntimeError(f"{name} can't be evaluated: {type(error).__name__}: {shorten(error)}") from error
+
+
+def compute_scores(name: str, options: EvaluationOptions, report_progress: Progress) -> list[Record]:
+    """See `evaluate`."""
     check_options(options)
     target = resolve_name(name)
     if isinstance(target, ExportedModel) and target.card.default_ability == "classify":

@@ -5,6 +5,7 @@ none of its own.
 """
 
 import hashlib
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ SAVED_MODEL = "saved_model:"
 
 
 EXPORTED = "an exported model"
+MESSAGE_LENGTH = 300  # characters of what a runtime says that are passed on
 
 
 @dataclass(frozen=True)
@@ -277,7 +279,7 @@ def open_graph(
         read_as: see `Source`.
 
     Raises:
-        ValueError: it does not generate images from float32 numbers alone.
+        ValueError: it does not generate images from float32 numbers alone, or fails when it is run.
     """
     images = [spec for spec in outputs if len(spec.shape) == 4 and spec.shape[3] in (1, 3)]
     wrong = [
@@ -292,30 +294,40 @@ def open_graph(
             "width, 1 or 3). Anything else needs its card: name the exported directory."
         )
     image = images[0]
+
+    def run_or_refuse(feeds: dict[str, np.ndarray]) -> Any:
+        try:
+            return run(feeds)
+        except Exception as error:  # a runtime's errors have no class in common
+            raise ValueError(f"{name} can't be run: {shorten(error)}") from error
+
     ability = Ability(
         tuple(Input(spec.name, "float32", ("batch", *spec.shape[1:]), "normal") for spec in inputs),
         (Output(image.name, image.dtype, ("batch", "height", "width", image.shape[3]), "image", IMAGE_RANGE, "NHWC"),),
     )
-    return make_generator(name, sha256, Sampler(ability, run, batch_size=BATCH_SIZE), read_as)
+    return make_generator(name, sha256, Sampler(ability, run_or_refuse, batch_size=BATCH_SIZE), read_as)
 
 
 def open_saved_model(name: str, folder: Path) -> GeneratorSource:
     """A SavedModel's `serving_default`.
 
     Raises:
-        ValueError: it has no such signature, or one that generates no images.
+        ValueError: it is damaged; it has no such signature, or one that generates no images.
     """
     start_tensorflow()
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(folder))
+    try:
+        loaded = tf.saved_model.load(str(folder))
+    except Exception as error:  # TensorFlow's errors have no class in common
+        raise ValueError(f"{name} can't be loaded: {shorten(error)}") from error
     if "serving_default" not in loaded.signatures:
         raise ValueError(f"{name} has no signature 'serving_default', only {sorted(loaded.signatures)}.")
     signature = loaded.signatures["serving_default"]
 
     def specs(tensors: dict[str, Any]) -> tuple[TensorSpec, ...]:
         return tuple(
-            TensorSpec(key, spec.dtype.name, tuple("batch" if size is None else size for size in spec.shape))
+            TensorSpec(key, spec.dtype.name, tuple("batch" if size is None else size for size in spec.shape or ()))
             for key, spec in tensors.items()
         )
 
@@ -357,6 +369,11 @@ def fixed_permutation(rows: int, draw: int = 0) -> np.ndarray:
 def graph_sha256(pipeline: Pipeline) -> str:
     """Of the ONNX file that a pipeline runs, as its card has it."""
     return pipeline.card.files[str(pipeline.ability.file)].sha256
+
+
+def shorten(error: Exception) -> str:
+    """What an error says, in one line, or its class where it says nothing."""
+    return textwrap.shorten(str(error), MESSAGE_LENGTH, placeholder=" ...") or type(error).__name__
 
 
 def hash_files(*files: Path) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import statistics
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from PIL import Image
 
 from serving.card import Data
 from serving.pipeline import Pipeline
+from serving.sampling.sampler import Sampler
 from zoo import load_pretrained
 from zoo.data.folders import split_held_out
 from zoo.data.images import ImageSet, compute_fingerprint, to_float32
@@ -908,6 +910,28 @@ def test_what_the_extractor_can_not_do(
         options = {"extractors": [str(generator)]}
     with pytest.raises(ValueError, match=message):
         evaluate(str(generator), **{"extractors": [str(classifier)], "metrics": ["frechet_distance"]} | options)
+
+
+def test_a_graph_that_fails_is_named_in_one_line(classifier: Path, tmp_path: Path) -> None:
+    """A classifier that says it takes 20 x 20 images, whose graph takes others."""
+    model = shutil.copytree(classifier, tmp_path / CLASSIFIER)
+    card = json.loads((model / "card.json").read_text())
+    card["abilities"]["classify"]["inputs"][0]["shape"][1:3] = [20, 20]
+    (model / "card.json").write_text(json.dumps(card))
+    with pytest.raises((RuntimeError, ValueError), match=CLASSIFIER) as failed:
+        evaluate(str(model))
+    assert len(str(failed.value).splitlines()) == 1
+
+
+def test_an_error_of_any_class_becomes_one_line(generator: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise onnxruntime.capi.onnxruntime_pybind11_state.Fail("node Reshape\nfailed")
+
+    monkeypatch.setattr(Sampler, "sample", fail)
+    with pytest.raises(
+        RuntimeError, match=rf"^{re.escape(str(generator))} can't be evaluated: Fail: node Reshape failed$"
+    ):
+        evaluate(str(generator), metrics=PIXELS)
 
 
 def test_too_few_held_out_images_are_refused_before_any_is_drawn(

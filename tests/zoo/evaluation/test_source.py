@@ -234,6 +234,18 @@ def test_a_saved_model_without_the_default_signature_is_refused(tmp_path: Path) 
         open_source(f"saved_model:{tmp_path / 'saved'}")
 
 
+def test_what_fails_when_it_is_loaded_or_run_is_named_in_one_line(graph: Write, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"graph\.onnx can't be run: .*Reshape") as failed:
+        open_source(str(graph(latent=["batch", 5])))  # 5 numbers do not fill 2 x 2 pixels
+    assert len(str(failed.value).splitlines()) == 1
+    for name, content in (("garbage", b"garbage"), ("empty", b"")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} can't be loaded: ") as failed:
+            open_source(f"saved_model:{tmp_path / name}")
+        assert len(str(failed.value).splitlines()) == 1
+
+
 def test_a_saved_model_is_read_when_asked_for_and_never_else(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
