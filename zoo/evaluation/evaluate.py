@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from zoo.evaluation.accuracy import evaluate_classifier
 from zoo.evaluation.extractors import ClassifierExtractor, Extractor
-from zoo.evaluation.generated import GeneratedEvaluation
+from zoo.evaluation.generated import GeneratedEvaluation, score_samples
 from zoo.evaluation.held_out import HeldOutEvaluation, has_ability
 from zoo.evaluation.options import EvaluationOptions, Progress
 from zoo.evaluation.random_features import DIMENSION, RandomFeatures
@@ -215,26 +215,20 @@ def score_generated(
     of_features = [
         name for name in of_images if ALL_METRICS[name].needs_features and name not in NETWORK_TRAINING_METRICS
     ]
-    records: list[Record] = []
+    evaluations: list[GeneratedEvaluation] = []
     for number, extractor in enumerate(extractors or [None]):
         # Pixel metrics, and those that train a network (labeled by the first extractor), are computed once.
         chosen = of_features if number else of_images
-        records += GeneratedEvaluation(
-            source, reference, extractor, chosen, options.count, options.seeds, report_progress
-        ).compute_records()
+        evaluations.append(
+            GeneratedEvaluation(source, reference, extractor, chosen, options.count, options.seeds, report_progress)
+        )
     if SECOND_OPINION in of_features and not options.extractors:
-        records += score_second_opinion(source, reference, options, report_progress)
-    return records
-
-
-def score_second_opinion(
-    source: ImageSource, reference: Reference, options: EvaluationOptions, report_progress: Progress
-) -> list[Record]:
-    """`SECOND_OPINION` by random features; nothing where there are too few images for it."""
-    extractor = RandomFeatures(reference.real.images.shape[1:])
-    splits = [split for split in (reference.real, reference.train) if split]
-    if min(source.count(options.count, len(options.seeds)), *(len(split.images) for split in splits)) <= DIMENSION:
-        return []
-    return GeneratedEvaluation(
-        source, reference, extractor, (SECOND_OPINION,), options.count, options.seeds, report_progress
-    ).compute_records()
+        extractor, chosen = RandomFeatures(reference.real.images.shape[1:]), [SECOND_OPINION]
+        if min(evaluations[0].count, len(reference.real.images)) > DIMENSION:
+            evaluations.append(
+                GeneratedEvaluation(source, reference, extractor, chosen, options.count, options.seeds, report_progress)
+            )
+    compared = [evaluation for evaluation in evaluations if evaluation.compared]
+    if compared:
+        score_samples(compared)
+    return [record for evaluation in evaluations for record in evaluation.compute_records()]

@@ -57,6 +57,7 @@ class GeneratedEvaluation:
         self.source, self.reference, self.extractor = source, reference, extractor
         self.seeds, self.report_progress = seeds, report_progress
         self.metrics, self.compared = metrics, [name for name in metrics if name in METRICS]
+        self.rows: list[dict[str, float]] = []  # of each seed's images: metric -> value
         self.count = source.count(count, len(seeds))
         if reference.train is not None:
             self.count = min(self.count, len(reference.train.images))
@@ -73,8 +74,8 @@ class GeneratedEvaluation:
         return {METRICS[name].group for name in self.compared}
 
     def compute_records(self) -> list[Record]:
-        """A record for each metric that can be computed."""
-        rows = [self.score_seed(seed_index) for seed_index in range(len(self.seeds))] if self.compared else []
+        """A record for each metric that can be computed, once `score_samples` was called."""
+        rows = self.rows
         baselines = self.cached_baselines() if self.compared else {}
         values = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
         if "perceptual_path_length" in self.metrics:
@@ -114,18 +115,6 @@ class GeneratedEvaluation:
             versions=library_versions(),
             read_as=self.source.read_as,
         )
-
-    def score_seed(self, seed_index: int) -> dict[str, float]:
-        """The scores of one seed's images."""
-        samples = SampleStatistics()
-        for images in self.source.draw(self.count, self.seeds, seed_index):
-            images = crop_center(images, self.reference.crop)
-            samples.update(images, *(extract_features(self.extractor, images) if self.extractor else ()))
-            self.report_progress(
-                f"{self.source.name}: seed {self.seeds[seed_index]}, {samples.count} of {self.count} images"
-            )
-        self.report_progress(f"{self.source.name}: seed {self.seeds[seed_index]}, scores")
-        return compare(samples, self.reference_statistics, self.compared)
 
     def cached_baselines(self) -> Baselines:
         """What training images, noise and blurred training images get, computed once and kept in the cache.
@@ -296,6 +285,22 @@ class GeneratedEvaluation:
             )
             means.append(lengths.mean)
         return {"perceptual_path_length": means}
+
+
+def score_samples(evaluations: Sequence[GeneratedEvaluation]) -> None:
+    """Draw each seed's images once, and compare them for all evaluations of one source and reference."""
+    first = evaluations[0]
+    for seed_index, seed in enumerate(first.seeds):
+        samples = [SampleStatistics() for _ in evaluations]
+        for images in first.source.draw(first.count, first.seeds, seed_index):
+            images = crop_center(images, first.reference.crop)
+            for evaluation, statistics in zip(evaluations, samples, strict=True):
+                extractor = evaluation.extractor
+                statistics.update(images, *(extract_features(extractor, images) if extractor else ()))
+            first.report_progress(f"{first.source.name}: seed {seed}, {samples[0].count} of {first.count} images")
+        first.report_progress(f"{first.source.name}: seed {seed}, scores")
+        for evaluation, statistics in zip(evaluations, samples, strict=True):
+            evaluation.rows.append(compare(statistics, evaluation.reference_statistics, evaluation.compared))
 
 
 def blur(images: np.ndarray) -> np.ndarray:

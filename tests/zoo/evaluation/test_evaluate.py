@@ -35,7 +35,7 @@ from zoo.evaluation.record import Record, to_plain_data
 from zoo.evaluation.reference import Reference, crop_center
 from zoo.evaluation.reference import load_reference as load_reference_with_options
 from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, HELD_OUT_METRICS, NETWORK_TRAINING_METRICS
-from zoo.evaluation.source import open_source
+from zoo.evaluation.source import GeneratorSource, open_source
 from zoo.export.export import export
 from zoo.metrics import latents
 from zoo.metrics.distances import sliced_wasserstein_distance
@@ -487,6 +487,19 @@ def test_random_features_give_a_second_frechet_distance(generator: Path) -> None
     assert [record.name for record in records] == ["precision"]
     (pixels,) = evaluate(str(generator), metrics=["ms_ssim"], count=20, seeds=(0,))
     assert pixels.name == "ms_ssim"
+
+
+def test_images_are_drawn_once_for_all_extractors(generator: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, draw = [], GeneratorSource.draw
+
+    def draw_and_count(self: GeneratorSource, count: int, *seed: Any) -> Any:
+        drawn.append(count)
+        return draw(self, count, *seed)
+
+    monkeypatch.setattr(GeneratorSource, "draw", draw_and_count)
+    records = evaluate(str(generator), metrics=["frechet_distance"], count=150, seeds=SEEDS)
+    assert len(records) == 2
+    assert drawn == [150, 150]
 
 
 def test_of_too_few_images_there_is_no_second_distance(generator: Path, classifier: Path, tmp_path: Path) -> None:
