@@ -1,5 +1,8 @@
 """A classifier on Fashion-MNIST: the preset `cnn-fashion-mnist`, whose features and classes score generated images.
 
+A small VGG (arXiv:1409.1556, section 3.1) with batch norm: Adam, half the width and label smoothing here, where the
+paper has gradient descent with momentum and weight decay on batches of 256.
+
 Ten epochs took 7 minutes on two cores of an AMD EPYC: 92.88 % of the test images named right.
 
     python recipes/cnn_fashion_mnist.py

@@ -1,5 +1,8 @@
 """A classifier on MNIST: the preset `cnn-mnist`, whose features and classes score generated images.
 
+A small VGG (arXiv:1409.1556, section 3.1) with batch norm: Adam, half the width and label smoothing here, where the
+paper has gradient descent with momentum and weight decay on batches of 256.
+
 Five epochs took 4 minutes on two cores of an AMD EPYC: 99.68 % of the test images named right.
 
     python recipes/cnn_mnist.py

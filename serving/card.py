@@ -1,19 +1,24 @@
 """card.json as a typed, validated record: the one contract between the zoo, which writes it, and every server.
 
 A card stands beside the files it describes. Reading one checks everything that can be checked without opening those
-files; `verify_files` then compares the files with it, byte for byte.
+files; `verify_files` then compares the files with it, byte for byte. Whoever wrote them, neither reads more than they
+should hold, nor anything outside their directory.
 """
 
+import errno
 import hashlib
+import json
 import math
 import re
+import stat
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-FORMAT = 1
+FORMAT = 2  # 2 says what the formats were checked under
 FREE_DIMENSIONS = ("batch", "height", "width")
 
 DType = Literal["float16", "float32", "float64", "int32", "int64", "uint8", "bool"]
@@ -24,6 +29,12 @@ Range = tuple[float, float]
 
 DRAWN_FEEDS = ("normal", "uniform", "noise_map", "label")
 """The feeds that `serving.sampling.noise.draw` makes from a seed, a row at a time; every other one is handed in."""
+
+CARD_LIMIT = 2**20  # bytes of a card; those of the zoo have about 30,000
+VALUES_LIMIT = 2**24  # values of a tensor with free sizes of 1: an image of 2,048 x 2,048 x 4
+RANK_LIMIT = 8
+DEPTH_LIMIT = 16  # lists and mappings in one another, in the fields that hold any plain data
+LINE_LIMIT = 1000  # characters of a message
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
@@ -131,7 +142,7 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _require(_SHA256.fullmatch(self.sha256) is not None, f"sha256 {self.sha256!r}: write 64 hex digits, lower case")
-        _require(self.size >= 0, f"size {self.size}: a file has 0 bytes or more")
+        _require(0 <= self.size < 2**63, f"size {self.size}: a file has 0 bytes or more, and less than 2**63")
 
 
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -141,6 +152,10 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     value: float
     std: float | None = None
     protocol: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        _check_plain(f"the standard deviation of {self.metric!r}", self.std)
+        _check_plain(f"the protocol of {self.metric!r}", self.protocol)
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,12 +167,16 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     license: str
     source: str
 
+    def __post_init__(self) -> None:
+        _require(0 <= self.count < 2**63, f"count {self.count}: data has 0 examples or more, and less than 2**63")
+
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything another program needs to run a model, and everything a reader needs to judge it.
 
     model: {"class": dotted name, "arguments": constructor arguments}. recipe: name, steps, batch_size, seed ...
     files: by path below the card's directory, with forward slashes. versions: of the libraries that wrote the files.
+    checked: `hash_checked` of the card when it was first written, which was after its formats had been found to agree.
     """
 
     name: str
@@ -171,6 +190,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     abilities: dict[str, Ability]
     default_ability: str
     files: dict[str, File]
+    checked: str = ""
     scores: tuple[Score, ...] = ()
     versions: dict[str, str] = {}
     format: int = FORMAT
@@ -179,11 +199,16 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _require(_NAME.fullmatch(self.name) is not None, f"name {self.name!r}: write a-z, 0-9 and -, as in 'gan-mnist'")
         _require(self.format == FORMAT, f"format {self.format}: this program reads and writes {FORMAT}")
         _require(set(self.model) == {"class", "arguments"}, f"model has {sorted(self.model)}: give class and arguments")
+        named = isinstance(self.model["class"], str) and isinstance(self.model["arguments"], dict)
+        _require(named, "model: its class is a name, its arguments are a mapping")
+        _check_plain("model", self.model)
+        _check_plain("recipe", self.recipe)
         for path in self.files:
             # No "..", no drive, no absolute path: a card that came from elsewhere must not point outside its directory.
             _require(
                 _FILE.fullmatch(path) is not None, f"file name {path!r}: write a plain path such as 'generate.onnx'"
             )
+            _require(path.lower() != "card.json", "a card can't list itself: take card.json out of its files")
         good = sorted(self.abilities)
         _require(self.default_ability in good, f"default_ability {self.default_ability!r}: choose from {good}")
         for name, ability in self.abilities.items():
@@ -198,59 +223,180 @@ class _Header(msgspec.Struct):
 
 
 def read_card(path: str | Path) -> Card:
-    """Read and check a card, given its directory or itself; CardError names the file, the field and the reason."""
+    """Read and check a card, given its directory or itself; CardError names the file, the field and the reason.
+
+    A card whose `checked` does not fit the rest was changed after its formats had been found to agree: it is refused.
+    """
     path = Path(path)
-    path = path / "card.json" if path.is_dir() else path
     try:
-        text = path.read_bytes()
+        path = find_file(path, "card.json") if path.is_dir() else path
+        text = read_file(path, CARD_LIMIT)
     except OSError as error:
+        path = Path(error.filename or path)
         raise CardError(f"{path}: no card to read ({error.strerror})") from error
     try:
         return _decode(text)
+    except RecursionError as error:
+        raise CardError(f"{path}: lists and mappings nest too deep: {DEPTH_LIMIT} levels are read") from error
     except ValueError as error:
-        raise CardError(f"{path}: {error}") from error
+        raise CardError(f"{path}: {to_line(str(error))}") from error
+
+
+def is_model_name(name: str) -> bool:
+    """Whether a card may call its model so: a-z, 0-9 and -, which folders and addresses take as they are."""
+    return _NAME.fullmatch(name) is not None
 
 
 def encode_card(card: Card) -> bytes:
-    """The card as indented JSON, the same bytes for the same card; refuses a card that `read_card` would refuse."""
+    """The card as indented JSON, the same bytes for the same card; refuses a card that `read_card` would refuse.
+
+    A card that has not been written yet gets its `checked` here: write it when its formats have been found to agree.
+    """
     try:
+        if not card.checked:
+            # Through JSON first: a range of integers, say, is read back as floats.
+            plain = msgspec.json.decode(msgspec.json.encode(card), type=Card)
+            card = msgspec.structs.replace(card, checked=hash_checked(plain))
         text = msgspec.json.format(msgspec.json.encode(card, order="deterministic"), indent=2) + b"\n"
+        _require(len(text) <= CARD_LIMIT, f"{len(text)} bytes: a card has at most {CARD_LIMIT}")
         _decode(text)
-    except (TypeError, ValueError) as error:
-        raise CardError(f"card {card.name!r}: {error}") from error
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise CardError(f"card {card.name!r}: {to_line(str(error))}") from error
     return text
 
 
+def hash_checked(card: Card) -> str:
+    """sha256 of everything on a card that decides how its formats are built, and what they are fed.
+
+    That is class and arguments, the abilities with their feeds, ranges and shapes, the default ability, and the hashes
+    of the files: what the formats were found to agree under. Scores, recipe and words can change without them.
+    """
+    parts = {
+        "model": card.model,
+        "abilities": card.abilities,
+        "default_ability": card.default_ability,
+        "files": card.files,
+    }
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+
 def verify_files(directory: str | Path, card: Card, names: Iterable[str] | None = None) -> None:
-    """Compare size and sha256 of the named files, of all by default, with the card; FileMismatchError at the first."""
+    """Compare size and sha256 of the named files, of all by default, with the card; FileMismatchError at the first.
+
+    Only regular files within the directory are read. A hard link is one like any other (package managers make them):
+    its content is compared all the same.
+    """
     for name in card.files if names is None else names:
         if name not in card.files:
             raise CardError(f"{name!r} is not a file of {card.name!r}: it has {sorted(card.files)}")
         path, expected = Path(directory) / name, card.files[name]
-        if not path.is_file():
-            raise FileMismatchError(path, f"missing; the card lists it with {expected.size} bytes")
-        if (size := path.stat().st_size) != expected.size:
-            kind = "truncated" if size < expected.size else "another file"
-            raise FileMismatchError(path, f"{kind}: expected {expected.size} bytes, found {size}")
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            size = find_file(Path(directory), name).stat().st_size
+            if size != expected.size:
+                kind = "truncated" if size < expected.size else "another file"
+                raise FileMismatchError(path, f"{kind}: expected {expected.size} bytes, found {size}")
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileMismatchError(path, f"missing; the card lists it with {expected.size} bytes") from None
+        except OSError as error:
+            raise FileMismatchError(path, f"can't be read: {error.strerror}") from error
         if sha256 != expected.sha256:
             raise FileMismatchError(path, f"changed: expected sha256 {expected.sha256}, found {sha256}")
+
+
+def find_file(directory: Path, name: str) -> Path:
+    """The path of a regular file within a directory.
+
+    Raises:
+        OSError: there is none, it is a device, a pipe or a directory, or a link leads out of the directory.
+    """
+    path = directory / name
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for a writer, reading a device never end
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise OSError(errno.EINVAL, "a link that leads out of the directory: put the file itself there", str(path))
+    return path
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        OSError: it can't be read, is no regular file, or has more than `limit` bytes.
+    """
+    try:
+        found = path.stat()
+    except ValueError as error:  # a zero byte
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if found.st_size > limit:
+        raise OSError(errno.EFBIG, f"{found.st_size} bytes, and at most {limit} are read", str(path))
+    with path.open("rb") as file:
+        return file.read(found.st_size)
+
+
+def to_line(text: str) -> str:
+    """A message as one line that a terminal shows as it is, however long it was and whatever it quotes."""
+    line = "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in " ".join(text.split()))
+    return line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]} ..."
 
 
 def _decode(text: bytes) -> Card:
     found = msgspec.json.decode(text, type=_Header).format
     if found > FORMAT:
         raise CardError(f"format {found} is newer than {FORMAT}, the newest this program reads: update generative-zoo")
-    return msgspec.json.decode(text, type=Card)
+    if found == 1:
+        raise CardError(
+            "format 1 does not say what its formats were checked under: export the model again (the `zoo train` "
+            "command of a finished run does only that) or fetch it again"
+        )
+    card = msgspec.json.decode(text, type=Card)
+    json.loads(text, object_pairs_hook=_refuse_duplicates)  # msgspec takes the last of two, other programs the first
+    if card.checked != hash_checked(card):
+        raise CardError(
+            "model, abilities, default_ability or files were changed after the formats had been checked under them: "
+            "put back what stood there, or export the model again"
+        )
+    return card
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    for name, count in Counter(name for name, _ in pairs).items():
+        _require(count == 1, f"two fields {name!r} in one object")
+
+
+def _check_plain(what: str, value: Any, depth: int = 1) -> None:
+    """Any plain data that JSON holds, of a depth and with integers that every program can read."""
+    if isinstance(value, float):
+        _require(math.isfinite(value), f"{what} holds {value}, which JSON has no word for")
+    if isinstance(value, int):
+        _require(-(2**63) <= value < 2**64, f"{what} holds an integer of more than 64 bits")
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    _require(not children or depth <= DEPTH_LIMIT, f"{what} nests more than {DEPTH_LIMIT} levels deep")
+    for child in children:
+        _check_plain(what, child, depth + 1)
+
+
+def check_size(spec: TensorSpec) -> None:
+    """Raise CardError for a tensor that no program should allocate; free sizes count 1."""
+    _require(len(spec.shape) <= RANK_LIMIT, f"{spec.name!r} has {len(spec.shape)} axes: at most {RANK_LIMIT} are run")
+    values = math.prod(size for size in spec.shape if isinstance(size, int))
+    _require(values <= VALUES_LIMIT, f"{spec.name!r} has more than {VALUES_LIMIT} values a row: {spec.shape}")
 
 
 def _check_tensor(spec: TensorSpec, values: Range | None) -> None:
+    _require(spec.name != "" and spec.name.isprintable(), f"name {spec.name!r}: a tensor has one of printable signs")
     for size in spec.shape:
         good = size in FREE_DIMENSIONS if isinstance(size, str) else size >= 1
         _require(good, f"{spec.name!r} has a dimension {size!r}: write a size from 1 or one of {FREE_DIMENSIONS}")
+    check_size(spec)
     if values is not None:
-        good = all(math.isfinite(value) for value in values) and values[0] < values[1]
+        # Far from where numbers of its dtype overflow: values of a range are scaled to others.
+        limit = 1e4 if spec.dtype == "float16" else 1e30
+        good = all(abs(value) <= limit for value in values) and values[1] - values[0] >= 1 / limit
         _require(good, f"{spec.name!r} has the range {values}: write [low, high]")
 
 

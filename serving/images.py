@@ -23,7 +23,9 @@ def to_uint8(images: np.ndarray, range: Range) -> np.ndarray:
     low, high = range
     if np.isnan(images).any():
         raise ValueError("the images hold NaN: the model or its weights are broken")
-    levels = (np.asarray(images, np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    # Clipped before they are scaled: finite values far outside would overflow.
+    inside = np.clip(np.asarray(images, np.promote_types(images.dtype, np.float32)), low, high)
+    levels = (inside.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 

@@ -84,7 +84,7 @@ def compute_bounds(
     """
     noise = next((spec for spec in ability.inputs if spec.name == "noise"), None)
     names = list_bounds(ability)
-    if noise is None or not names:
+    if noise is None or not noise.row or not names:
         raise InputError(f"no bound: this ability gives {[output.name for output in ability.outputs]}")
     at_once = int(noise.row[0])
     samples = at_once if samples is None else samples

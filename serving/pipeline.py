@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.card import Ability, Card, CardError, TensorSpec, read_card, verify_files
+from serving.card import Ability, Card, CardError, TensorSpec, read_card, to_line, verify_files
 from serving.likelihood import Bound, log_prob
 from serving.sampling.sampler import Sampler, run_in_batches
 from serving.session import InputError, Session, check_feeds
@@ -68,10 +68,10 @@ class Pipeline:
         assert chosen.file is not None  # it is among the usable ones
         if verify:
             verify_files(directory, card, [chosen.file])
-        session = Session(Path(directory) / chosen.file, providers=providers, threads=threads, strict=strict)
-        where = f"{card.name!r}, {chosen.file}"
-        _compare(f"{where}: inputs", chosen.inputs, session.inputs)
-        _compare(f"{where}: outputs", chosen.outputs, session.outputs)
+        path = Path(directory) / chosen.file
+        session = Session(path, providers=providers, threads=threads, strict=strict)
+        _compare(f"{path}: inputs", chosen.inputs, session.inputs)
+        _compare(f"{path}: outputs", chosen.outputs, session.outputs)
         return cls(card, chosen, session, batch_size=batch_size)
 
     def run(self, feeds: Mapping[str, np.ndarray], *, batch_size: int | None = None) -> dict[str, np.ndarray]:
@@ -102,19 +102,19 @@ class Pipeline:
 
 
 def _compare(what: str, said: Sequence[TensorSpec], found: Sequence[TensorSpec]) -> None:
-    """The card's names, dtypes, ranks and fixed sizes against the graph's; CardError if they contradict each other."""
+    """The card's names, dtypes and shapes against the graph's; CardError where they differ in more than free names."""
     graph = {spec.name: spec for spec in found}
     agree = {spec.name for spec in said} == set(graph) and all(
         spec.dtype == graph[spec.name].dtype
         and len(spec.shape) == len(graph[spec.name].shape)
         and all(
-            a == b or isinstance(a, str) or isinstance(b, str)
+            a == b or (isinstance(a, str) and isinstance(b, str))  # tf2onnx has names of its own for free sizes
             for a, b in zip(spec.shape, graph[spec.name].shape, strict=True)
         )
         for spec in said
     )
     if not agree:
-        raise CardError(f"{what}: the card says {_short(said)}, the graph has {_short(found)}")
+        raise CardError(to_line(f"{what}: the card says {_short(said)}, the graph has {_short(found)}"))
 
 
 def _short(specs: Sequence[TensorSpec]) -> str:

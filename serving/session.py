@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.card import DType, TensorSpec
+from serving.card import CardError, DType, TensorSpec, check_size, read_file, to_line
+from serving.graph import SIZE_LIMIT, check_graph
 
 logger = logging.getLogger("serving")
 
@@ -40,7 +41,7 @@ class InputError(ValueError):
 
 
 class ModelFileError(ValueError):
-    """An ONNX file is missing, truncated, corrupt, or of a kind that cannot run here."""
+    """An ONNX file is missing, truncated, corrupt, or of a kind that cannot run here; or its graph fails in a run."""
 
 
 class ProviderError(RuntimeError):
@@ -71,16 +72,15 @@ class Session:
             strict: raise, rather than warn, when an NVIDIA device is there but CUDA does not load.
 
         Raises:
-            ModelFileError: the file is missing, truncated, corrupt or unsupported.
+            ModelFileError: the file is missing, truncated, corrupt or unsupported, or refers to other files.
             ProviderError: a provider asked for (or with `strict` the one chosen) did not load.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise ModelFileError(f"{path}: there is no such file")
+        self._path = path = Path(path)
+        graph = _read_graph(path)
         if threads is not None and threads < 1:
             raise ValueError(f"threads={threads}: give 1 or more, or None for ONNX Runtime's choice")
         wanted = default_providers() if providers is None else _checked_providers(providers)
-        self._session = _open(path, wanted, threads)
+        self._session = _open(path, graph, wanted, threads)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         if missing := [name for name in wanted if name not in self.providers]:
             message = (
@@ -94,20 +94,43 @@ class Session:
         self.outputs = tuple(_spec(path, node) for node in self._session.get_outputs())
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Every output by name, for one array for each input; InputError if an array does not fit."""
+        """Every output by name, for one array for each input.
+
+        Raises:
+            InputError: an array does not fit.
+            ModelFileError: the graph fails, or gives other shapes than it declares.
+        """
         check_feeds(self.inputs, feeds)
         names = [spec.name for spec in self.outputs]
-        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        try:
+            found = dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+            given = {name: array.shape for name, array in feeds.items()}
+            raise ModelFileError(f"{self._path}: the graph fails on {given}: {to_line(str(error))}") from error
+        sizes = {
+            size: given for spec in self.inputs for size, given in zip(spec.shape, feeds[spec.name].shape, strict=True)
+        }
+        for spec in self.outputs:
+            expected = tuple(sizes.get(size, size) if isinstance(size, str) else size for size in spec.shape)
+            if not fits_shape(expected, shape := found[spec.name].shape):
+                raise ModelFileError(
+                    f"{self._path}: {spec.name!r} is declared as {expected}, but the graph gives {shape}"
+                )
+        return found
 
     def warm_up(self, **sizes: int) -> None:
-        """Run once on zeros, so that the first request does not pay for set-up; free dimensions: batch 1, others 64."""
+        """Run once on zeros, so that the first request does not pay for set-up; free dimensions: batch 1, others 64.
+
+        Raises:
+            ModelFileError: the graph fails, or has so many free dimensions that its inputs would not fit any memory.
+        """
         free = {"batch": 1, **sizes}
-        self.run(
-            {
-                spec.name: np.zeros([free.get(s, 64) if isinstance(s, str) else s for s in spec.shape], spec.dtype)
-                for spec in self.inputs
-            }
-        )
+        feeds = {}
+        for spec in self.inputs:
+            shape = tuple(free.get(size, 64) if isinstance(size, str) else size for size in spec.shape)
+            _check_size(self._path, TensorSpec(spec.name, spec.dtype, shape))
+            feeds[spec.name] = np.zeros(shape, spec.dtype)
+        self.run(feeds)
 
 
 def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, np.ndarray]) -> None:
@@ -123,16 +146,20 @@ def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, np.ndarray]) ->
         expected = f"expected {spec.dtype} of shape {spec.shape}"
         if not isinstance(array, np.ndarray):
             raise InputError(f"input {spec.name!r} is a {type(array).__name__}: {expected}, as a NumPy array")
-        fits = array.ndim == len(spec.shape) and all(
-            isinstance(size, str) or size == found for size, found in zip(spec.shape, array.shape, strict=True)
-        )
-        if array.dtype != spec.dtype or not fits:
+        if array.dtype != spec.dtype or not fits_shape(spec.shape, array.shape):
             raise InputError(f"input {spec.name!r}: {expected}, found {array.dtype} of shape {array.shape}")
         for size, found in zip(spec.shape, array.shape, strict=True):
             if isinstance(size, str):
                 first, owner = sizes.setdefault(size, (found, spec.name))
                 if found != first:
                     raise InputError(f"{size} is {first} in input {owner!r} but {found} in {spec.name!r}")
+
+
+def fits_shape(shape: Sequence[int | str], found: Sequence[int]) -> bool:
+    """Whether a shape has the rank and the fixed sizes of another, whose free sizes are names."""
+    return len(shape) == len(found) and all(
+        isinstance(size, str) or size == given for size, given in zip(shape, found, strict=True)
+    )
 
 
 def default_providers() -> tuple[str, ...]:
@@ -172,23 +199,37 @@ def _checked_providers(providers: Sequence[str]) -> tuple[str, ...]:
     return tuple(providers)
 
 
-def _open(path: Path, providers: Sequence[str], threads: int | None) -> Any:
+def _read_graph(path: Path) -> bytes:
+    try:
+        data = read_file(path, SIZE_LIMIT)
+    except OSError as error:
+        raise ModelFileError(f"{path}: no graph to read ({error.strerror})") from error
+    try:
+        check_graph(data)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: not a graph that can be opened ({len(data)} bytes): {error}") from error
+    return data
+
+
+def _open(path: Path, graph: bytes, providers: Sequence[str], threads: int | None) -> Any:
     import onnxruntime
 
     if set(providers) & set(NVIDIA_PROVIDERS):
         _load_cuda_libraries()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # errors come as exceptions, once; the loading of providers has a logger of its own
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # no other, by whatever its bytes say
     if threads is not None:
         options.intra_op_num_threads = threads
     pairs = [(name, PROVIDER_OPTIONS.get(name, {})) for name in providers]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=pairs, enable_fallback=0)
+        # The very bytes that were checked, not the path: what the file becomes meanwhile does not matter.
+        return onnxruntime.InferenceSession(graph, options, providers=pairs, enable_fallback=0)
     except (RuntimeError, ValueError) as error:  # what a provider's own start raises
-        raise ProviderError(f"{path}: {list(providers)} did not start: {error}") from error
+        raise ProviderError(f"{path}: {list(providers)} did not start: {to_line(str(error))}") from error
     except Exception as error:  # ONNX Runtime's exceptions for a bad file have no base class of their own
-        size = path.stat().st_size
-        raise ModelFileError(f"{path}: not a graph that ONNX Runtime can open ({size} bytes): {error}") from error
+        reason = to_line(str(error))
+        raise ModelFileError(f"{path}: not a graph that can be opened ({len(graph)} bytes): {reason}") from error
 
 
 @cache
@@ -212,4 +253,13 @@ def _spec(path: Path, node: Any) -> TensorSpec:
         raise ModelFileError(f"{path}: {node.name!r} is a {node.type}: only {sorted(ONNX_DTYPES)} are supported")
     # A free dimension without a name gets one of its own: nothing says that two of them are equal.
     shape = tuple(f"{node.name}:{axis}" if size is None else size for axis, size in enumerate(node.shape))
-    return TensorSpec(node.name, ONNX_DTYPES[node.type], shape)
+    spec = TensorSpec(node.name, ONNX_DTYPES[node.type], shape)
+    _check_size(path, spec)
+    return spec
+
+
+def _check_size(path: Path, spec: TensorSpec) -> None:
+    try:
+        check_size(spec)
+    except CardError as error:
+        raise ModelFileError(f"{path}: {error}") from error

@@ -25,7 +25,7 @@ FLOORS = (
     ("zoo.models",),
     ("zoo.presets", "zoo.metrics", "zoo.extras"),
     ("zoo.data", "zoo.export"),
-    ("zoo.pretrained",),
+    ("zoo.pretrained", "zoo.command_line"),
     ("zoo.evaluation",),
     ("zoo.applications", "zoo.training"),
     ("recipes", "studies", "benchmarks"),
@@ -47,11 +47,14 @@ BANNED = {
 }
 # Not when the module is imported; inside a function, yes.
 LAZY = (
-    *("zoo.extras", "zoo.pretrained", "zoo.training.recipe", "zoo.training.main", "zoo.training.optimizers"),
-    *("zoo.training.model_options", "zoo.training.run_directory"),
+    *("zoo.extras", "zoo.command_line", "zoo.pretrained", "zoo.training.recipe", "zoo.training.main"),
+    *("zoo.training.optimizers", "zoo.training.model_options", "zoo.training.run_directory"),
     *("zoo.cli.main", "zoo.cli.recipes", "zoo.cli.doctor", "zoo.cli.demo", "zoo.cli.selftest", "zoo.cli.processes"),
     *("zoo.cli.findings", "zoo.export.model_card"),
-    *(f"zoo.data.{name}" for name in ("images", "folders", "store", "embedded", "tfds", "batches", "load")),
+    *(
+        f"zoo.data.{name}"
+        for name in ("images", "folders", "store", "embedded", "published", "tfds", "batches", "load")
+    ),
 )
 
 TENSORFLOW_ROOMS = (
@@ -252,6 +255,7 @@ DECLARING = {
     "zoo.data.tfds": "facts of data sets that TFDS does not give",
     "zoo.data.embedded": "the one data set that comes with the package",
     "zoo.data.classes": "its classes",
+    "zoo.data.published": "facts of data sets that users keep as files",
 }
 
 

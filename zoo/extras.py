@@ -7,6 +7,18 @@ turns a failed import into a `MissingExtraError`.
 import os
 import sys
 import tempfile
+from importlib.util import find_spec
+
+MODULES = {
+    "train": (
+        *("tensorflow", "keras", "tensorflow_datasets", "tensorflow_probability", "tf_keras"),
+        *("h5py", "onnx", "tf2onnx", "jinja2"),
+    ),
+    "server": ("starlette", "uvicorn", "anyio"),
+    "applications": ("sklearn", "skimage", "scipy"),
+    "hub": ("huggingface_hub",),
+}
+"""Extra -> the modules that it brings."""
 
 
 class MissingExtraError(ImportError):
@@ -23,6 +35,27 @@ class MissingExtraError(ImportError):
         super().__init__(f'{what} needs {error.name}: pip install "generative-zoo[{extra}]"')
 
 
+def find_extra(module: str) -> str:
+    """The extra that brings a module; "" where none does."""
+    package = module.partition(".")[0]
+    return next((extra for extra, modules in MODULES.items() if package in modules), "")
+
+
+def require_extra(what: str, extra: str) -> None:
+    """Refuse at once what would fail halfway; nothing is imported.
+
+    Args:
+        what: the user asked for.
+        extra: of `MODULES`.
+
+    Raises:
+        MissingExtraError: one of its modules is not installed.
+    """
+    for module in MODULES[extra]:
+        if find_spec(module) is None:
+            raise MissingExtraError(what, extra, ModuleNotFoundError(name=module))
+
+
 def start_tensorflow() -> None:
     """Import TensorFlow and list its devices with standard error held back; shown after all if the import fails.
 
@@ -35,19 +68,30 @@ def start_tensorflow() -> None:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # The warnings come from C++, which writes to file descriptor 2: replacing `sys.stderr` would not catch them.
-    sys.stderr.flush()
-    shown = os.dup(2)
+    if sys.stderr is not None:  # as under pythonw
+        sys.stderr.flush()
+    try:
+        shown = os.dup(2)
+    except OSError:  # closed: nothing is shown anyway
+        import_tensorflow()
+        return
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
+            import_tensorflow()
         except BaseException:
             held.seek(0)
             os.write(shown, held.read())
             raise
         finally:
-            sys.stderr.flush()
+            if sys.stderr is not None:
+                sys.stderr.flush()
             os.dup2(shown, 2)
             os.close(shown)
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and list its devices."""
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()

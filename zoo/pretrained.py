@@ -4,6 +4,7 @@ Looked for in this order: the name as a path, `exported/` of the checkout or the
 (`ZOO_HOME`), then the source: a base URL or `hf://owner/repository`. A cached file is used without a network call.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -38,24 +39,29 @@ def list_models(*, pretrained: bool | None = None, family: str | None = None) ->
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What a preset is, as plain data: the preset's entry and, where it has been exported, its card.
+    """What a model is, as plain data: the preset's entry and, where it has been exported, its card.
+
+    Args:
+        name: a preset, or the path of an exported directory or of a run; of a path the entry is the card's own.
 
     Raises:
         UnknownPresetError: no such preset; the message has the nearest names.
+        CardError: a path without a card.
     """
-    preset = asdict(find_preset(name))
-    preset.pop("tiny")
-    directory = local_directory(name)
-    if directory is None:
-        return {**preset, "pretrained": False}
+    if name in PRESETS:
+        preset, directory = asdict(find_preset(name)), local_directory(name)
+        preset.pop("tiny")
+        if directory is None:
+            return {**preset, "pretrained": False}
+        card = read_card(directory)
+    else:
+        directory = find_directory(name)
+        card = read_card(directory)
+        preset = {key: getattr(card, key) for key in ("name", "family", "paper", "summary")}
+        preset |= {"model": card.model["class"], "arguments": card.model["arguments"]}
     import msgspec
 
-    return {
-        **preset,
-        "pretrained": True,
-        "directory": str(directory),
-        "card": msgspec.to_builtins(read_card(directory)),
-    }
+    return {**preset, "pretrained": True, "directory": str(directory), "card": msgspec.to_builtins(card)}
 
 
 def load_pretrained(
@@ -69,7 +75,7 @@ def load_pretrained(
     """A pretrained model, ready to `sample`.
 
     Args:
-        name: a preset (`list_models(pretrained=True)`), or the path of an exported directory.
+        name: a preset (`list_models(pretrained=True)`), or the path of an exported directory or of a run.
         format: one of "keras", the model itself (extra `train`); "onnx", on ONNX Runtime, without TensorFlow;
             "saved_model" (extra `train`).
         source: where to fetch a preset that is not here: a base URL that holds <name>/card.json, or
@@ -100,7 +106,7 @@ def find_directory(name: str | Path, source: str | None = None) -> Path:
     """The directory of a preset's exported files, fetched into the cache if it must be.
 
     Args:
-        name: a preset, or the path of an exported directory.
+        name: a preset, or the path of an exported directory or of a run that has one.
         source: as in `load_pretrained`.
 
     Raises:
@@ -108,7 +114,7 @@ def find_directory(name: str | Path, source: str | None = None) -> Path:
         CardError: a path without a card; a preset that has no weights here.
         ValueError, MissingExtraError: as in `fetch`.
     """
-    name, path = str(name), Path(name).expanduser()
+    name, path = str(name), find_export(Path(name).expanduser())
     if name and (path / "card.json").is_file():
         return path
     if looks_like_path(name):
@@ -125,6 +131,26 @@ def find_directory(name: str | Path, source: str | None = None) -> Path:
         f"{name} has no weights in this installation: train it with `zoo train {name}`, or name a source "
         "(ZOO_SOURCE, a base URL or hf://owner/repository)."
     )
+
+
+def find_export(path: Path) -> Path:
+    """The exported directory of a run; any other path as it is.
+
+    Raises:
+        CardError: the run has not been exported yet.
+    """
+    if not (path / "config.json").is_file() or (path / "card.json").is_file():
+        return path
+    if not (path / "export" / "card.json").is_file():
+        try:
+            preset = json.loads((path / "config.json").read_bytes())["recipe"]["preset"]
+        except (ValueError, LookupError, TypeError):
+            preset = "NAME"
+        raise CardError(
+            f"{path} is a run without an export: `zoo train {preset} --resume --run-dir {path}`, with the other "
+            "options that it was begun with, makes one at the last step; --steps may name an earlier last step."
+        )
+    return path / "export"
 
 
 def looks_like_path(name: str) -> bool:

@@ -74,6 +74,8 @@ class Sampler:
             rows = range(first, min(first + self.batch_size, count))
             feeds = {spec.name: self._make_feed(spec, rows, start, seed, given) for spec in self.ability.inputs}
             raw = np.asarray(self.run(feeds)[output.name])
+            if len(raw) != len(rows):  # of a graph that no input tells how many
+                raise InputError(f"this ability makes {len(raw)} images where {len(rows)} are asked for: run it")
             batches.append(raw.astype(np.float32) if output_type == "float32" else to_uint8(raw, output.range))
         images = np.concatenate(batches[1:] or batches)  # the empty batch stands for all where there is no other
         return to_pil(images) if output_type == "pil" else images
@@ -103,7 +105,7 @@ class Sampler:
             if spec.feed == "label" and labels is not None:
                 given[spec.name] = _make_label_rows(spec, count, labels)
             elif spec.feed == "truncation":
-                given[spec.name] = np.full(count, 1.0 if truncation is None else truncation, spec.dtype)
+                given[spec.name] = np.full(count, _check_truncation(spec, truncation), spec.dtype)
             elif spec.feed not in DRAWN_FEEDS:
                 raise InputError(
                     f"input {spec.name!r} takes {spec.feed!r}, which no seed gives: run the ability instead"
@@ -121,8 +123,19 @@ class Sampler:
         return np.broadcast_to(values.reshape(-1, *[1] * len(spec.row)), (len(rows), *spec.row)).copy()
 
 
+def _check_truncation(spec: Input, value: Any) -> float:
+    """1.0 when None; InputError for what is no finite number of the input's dtype."""
+    try:
+        number = 1.0 if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"truncation={value!r}: give a number") from None
+    if not abs(number) <= float(np.finfo(spec.dtype).max):
+        raise InputError(f"truncation={number}: give a finite number of {spec.dtype}")
+    return number
+
+
 def _make_label_rows(spec: Input, count: int, labels: Any) -> np.ndarray:
-    values = list(labels) if np.ndim(labels) else [labels] * count
+    values = [labels] * count if isinstance(labels, str) or not np.iterable(labels) else list(labels)
     if len(values) != count:
         raise InputError(f"{len(values)} labels for {count} images: give one for all or one for each")
     return np.array([_find_class(spec, value) for value in values], spec.dtype).reshape(count)
@@ -157,11 +170,11 @@ def run_in_batches(
     """
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: give 1 or more")
-    free = {spec.name for spec in specs if isinstance(spec.shape[0], str)}
-    count = max(len(feeds[name]) for name in free)
+    free = {spec.name for spec in specs if spec.shape and isinstance(spec.shape[0], str)}
+    count = max((len(feeds[name]) for name in free), default=0)
     # Without rows the graph still runs once: its empty outputs have the right shapes.
     parts = [
         run({name: array[first : first + batch_size] if name in free else array for name, array in feeds.items()})
         for first in range(0, max(count, 1), batch_size)
     ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts[1:] else dict(parts[0])

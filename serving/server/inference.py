@@ -51,12 +51,16 @@ class ServedModel:
             Arrays by output name. Sampling gives one: float32 (count, height, width, channels) in the card's range.
 
         Raises:
-            InputError: the ability, an input, an output or a sampling argument is unknown or does not fit, there are
-                more than `row_limit` rows, or both or neither of `feeds` and `sampling` are given.
+            InputError: the ability, an input, an output or a sampling argument is unknown or does not fit, an output is
+                named twice, there are more than `row_limit` rows, or both or neither of `feeds` and `sampling` are
+                given.
+            ModelFileError: the graph fails on these arrays.
         """
         name = ability or self.card.default_ability
         if name not in self.pipelines:
             raise InputError(f"{self.card.name!r} serves no ability {name!r}: choose from {sorted(self.pipelines)}")
+        if len(set(outputs)) < len(outputs):
+            raise InputError("an output is asked for twice: name each once")
         if feeds and sampling:
             raise InputError(f"inputs and the parameters {sorted(sampling)} exclude each other: give one or the other")
         if feeds:

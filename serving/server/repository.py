@@ -30,7 +30,7 @@ def load_models(
         raise CardError(f"{root}: there is no such directory of models")
     models: dict[str, ServedModel] = {}
     for card_file in sorted(root.glob("*/card.json")):
-        card = read_card(card_file)
+        card = read_card(card_file.parent)
         if card.abilities[card.default_ability].file is None:
             logger.warning("%s: not served: its default ability has no ONNX file", card_file.parent)
             continue

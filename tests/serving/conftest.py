@@ -1,14 +1,16 @@
 """Two small exported models, with real ONNX graphs, whose outputs can be worked out by hand."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, load, numpy_helper
 
-from serving.card import Ability, Card, Data, File, Input, Output, encode_card
+from serving.card import Ability, Card, Data, File, Input, Output, encode_card, read_card
 
 WEIGHTS = np.random.Generator(np.random.Philox(0)).standard_normal((4, 64)).astype(np.float32)
 LATENT = Input("latent", "float32", ("batch", 4), "normal")
@@ -137,13 +139,32 @@ def models(tanh_model: Path, mirror_model: Path) -> Path:
 
 
 @pytest.fixture
-def edit_card() -> Callable[[Path, str, str], None]:
-    def edit(directory: Path, old: str, new: str) -> None:
-        """Replace text in a model's card; the text must be there."""
+def edit_card() -> Callable[..., None]:
+    def edit(directory: Path, old: str, new: str, *, checked: bool = False) -> None:
+        """Replace text in a model's card; the text must be there. checked: as if the formats had been checked so."""
         path = directory / "card.json"
         text = path.read_text()
         assert old in text
-        path.write_text(text.replace(old, new))
+        path.write_text(text := text.replace(old, new))
+        if checked:
+            path.write_bytes(encode_card(msgspec.convert({**json.loads(text), "checked": ""}, Card)))
+
+    return edit
+
+
+@pytest.fixture
+def edit_graph() -> Callable[[Path, Callable[[ModelProto], object]], Path]:
+    def edit(directory: Path, change: Callable[[ModelProto], object]) -> Path:
+        """Change generate.onnx, and its hash in the card."""
+        path = directory / "generate.onnx"
+        model = load(path, load_external_data=False)
+        change(model)
+        path.write_bytes(model.SerializeToString())
+        card = read_card(directory)
+        files = {**card.files, path.name: file_record(path)}
+        changed = msgspec.structs.replace(card, files=files, checked="")
+        (directory / "card.json").write_bytes(encode_card(changed))
+        return path
 
     return edit
 

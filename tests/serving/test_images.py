@@ -17,6 +17,13 @@ def test_gray_levels():
         to_uint8(np.array([np.nan]), (0, 1))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_values_far_outside_are_clipped_and_overflow_nothing(dtype):
+    far = np.finfo(dtype).max
+    with np.errstate(all="raise"):
+        assert to_uint8(np.array([far, -far, 0.5], dtype), (0, 1)).tolist() == [255, 0, 128]
+
+
 def test_every_gray_level_survives_the_way_there_and_back():
     levels = np.arange(256, dtype=np.uint8)
     for low, high in [(-1.0, 1.0), (0.0, 1.0), (-2.5, 7.0)]:

@@ -92,11 +92,29 @@ def test_a_changed_graph_is_refused_unless_verified_before(tanh_model):
         ('"latent"', '"z"', "inputs: the card says z float32['batch', 4], the graph has latent float32['batch', 4]"),
         ("4\n", "5\n", "inputs: the card says latent float32['batch', 5], the graph has latent float32['batch', 4]"),
         ('"float32"', '"float64"', "inputs: the card says latent float64['batch', 4]"),
+        (
+            "8,\n            8,",
+            '"height",\n            "width",',
+            "outputs: the card says image float32['batch', 'height', 'width', 1], the graph has image float32['batch',",
+        ),
     ],
 )
 def test_a_card_that_contradicts_its_graph_is_refused(tanh_model, edit_card, old, new, message):
-    edit_card(tanh_model, old, new)
-    with pytest.raises(CardError, match=re.escape(f"'tanh-model', generate.onnx: {message}")):
+    edit_card(tanh_model, old, new, checked=True)
+    with pytest.raises(CardError, match=re.escape(f"{tanh_model / 'generate.onnx'}: {message}")):
+        Pipeline.from_directory(tanh_model)
+
+
+def test_a_size_that_the_graph_leaves_free_is_none_that_a_card_can_name(tanh_model, edit_graph, edit_card):
+    def free(model):
+        model.graph.input[0].type.tensor_type.shape.dim[1].Clear()
+
+    edit_graph(tanh_model, free)
+    edit_card(tanh_model, "4\n", "1048576\n", checked=True)
+    message = (
+        "inputs: the card says latent float32['batch', 1048576], the graph has latent float32['batch', 'latent:1']"
+    )
+    with pytest.raises(CardError, match=re.escape(message)):
         Pipeline.from_directory(tanh_model)
 
 

@@ -19,14 +19,38 @@ from zoo.training import precision
 
 FIRST_OF_CLASS = {preset.model: preset.name for preset in reversed(PRESETS.values())}
 
+# What a test costs for one more preset: the mean over presets, in seconds on an idle core, where it is above a half.
+# Measured by `pytest --durations=0`; a module's fixture counts for the test that is the first to ask for it.
+SECONDS = {
+    "test_the_first_step_is_that_of_the_plain_form": 9.0,  # XLA compiles it
+    "test_train_smoke": 5.0,
+    "test_the_first_step_is_the_same_on_several_replicas": 3.5,
+    "test_a_resumed_run_ends_bit_equal_to_one_that_was_never_stopped": 2.5,
+    "test_onnx_agrees_with_keras": 1.4,
+    "test_each_player_moves_all_of_its_own_variables_and_no_others": 1.2,
+    "test_train_dry_run": 0.6,
+}
+LONGEST = 2.0  # seconds; what costs more runs for one preset a class in `make test`, and for all in `make test-all` ...
+FOR_EVERY_PRESET = {  # ... but for these: what replicas, a checkpoint and an export give is shown of every preset
+    "test_the_first_step_is_the_same_on_several_replicas",
+    "test_a_resumed_run_ends_bit_equal_to_one_that_was_never_stopped",
+    "test_onnx_agrees_with_keras",
+}
+
+
+def is_left_to_test_all(test: str, preset: Preset) -> bool:
+    """Whether this test, a function's name, is marked slow for a preset."""
+    dear = SECONDS.get(test, 0.0) > LONGEST and test not in FOR_EVERY_PRESET
+    return dear and FIRST_OF_CLASS[preset.model] != preset.name
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs for every preset runs for one preset a class in `make test`, and for all in `make test-all`."""
+    """Of what runs for every preset, `make test` leaves out what is dear."""
     for item in items:
         parameters = getattr(item, "callspec", None)
         for value in parameters.params.values() if parameters else ():
             preset = PRESETS.get(value) if isinstance(value, str) else value
-            if isinstance(preset, Preset) and FIRST_OF_CLASS[preset.model] != preset.name:
+            if isinstance(preset, Preset) and is_left_to_test_all(getattr(item, "originalname", ""), preset):
                 item.add_marker(pytest.mark.slow)
 
 

@@ -1,5 +1,6 @@
 """From a name to verified files: where they are looked for, what is refused, and what is left in the cache."""
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -11,11 +12,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 import zoo
-from serving.card import CardError, Data, FileMismatchError
+from serving.card import Card, CardError, Data, FileMismatchError, hash_checked
 from zoo import describe, list_models, load_pretrained, pretrained
 from zoo.export.export import export
 from zoo.extras import MissingExtraError
@@ -121,8 +123,12 @@ def server(tmp_path: Path, original: dict[str, bytes]) -> Iterator[Server]:
 
 
 def edit_card(directory: Path, **fields: Any) -> None:
+    """Change fields of a card as if its formats had been checked under them."""
     path = directory / "card.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    card = {**json.loads(path.read_text()), **fields}
+    with contextlib.suppress(CardError, msgspec.ValidationError):
+        card["checked"] = hash_checked(msgspec.convert(card, Card))
+    path.write_text(json.dumps(card))
 
 
 def edit_class(directory: Path, name: str, **arguments: Any) -> None:

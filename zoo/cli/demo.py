@@ -17,12 +17,14 @@ from rich.console import Console
 
 from serving.card import Card, read_card
 from serving.images import save_grid, to_uint8
-from zoo.extras import start_tensorflow
+from zoo.command_line import require_writable
+from zoo.extras import require_extra, start_tensorflow
 from zoo.pretrained import list_models, load_pretrained
 from zoo.training.optimizers import Adam
 from zoo.training.recipe import Recipe
 
 PRESET = "cgan-fashion-mnist"
+NAME = "demo-cgan-fashion-mnist"  # of the model that the demo trains
 SMALLER = {"width": 24, "ema_decay": 0.99}  # a network that two cores train in minutes; averages that follow it sooner
 RATE = Adam(4e-4, beta_1=0.5)
 ROWS = 6  # images of a class
@@ -44,9 +46,16 @@ def run(out: Path, steps: int) -> Path:
         The path of the page.
 
     Raises:
-        ValueError: `out` holds something that is no demo.
+        ValueError: `out` holds something that is no demo, or is no directory that can be written; fewer than 1 step.
+        MissingExtraError: the demo trains and serves, and the packages for it are not installed.
         LookupError: this installation has no pretrained preset.
     """
+    for extra in ("train", "server"):
+        require_extra("zoo demo", extra)
+    if steps < 1:
+        raise ValueError(f"--steps {steps}: choose at least 1.")
+    require_pretrained()
+    require_writable("--out", out)
     if out.exists() and any(out.iterdir()) and not (out / "index.html").exists():
         raise ValueError(f"{out} holds files that no demo wrote: choose another --out.")
     shutil.rmtree(out, ignore_errors=True)
@@ -54,7 +63,7 @@ def run(out: Path, steps: int) -> Path:
     console = Console()
     facts: dict[str, Any] = {"preset": PRESET, "steps": steps}
     with stage(console, 1, "sample the pretrained preset with ONNX Runtime", facts):
-        card = sample_pretrained(out)
+        card = sample_classes(PRESET, out / "pretrained.png")
         facts |= {"classes": classes_of(card), "preset_steps": card.recipe["steps"]}
     with stage(console, 2, f"train a smaller one from nothing on the embedded images, {steps} steps", facts):
         directory = train(out, steps, console)
@@ -84,15 +93,14 @@ def stage(console: Console, number: int, title: str, facts: dict[str, Any]) -> I
     facts.setdefault("seconds", {})[number] = time.monotonic() - began
 
 
-def sample_pretrained(out: Path) -> Card:
-    """Some images of every class by the committed preset, without TensorFlow; returns its card.
+def require_pretrained() -> None:
+    """Refuse an installation without the preset that is sampled.
 
     Raises:
-        LookupError: this installation has no pretrained preset.
+        LookupError: this is one.
     """
     if PRESET not in list_models(pretrained=True):
         raise LookupError(f"this installation comes without the weights of {PRESET}.")
-    return sample_classes(PRESET, out / "pretrained.png")
 
 
 def sample_classes(name: str, file: Path) -> Card:
@@ -127,6 +135,7 @@ def train(out: Path, steps: int, console: Console) -> Path:
         model=SMALLER,
         optimizers={"generator": RATE, "discriminator": RATE},
         run_dir=out / "run",
+        name=NAME,
         log_every=max(steps // LOGGED, 1),
         sample_every=max(steps // GRIDS, 1),
     )
@@ -152,7 +161,7 @@ def compare(directory: Path, out: Path) -> dict[str, float]:
 def serve_and_ask(directory: Path, out: Path) -> dict[str, Any]:
     """Start the server on a free port, ask for images of a seed, stop it."""
     models = out / "models"
-    shutil.copytree(directory, models / PRESET)
+    shutil.copytree(directory, models / NAME)
     command = [sys.executable, "-m", "serving", "--models", str(models), "--port", "0"]
     label = classes_of(read_card(directory))[0]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -161,7 +170,7 @@ def serve_and_ask(directory: Path, out: Path) -> dict[str, Any]:
         line = server.stdout.readline()
         if not line:
             raise RuntimeError("the server did not start; its own message is above.")
-        url = f"{line.split()[2].rstrip(':')}/v2/models/{PRESET}/infer"
+        url = f"{line.split()[2].rstrip(':')}/v2/models/{NAME}/infer"
         body = {"parameters": {"count": COMPARED, "seed": 2, "labels": label}}
         request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
         began = time.monotonic()

@@ -1,17 +1,22 @@
 """The command `zoo`: list | describe | sample | train | sweep | evaluate | export | serve | demo | doctor."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 import tyro
 
+from serving.card import Card
 from zoo.cli.recipes import find_recipe
+from zoo.command_line import FAILED, ending_in_one_line, require_writable
+from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
 
-FAILED = 1
 Name = Annotated[str, tyro.conf.Positional]
 
 
@@ -25,6 +30,9 @@ def list_(*, json: bool = False, family: str | None = None, pretrained: bool = F
     """
     from zoo.pretrained import list_models, shipped_directory
 
+    families = sorted({preset.family for preset in PRESETS.values()})
+    if family is not None and family.lower() not in map(str.lower, families):
+        raise ValueError(f"--family {family}: choose from {', '.join(families)}.")
     names = list_models(family=family, pretrained=True if pretrained else None)
     records: list[dict[str, Any]] = [
         {
@@ -52,18 +60,16 @@ def list_(*, json: bool = False, family: str | None = None, pretrained: bool = F
 
 
 def describe(name: Name, *, json: bool = False) -> None:
-    """Say what a preset is: paper, data, inputs and outputs, scores.
+    """Say what a model is: paper, data, inputs and outputs, scores.
 
     Args:
-        name: a preset.
+        name: a preset, or the path of a run or an exported directory.
         json: print JSON.
     """
-    from zoo.pretrained import describe as describe_preset
-    from zoo.pretrained import local_directory
+    from zoo.pretrained import describe as describe_model
 
-    record = describe_preset(name)
-    directory = local_directory(name)
-    if json or directory is None:
+    record = describe_model(name)
+    if json or not record["pretrained"]:
         print_json(record)
         return
     from rich.console import Console
@@ -72,7 +78,8 @@ def describe(name: Name, *, json: bool = False) -> None:
     from serving.card import read_card
     from zoo.export.model_card import make_readme
 
-    Console().print(Markdown(make_readme(read_card(directory))))
+    path = None if name in PRESETS else record["directory"]
+    Console().print(Markdown(make_readme(read_card(record["directory"]), path)))
 
 
 def sample(
@@ -87,7 +94,7 @@ def sample(
     """Draw images from a pretrained preset; through ONNX Runtime, without TensorFlow, unless --format says otherwise.
 
     Args:
-        name: a preset, or the path of an exported directory.
+        name: a preset, or the path of a run or an exported directory.
         count: how many.
         seed: image i of a seed is always the same.
         out: .png for one grid, .npy for the array (count, height, width, channels) uint8.
@@ -97,6 +104,7 @@ def sample(
     import numpy as np
 
     from serving.images import save_grid
+    from serving.sampling.noise import to_uint64
     from zoo.pretrained import load_pretrained
 
     if count < 1:
@@ -105,6 +113,9 @@ def sample(
         raise ValueError(f"--out {out}: choose a name that ends in .png (one grid) or .npy (an array).")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: there is no directory {out.parent}.")
+    if out.is_dir() or not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise ValueError(f"--out {out}: it can't be written: choose another name.")
+    to_uint64("seed", seed)
     chosen = [int(label) if label.isdecimal() else label for label in labels]
     choices: dict[str, Any] = {"labels": chosen[0] if len(chosen) == 1 else chosen} if chosen else {}
     images = load_pretrained(name, format=format).sample(count, seed, **choices)
@@ -116,35 +127,72 @@ def sample(
 
 
 def export(
-    name: Name, *, out: Path, format: tuple[Literal["onnx", "saved_model"], ...] = ("onnx", "saved_model")
+    name: Name,
+    *,
+    out: Path,
+    format: tuple[Literal["onnx", "saved_model"], ...] = ("onnx", "saved_model"),
+    weights: Literal["float16", "float32"] = "float16",
+    call: Annotated[str | None, tyro.conf.arg(name="name")] = None,
+    data_license: str | None = None,
 ) -> None:
-    """Write a pretrained preset's weights as ONNX, SavedModel or both, checked against Keras.
+    """Write a model's weights as ONNX, SavedModel or both, checked against Keras.
 
     Args:
-        name: a preset, or the path of an exported directory.
+        name: a preset, or the path of a run or an exported directory.
         out: the directory to write; it must not exist yet.
         format: which formats.
+        weights: how ONNX graphs store them: float16 takes half the room; float32, the same values, is what quantizers
+            and float16 converters work on.
+        call: what the written model is called, on its card and by a server; by default as it was.
+        data_license: license of the training images, for the card; by default as it was.
     """
-    from zoo.extras import MissingExtraError
+    from serving.card import read_card
+    from zoo.extras import require_extra
     from zoo.pretrained import find_directory, load_pretrained
 
     if out.exists():
         raise ValueError(f"--out {out} exists already: choose another name.")
-    from serving.card import read_card
-
-    model, directory = load_pretrained(name), find_directory(name)
+    require_writable("--out", out)
+    directory = find_directory(name)
     card = read_card(directory)
-    try:
-        from zoo.export.export import export as export_model
-    except ImportError as error:
-        raise MissingExtraError("zoo export", "train", error) from None
-    from zoo.presets.table import find_preset
+    preset = describe_renamed(card, call)
+    require_extra("zoo export", "train")
+    model = load_pretrained(directory)
+    from zoo.export.export import LICENSE
+    from zoo.export.export import export as export_model
 
+    license = LICENSE if preset.name in PRESETS else card.license
     out.parent.mkdir(parents=True, exist_ok=True)
     kept = {file: (directory / file).read_bytes() for file in card.files if file == "reconstructions.png"}
-    about: dict[str, Any] = {"preset": find_preset(card.name), "data": card.data, "recipe": card.recipe}
-    export_model(model, out, **about, formats=format, scores=card.scores, images=kept)
+    data = card.data if data_license is None else msgspec.structs.replace(card.data, license=data_license)
+    about: dict[str, Any] = {"preset": preset, "data": data, "recipe": card.recipe, "scores": card.scores}
+    export_model(model, out, **about, formats=format, weights=weights, license=license, images=kept)
     print(out)
+
+
+def describe_renamed(card: Card, name: str | None) -> Preset:
+    """What a card says of its model, under another name where one is given.
+
+    Raises:
+        ValueError: no export of this preset can be called so.
+    """
+    from zoo.export.model_card import check_name, rename
+
+    own = card.recipe.get("name", card.name)
+    preset = Preset(
+        name=card.name,
+        model=card.model["class"],
+        family=card.family,
+        paper=card.paper,
+        summary=card.summary,
+        arguments=card.model["arguments"],
+    )
+    if name is None:
+        return preset
+    check_name(name, own)
+    if name == own and name in PRESETS:
+        return replace(preset, name=name, summary=PRESETS[name].summary)
+    return rename(replace(preset, name=own), name, card.data.name, card.data.count)
 
 
 def doctor(*, json: bool = False, selftest: bool = False) -> None:
@@ -242,9 +290,9 @@ FORWARDED = ("train", "sweep", "evaluate", "serve")  # they read options of thei
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; an error the user can mend is one line on stderr and exit status 1."""
+    """Run one command; an error is one line on stderr and exit status 1, Ctrl-C one line and 130."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
+    with ending_in_one_line("zoo", arguments):
         if arguments and arguments[0] in FORWARDED:
             COMMANDS[arguments[0]](arguments[1:])
             return
@@ -255,9 +303,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             description="A zoo of generative models that trains, exports and serves.",
             config=(tyro.conf.OmitArgPrefixes,),
         )
-    except (ValueError, LookupError, ImportError, OSError, RuntimeError) as error:
-        print(f"zoo: {error}", file=sys.stderr)
-        sys.exit(FAILED)
 
 
 def print_json(value: Any) -> None:

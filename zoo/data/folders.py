@@ -3,19 +3,23 @@
 `zoo.data.load.load_images` says which folders are splits and which are classes.
 """
 
-import hashlib
 import io
 import os
+import re
+import warnings
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from PIL import Image, features
 
-from zoo.data.images import FORMATS, ImageSet, Policy
-from zoo.data.store import Example, collect
+from zoo.data.images import FORMATS, Budget, ImageSet, Policy
+from zoo.data.published import PUBLISHED, recognize
+from zoo.data.store import Example, collect, explain
 
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 SUFFIXES = (".png", *JPEG, ".webp", ".gif", ".bmp", ".tif", ".tiff", *([".avif"] if features.check("avif") else []))
@@ -29,6 +33,11 @@ SPLIT_FOLDERS = {
 }
 TRAINING_SPLITS = {"train", "trainA", "trainB"}
 FILE_LIMIT = 256 * 2**20  # bytes of one image file, unpacked
+BYTES = Budget(FILE_LIMIT)  # of the files that are in memory at the same time, unpacked
+AHEAD_LIMIT = 256 * 2**20  # bytes of the decoded images that wait for their turn
+# Other methods of a zip unpack any number of bytes at once, whatever their entry says.
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+LINKS = 3  # to folders on the way to a file; folders that link to one another hold each file in every order of theirs
 
 
 @dataclass(frozen=True)
@@ -42,47 +51,81 @@ class Files:
     stamps: dict[str, str]
     """What changes when the file does: CRC-32 in a zip, modification time in a folder."""
     read: Callable[[str], bytes]
-    """Name -> the file's bytes."""
+    """Name -> the file's bytes.  A damaged one raises almost anything, one of more than FILE_LIMIT a ValueError."""
 
 
 def open_files(source: Path) -> Files:
     """List a folder (recursively) or a zip.
 
     Raises:
-        ValueError: `source` is neither, or the zip is damaged.
+        ValueError: `source` is neither, the zip is damaged, or links lead to links.
     """
     if source.is_dir():
-        stats = {p.relative_to(source).as_posix(): p.stat() for p in sorted(_walk(source)) if p.is_file()}
+        paths = {path.relative_to(source).as_posix(): path for path in sorted(_walk(source))}
+        stats = {name: path.stat() if path.is_file() else None for name, path in paths.items()}
         return Files(
             source,
-            {name: stat.st_size for name, stat in stats.items()},
-            {name: str(stat.st_mtime_ns) for name, stat in stats.items()},
-            lambda name: (source / name).read_bytes(),
+            {name: stat.st_size if stat else 0 for name, stat in stats.items()},
+            {name: str(stat.st_mtime_ns) if stat else "" for name, stat in stats.items()},
+            lambda name: _read_file(paths[name]),
         )
+    if not source.is_file():
+        raise ValueError(f"{source}: neither a folder nor a file")
     try:
         archive = zipfile.ZipFile(source)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{source}: neither a folder nor a readable zip ({error})") from error
+    except Exception as error:  # a damaged zip raises almost anything
+        raise ValueError(f"{source}: neither a folder nor a readable zip ({explain(error)})") from error
     entries = {info.filename.replace("\\", "/"): info for info in archive.infolist() if not info.is_dir()}
     return Files(
         source,
         {name: info.file_size for name, info in entries.items()},
         {name: f"{info.CRC:08x}" for name, info in entries.items()},
-        lambda name: archive.read(entries[name]),
+        lambda name: _read_entry(archive, entries[name]),
     )
 
 
-def _walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """What lies beneath a folder, linked folders included; a link to a folder that it lies in ends there."""
-    stat = folder.stat()
-    here = above | {(stat.st_dev, stat.st_ino)}
-    if here == above:
-        return
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield from _walk(path, here)
-        else:
-            yield path
+def _read_file(path: Path) -> bytes:
+    if not path.is_file():  # to read from a pipe or a device may never end
+        raise ValueError("a broken link" if path.is_symlink() and not path.exists() else "no regular file")
+    _check_size(path.stat().st_size)
+    return path.read_bytes()
+
+
+def _check_size(size: int) -> None:
+    if size > FILE_LIMIT:
+        raise ValueError(f"{size:,} bytes; the limit is {FILE_LIMIT:,}")
+
+
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.flag_bits & 1:
+        raise ValueError("encrypted")
+    if info.compress_type not in METHODS:
+        raise ValueError(f"packed by method {info.compress_type}; what is stored or deflated can be read")
+    _check_size(info.file_size)
+    with archive.open(info) as file:
+        return file.read(info.file_size)  # no more than that, whatever it unpacks to
+
+
+def _walk(source: Path) -> Iterator[Path]:
+    """What lies beneath a folder, linked folders included; a link to a folder that it lies in ends there.
+
+    Raises:
+        ValueError: more than LINKS links lead to a folder.
+    """
+    folders: list[tuple[Path, frozenset[tuple[int, int]], int]] = [(source, frozenset(), 0)]
+    while folders:
+        folder, above, links = folders.pop()
+        stat = folder.stat()
+        here = above | {(stat.st_dev, stat.st_ino)}
+        if here == above:
+            continue
+        if links > LINKS:
+            raise ValueError(f"{folder}: reached by {links} links one after the other; at most {LINKS} are followed")
+        for path in folder.iterdir():
+            if path.is_dir():
+                folders.append((path, here, links + path.is_symlink()))
+            else:
+                yield path
 
 
 def _is_image(name: str) -> bool:
@@ -107,20 +150,41 @@ def _count_wrapping_folders(names: list[str]) -> int:
 
 
 def split_held_out(names: list[str]) -> tuple[list[str], list[str]]:
-    """Divide names into train and test: sha256(name) mod 10 == 0 is test, so added files move no other file.
+    """Divide names into train and test: of each class the last tenth in natural order is test.
 
-    Of two or more names each side gets at least one.
+    Neighbors in that order are often alike: frames of a video, a burst, the photographs of one person. So a run of
+    them stays on one side of one cut; a part drawn at random would have its twins in train. Images added behind the
+    last move some from test to train, and none back.
+
+    Classes too small for a tenth, and images in no class, are divided together. Of two or more names each side gets at
+    least one.
+
+    Args:
+        names: beneath the split's folder; the first folder is the class.
     """
 
-    def hash_name(name: str) -> int:
-        return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest(), "big")
+    def tenth(members: list[str]) -> int:
+        return (len(members) + 5) // 10
 
-    test = {name for name in names if hash_name(name) % 10 == 0}
+    classes: dict[str, list[str]] = {}
+    for name in names:
+        classes.setdefault(name.partition("/")[0] if "/" in name else "", []).append(name)
+    groups = [members for folder, members in classes.items() if folder and tenth(members)]
+    groups.append(sorted(set(names).difference(*groups)))
+    test = {name for members in groups for name in sorted(members, key=_natural_order)[len(members) - tenth(members) :]}
     if len(names) >= 2 and not test:
-        test = {min(names, key=hash_name)}
-    if len(test) == len(names):
-        test -= {max(names, key=hash_name)}
+        test = {max(names, key=_natural_order)}
     return [name for name in names if name not in test], [name for name in names if name in test]
+
+
+def _natural_order(name: str) -> tuple[list[str], str]:
+    """A key that sorts "2.png" before "10.png", and a folder's files together."""
+
+    def lengthen(digits: re.Match[str]) -> str:
+        number = digits[0].lstrip("0")
+        return f"{len(number):05}{number}"
+
+    return re.sub("[0-9]+", lengthen, name.lower()).split("/"), name
 
 
 def _find_splits(source: Path, names: list[str]) -> dict[str, dict[str, str]]:
@@ -173,6 +237,7 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
 
     Raises:
         ValueError: neither folder nor zip; no images; an unknown split; broken images; native sizes that differ.
+        RuntimeError: not enough memory to decode an image.
     """
     files = open_files(source)
     names = sorted(name for name in files.sizes if _is_image(name))
@@ -189,37 +254,41 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
     # Over all splits, so that a class has the same number in each of them.
     class_names = sorted({name.split("/")[0] for members in splits.values() for name in members if "/" in name})
     labeled = all("/" in name for name, _ in chosen)
+    published = recognize(name for members in splits.values() for name in members)
     numbers = {name: index for index, name in enumerate(class_names)}
 
     def decode(member: tuple[str, str]) -> Example:
         inner, file = member
         label = numbers[inner.split("/")[0]] if labeled else None
         try:
-            _check_size(files, file)
-            return Example(_list_names([file]), label, policy.decode(files.read(file)))
-        except MemoryError:
-            raise
+            with BYTES.borrow(files.sizes[file]):
+                return Example(_list_names([file]), label, policy.decode(files.read(file)))
+        except MemoryError as error:
+            raise RuntimeError(f"{source}: {_list_names([file])}: not enough memory to decode it") from error
         except Exception as error:  # a damaged file raises almost anything: OSError, SyntaxError, struct.error ...
             return Example(_list_names([file]), label, error)
 
     content = [(file, files.sizes[file], files.stamps[file]) for _, file in chosen]
-    found = collect(
-        lambda: _map_in_threads(decode, chosen),
-        len(chosen),
-        key=f"{source.resolve()} {split} {policy} {content}",
-        skip_broken=skip_broken,
-        cache=cache,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of odd files: they are decoded, or named as broken
+        found = collect(
+            lambda: _map_in_threads(decode, chosen),
+            len(chosen),
+            source=str(source),
+            key=f"{source.resolve()} {split} {policy} {class_names} {content}",
+            skip_broken=skip_broken,
+            cache=cache,
+        )
     return ImageSet(
         images=found.images,
         labels=found.labels,
         class_names=tuple(class_names) if labeled else (),
-        name=source.resolve().name,
+        name=published or source.resolve().name,
         split=split,
         fingerprint=found.fingerprint,
         ignored=len(files.sizes) - sum(len(members) for members in splits.values()),
         broken=found.broken,
-        license="",
+        license=PUBLISHED[published].license if published else "",
     )
 
 
@@ -233,7 +302,9 @@ def count_channels(source: Path) -> int:
     names = sorted(filter(_is_image, files.sizes))
     if not names:
         raise ValueError(f"{source} holds no images: looked at {len(files.sizes)} files.")
-    return 3 if any(_has_colors(files, name) for name in names) else 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's
+        return 3 if any(_has_colors(files, name) for name in names) else 1
 
 
 def _has_colors(files: Files, name: str) -> bool:
@@ -243,18 +314,10 @@ def _has_colors(files: Files, name: str) -> bool:
         ValueError: it can't be read.
     """
     try:
-        _check_size(files, name)
         with Image.open(io.BytesIO(files.read(name)), formats=FORMATS) as image:
             return image.mode not in GRAY_MODES
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged file raises almost anything
-        raise ValueError(f"{files.source}: {_list_names([name])} can't be read: {error}") from error
-
-
-def _check_size(files: Files, name: str) -> None:
-    if files.sizes[name] > FILE_LIMIT:
-        raise ValueError(f"{files.sizes[name]:,} bytes; the limit is {FILE_LIMIT:,}")
+        raise ValueError(f"{files.source}: {_list_names([name])} can't be read: {explain(error)}") from error
 
 
 def _list_names(names: Sequence[str]) -> str:
@@ -264,6 +327,22 @@ def _list_names(names: Sequence[str]) -> str:
 
 
 def _map_in_threads(decode: Callable[[tuple[str, str]], Example], members: list[tuple[str, str]]) -> Iterator[Example]:
+    """In order, decoded ahead as far as AHEAD_LIMIT allows.
+
+    The images of a set have one size, or it is refused at the first that differs: the first says what all of them take.
+    """
+    waiting: deque[Future[Example]] = deque()
+    ahead = 1
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(members), 256):  # in pieces: `map` over all would hold the whole set in memory
-            yield from pool.map(decode, members[start : start + 256])
+        try:
+            for member in members:
+                if len(waiting) == ahead:
+                    example = waiting.popleft().result()
+                    if isinstance(example.image, np.ndarray):
+                        ahead = min(256, max(1, AHEAD_LIMIT // example.image.nbytes))
+                    yield example
+                waiting.append(pool.submit(decode, member))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -5,7 +5,7 @@ import io
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # no other deco
 ALIGNMENT = 64  # bytes; where TensorFlow takes memory that is not its own
 
 PIXEL_LIMIT = 100_000_000  # of one image: decoded and converted it takes up to a gigabyte
-LARGE = 10_000_000  # pixels; images beyond are decoded one at a time
-ONE_LARGE_IMAGE = threading.Lock()
 UPRIGHT = 1  # EXIF's number for an image that is stored as it is seen
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,6 +26,32 @@ ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+class Budget:
+    """An amount that threads share: one that wants more than is left waits, and one that wants it all gets it alone."""
+
+    def __init__(self, amount: int):
+        """With `amount` to share."""
+        self.amount = amount
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def borrow(self, amount: int) -> Iterator[None]:
+        """Take a part for as long as the context lasts."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + amount <= self.amount)
+            self._used += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= amount
+                self._changed.notify_all()
+
+
+PIXELS = Budget(50_000_000)  # of the images that are decoded at the same time: about half a gigabyte
 
 
 @dataclass(frozen=True)
@@ -41,7 +65,7 @@ class ImageSet:
     class_names: tuple[str, ...]
     """By label; empty where the images have no classes."""
     name: str
-    """Of the set, without its split, such as "fashion_mnist" or a folder's name."""
+    """Of the set, without its split, such as "fashion_mnist", a key of `PUBLISHED` or a folder's name."""
     split: str
     """Which part of the set, such as "train" or "train[:1000]"; "all" for every part."""
     fingerprint: str
@@ -114,10 +138,30 @@ class Policy:
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        mode = "L" if self.channels == 1 else "RGB"
+        if image.mode != mode:
+            image = image.convert(mode)
         if self.image_size is not None:
             image = FITS[self.fit](image, self.image_size)
         return np.asarray(image).reshape(image.height, image.width, self.channels)
+
+    def apply_to_all(self, images: np.ndarray) -> np.ndarray:
+        """What `apply` makes of every image: at once where pixels are at most moved, not resampled or converted.
+
+        Args:
+            images: uint8 (count, height, width, 1 or 3).
+
+        Returns:
+            uint8 (count, height, width, channels).
+        """
+        _, height, width, channels = images.shape
+        size = self.image_size
+        if channels == self.channels and (size is None or height == width == size):
+            return images
+        if channels == self.channels and self.fit == "pad" and max(height, width) <= size:
+            top, left = (size - height) // 2, (size - width) // 2
+            return np.pad(images, ((0, 0), (top, size - height - top), (left, size - width - left), (0, 0)))
+        return np.stack([self.apply(Image.fromarray(i[..., 0] if channels == 1 else i)) for i in images])
 
     def decode(self, data: bytes) -> np.ndarray:
         """An image file's bytes -> uint8 (height, width, channels): first frame, EXIF orientation applied.
@@ -129,9 +173,11 @@ class Policy:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > PIXEL_LIMIT:
                 raise ValueError(f"{image.width} x {image.height} pixels; the limit is {PIXEL_LIMIT:,}")
-            with ONE_LARGE_IMAGE if image.width * image.height > LARGE else nullcontext():
-                image.load()
-                return self.apply(_turn_upright(image))
+            with PIXELS.borrow(image.width * image.height):
+                try:
+                    return self.apply(_turn_upright(image))
+                finally:
+                    image.close()  # its pixels, too, before others are let in
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:

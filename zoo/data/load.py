@@ -10,6 +10,7 @@ from pathlib import Path
 from zoo.data.embedded import read_embedded
 from zoo.data.folders import read_files
 from zoo.data.images import ImageSet, Policy
+from zoo.data.published import PUBLISHED
 from zoo.data.tfds import read_tfds
 
 
@@ -33,8 +34,8 @@ def load_images(
             - a folder or a zip.  Top folders `train`, `test`, `validation` (`valid`, `val`), `trainA`, `trainB`,
               `testA`, `testB`, in any case, are splits where one for training has another beside it, or where they hold
               everything; the folders beneath are classes.  Linked folders count.  Folders that wrap everything are
-              looked through.  With no `test` folder, the images whose name's sha256 is divisible by 10 are "test" and
-              not "train" (the name beneath the split folder, classes included);
+              looked through.  With no `test` folder, of each class the last tenth by name is "test" and not "train",
+              where "9.png" comes before "10.png": see `zoo.data.folders.split_held_out`;
             - the name of an image data set of TensorFlow Datasets, such as "mnist" or "fashion_mnist:3.0.1", kept under
               `TFDS_DATA_DIR`.  With no "test" split, the last tenth of "train" is "test" and not "train".
 
@@ -49,14 +50,40 @@ def load_images(
     Raises:
         FileNotFoundError: `source` looks like a path and is not there.
         ValueError: an unknown name, split, fit or number of channels; no images; broken images; sizes that differ.
-        RuntimeError: TFDS could not prepare the data set.
+        RuntimeError: TFDS could not prepare or read the data set; not enough memory to decode an image.
     """
     policy = Policy(image_size, channels, fit)
     if source == "embedded":
         return read_embedded(split, policy)
-    path = Path(source).expanduser()
+    path = require_source(source)
     if path.exists():
         return read_files(path, split, policy, skip_broken=skip_broken, cache=cache)
-    if path.suffix.lower() == ".zip" or source.startswith((".", "~", os.sep)) or not re.match(r"[a-z]", source):
-        raise FileNotFoundError(f"{source}: no such folder or zip of images")
     return read_tfds(source, split, policy, cache)
+
+
+def require_source(source: str, advice: str = "") -> Path:
+    """Refuse a path where nothing is, without reading anything; a name of TFDS is not looked up.
+
+    Args:
+        source: as in `load_images`.
+        advice: what to do where it is missing, for the message.
+
+    Returns:
+        The path that it is or would be.
+
+    Raises:
+        ValueError: it is empty.
+        FileNotFoundError: it looks like a path and is not there; the message says where to get a published set.
+    """
+    if not source.strip():
+        raise ValueError(f"{source!r} names no images: give a folder, a zip, 'embedded' or a data set")
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError as error:  # of a user that there is not
+        raise FileNotFoundError(f"{source}: no such folder or zip of images ({error})") from error
+    looks_like_path = source.startswith((".", "~", os.sep)) or not re.match(r"[a-z]", source)
+    if not path.exists() and (looks_like_path or path.suffix.lower() == ".zip"):
+        published = PUBLISHED.get(path.name)
+        reasons = ["no such folder or zip of images", published.origin if published else "", advice]
+        raise FileNotFoundError(f"{source}: {'; '.join(filter(None, reasons))}")
+    return path

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import math
 import mmap
 import os
 import shutil
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
-from zoo.data.images import allocate, compute_fingerprint
+from zoo.data.images import FORMATS, allocate, compute_fingerprint
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded images: more than this is kept in a memory-mapped file
 PROGRESS_FROM = 1_000  # images
@@ -43,13 +45,20 @@ class Collected:
 
 
 def collect(
-    examples: Callable[[], Iterable[Example]], count: int, *, key: str, skip_broken: bool, cache: Path | None
+    examples: Callable[[], Iterable[Example]],
+    count: int,
+    *,
+    source: str,
+    key: str,
+    skip_broken: bool,
+    cache: Path | None,
 ) -> Collected:
     """Stack `count` examples into one array: in memory, or past MEMORY_LIMIT in a memory-mapped file.
 
     Args:
         examples: called once, unless the file of an earlier run is used again.
         count: of the examples.
+        source: what the user calls the set.
         key: everything that the array depends on; the file is named by its hash.
         skip_broken: leave undecodable images out and list them in `broken`, instead of raising.
         cache: folder of the file; `images/` in `ZOO_HOME` or in the user's cache folder when not given.
@@ -60,48 +69,69 @@ def collect(
     stem = hashlib.sha256(os.fsencode(f"{key} {skip_broken}")).hexdigest()[:32]
     folder = cache or _find_cache_folder()
     array_file, notes_file = folder / f"{stem}.npy", folder / f"{stem}.json"
-    if array_file.exists() and notes_file.exists():
-        notes = json.loads(notes_file.read_text())
-        return _assemble(_map(array_file), **notes)
+    if array_file.exists() and (kept := _read_kept(array_file, notes_file)):
+        return kept
 
     images: np.ndarray | None = None
     labels: list[int | None] = []
     broken: dict[str, str] = {}
     first = ""
-    temporary = folder / f"{stem}.npy.{socket.gethostname()}.{os.getpid()}.tmp"
+    temporary, notes_temporary = (
+        folder / f"{file.name}.{socket.gethostname()}.{os.getpid()}.tmp" for file in (array_file, notes_file)
+    )
     try:
         for example in _show_progress(examples(), count):
             if isinstance(example.image, Exception):
-                broken[example.name] = str(example.image).splitlines()[0] if str(example.image) else "cannot be read"
+                broken[example.name] = explain(example.image)
                 continue
             if images is None:
                 images, first = _allocate((count, *example.image.shape), temporary), example.name
             if example.image.shape != images.shape[1:]:
                 sizes = [f"{shape[1]}x{shape[0]}" for shape in (images.shape[1:], example.image.shape)]
                 raise ValueError(
-                    f"{first} is {sizes[0]}, {example.name} is {sizes[1]} (width x height): images that keep their "
-                    "size must share one. Bring them to one size; for training, --image-size does it"
+                    f"{source}: {first} is {sizes[0]}, {example.name} is {sizes[1]} (width x height), and images that "
+                    "are taken at their own size must all have the same: bring them to one"
                 )
             images[len(labels)] = example.image
             labels.append(example.label)
         if broken and not skip_broken:
             listed = "\n".join(f"  {name}: {reason}" for name, reason in list(broken.items())[:10])
             raise ValueError(
-                f"{len(broken)} of {count} images cannot be decoded:\n{listed}"
+                f"{source}: {len(broken)} of {count} images cannot be decoded:\n{listed}"
                 + ("\n  ..." if len(broken) > 10 else "")
                 + "\nmend or remove them; load_images(skip_broken=True), or zoo train --skip-broken, leaves them out"
             )
         if images is None:
-            raise ValueError(f"none of {count} images can be decoded, the first is {next(iter(broken), '')}")
-        notes = {"labels": labels, "broken": list(broken), "fingerprint": compute_fingerprint(images[: len(labels)])}
+            name, reason = next(iter(broken.items()))
+            raise ValueError(f"{source}: none of {count} images can be decoded; {name}: {reason}")
+        fingerprint = compute_fingerprint(images[: len(labels)])
+        notes: dict[str, Any] = {"labels": labels, "broken": list(broken), "fingerprint": fingerprint}
         if isinstance(images, np.memmap):
             images.flush()
-            _write_then_rename(notes_file, json.dumps(notes))
+            notes_temporary.write_text(json.dumps(notes))
+            notes_temporary.replace(notes_file)
             temporary.replace(array_file)  # last: its presence says that both are whole
             images = _map(array_file)
         return _assemble(images, **notes)
     finally:
-        temporary.unlink(missing_ok=True)
+        for file in (temporary, notes_temporary):
+            file.unlink(missing_ok=True)
+
+
+def explain(error: Exception) -> str:
+    """One line, whatever an error says of itself."""
+    if isinstance(error, UnidentifiedImageError):  # Pillow names the object in memory
+        return f"no image in one of the formats {', '.join(FORMATS)}"
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _read_kept(array_file: Path, notes_file: Path) -> Collected | None:
+    """What an earlier run kept; None where it is not whole, as a disk that is full or failing leaves it."""
+    try:
+        kept = _assemble(_map(array_file), **json.loads(notes_file.read_text()))
+    except (OSError, ValueError, TypeError, EOFError):
+        return None
+    return kept if kept.images.dtype == np.uint8 and kept.images.ndim == 4 and len(kept.images) else None
 
 
 def _assemble(images: np.ndarray, labels: list[int | None], broken: list[str], fingerprint: str) -> Collected:
@@ -112,8 +142,9 @@ def _assemble(images: np.ndarray, labels: list[int | None], broken: list[str], f
 
 
 def _allocate(shape: tuple[int, ...], file: Path) -> np.ndarray:
-    if int(np.prod(shape, dtype=np.int64)) <= MEMORY_LIMIT:
-        return allocate(shape)
+    if math.prod(shape) <= MEMORY_LIMIT:
+        with suppress(MemoryError):
+            return allocate(shape)
     file.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(file.parent)
     images = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
@@ -133,7 +164,7 @@ def _allocate(shape: tuple[int, ...], file: Path) -> np.ndarray:
 
 def _remove_leftovers(folder: Path) -> None:
     """Delete the unfinished files of processes of this machine that are gone."""
-    for file in folder.glob(f"*.npy.{glob.escape(socket.gethostname())}.*.tmp"):
+    for file in folder.glob(f"*.{glob.escape(socket.gethostname())}.*.tmp"):
         process = file.name.split(".")[-2]
         if process.isdecimal() and not _is_running(int(process)):
             file.unlink(missing_ok=True)
@@ -182,12 +213,6 @@ def _find_memory_size() -> int:
         with suppress(OSError, ValueError):  # no such file; "max" where there is no limit
             sizes.append(int(Path(limit).read_text()))
     return min(sizes)
-
-
-def _write_then_rename(file: Path, text: str) -> None:
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(file)
 
 
 def _find_cache_folder() -> Path:

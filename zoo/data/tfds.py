@@ -3,13 +3,14 @@
 import difflib
 import logging
 import re
+import socket
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from zoo.data.images import ImageSet, Policy
 from zoo.data.store import Example, collect
@@ -29,6 +30,7 @@ class Facts:
     white: int = 255
 
 
+DOWNLOADS = "storage.googleapis.com"  # where TFDS asks first, whatever the data set
 FACTS = {
     "binarized_mnist": Facts(white=1),
     "fashion_mnist": Facts(license="MIT"),
@@ -48,10 +50,11 @@ def read_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Im
 
     Raises:
         ValueError: no such data set or split, no images in it, or pixels of another type than uint8 and uint16.
-        RuntimeError: TFDS could not prepare the data set.
+        RuntimeError: TFDS could not prepare the data set, or its files are damaged.
     """
     start_tensorflow()
     logging.getLogger("absl").setLevel(logging.ERROR)  # deprecations inside of TensorFlow Datasets
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     try:
@@ -68,6 +71,9 @@ def read_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Im
         ) from error
 
     image_key, label_key = _find_features(builder, source)
+    downloads = type(builder).__module__.startswith("tensorflow_datasets.") and not builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    if downloads and not builder.is_prepared():
+        _require_network(source, builder.data_dir)
     try:
         builder.download_and_prepare()  # returns at once where the data lie under TFDS_DATA_DIR already
     except Exception as error:
@@ -87,23 +93,31 @@ def read_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Im
             decoders=tfds.decode.PartialDecoding(keys),
             read_config=tfds.ReadConfig(try_autocache=False),
         )
-        # Images of one size are read in batches: reading them one by one takes several times as long.
+        # Images of one size are read and padded in batches: one by one takes several times as long.
         of_one_size = None not in builder.info.features[image_key].shape
         number = 0
         for group in tfds.as_numpy(dataset.batch(256 if of_one_size else 1)):
-            for index, image in enumerate(group[image_key]):
-                image = (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image * factor
-                image = policy.apply(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image))
+            images = group[image_key]
+            images = (images // 257).astype(np.uint8) if images.dtype == np.uint16 else images * factor
+            for index, image in enumerate(policy.apply_to_all(images)):
                 yield Example(f"{part} {number}", int(group[label_key][index]) if label_key else None, image)
                 number += 1
 
-    found = collect(
-        examples,
-        builder.info.splits[part].num_examples,
-        key=f"tfds {builder.info.full_name} {part} {policy}",
-        skip_broken=False,
-        cache=cache,
-    )
+    try:
+        found = collect(
+            examples,
+            builder.info.splits[part].num_examples,
+            source=source,
+            key=f"tfds {builder.info.full_name} {part} {policy}",
+            skip_broken=False,
+            cache=cache,
+        )
+    except tf.errors.OpError as error:
+        # Without the names of TensorFlow's operations.
+        reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error.message))
+        raise RuntimeError(
+            f"{source} can't be read from {builder.data_dir}: {reason}; delete that folder, to have it prepared anew"
+        ) from error
     redistribution = builder.info.redistribution_info
     return ImageSet(
         images=found.images,
@@ -116,6 +130,23 @@ def read_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Im
         broken=(),
         license=(redistribution.license if redistribution else "") or facts.license,
     )
+
+
+def _require_network(source: str, folder: str) -> None:
+    """Refuse a download where no name can be looked up; TFDS itself would try again for minutes.
+
+    Raises:
+        RuntimeError: the machine is offline, and no proxy is set.
+    """
+    if urllib.request.getproxies():
+        return
+    try:
+        socket.getaddrinfo(DOWNLOADS, 443)
+    except socket.gaierror:
+        raise RuntimeError(
+            f"{source} is not in {folder}, and this machine is offline: set TFDS_DATA_DIR to a folder that holds it, "
+            "or run where it can be downloaded"
+        ) from None
 
 
 def _find_features(builder: Any, source: str) -> tuple[str, str | None]:

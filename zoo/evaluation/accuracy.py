@@ -1,12 +1,13 @@
 """The accuracy of an exported classifier."""
 
+from dataclasses import replace
 from functools import partial
 
 from zoo.data.load import load_images
 from zoo.evaluation.extractors import ClassifierExtractor, extract_features
 from zoo.evaluation.options import EvaluationOptions, Progress
 from zoo.evaluation.record import Record, make_held_out_record
-from zoo.evaluation.reference import SHARED_AT_MOST, choose_split, find_shared
+from zoo.evaluation.reference import SHARED_AT_MOST, check_content, choose_split, find_shared
 from zoo.evaluation.source import ExportedModel
 
 
@@ -28,6 +29,9 @@ def evaluate_classifier(model: ExportedModel, options: EvaluationOptions, report
     report_progress(f"{card.name}: images")
     real = load(options.against or card.data.source, split=choose_split(options, card.data.source))
     train = load(card.data.source, split=card.data.split)
+    same = check_content(card, train, options)
+    if same and options.trained_on and options.against is None:  # a copy may have any name
+        real = replace(real, name=card.data.name)
     if real.labels is None:
         raise ValueError(f"{real.name}, {real.split}, has no labels: an accuracy needs them.")
     if list(real.class_names) != list(classes):
@@ -45,5 +49,6 @@ def evaluate_classifier(model: ExportedModel, options: EvaluationOptions, report
     correct = extract_features(extractor, real.images)[1].argmax(axis=1) == real.labels
     share = float(correct.mean())
     error = (share * (1 - share) / len(correct)) ** 0.5  # of a binomial share
-    preprocessing = f"8 bits a channel; {fit} to {height} x {height}, Lanczos"
+    others = "" if same else "; training images are others than the card's"
+    preprocessing = f"8 bits a channel; {fit} to {height} x {height}, Lanczos{others}"
     return make_held_out_record("accuracy", "accuracy", card.name, share, error, real, preprocessing, extractor.sha256)

@@ -19,7 +19,7 @@ BETTER_IN_SHORT: Mapping[Better, str] = {"lower": "low", "higher": "high", "like
 @contextmanager
 def show_progress(console: Console, first: str) -> Iterator[Progress]:
     """A `Progress`: on a terminal a line that changes, at the start `first`; nothing elsewhere."""
-    with console.status(first) as status:
+    with console.status(first, spinner="line") as status:
         yield status.update
 
 

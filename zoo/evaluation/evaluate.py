@@ -23,7 +23,8 @@ from zoo.evaluation.scores import (
     NETWORK_TRAINING_METRICS,
     SECOND_OPINION,
 )
-from zoo.evaluation.source import ExportedModel, ImageSource, Source, open_resolved, resolve_name, shorten
+from zoo.evaluation.source import ExportedModel, ImageSource, Source, locate_data, open_resolved, resolve_name, shorten
+from zoo.extras import require_extra
 from zoo.metrics.similarity import WINDOW
 from zoo.presets.table import EXTRACTORS
 from zoo.pretrained import cache_root, find_directory
@@ -84,6 +85,8 @@ def compute_scores(name: str, options: EvaluationOptions, report_progress: Progr
     """See `evaluate`."""
     check_options(options)
     target = resolve_name(name)
+    if isinstance(target, ExportedModel):
+        target = locate_data(target, options.trained_on)
     if isinstance(target, ExportedModel) and target.card.default_ability == "classify":
         if options.metrics and set(options.metrics) != {"accuracy"}:
             raise ValueError(
@@ -124,12 +127,19 @@ def check_options(options: EvaluationOptions) -> None:
 
     Raises:
         ValueError: an unknown metric, too few images, no seeds or one twice.
+        UnknownPresetError, CardError: an extractor that there is not.
+        MissingExtraError: a network is to be run or trained, and TensorFlow is not installed.
     """
     if unknown := sorted(set(options.metrics) - set(ALL_METRICS)):
         raise ValueError(f"metrics={unknown}: choose from {', '.join(ALL_METRICS)}.")
     count, seeds = options.count, options.seeds
     if count < 2 or not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"count={count}, seeds={seeds}: give at least 2 images and different seeds.")
+    for name in options.extractors:
+        if name != RANDOM_FEATURES:
+            find_directory(name)
+    if options.inception is not None or set(options.metrics) & set(NETWORK_TRAINING_METRICS):
+        require_extra("this evaluation", "train")
 
 
 def check_source(source: Source, options: EvaluationOptions) -> None:

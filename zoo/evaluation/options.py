@@ -20,7 +20,8 @@ class EvaluationOptions:
     """Of the real images; held out when the model was trained. By default "all" of a folder or zip that the model
     was not trained on, and "test" of everything else; "all" is every image, whatever splits there are."""
     trained_on: str | None = None
-    """What a source without a card was trained on: gives baselines, copies, and the refusal of training images."""
+    """What the model was trained on, where no card says it or the file that its card names lies elsewhere: gives
+    baselines, copies, and the refusal of training images."""
     metrics: tuple[str, ...] = ()
     """Names of scores; by default all that can be computed, but for those that train a network."""
     extractors: tuple[str, ...] = ()

@@ -70,6 +70,12 @@ def load_reference(source: Source, options: EvaluationOptions) -> Reference:
         train = crop_set(load(card.data.source, split=card.data.split), crop)
     elif options.trained_on:
         train = crop_set(load(options.trained_on, split="train"), crop)
+    others = ""
+    if card and train is not None:
+        if not check_content(card, pad_set(train, height) if train is native else train, options):
+            others = "; training images are others than the card's"
+        elif options.trained_on and options.against is None:  # a copy may have any name
+            real, train = (replace(images, name=card.data.name) for images in (real, train))
     left_out = np.zeros(len(real.images), bool)
     if train is not None:
         left_out = find_shared(real.images, train.images)
@@ -87,7 +93,7 @@ def load_reference(source: Source, options: EvaluationOptions) -> Reference:
     if channels == 1 and _has_colors(against):
         whose += "; real ones' colors turned gray"
     shared = f"; {left_out.sum()} left out that training has too" if left_out.any() else ""
-    preprocessing = f"8 bits a channel; real ones {fit} to {size} x {size}, Lanczos{whose}{shared}"
+    preprocessing = f"8 bits a channel; real ones {fit} to {size} x {size}, Lanczos{whose}{shared}{others}"
     return Reference(real, train, None if crop == height else crop, preprocessing)
 
 
@@ -116,6 +122,26 @@ def choose_split(options: EvaluationOptions, own: str | None) -> str:
     return "all" if folder.exists() and folder.resolve() != own_folder else "test"
 
 
+def check_content(card: Card, train: ImageSet, options: EvaluationOptions) -> bool:
+    """Whether training images are those that a card was written for, as far as it says so.
+
+    Args:
+        card: whose recipe may name the sha256 of the images, as `ImageSet` has it.
+        train: with the fingerprint of the images at the model's size.
+        options: may have named them.
+
+    Raises:
+        ValueError: they are others, and only the card has named them.
+    """
+    expected = card.recipe.get("data_sha256", train.fingerprint)
+    if expected != train.fingerprint and options.trained_on is None:
+        raise ValueError(
+            f"{card.data.source} holds other images than {card.name} was trained on (sha256 "
+            f"{train.fingerprint[:12]}..., on the card {expected[:12]}...): name the right ones with --trained-on."
+        )
+    return expected == train.fingerprint
+
+
 def load_unpadded(card: Card, channels: int) -> ImageSet:
     """A model's training images at their own size; the larger side is that of the center without padding.
 
@@ -128,6 +154,14 @@ def load_unpadded(card: Card, channels: int) -> ImageSet:
         raise ValueError(
             f"{card.name} was trained on padded images; say with --crop how much of them to compare: {error}"
         ) from error
+
+
+def pad_set(image_set: ImageSet, size: int) -> ImageSet:
+    """Square images, not larger than `size`, amid black, as `fit="pad"` brings them to size, with their fingerprint."""
+    margin = size - image_set.images.shape[1]
+    sides = (margin // 2, margin - margin // 2)
+    images = np.pad(image_set.images, ((0, 0), sides, sides, (0, 0)))
+    return replace(image_set, images=images, fingerprint=compute_fingerprint(images))
 
 
 def crop_set(image_set: ImageSet, crop: int) -> ImageSet:

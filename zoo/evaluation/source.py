@@ -8,11 +8,12 @@ import hashlib
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from serving.card import Ability, Card, Input, Output, TensorSpec, read_card
@@ -21,11 +22,11 @@ from serving.pipeline import Pipeline
 from serving.sampling.sampler import Sampler
 from serving.session import Session
 from zoo.data.folders import count_channels
-from zoo.data.load import load_images
+from zoo.data.load import load_images, require_source
 from zoo.extras import start_tensorflow
 from zoo.metrics.checks import images_in_range
 from zoo.presets.table import PRESETS, UnknownPresetError
-from zoo.pretrained import find_directory, looks_like_path
+from zoo.pretrained import find_directory, find_export, looks_like_path
 
 BATCH_SIZE = 250
 IMAGE_RANGE = (-1.0, 1.0)  # of a bare graph's images: it has no card to say so
@@ -179,7 +180,8 @@ def resolve_name(name: str) -> ExportedModel | Path:
     """The exported model, with its card, or the path that `name` stands for.
 
     Args:
-        name: a preset; the path of an exported directory, or of anything else; of a SavedModel behind `SAVED_MODEL`.
+        name: a preset; the path of an exported directory, of a run, or of anything else; of a SavedModel behind
+            `SAVED_MODEL`.
 
     Raises:
         UnknownPresetError: neither a preset nor a path.
@@ -189,6 +191,7 @@ def resolve_name(name: str) -> ExportedModel | Path:
     path = Path(name.removeprefix(SAVED_MODEL)).expanduser()
     if name.startswith(SAVED_MODEL):
         return path
+    path = find_export(path)
     if name not in PRESETS and not path.exists():
         if looks_like_path(name) or path.suffix:
             raise FileNotFoundError(f"{name}: there is no such file or folder.")
@@ -197,6 +200,18 @@ def resolve_name(name: str) -> ExportedModel | Path:
         directory = find_directory(name)
         return ExportedModel(directory, read_card(directory))
     return path
+
+
+def locate_data(model: ExportedModel, trained_on: str | None) -> ExportedModel:
+    """The model with a card that names its training images where they are: `trained_on`, if given.
+
+    Raises:
+        FileNotFoundError: they are a file, and it is not there; the message says where to get it.
+    """
+    card = model.card
+    found = trained_on or card.data.source
+    require_source(found, f"{card.name} was trained on it: name it with --trained-on")
+    return replace(model, card=msgspec.structs.replace(card, data=msgspec.structs.replace(card.data, source=found)))
 
 
 def open_source(name: str) -> Source:

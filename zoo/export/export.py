@@ -5,11 +5,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
-from serving.card import Card, Data, File, Score
+from serving.card import Card, Data, File, Score, read_card
 from serving.images import save_grid
 from zoo.core.model import GenerativeModel
 from zoo.core.precision import computing_in
@@ -21,7 +21,8 @@ from zoo.export.saved_model import write_saved_model
 from zoo.presets.preset import Preset
 
 FORMATS = ("onnx", "saved_model")
-LICENSE = "Apache-2.0"
+LICENSE = "Apache-2.0"  # of the weights of the zoo's own presets
+WEIGHTS = ("float16", "float32")
 SAMPLE_COUNT = 64  # images of samples.png
 # Packages whose versions the card names.
 VERSIONS = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
@@ -35,6 +36,8 @@ def export(
     data: Data,
     recipe: Mapping[str, Any],
     formats: Sequence[str] = FORMATS,
+    weights: Literal["float16", "float32"] = "float16",
+    license: str = LICENSE,
     scores: Sequence[Score] = (),
     images: Mapping[str, bytes] | None = None,
 ) -> Card:
@@ -49,23 +52,28 @@ def export(
         data: what it was trained on.
         recipe: how: plain data for the card.
         formats: any of "onnx" and "saved_model"; the weights are always written.
+        weights: how ONNX graphs store them: "float16", half the size; or "float32", the same values as plain
+            initializers, which tools that quantize or convert a graph look for.
+        license: of the weights.
         scores: what was measured of these very weights.
         images: more files to put there, by name: "reconstructions.png" is shown on the card.
 
     Raises:
         ExportError: the formats differ by more than 1e-4 of an output's range.
-        ValueError: an unknown format.
+        ValueError: an unknown format, other weights.
     """
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown:
         raise ValueError(f"formats={unknown}: choose from {list(FORMATS)}.")
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights={weights!r}: choose from {list(WEIGHTS)}.")
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         # ONNX Runtime checks against the CPU: a GPU's TF32 alone would differ by more than the tolerance.
         with tf.device("CPU:0"):
-            card = _write_files(model, partial, preset, data, recipe, formats, scores, images or {})
+            card = _write_files(model, partial, preset, data, recipe, formats, weights, license, scores, images or {})
         replace_directory(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -79,6 +87,8 @@ def _write_files(
     data: Data,
     recipe: Mapping[str, Any],
     formats: Sequence[str],
+    weights: str,
+    license: str,
     scores: Sequence[Score],
     images: Mapping[str, bytes],
 ) -> Card:
@@ -87,7 +97,7 @@ def _write_files(
     files = {name: f"{name}.onnx" if "onnx" in formats else None for name in abilities}
     if "onnx" in formats:
         for name, ability in abilities.items():
-            write_onnx(ability, directory / f"{name}.onnx", rounded=True)
+            write_onnx(ability, directory / f"{name}.onnx", rounded=weights == "float16")
     if "saved_model" in formats:
         write_saved_model(abilities, directory / "saved_model" / "1")
     for name, ability in abilities.items():
@@ -100,7 +110,7 @@ def _write_files(
         name=preset.name,
         family=preset.family,
         paper=preset.paper,
-        license=LICENSE,
+        license=license,
         summary=preset.summary,
         data=data,
         model={"class": preset.model, "arguments": model.get_config()},
@@ -112,7 +122,7 @@ def _write_files(
         versions={package: version(package) for package in VERSIONS} | {"opset": str(OPSET)},
     )
     write_card(card, directory)
-    return card
+    return read_card(directory)  # as every reader finds it
 
 
 def make_rounded_twin(model: GenerativeModel, path: Path) -> GenerativeModel:

@@ -1,25 +1,91 @@
 """The README.md beside an exported model, made from its card."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from serving.card import Card, Input, Output, Score, encode_card
+from serving.card import Card, CardError, Input, Output, Score, encode_card, is_model_name, to_line
+from zoo.presets.preset import Preset
+from zoo.presets.table import PRESETS
 
 BASELINES = ("training", "noise", "blurred")
 """Images that are scored in the place of generated ones: training images, noise, and blurred training images."""
 
 
-def make_readme(card: Card) -> str:
-    """Markdown: what the model is, how to use it, what it was trained on, how it scored."""
+NOT_STATED = "not stated"
+THIS_FOLDER = "path/of/this/folder"
+LONGEST_NAME = 100  # characters: file systems end at 255 bytes, and files are named after it
+
+
+def check_name(name: str, preset: str) -> None:
+    """Refuse a name that a model of one's own can't have.
+
+    Args:
+        name: to be that of an export: of a folder, in an address of the server, for `load_pretrained`.
+        preset: of which it is a model; its own name may be taken, to publish its weights.
+
+    Raises:
+        ValueError: it is no such name, or another preset's.
+    """
+    if not is_model_name(name) or len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"--name {name!r}: write a-z, 0-9 and -, as in 'my-{preset}', at most {LONGEST_NAME} characters."
+        )
+    if name in PRESETS and name != preset:
+        raise ValueError(f"--name {name}: another preset is called so: choose another name, such as my-{preset}.")
+
+
+def make_name(preset: str, folder: str) -> str:
+    """What a run's model is called unless its user says so: after preset and folder, so that two can be served."""
+    return f"{preset}-{re.sub('[^a-z0-9]+', '-', folder.lower()).strip('-') or 'run'}"[:LONGEST_NAME]
+
+
+def rename(preset: Preset, name: str, data: str, count: int) -> Preset:
+    """The preset as the card of a model of one's own describes it: under its name, by what it was trained on.
+
+    Args:
+        preset: with the arguments that the model was made of.
+        name: of the model; the preset's own leaves its summary.
+        data: name of the data set.
+        count: of its training images.
+    """
+    if name == preset.name:
+        return preset
+    height, width, channels = preset.arguments["image_shape"]
+    kind = "gray" if channels == 1 else "color"
+    summary = f"{preset.family} on {count:,} images of {data}, {height}x{width} {kind}; made with {preset.name}."
+    return replace(preset, name=name, summary=summary)
+
+
+def make_readme(card: Card, path: str | None = None) -> str:
+    """Markdown: what the model is, how to use it, what it was trained on, how it scored.
+
+    Args:
+        card: of the model.
+        path: to load it by; by default its name where that is a preset's, else the folder that the text lies in.
+
+    Raises:
+        CardError: the recipe or the protocol of a score is of another form than this program writes.
+    """
+    try:
+        return _format_readme(card, path or (card.name if card.name in PRESETS else THIS_FOLDER))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # both are any plain data on a card
+        raise CardError(
+            f"the card of {card.name!r}: its recipe or a score's protocol can't be shown: {to_line(str(error))}"
+        ) from error
+
+
+def _format_readme(card: Card, path: str) -> str:
     paper = card.paper.removeprefix("arXiv:")
     recipe = {key: value for key, value in card.recipe.items() if key != "optimizers"}
     optimizers = card.recipe.get("optimizers", {})
-    license = f" ({card.data.license})" if card.data.license else ""
+    license = "license not stated" if card.data.license in ("", NOT_STATED) else card.data.license
     facts = {
         "Family": f"{card.family} ([{card.paper}](https://arxiv.org/abs/{paper}))",
         "License": card.license,
-        "Data": f"{card.data.name}, {card.data.split}, {card.data.count} images{license}",
+        "Data": f"{card.data.name}, {card.data.split}, {card.data.count} images ({license})",
         "Class": f"`{card.model['class']}`",
         "Arguments": list_arguments(card.model["arguments"]),
         "Recipe": list_arguments(recipe),
@@ -38,7 +104,7 @@ def make_readme(card: Card) -> str:
         *(["![64 samples of seed 0](samples.png)", ""] if "samples.png" in card.files else []),
         *(["![Held-out images, each left of its reconstruction](reconstructions.png)", ""] * has_reconstructions),
         "```python",
-        *write_usage(card),
+        *write_usage(card, path),
         "```",
         "",
         *(f"- {key}: {value}" for key, value in facts.items() if value),
@@ -119,9 +185,9 @@ def describe_protocol(protocol: Mapping[str, Any]) -> str:
     )
 
 
-def write_usage(card: Card) -> list[str]:
-    """Lines of Python that use the model's default ability, through ONNX Runtime."""
-    load = f'load_pretrained("{card.name}", format="onnx")'
+def write_usage(card: Card, path: str) -> list[str]:
+    """Lines of Python that load the model by `path` and use its default ability, through ONNX Runtime."""
+    load = f'load_pretrained("{path}", format="onnx")'
     if card.default_ability == "generate":
         return ["from zoo import load_pretrained", f"images = {load}.sample(16, seed=0)"]
     feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in card.abilities[card.default_ability].inputs)

@@ -25,7 +25,8 @@ def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
     Args:
         ability: what to write.
         path: of the file.
-        rounded: the weights hold float16 values: store them as such, with a cast to float32 in the graph.
+        rounded: the weights hold float16 values: store them as such, with a cast to float32 in the graph. Tools that
+            quantize or convert a graph look for float32 initializers, and pass over weights behind a cast.
 
     Raises:
         onnx.checker.ValidationError: the graph is not valid ONNX.

@@ -147,6 +147,15 @@ class LogLikelihood(keras.layers.Layer):
         """Of every pixel."""
         return self.fixed if self.log_scale is None else ops.exp(ops.maximum(self.log_scale, LEAST_LOG_SCALE))
 
+    def compute_output_shape(self, image_shape: tuple, values_shape: tuple) -> tuple:
+        """One for each image of values; without it Keras would call the layer in the half precision that surrounds it.
+
+        Args:
+            image_shape: (batch, height, width, channels).
+            values_shape: the same, or with K after the batch.
+        """
+        return tuple(values_shape[: len(values_shape) - len(image_shape) + 1])
+
     def call(self, image: Tensor, values: Tensor) -> Tensor:
         """The pixels' sum."""
         distribution, observed = self.likelihood.distribution(values, self.scale), self.likelihood.observed(image)

@@ -294,11 +294,21 @@ class Regularization(keras.layers.Layer):
             return {}
         return {"augment_probability": ops.sign(per_row(real_logits) - loss_pair.threshold)}
 
+    def overfitting_of_step(self, metrics: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """`overfitting` of all minibatches of a step, one value per row: its mean over them.
+
+        Args:
+            metrics: of each update of the discriminator, with what `overfitting` gave.
+        """
+        if self.probability is None:
+            return {}
+        return {"augment_probability": ops.mean(ops.stack([each["augment_probability"] for each in metrics]), axis=0)}
+
     def adapt(self, rows: Mapping[str, Tensor], minibatches: int) -> dict[str, Tensor]:
         """After a step: move the probability of augmentation by how sure the discriminator is of images.
 
         Args:
-            rows: what is to be recorded, `overfitting` of the discriminator's last update included.
+            rows: what is to be recorded, `overfitting_of_step` included.
             minibatches: images of a row that the discriminator was given in the step.
 
         Returns:

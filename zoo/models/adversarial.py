@@ -1,13 +1,14 @@
 """`AdversarialModel`: what models share in which a generator learns from a discriminator; abstract, of no one paper."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
 from zoo.core.model import GenerativeModel
+from zoo.core.step import LossValues
 from zoo.core.types import Tensor
 from zoo.losses.adversarial import LossPair
 from zoo.losses.regularization import Regularization
@@ -60,6 +61,15 @@ class AdversarialModel(GenerativeModel):
             "discriminator_accuracy": self.loss_pair.accuracy(real_logits, fake_logits),
             **self.regularization.overfitting(self.loss_pair, real_logits),
         }
+
+    def metrics_of_updates(self, updates: Sequence[LossValues]) -> dict[str, Tensor]:
+        """What is recorded of a step's updates of D: the last one's metrics, and what `adapt` goes by of all of them.
+
+        Args:
+            updates: (loss, metrics) of each, in their order.
+        """
+        metrics = [of_update for _, of_update in updates]
+        return metrics[-1] | self.regularization.overfitting_of_step(metrics)
 
     def adversarial_generator_loss(
         self, discriminate: Discriminate, fake: Tensor, real: Tensor | None

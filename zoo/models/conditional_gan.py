@@ -155,15 +155,17 @@ class ConditionalGAN(AdversarialModel):
         """k updates of D, then one of G on D's last fakes, scored again; fakes are of the classes of D's images."""
         draws = self.draws(data)
         *earlier, (real, labels) = labeled_minibatches_of(data, self.discriminator_steps, "discriminator_steps")
+        earlier_updates = []
         for images, classes in earlier:
             loss = partial(self.discriminator_loss, images, self.fakes(draws, classes), classes)
-            self.minimize("discriminator", loss)
+            earlier_updates.append(self.minimize("discriminator", loss))
         fakes = self.hold("generator", lambda: self.fakes(draws, labels))
         loss = partial(self.discriminator_loss, real, fakes.output, labels)
-        discriminator_loss, recorded = self.minimize("discriminator", loss)
+        last_update = self.minimize("discriminator", loss)
         loss = partial(self.generator_loss, fakes.output, labels, real)
         generator_loss = self.minimize("generator", loss, through=fakes)
-        return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)
+        metrics = self.metrics_of_updates([*earlier_updates, last_update])
+        return self.record(discriminator_loss=last_update[0], generator_loss=generator_loss, **metrics)
 
     def fakes(self, draws: Draws, labels: Tensor) -> Tensor:
         """G(z, y) for a fresh z, (batch, height, width, channels) in [-1, 1]."""

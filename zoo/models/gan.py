@@ -178,8 +178,10 @@ class GAN(AdversarialModel):
         """Algorithm 1: k updates of D, then one of G; the schedule says on which fakes G is updated."""
         draws = self.draws(data)
         *earlier, last = minibatches_of(data, self.discriminator_steps, "discriminator_steps")
-        for real in earlier:
+        earlier_updates = [
             self.minimize("discriminator", partial(self.discriminator_loss, real, self.fakes(draws)))
+            for real in earlier
+        ]
         # Of "shared" and "simultaneous", G's update goes back through this pass; "alternating" makes another.
         held = self.hold("generator", lambda: self.fakes(draws))
         update = {
@@ -188,6 +190,7 @@ class GAN(AdversarialModel):
             "simultaneous": self.update_simultaneous,
         }
         (discriminator_loss, metrics), generator_loss = update[self.schedule](draws, last, held)
+        metrics = self.metrics_of_updates([*earlier_updates, (discriminator_loss, metrics)])
         return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **metrics)
 
     def update_shared(self, draws: Draws, real: Tensor, held: HeldForward) -> tuple[LossValues, LossValues]:

@@ -32,9 +32,3 @@ class Preset:
     def twin(self) -> "Preset":
         """The same class and configuration at test size."""
         return replace(self, arguments={**self.arguments, **self.tiny})
-
-
-FASHION_CLASSES = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)

@@ -3,16 +3,18 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
 
+from zoo.command_line import FAILED, ending_in_one_line, require_writable
+from zoo.data.load import require_source
 from zoo.extras import MissingExtraError, start_tensorflow
 from zoo.presets.table import find_preset
 from zoo.training.model_options import check_names, make_options_type
 from zoo.training.recipe import Recipe
 
-FAILED = 1
 MISUSED = 2
 MODEL = "--model."
 
@@ -29,12 +31,21 @@ def main(
         description: its first paragraph; by default the running script's docstring.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    with ending_in_one_line(prog or Path(sys.argv[0]).name, words):
+        train(recipe, words, prog, description or sys.modules["__main__"].__doc__)
+
+
+def train(recipe: Recipe, words: Sequence[str], prog: str | None, description: str | None) -> None:
+    """The arguments are those of `main`."""
     try:
-        chosen = parse_recipe(recipe, words, prog, description or sys.modules["__main__"].__doc__)
+        chosen = parse_recipe(recipe, words, prog, description)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MISUSED)
     try:
+        if chosen.run_dir is not None:
+            require_writable("--run-dir", chosen.run_dir)
+        require_source(chosen.data, "name yours with --data")
         say_at_once(chosen)
         start_tensorflow()
         from zoo.training.train import run_recipe

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 import tyro
 
+from zoo.export.model_card import check_name
 from zoo.presets.preset import Preset
 from zoo.presets.table import find_preset
 from zoo.training.model_options import check_names
@@ -26,7 +27,7 @@ INTERVALS = ("log_every", "sample_every", "checkpoint_every", "score_every")
 # May differ between a run and its resumption: nothing here reaches the weights.
 FREE_TO_CHANGE = frozenset(
     {"steps", "devices", "threads", "run_dir", "resume", "dry_run", "log_every", "sample_every", "checkpoint_every"}
-    | {"keep", "deterministic", "steps_per_execution", "score_every", "export"}
+    | {"keep", "deterministic", "steps_per_execution", "score_every", "export", "name", "data_license", "weights"}
     | {"data"}  # compared by their content's hash instead
 )
 
@@ -60,6 +61,13 @@ class Recipe:
     """How an image becomes square: scale and crop the center, scale without keeping the aspect, or pad with black."""
     skip_broken: bool = False
     """Leave out images that can't be read instead of stopping."""
+    name: str | None = None
+    """What the exported model is called, on its card and by a server; by default after the preset and the run's folder.
+    The preset's own name says that these are to be the preset's weights."""
+    data_license: str | None = None
+    """License of the images, for the card; by default what their data set says, or "not stated"."""
+    weights: Literal["float16", "float32"] = "float16"
+    """How exported ONNX graphs store their weights: in half the size, or for tools that quantize or convert them."""
     seed: int = 0
     """Of the weights' start, the order of the images and all training noise."""
     devices: int | None = None
@@ -102,7 +110,7 @@ class Recipe:
 
         Raises:
             ValueError: a count that is not positive, a seed out of range, an interval that steps_per_execution does not
-                divide, the best export of a run that takes no scores.
+                divide, the best export of a run that takes no scores, a name that no export can have.
         """
         for name in ("steps", "batch_size", *INTERVALS, "keep", "steps_per_execution"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -110,6 +118,8 @@ class Recipe:
         for name in ("devices", "threads", "image_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: choose at least 1.")
+        if self.name is not None:
+            check_name(self.name, self.preset)
         if self.export == "best" and self.score_every is None:
             raise ValueError('export="best": it takes scores: choose score_every, such as 1000.')
         if not 0 <= self.seed < 2**32:

@@ -28,6 +28,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from zoo.extras import require_extra
 from zoo.training.recipe import AUTO, Policy, Recipe
 from zoo.training.run_directory import check_same_run, find_runs_root, write_json
 from zoo.training.sweep_grid import (
@@ -92,10 +93,12 @@ def main(recipe: Recipe, arguments: Sequence[str], prog: str) -> None:
     Raises:
         ValueError: a grid, or an option, that no run can be made of.
         RunError: the folder holds another sweep.
+        MissingExtraError: TensorFlow is not installed.
     """
     ours, theirs = split_arguments(arguments)
     usage = "Train a recipe at every point of a grid, with several seeds. Options of the recipe itself follow after --."
     options = tyro.cli(Options, args=ours, prog=prog, description=usage)
+    require_extra("zoo sweep", "train")  # each run is a process of its own, and would fail by itself
     grid = read_grid(options.grid)
     trials = plan(recipe, grid, options.seeds, theirs)
     out = options.out or choose_sweep_directory(recipe, grid, theirs)

@@ -208,7 +208,8 @@ def export_run(run: Run) -> None:
         RunError: the best checkpoint is damaged.
         ExportError: the formats do not agree.
     """
-    from zoo.export.export import export
+    from zoo.export.export import LICENSE, export
+    from zoo.export.model_card import NOT_STATED, make_name, rename
 
     recipe, model, training = run.recipe, run.model, run.data.training
     chosen = f"the last of {recipe.steps} steps"
@@ -229,6 +230,7 @@ def export_run(run: Run) -> None:
         "precision": recipe.precision,
         "fit": recipe.fit,
         "exported": chosen,
+        "data_sha256": training.fingerprint,
         "optimizers": {
             name: {"class": type(choice).__name__, **dataclasses.asdict(choice)}
             for name, choice in recipe.optimizers.items()
@@ -239,8 +241,13 @@ def export_run(run: Run) -> None:
         file = BytesIO()
         save_grid(reconstruct_pairs(model, make_batch(run.data.held_out)), file, columns=COLUMNS)
         images["reconstructions.png"] = file.getvalue()
-    data = Data(training.name, training.split, len(training.images), training.license, recipe.data)
-    export(model, run.directory / "export", preset=run.preset, data=data, recipe=about, images=images)
+    data_license = recipe.data_license or training.license or NOT_STATED
+    data = Data(training.name, training.split, len(training.images), data_license, recipe.data)
+    name = recipe.name or make_name(recipe.preset, run.directory.resolve().name)
+    preset = rename(run.preset, name, data.name, data.count)
+    license = LICENSE if name == recipe.preset else NOT_STATED  # a model of one's own is its maker's
+    options: dict[str, Any] = {"recipe": about, "weights": recipe.weights, "license": license, "images": images}
+    export(model, run.directory / "export", preset=preset, data=data, **options)
     write_report(run.directory)
     print_line(run.console, f"exported: {run.directory / 'export'}")
 

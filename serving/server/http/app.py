@@ -8,6 +8,7 @@ An extension of ours: without inputs, {"parameters": {"count": 4, "seed": 0}} an
 `Sampler.sample(4, seed=0)` gives. Every error is {"error": reason}.
 """
 
+import logging
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,11 +23,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from serving.card import to_line
 from serving.server.http import v2
 from serving.server.inference import ServedModel
 from serving.server.limits import BODY_LIMIT, DRAIN_FACTOR, ROW_LIMIT
 from serving.server.repository import load_models
-from serving.session import InputError
+from serving.session import InputError, ModelFileError
+
+logger = logging.getLogger("serving")
 
 
 def create_app(
@@ -74,6 +78,8 @@ def create_app(
 
     async def infer(request: Request) -> Response:
         served = find_model(request)
+        if v2.BINARY_HEADER in request.headers:
+            raise InputError(v2.NO_BINARY)
         body = await _read_body(request, body_limit)
         return _response(await run_sync(v2.infer, served, body, limiter=limiter))
 
@@ -81,6 +87,10 @@ def create_app(
         detail = error.detail if isinstance(error, HTTPException) else ""
         hint = f"there is no such page: try /v2/models/NAME with a NAME of {list(models)}"
         return _json({"error": hint if detail == "Not Found" else detail}, 404)
+
+    def graph_failed(request: Request, error: Exception) -> Response:
+        logger.warning("%s: %s", request.url.path, error)  # names a file of this machine, so the client gets none of it
+        return _json({"error": "the model's graph fails on these inputs; the server's log says why"}, 422)
 
     path = "/v2/models/{name}"
     app = Starlette(
@@ -95,7 +105,9 @@ def create_app(
         exception_handlers={
             404: not_found,
             HTTPException: lambda _, error: _json({"error": error.detail}, error.status_code),
-            InputError: lambda _, error: _json({"error": str(error)}, 400),
+            InputError: lambda _, error: _json({"error": to_line(str(error))}, 400),
+            FloatingPointError: lambda _, error: _json({"error": str(error)}, 422),
+            ModelFileError: graph_failed,
             ClientDisconnect: lambda _, error: _json({"error": "the client went away"}, 400),
             Exception: lambda _, error: _json({"error": "the server failed; its log says why"}, 500),
         },

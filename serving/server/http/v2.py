@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from serving.card import Ability, TensorSpec
+from serving.card import RANK_LIMIT, Ability, TensorSpec
 from serving.server.inference import ServedModel
 from serving.session import InputError
 
@@ -28,15 +28,26 @@ _DTYPES = {datatype: np.dtype(dtype) for dtype, datatype in DATATYPES.items()}
 # Kind of the dtype asked for -> kinds that NumPy may find in the JSON: an integer may become a float, but a boolean
 # becomes no number, and 1.5 no integer.
 _ACCEPTED_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
+# What data can be, flat or nested. Text must not reach NumPy, which gives each value the bytes of the longest one.
+_DATA: Any = list[bool | int | float | None]
+for _ in range(RANK_LIMIT - 1):
+    _DATA = list[bool | int | float | _DATA | None]
+
+BINARY_HEADER = "Inference-Header-Content-Length"  # of a request whose tensors follow the JSON as bytes
+NO_BINARY = (
+    "binary tensors are not read here: send and ask for JSON (of tritonclient: "
+    "set_data_from_numpy(..., binary_data=False) and InferRequestedOutput(..., binary_data=False))"
+)
 
 
 class RequestTensor(msgspec.Struct):
-    """An input: `data` in row-major order, flat or nested."""
+    """An input: `data` in row-major order, flat or nested; None where it is binary, as `parameters` then say."""
 
     name: str
     shape: tuple[int, ...]
     datatype: str
-    data: list[Any]
+    data: list[Any] | None = None
+    parameters: dict[str, Any] = {}
 
 
 class RequestOutput(msgspec.Struct):
@@ -47,7 +58,10 @@ class RequestOutput(msgspec.Struct):
 
 
 class Parameters(msgspec.Struct, forbid_unknown_fields=True):
-    """ability: which one to run. The others are our extension: what `Sampler.sample` takes, in place of inputs."""
+    """ability: which one to run. binary_data_output: the protocol's; only False is answered.
+
+    The others are our extension: what `Sampler.sample` takes, in place of inputs.
+    """
 
     ability: str | None = None
     count: int | None = None
@@ -55,11 +69,12 @@ class Parameters(msgspec.Struct, forbid_unknown_fields=True):
     start: int | None = None
     labels: int | str | list[int | str] | None = None
     truncation: float | None = None
+    binary_data_output: bool = False
 
     def sampling(self) -> dict[str, Any]:
         """The arguments for `Sampler.sample` that were given."""
-        given = msgspec.structs.asdict(self)
-        return {name: value for name, value in given.items() if value is not None and name != "ability"}
+        given = {name: getattr(self, name) for name in ("count", "seed", "start", "labels", "truncation")}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class InferRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -125,14 +140,16 @@ def decode_request(body: bytes) -> InferRequest:
     """Parse a request.
 
     Raises:
-        InputError: the body is no such request, with the place and the reason; or it asks for binary data.
+        InputError: the body is no such request, with the place and the reason; or it has or asks for binary data.
     """
     try:
         request = msgspec.json.decode(body, type=InferRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"the body is not an inference request in JSON: {error}") from error
-    if any(output.parameters.get("binary_data") for output in request.outputs):
-        raise InputError("outputs come as JSON only: leave binary_data out or false")
+    binary = [tensor.parameters.get("binary_data_size") is not None for tensor in request.inputs]
+    binary += [bool(output.parameters.get("binary_data")) for output in request.outputs]
+    if request.parameters.binary_data_output or any(binary):
+        raise InputError(NO_BINARY)
     return request
 
 
@@ -157,9 +174,15 @@ def decode_tensor(tensor: RequestTensor) -> np.ndarray:
     where = f"input {tensor.name!r}"
     if tensor.datatype not in _DTYPES:
         raise InputError(f"{where}: datatype {tensor.datatype!r}: choose from {sorted(_DTYPES)}")
+    if tensor.data is None:
+        raise InputError(f"{where}: it has no data: give it as a list")
+    if len(tensor.shape) > RANK_LIMIT:
+        raise InputError(f"{where}: a shape of {len(tensor.shape)} axes: give at most {RANK_LIMIT}")
     dtype = _DTYPES[tensor.datatype]
     try:
-        array = np.array(tensor.data)
+        array = np.array(msgspec.convert(tensor.data, _DATA))
+    except msgspec.ValidationError as error:
+        raise InputError(f"{where}: the data is not all {tensor.datatype}: {error}") from error
     except ValueError as error:
         raise InputError(f"{where}: the data is ragged: give it flat, or nested like its shape") from error
     if array.size and array.dtype.kind not in _ACCEPTED_KINDS[dtype.kind]:
@@ -180,6 +203,6 @@ def encode_tensor(name: str, array: np.ndarray) -> dict[str, Any]:
         FloatingPointError: the array holds NaN or infinity.
     """
     if not np.isfinite(array).all():
-        raise FloatingPointError(f"output {name!r} holds NaN or infinity, which JSON cannot say")
+        raise FloatingPointError(f"output {name!r} holds NaN or infinity for these inputs, which JSON cannot say")
     datatype = DATATYPES[array.dtype.name]
     return {"name": name, "datatype": datatype, "shape": array.shape, "data": array.ravel().tolist()}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from serving.card import Ability, Input, Output
 from serving.sampling.noise import draw
-from serving.sampling.sampler import Sampler
+from serving.sampling.sampler import Sampler, run_in_batches
 from serving.session import InputError
 
 LATENT = Input("latent", "float32", ("batch", 3), "normal")
@@ -139,6 +139,29 @@ def test_truncation_takes_the_shape_its_input_has(shape, expected):
     one.sample(2)
     np.testing.assert_array_equal(seen[0], np.array(expected, np.float32), strict=True)
     assert (seen[1] == 1).all()
+
+
+@pytest.mark.parametrize("value", [1e39, float("nan"), float("inf"), 10**400, "half", [1.0]])
+def test_a_truncation_is_a_finite_number(value):
+    with pytest.raises(InputError, match=r"truncation=.*: give a (finite )?number"):
+        sampler(LATENT, Input("psi", "float32", ("batch",), "truncation")).sample(1, truncation=value)
+
+
+@pytest.mark.parametrize("labels", [[[0], [1, 2]], [[0, 1]], [None], [1.5], np.array([[0], [1]])])
+def test_labels_that_are_no_list_of_classes_are_refused(labels):
+    with pytest.raises(InputError, match=r"give an integer|labels for 3 images"):
+        sampler(LATENT, LABEL).sample(3 if len(labels) > 1 else 1, labels=labels)
+
+
+def test_a_graph_that_makes_as_many_images_as_it_likes_is_no_sampler():
+    with pytest.raises(InputError, match="this ability makes 1 images where 3 are asked for"):
+        sampler(run=lambda feeds: {"image": np.zeros((1, 1, 3, 1), np.float32)}).sample(3)
+
+
+def test_what_has_no_rows_runs_once():
+    spec = Input("psi", "float32", (), "truncation")
+    outputs = run_in_batches(lambda feeds: {"y": feeds["psi"] * 2}, [spec], {"psi": np.float32(3)}, 2)
+    assert outputs == {"y": 6}
 
 
 def test_an_ability_that_needs_more_than_a_seed_or_makes_no_image_says_so():

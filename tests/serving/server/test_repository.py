@@ -17,6 +17,6 @@ def test_a_directory_that_cannot_be_served_is_named(models, tanh_model, edit_car
 
 
 def test_a_model_without_a_graph_is_left_out_aloud(models, tanh_model, edit_card, caplog):
-    edit_card(tanh_model, '"default_ability": "generate"', '"default_ability": "reconstruct"')
+    edit_card(tanh_model, '"default_ability": "generate"', '"default_ability": "reconstruct"', checked=True)
     assert list(create_app(models).state.models) == ["mirror-model"]
     assert "tanh-model: not served: its default ability has no ONNX file" in caplog.text

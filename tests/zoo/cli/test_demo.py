@@ -29,6 +29,22 @@ def test_the_page_shows_what_was_made(tmp_path: Path) -> None:
     assert len(points[1].split()) == 4
 
 
+@pytest.mark.parametrize(
+    ("out", "steps", "reason"),
+    [
+        ("/dev/null", 4, "--out /dev/null: /dev/null is no directory that can be written to"),
+        ("new", 0, "--steps 0: choose at least 1"),
+    ],
+)
+def test_what_can_not_be_done_is_refused_before_it_begins(
+    out: str, steps: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=reason):
+        demo.run(Path(out), steps)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_no_demo_wrote_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds files that no demo wrote: choose another --out"):

@@ -7,12 +7,15 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper, save
@@ -20,11 +23,13 @@ from PIL import Image
 
 from serving.card import Ability, Card, Data, File, Input, Output, encode_card, read_card, verify_files
 from serving.images import make_grid, save_grid
+from serving.server.repository import load_models
 from zoo import load_pretrained, pretrained
 from zoo.cli import doctor, selftest
 from zoo.cli.main import main
 from zoo.cli.recipes import list_recipes
 from zoo.export.export import export
+from zoo.export.model_card import write_card
 from zoo.presets.table import PRESETS
 from zoo.training import precision
 from zoo.training.run import build_model
@@ -88,13 +93,16 @@ def test_list_as_records(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--pretrained"], [NAME]),
         (["--family", "dcgan"], sorted(name for name, preset in PRESETS.items() if preset.family == "DCGAN")),
-        (["--family", "none"], []),
     ],
-    ids=["pretrained", "family", "unknown family"],
+    ids=["pretrained", "family"],
 )
 def test_list_of_some(options: list[str], names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(["list", "--json", *options])
     assert [record["name"] for record in json.loads(capsys.readouterr().out)] == names
+
+
+def test_list_of_an_unknown_family(fails: Fails) -> None:
+    assert "--family dcgna: choose from " in fails("list", "--family", "dcgna")
 
 
 def test_list_as_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +255,7 @@ def test_sample_image(exported: Path) -> None:
         ([NAME, "--seed", "-1"], "seed=-1"),
         ([NAME, "--out", "samples.jpg"], "--out samples.jpg: choose a name that ends in .png"),
         ([NAME, "--out", "none/samples.png"], "there is no directory none"),
+        ([NAME, "--format", "keras", "--seed", "-1"], "seed=-1"),
         ([NAME, "--labels", "shirt"], "no input of this ability takes a label"),
         (["dcgan-fashion-mnits"], "did you mean dcgan-fashion-mnist"),
         (["../nowhere"], "../nowhere is read as a path, and there is no ../nowhere/card.json"),
@@ -321,6 +330,68 @@ def test_sample_of_no_such_class(fails: Fails, shows_label: Path) -> None:
     assert "label 'hat': no such class" in fails("sample", str(shows_label), "--labels", "hat")
 
 
+# A run's directory
+
+
+@pytest.fixture
+def run(exported: Path, tmp_path: Path) -> Path:
+    """What a run leaves, as far as other commands look at it."""
+    directory = tmp_path / "runs" / "gloves"
+    shutil.copytree(exported, directory / "export")
+    card = read_card(exported)
+    data = msgspec.structs.replace(DATA, name="gloves", count=7)
+    card = msgspec.structs.replace(card, name="gloves", summary="Gloves.", data=data, recipe={"name": NAME})
+    write_card(card, directory / "export")
+    (directory / "config.json").write_text(json.dumps({"recipe": {"preset": NAME}}))
+    return directory
+
+
+def test_sample_of_a_run(run: Path, exported: Path) -> None:
+    main(["sample", str(run), "--count", "3", "--out", "three.npy"])
+    np.testing.assert_array_equal(np.load("three.npy"), load_pretrained(exported, format="onnx").sample(3, seed=0))
+
+
+def test_describe_a_run(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    main(["describe", str(run), "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert (record["name"], record["summary"], record["directory"]) == ("gloves", "Gloves.", str(run / "export"))
+    assert record["card"]["data"]["name"] == "gloves"
+    monkeypatch.setenv("COLUMNS", "300")
+    main(["describe", str(run)])
+    shown = capsys.readouterr().out
+    assert f'load_pretrained("{run / "export"}", format="onnx")' in shown
+    assert "Gloves." in shown
+
+
+def test_evaluate_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["evaluate", str(run), "--count", "50", "--metrics", "ms_ssim", "--seeds", "0", "1", "--json"])
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["model"] == "gloves"
+
+
+def test_export_of_a_run_under_another_name(run: Path) -> None:
+    main(["export", str(run), "--out", "served/a", "--format", "onnx"])
+    options = ["--name", "mittens", "--data-license", "CC0-1.0", "--weights", "float32"]
+    main(["export", str(run), "--out", "served/b", "--format", "onnx", *options])
+    first, second = read_card("served/a"), read_card("served/b")
+    assert (first.name, first.summary, first.data.license) == ("gloves", "Gloves.", "MIT")
+    assert (second.name, second.data.license) == ("mittens", "CC0-1.0")
+    assert second.summary == f"DCGAN on 7 images of gloves, 16x16 gray; made with {NAME}."
+    assert set(load_models("served")) == {"gloves", "mittens"}
+    main(["export", str(run), "--out", "published", "--format", "onnx", "--name", NAME])
+    published = read_card("published")
+    assert (published.name, published.summary, published.license) == (NAME, PRESETS[NAME].summary, "Apache-2.0")
+    types = {tensor.data_type for tensor in onnx.load("served/b/generate.onnx").graph.initializer}
+    assert TensorProto.FLOAT16 not in types
+
+
+@pytest.mark.parametrize("command", [["sample"], ["describe"], ["evaluate"], ["export", "--out", "new"]])
+def test_run_without_an_export(command: list[str], run: Path, fails: Fails) -> None:
+    shutil.rmtree(run / "export")
+    line = fails(*command, str(run))
+    assert f"{run} is a run without an export: `zoo train {NAME} --resume --run-dir {run}`" in line
+
+
 # export
 
 
@@ -362,10 +433,28 @@ def test_export_keeps_reconstructions(tmp_path: Path) -> None:
         (NAME, ".", "--out . exists already: choose another name."),
         ("dcgan-fashion-mnits", "new", "did you mean"),
         ("dcgan-images", "new", "has no weights in this installation"),
+        (NAME, "/dev/null/new", "--out /dev/null/new: /dev/null is no directory that can be written to"),
     ],
 )
 def test_export_refuses(fails: Fails, name: str, out: str, reason: str) -> None:
     assert reason in fails("export", name, "--out", out)
+
+
+@pytest.mark.parametrize("name", ["vae-mnist", "Mine", "a b", "-", "../up", "a/b", "", "a" * 101])
+@pytest.mark.parametrize("command", ["export", "train"])
+def test_names_that_no_model_can_have(
+    command: str, name: str, fails: Fails, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command == "export":
+        line = fails("export", NAME, "--out", "x", f"--name={name}")
+        reason = "another preset is called so" if name in PRESETS else "write a-z, 0-9 and -"
+        assert line.startswith("zoo: --name")
+        assert reason in line
+        return
+    with pytest.raises(SystemExit) as exit:
+        main(["train", NAME, f"--name={name}"])
+    assert exit.value.code == 2
+    assert "--name" in capsys.readouterr().err
 
 
 # train
@@ -392,7 +481,7 @@ def assert_finished(run: Path, name: str) -> None:
     imaged = {"generate", "reconstruct"} & set(card.abilities)
     grids = {"step-0000000.png", "step-0000004.png"} if imaged else set()
     assert {path.name for path in run.glob("samples/*")} == grids
-    assert (card.name, card.recipe["steps"], card.data.source) == (name, 4, "embedded")
+    assert (card.name, card.recipe["steps"], card.data.source) == (f"{name}-run", 4, "embedded")
     assert {"model.weights.h5", "saved_model/1/saved_model.pb"} <= set(card.files)
     assert {f"{ability}.onnx" for ability in card.abilities} <= set(card.files)
     assert (run / "export" / "README.md").is_file()
@@ -447,6 +536,13 @@ def test_training_without_a_name(
         (["dcgan-fashion-mnits"], "did you mean dcgan-fashion-mnist"),
         ([NAME, "--data", "embeded", "--dry-run"], "embeded"),
         ([NAME, "--data", "./none.zip", "--dry-run"], "none.zip"),
+        ([NAME, "--run-dir", "/dev/null/run"], "--run-dir /dev/null/run: /dev/null is no directory"),
+        (
+            ["dcgan-sign-digits"],
+            "no such folder or zip of images; python -m recipes.data.sign_digits",
+        ),
+        (["cnn-sign-digits"], "https://github.com/ardamavi/Sign-Language-Digits-Dataset"),
+        (["dcgan-images"], "my-images.zip: no such folder or zip of images; name yours with --data"),
         ([NAME, "--data", "embedded", "--dry-run", "--model.discriminator-steps", "0"], "choose at least 1"),
     ],
 )
@@ -545,6 +641,29 @@ def test_command_loads_no_tensorflow(arguments: list[str], exported: Path) -> No
 def test_missing_extra_is_named(fails: Fails, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # an import then fails as if it were not installed
     assert fails(*arguments).endswith('needs tensorflow: pip install "generative-zoo[train]"')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module"),
+    [
+        (["demo"], "tensorflow"),
+        (["demo"], "uvicorn"),
+        (["demo"], "jinja2"),
+        (["export", NAME, "--out", "new"], "tf2onnx"),
+        (["export", NAME, "--out", "new"], "h5py"),
+        (["evaluate", NAME, "--metrics", "discriminator_jsd_bound"], "keras"),
+        (["evaluate", NAME, "--inception", "weights.pth"], "tensorflow"),
+        (["evaluate", NAME, "--against", "mnist"], "tensorflow"),
+        (["evaluate", NAME, "--against", "mnist"], "tensorflow_datasets"),
+        (["sweep", NAME, "--grid", "batch_size=8,16"], "tensorflow"),
+    ],
+)
+def test_what_a_command_lacks_is_said_before_it_begins(
+    fails: Fails, monkeypatch: pytest.MonkeyPatch, arguments: list[str], module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    extra = "server" if module == "uvicorn" else "train"
+    assert fails(*arguments).endswith(f'needs {module}: pip install "generative-zoo[{extra}]"')
 
 
 def test_training_names_its_extra(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:

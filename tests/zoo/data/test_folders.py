@@ -2,8 +2,14 @@
 
 import io
 import os
+import socket
 import struct
+import sys
+import tarfile
+import threading
 import time
+import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -16,6 +22,7 @@ from zoo.data import images as images_module
 from zoo.data.folders import count_channels, split_held_out
 from zoo.data.images import Policy
 from zoo.data.load import load_images
+from zoo.data.store import Example
 
 
 def encoded(image: Image.Image, format: str, **options: object) -> bytes:
@@ -237,33 +244,265 @@ def test_an_image_of_too_many_pixels_is_broken_before_it_is_decoded(
         load_images(str(source), image_size=4, channels=1, split="all")
 
 
-def test_large_images_are_decoded_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images_module, "LARGE", 15)
-    busy, most = 0, 0
+@pytest.mark.parametrize(("pixels", "most"), [(1, 1), (31, 1), (32, 2)])
+def test_images_of_so_many_pixels_are_decoded_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: int, most: int
+) -> None:
+    monkeypatch.setattr(images_module, "PIXELS", images_module.Budget(pixels))
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    busy, seen, lock = 0, 0, threading.Lock()
 
     def apply(policy: Policy, image: Image.Image) -> np.ndarray:
-        nonlocal busy, most
-        busy += 1
-        most = max(most, busy)
+        nonlocal busy, seen
+        with lock:
+            busy += 1
+            seen = max(seen, busy)
         time.sleep(0.005)
-        busy -= 1
+        with lock:
+            busy -= 1
         return np.zeros((4, 4, 1), np.uint8)
 
     monkeypatch.setattr(Policy, "apply", apply)
     load_images(str(write(tmp_path, {f"{i}.png": gray(0) for i in range(20)})), image_size=4, channels=1, split="all")
-    assert most == 1
+    assert seen == most
 
 
-def test_held_out_split_is_disjoint_whole_and_stable() -> None:
-    names = [f"{i}.png" for i in range(2000)]
+def test_files_of_so_many_bytes_are_read_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(gray(0))
+    monkeypatch.setattr(module, "BYTES", images_module.Budget(3 * size - 1))
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    busy, most, lock = 0, 0, threading.Lock()
+
+    def decode(policy: Policy, data: bytes) -> np.ndarray:
+        nonlocal busy, most
+        with lock:
+            busy += len(data)
+            most = max(most, busy)
+        time.sleep(0.005)
+        with lock:
+            busy -= len(data)
+        return np.zeros((4, 4, 1), np.uint8)
+
+    monkeypatch.setattr(Policy, "decode", decode)
+    load_images(str(write(tmp_path, {f"{i}.png": gray(0) for i in range(20)})), image_size=4, channels=1, split="all")
+    assert most == 2 * size
+
+
+@pytest.mark.parametrize(("limit", "most"), [(1, 1), (64, 4), (2**20, 20)])
+def test_no_more_images_wait_than_may_take_memory(monkeypatch: pytest.MonkeyPatch, limit: int, most: int) -> None:
+    monkeypatch.setattr(module, "AHEAD_LIMIT", limit)
+    begun: list[str] = []
+
+    def decode(member: tuple[str, str]) -> Example:
+        begun.append(member[0])
+        return Example(member[0], None, np.zeros((4, 4, 1), np.uint8))
+
+    members = [(str(i), "") for i in range(21)]
+    found, ahead = [], 0
+    for example in module._map_in_threads(decode, members):
+        time.sleep(0.01)
+        ahead = max(ahead, len(begun) - len(found) - 1)  # without the one that has been handed over
+        found.append((example.name, ""))
+    assert found == members
+    assert ahead <= most
+
+
+def test_a_refused_set_is_not_decoded_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+    decode = Policy.decode
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(
+        Policy, "decode", lambda self, data: (time.sleep(0.005), decoded.append(data), decode(self, data))[2]
+    )
+    files = {f"{i:03}.png": gray(0, (4, 4) if i < 2 else (5, 4)) for i in range(200)}
+    with pytest.raises(ValueError, match=r"000\.png is 4x4, 002\.png is 5x4"):
+        load_images(str(write(tmp_path, files)), image_size=None, channels=1, split="all")
+    assert len(decoded) < 20
+
+
+def test_memory_that_does_not_suffice_is_no_broken_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(policy: Policy, data: bytes) -> np.ndarray:
+        raise MemoryError
+
+    monkeypatch.setattr(Policy, "decode", decode)
+    source = write(tmp_path, {"1.png": gray(0), "2.png": gray(0)})
+    with pytest.raises(RuntimeError, match=rf"^{tmp_path}: 1\.png: not enough memory to decode it$"):
+        load_images(str(source), image_size=4, channels=1, skip_broken=True, split="all")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files here")
+def test_what_only_looks_like_an_image_file_is_named_and_never_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "set", {"good.png": gray(1)})
+    os.mkfifo(folder / "pipe.png")
+    (folder / "endless.png").symlink_to("/dev/zero")
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(folder)  # a socket's address is short
+        server.bind("socket.png")
+    with pytest.raises(ValueError, match="5 of 6 images cannot be decoded") as error:
+        load_images(str(folder), image_size=4, channels=1, split="all")
+    assert sorted(str(error.value).splitlines()[1:-1]) == [
+        "  endless.png: no regular file",
+        "  gone.png: a broken link",
+        "  loop.png: a broken link",
+        "  pipe.png: no regular file",
+        "  socket.png: no regular file",
+    ]
+    with pytest.raises(ValueError, match=r"endless\.png can't be read: no regular file"):
+        count_channels(folder)
+    for name in ("pipe.png", "endless.png", "socket.png"):
+        with pytest.raises(ValueError, match=rf"{name}: neither a folder nor a file"):
+            load_images(str(folder / name), image_size=4, channels=1)
+
+
+def test_folders_that_link_to_one_another_are_refused(tmp_path: Path) -> None:
+    for i in range(12):  # without a limit 12! ways
+        write(tmp_path, {f"{i}/1.png": gray(i)})
+        for j in range(12):
+            (tmp_path / str(i) / f"to {j}").symlink_to(tmp_path / str(j))
+    with pytest.raises(ValueError, match="reached by 4 links one after the other; at most 3 are followed"):
+        load_images(str(tmp_path), image_size=4, channels=1)
+
+
+def test_folders_may_lie_deeper_than_functions_may_call(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["a"] * 400)
+    folder.mkdir(parents=True)
+    write(folder, {"1.png": gray(3), "2.png": gray(3)})
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(390)
+    try:
+        found = load_images(str(tmp_path), image_size=4, channels=1, split="all")
+    finally:
+        sys.setrecursionlimit(limit)
+    assert len(found.images) == 2
+
+
+def test_an_entry_unpacks_to_no_more_than_it_says(tmp_path: Path) -> None:
+    file = tmp_path / "set.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("fine.png", gray(1))
+        archive.writestr("liar.png", bytes(64 * 2**20))
+    content = file.read_bytes()
+    start = content.rindex(b"liar.png") - 46  # of its entry in the central directory
+    file.write_bytes(content[: start + 24] + struct.pack("<I", 1000) + content[start + 28 :])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"liar\.png: Bad CRC-32"):
+            load_images(str(file), image_size=4, channels=1, split="all")
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def change_entries(file: Path, offset: int, value: int) -> Path:
+    """Set one byte of every entry of a zip's central directory, and the same of the local headers."""
+    content = bytearray(file.read_bytes())
+    for mark, shift in ((b"PK\1\2", 0), (b"PK\3\4", 2)):
+        start = -1
+        while (start := content.find(mark, start + 1)) >= 0:
+            content[start + offset - shift] = value
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [
+        (8, 1, r"set\.zip: 2 of 2 images cannot be decoded:\n  1\.png: encrypted"),
+        (10, 12, r"1\.png: packed by method 12; what is stored or deflated can be read"),
+        (10, 97, r"1\.png: packed by method 97;"),
+        (6, 99, r"set\.zip: neither a folder nor a readable zip \(zip file version 9\.9\)"),
+        (16, 0, r"1\.png: Bad CRC-32"),
+        (46, 255, r"1\.png: .*differ|neither a folder nor a readable zip \('utf-8' codec"),
+    ],
+)
+def test_zips_that_can_not_be_read_are_named(tmp_path: Path, offset: int, value: int, message: str) -> None:
+    file = zipped(tmp_path / "set.zip", {"1.png": gray(1), "2.png": gray(2)})
+    if offset == 46:
+        change_entries(file, 9, 8)  # names are UTF-8
+    with pytest.raises(ValueError, match=message):
+        load_images(str(change_entries(file, offset, value)), image_size=4, channels=1, split="all")
+
+
+@pytest.mark.parametrize("name", ["set.tgz", "state.pth", "arrays.npz", "outer.zip"])
+def test_other_archives_are_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    if name == "set.tgz":
+        with tarfile.open(file, "w:gz") as archive:
+            archive.add(write(tmp_path / "set", {"1.png": gray(1)}))
+    elif name == "arrays.npz":
+        np.savez_compressed(file, images=np.zeros(1000))
+    else:
+        zipped(file, {"archive/data.pkl": b"", "inner.zip": zipped(tmp_path / "a", {"1.png": gray(1)}).read_bytes()})
+    with pytest.raises(ValueError, match=rf"{name}.*(neither a folder nor a readable zip|holds no images)") as error:
+        load_images(str(file), image_size=4, channels=1)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["", "  ", "~no such user/images", "x" * 300])
+def test_names_that_can_be_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    monkeypatch.chdir(write(tmp_path, {"1.png": gray(1), "2.png": gray(2)}))
+    with pytest.raises((ValueError, OSError), match=source or "names no images") as error:
+        load_images(source, image_size=4, channels=1)
+    assert "\n" not in str(error.value)
+
+
+def test_held_out_split_keeps_the_series_of_one_person_together() -> None:
+    """Each person shows the ten digits in turn, as the numbers of a camera run through the folders of the digits."""
+    names = [f"{digit}/IMG_{990 + 10 * person + digit}.jpg" for person in range(203) for digit in range(10)]
     train, test = split_held_out(names)
     assert sorted(train + test) == sorted(names)
-    assert 150 < len(test) < 250  # binomial(2000, 0.1): five standard deviations are 67
-    fewer_train, fewer_test = split_held_out(names[:1000])
-    assert set(fewer_test) <= set(test)
-    assert set(fewer_train) <= set(train)
+
+    def persons(part: list[str]) -> set[int]:
+        return {(int(name.partition("_")[2].removesuffix(".jpg")) - 990) // 10 for name in part}
+
+    assert persons(train).isdisjoint(persons(test))
+    assert [sum(name.startswith(f"{digit}/") for name in test) for digit in range(10)] == [20] * 10
+
+
+def test_held_out_split_is_the_same_in_any_order_of_the_names() -> None:
+    names = [f"{folder}/{i}.png" for folder in ("a", "b10", "b9") for i in range(37)] + [f"{i}.png" for i in range(12)]
+    shuffled = np.random.default_rng(0).permutation(names).tolist()
+    expected = {f"{folder}/{i}.png" for folder in ("a", "b10", "b9") for i in range(33, 37)} | {"11.png"}
+    for order in (names, shuffled):
+        assert set(split_held_out(order)[1]) == expected
+
+
+@pytest.mark.parametrize("count", [5, 14, 15, 500])
+@pytest.mark.parametrize("width", [0, 6])
+def test_held_out_split_takes_a_tenth_of_each_class_by_number(count: int, width: int) -> None:
+    names = [f"{folder}/clip {i:0{width}} of 9.png" for folder in ("x", "y") for i in range(count)]
+    train, test = split_held_out(names)
+    last = range(count - (count + 5) // 10, count)
+    assert test == [f"{folder}/clip {i:0{width}} of 9.png" for folder in ("x", "y") for i in last]
+    assert not set(train) & set(test)
+
+
+def test_added_images_move_none_from_train_to_test() -> None:
+    names = [f"{folder}/{i}.png" for i in range(300) for folder in ("x", "y")]
+    earlier, later = split_held_out(names[:400]), split_held_out(names)
+    assert not set(earlier[0]) & set(later[1])
+
+
+def test_small_classes_are_divided_together() -> None:
+    names = [f"{person:03}/{i}.png" for person in range(100) for i in range(4)]
+    assert split_held_out(names)[1] == names[-40:]
+    assert split_held_out([*names, *(f"large/{i}.png" for i in range(20))])[1] == [
+        *names[-40:],
+        "large/18.png",
+        "large/19.png",
+    ]
+
+
+def test_held_out_split_leaves_no_side_empty() -> None:
     for count in range(2, 12):
-        assert all(split_held_out(names[:count]))
+        assert all(split_held_out([f"{i}.png" for i in range(count)]))
+        assert all(split_held_out([f"{i}/a.png" for i in range(count)]))
+    assert split_held_out(["1.png"]) == (["1.png"], [])
+    assert split_held_out(["\u00b2.png", "2.png", "\u0663.png", f"{'9' * 5000}.png"])[1] == ["\u0663.png"]
 
 
 def test_no_test_folder_holds_a_part_of_train_out(tmp_path: Path) -> None:
@@ -322,6 +561,15 @@ def test_at_most_ten_broken_names_are_listed(tmp_path: Path) -> None:
     assert str(error.value).count(".png:") == 10
     with pytest.raises(ValueError, match="none of 14 images can be decoded"):
         load_images(str(source), image_size=4, channels=1, skip_broken=True)
+
+
+def test_warnings_of_pillow_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15)  # warns of more, up to twice as many
+    source = write(tmp_path, {"1.png": gray(1), "2.png": gray(2)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert count_channels(source) == 1
+        assert len(load_images(str(source), image_size=4, channels=1, split="all").images) == 2
 
 
 def test_decompression_bomb_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,19 @@ def test_pad_scales_a_larger_image_down_to_fit() -> None:
     assert padded[:2].max() == padded[6:].max() == 0
 
 
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 8), (8, 3), (12, 12)])
+@pytest.mark.parametrize(("found", "channels"), [(1, 1), (3, 3), (1, 3), (3, 1)])
+@pytest.mark.parametrize("size", [8, 9])
+def test_all_images_at_once_come_out_as_one_by_one(
+    fit: str, height: int, width: int, found: int, channels: int, size: int
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, height, width, found), np.uint8)
+    policy = Policy(size, channels, fit)
+    one_by_one = [policy.apply(Image.fromarray(image[..., 0] if found == 1 else image)) for image in images]
+    np.testing.assert_array_equal(policy.apply_to_all(images), one_by_one)
+
+
 def test_crop_keeps_the_center_and_squash_everything() -> None:
     image = Image.new("RGB", (30, 10), "white")
     image.paste(RED, (10, 0, 20, 10))  # the middle third

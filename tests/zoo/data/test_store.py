@@ -38,8 +38,9 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 def test_native_sizes_that_differ_are_named(tmp_path: Path) -> None:
     source = write(tmp_path, {"train/a.png": gray(0), "train/b.png": gray(0, (5, 4)), "test/x.png": gray(1)})
-    with pytest.raises(ValueError, match=r"train/a\.png is 4x4, train/b\.png is 5x4"):
+    with pytest.raises(ValueError, match=rf"^{tmp_path}: train/a\.png is 4x4, train/b\.png is 5x4") as error:
         load_images(str(source), image_size=None, channels=1)
+    assert "--" not in str(error.value)  # its callers have different options
 
 
 def test_a_big_set_is_memory_mapped_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +70,83 @@ def test_a_big_set_is_memory_mapped_and_used_again(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(store, "MEMORY_LIMIT", 100)
     write(source, {"train/a/00.png": gray(77)})  # a changed file is another set
     assert load().images[0, 0, 0, 0] == 77
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".npy", b""),
+        (".npy", b"PK"),
+        (".npy", slice(60)),
+        (".npy", slice(-1)),
+        (".npy", "float32"),
+        (".json", b""),
+        (".json", b"[]"),
+        (".json", b'{"labels": [0, 1, 0]}'),
+        (".json", slice(-1)),
+        (".json", b"\xff"),
+        (".json", None),
+    ],
+)
+def test_damaged_files_of_the_cache_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, content: Any
+) -> None:
+    monkeypatch.setattr(store, "MEMORY_LIMIT", 1)
+    source = write(tmp_path / "set", {f"train/a/{i}.png": gray(i) for i in range(3)} | {"test/a/9.png": gray(9)})
+
+    def load() -> ImageSet:
+        return load_images(str(source), image_size=4, channels=1, cache=tmp_path / "cache")
+
+    first = load()
+    (file,) = (tmp_path / "cache").glob(f"*{suffix}")
+    whole = file.read_bytes()
+    file.unlink()  # `first` goes on with the old one
+    if isinstance(content, slice):
+        file.write_bytes(whole[content])
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content == "float32":
+        np.save(file, np.zeros((3, 4, 4, 1), content))
+    again = load()
+    np.testing.assert_array_equal(again.images, first.images)
+    np.testing.assert_array_equal(again.labels, first.labels)
+    assert again.fingerprint == first.fingerprint
+    assert file.read_bytes() == whole
+
+
+def test_a_disk_that_is_full_at_the_end_is_left_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MEMORY_LIMIT", 1)
+    source = write(tmp_path / "set", {"a.png": gray(1), "b.png": gray(1)})
+
+    def write_half(path: Path, text: str) -> None:
+        path.write_bytes(text[:10].encode())
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    with pytest.raises(OSError, match="No space left on device"):
+        load_images(str(source), image_size=4, channels=1, cache=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_images_that_memory_does_not_hold_go_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(shape: tuple[int, ...]) -> np.ndarray:
+        raise MemoryError
+
+    monkeypatch.setattr(store, "allocate", refuse)
+    source = write(tmp_path / "set", {"a.png": gray(1), "b.png": gray(1)})
+    found = load_images(str(source), split="all", image_size=4, channels=1, cache=tmp_path / "cache")
+    assert isinstance(found.images, np.memmap)
+    assert (found.images == 1).all()
+
+
+def test_a_new_class_of_another_split_changes_the_numbers_of_a_cached_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MEMORY_LIMIT", 1)
+    source = write(tmp_path / "set", {"train/b/1.png": gray(1), "test/b/2.png": gray(2)})
+    for added, label in (({}, 0), ({"test/a/3.png": gray(3)}, 1)):
+        found = load_images(str(write(source, added)), image_size=4, channels=1, cache=tmp_path / "cache")
+        np.testing.assert_array_equal(found.labels, [label])
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's account of a process")
@@ -107,13 +185,13 @@ def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_stays(
     cache = tmp_path / "cache"
     cache.mkdir()
     host = socket.gethostname()
-    left = cache / f"x.npy.{host}.{ended.pid}.tmp"
+    left = [cache / f"x.{suffix}.{host}.{ended.pid}.tmp" for suffix in ("npy", "json")]
     others = [cache / f"x.npy.{host}.{os.getppid()}.tmp", cache / f"x.npy.another-host.{ended.pid}.tmp"]
-    for file in (left, *others):
+    for file in (*left, *others):
         file.write_bytes(b"")
     source = write(tmp_path / "set", {"a.png": gray(1), "b.png": gray(1)})
     load_images(str(source), image_size=4, channels=1, cache=cache)
-    assert not left.exists()
+    assert not any(file.exists() for file in left)
     assert all(file.exists() for file in others)
 
 

@@ -1,10 +1,13 @@
 """TensorFlow Datasets are found, split and refused clearly."""
 
 import os
+import socket
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from zoo.data.load import load_images
 
@@ -25,6 +28,52 @@ def test_unknown_version_says_which_exist() -> None:
 def test_data_set_without_images() -> None:
     with pytest.raises(ValueError, match=r"imdb_reviews is no image data set: its features are \['label', 'text'\]"):
         load_images("imdb_reviews", image_size=28, channels=1)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "emptied", "deleted"])
+def test_damaged_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    class TwoImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = tmp_path
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({"image": tfds.features.Image()}))
+
+        def _split_generators(self, _: tfds.download.DownloadManager) -> dict[str, object]:
+            return {"train": [(i, {"image": np.full((4, 4, 3), i, np.uint8)}) for i in range(2)]}
+
+        def _generate_examples(self) -> None: ...
+
+    monkeypatch.setattr(tfds, "builder", lambda name: TwoImages(data_dir=tmp_path))
+    assert len(load_images("two_images", split="all", image_size=None, channels=3).images) == 2
+    (file,) = tmp_path.rglob("*.tfrecord*")
+    content = file.read_bytes()
+    match damage:
+        case "deleted":
+            file.unlink()
+        case "emptied":
+            file.write_bytes(b"")
+        case "cut":
+            file.write_bytes(content[:-3])
+        case "changed":
+            file.write_bytes(content[:-20] + bytes([content[-20] ^ 255]) + content[-19:])
+    with pytest.raises(
+        RuntimeError, match=rf"^two_images can't be read from {file.parent}: [^{{]*; delete that"
+    ) as error:
+        load_images("two_images", split="all", image_size=None, channels=3)
+    assert "\n" not in str(error.value)
+
+
+def test_a_machine_without_network_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def look_up(*_: object) -> None:
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda _: pytest.fail("it went on"))
+    with pytest.raises(RuntimeError, match=r"kmnist is not in .*kmnist.*, and this machine is offline: set TFDS_DATA"):
+        load_images("kmnist", image_size=28, channels=1)
 
 
 @pytest.mark.skipif(

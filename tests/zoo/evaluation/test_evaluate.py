@@ -1,10 +1,12 @@
 """Images of any source against held-out ones: the record, its baselines, what is kept, what is refused."""
 
 import hashlib
+import io
 import json
 import re
 import shutil
 import statistics
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -12,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
 
-from serving.card import Data
+from serving.card import Card, Data, encode_card
 from serving.pipeline import Pipeline
 from serving.sampling.sampler import Sampler
 from zoo import load_pretrained
@@ -720,7 +723,8 @@ def declared(vae: Path, tmp_path: Path) -> Callable[[str | None], Path]:
         card = json.loads((directory / "card.json").read_text())
         for output in card["abilities"]["log_prob"]["outputs"]:
             output["support"] = support
-        (directory / "card.json").write_text(json.dumps(card))
+        card["checked"] = ""
+        (directory / "card.json").write_bytes(encode_card(msgspec.convert(card, Card)))
         return directory
 
     return edit
@@ -929,8 +933,8 @@ def test_a_graph_that_fails_is_named_in_one_line(classifier: Path, tmp_path: Pat
     """A classifier that says it takes 20 x 20 images, whose graph takes others."""
     model = shutil.copytree(classifier, tmp_path / CLASSIFIER)
     card = json.loads((model / "card.json").read_text())
-    card["abilities"]["classify"]["inputs"][0]["shape"][1:3] = [20, 20]
-    (model / "card.json").write_text(json.dumps(card))
+    card["abilities"]["classify"]["inputs"][0]["shape"][1:3], card["checked"] = [20, 20], ""
+    (model / "card.json").write_bytes(encode_card(msgspec.convert(card, Card)))
     with pytest.raises((RuntimeError, ValueError), match=CLASSIFIER) as failed:
         evaluate(str(model))
     assert len(str(failed.value).splitlines()) == 1
@@ -1016,8 +1020,8 @@ def test_a_classifier_names_all_images_of_a_held_out_folder(classifier: Path, tm
     folder = write_folder(tmp_path / "classes", real.images[:300], names[:300])
     model = shutil.copytree(classifier, tmp_path / CLASSIFIER)
     card = json.loads((model / "card.json").read_text())
-    card["model"]["arguments"]["classes"] = sorted({name.partition("/")[0] for name in names})
-    (model / "card.json").write_text(json.dumps(card))
+    card["model"]["arguments"]["classes"], card["checked"] = sorted({name.partition("/")[0] for name in names}), ""
+    (model / "card.json").write_bytes(encode_card(msgspec.convert(card, Card)))
     (record,) = evaluate(str(model), against=str(folder))
     assert (record.split, record.real_count) == ("all", 300)
 
@@ -1051,3 +1055,110 @@ def test_padding_of_images_of_many_sizes_must_be_said(trained_on: Edit, tmp_path
 def test_a_classifier_is_asked_for_nothing_else(classifier: Path) -> None:
     with pytest.raises(ValueError, match=r"metrics=\['frechet_distance'\]: .* is a classifier, whose only score"):
         evaluate(str(classifier), metrics=["frechet_distance"])
+
+
+# Where the images are that a model was trained on
+
+
+def zip_images(path: Path, count: int = 60) -> Path:
+    """The first 28 x 28 Fashion-MNIST images, train and test, in folders of their classes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for split in ("train", "test"):
+            found = load_images("embedded", split=split, image_size=28, channels=1)
+            labels = np.asarray(found.labels)
+            for number in np.concatenate([np.flatnonzero(labels == label)[:count] for label in range(10)]):
+                data = io.BytesIO()
+                Image.fromarray(found.images[number, :, :, 0]).save(data, "PNG")
+                archive.writestr(f"{split}/{labels[number]}/{number:05d}.png", data.getvalue())
+    return path
+
+
+@pytest.fixture
+def sha256_of(tmp_path: Path) -> Callable[..., str]:
+    """The sha256 that a run writes on its card."""
+
+    def fingerprint(path: Path, **policy: Any) -> str:
+        return load_images(str(path), split="train", channels=1, **policy).fingerprint
+
+    return fingerprint
+
+
+@pytest.fixture
+def moved(generator: Path, tmp_path: Path, sha256_of: Callable[..., str]) -> Callable[..., tuple[Path, Path]]:
+    """A model that was trained on digits.zip, which now has another name in another folder; both paths."""
+
+    def move(fit: str) -> tuple[Path, Path]:
+        (tmp_path / "elsewhere").mkdir()
+        copy = zip_images(tmp_path / "elsewhere" / "copy of digits.zip")
+        directory = tmp_path / "moved"
+        shutil.copytree(generator, directory)
+        card = json.loads((generator / "card.json").read_text())
+        card["data"] |= {"source": "digits.zip", "name": "digits.zip"}
+        card["recipe"] |= {"fit": fit, "data_sha256": sha256_of(copy, image_size=32, fit=fit)}
+        (directory / "card.json").write_text(json.dumps(card))
+        return directory, copy
+
+    return move
+
+
+def test_missing_training_images_are_named_and_where_to_get_them(moved: Callable[..., tuple[Path, Path]]) -> None:
+    directory, _ = moved("crop")
+    with pytest.raises(FileNotFoundError, match=r"digits\.zip: no such folder or zip .* name it with --trained-on"):
+        evaluate(str(directory), metrics=["ms_ssim"])
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.zip: no such folder or zip"):
+        evaluate(str(directory), metrics=["ms_ssim"], trained_on="nowhere.zip")
+    for name in ("dcgan-sign-digits", "cnn-sign-digits"):
+        with pytest.raises(FileNotFoundError, match="ardamavi/Sign-Language-Digits-Dataset"):
+            evaluate(name)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_training_images_are_known_by_content_under_any_name(moved: Callable[..., tuple[Path, Path]], fit: str) -> None:
+    directory, copy = moved(fit)
+    (record,) = evaluate(str(directory), metrics=["ms_ssim"], trained_on=str(copy), count=20, seeds=(0,))
+    assert (record.data, record.real_count) == ("digits.zip", 600)
+    assert "others than the card's" not in record.preprocessing
+    assert set(record.baselines) == {"training", "noise", "blurred"}
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_other_training_images_are_refused_or_said(
+    moved: Callable[..., tuple[Path, Path]], fit: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    directory, _ = moved(fit)
+    monkeypatch.chdir(tmp_path)
+    other = zip_images(Path("digits.zip"), count=59)
+    with pytest.raises(ValueError, match=r"digits\.zip holds other images than .* the right ones with --trained-on"):
+        evaluate(str(directory), metrics=["ms_ssim"])
+    (record,) = evaluate(str(directory), metrics=["ms_ssim"], trained_on=str(other), count=20, seeds=(0,))
+    assert record.preprocessing.endswith("; training images are others than the card's")
+
+
+def test_a_classifiers_images_are_known_by_content_too(
+    tmp_path: Path, sha256_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy = zip_images(tmp_path / "copy.zip")
+    directory = write_twin(tmp_path, CLASSIFIER, {"fit": "crop"}, width=4, classes=tuple("0123456789"))
+    card = json.loads((directory / "card.json").read_text())
+    card["data"] |= {"source": "digits.zip", "name": "digits.zip"}
+    card["recipe"]["data_sha256"] = sha256_of(copy, image_size=28)
+    (directory / "card.json").write_text(json.dumps(card))
+    with pytest.raises(FileNotFoundError, match=r"digits\.zip: no such folder or zip"):
+        evaluate(str(directory))
+    (record,) = evaluate(str(directory), trained_on="copy.zip")
+    assert (record.data, record.preprocessing) == ("digits.zip", "8 bits a channel; crop to 28 x 28, Lanczos")
+    zip_images(Path("digits.zip"), count=59)
+    with pytest.raises(ValueError, match="holds other images than"):
+        evaluate(str(directory))
+    (record,) = evaluate(str(directory), trained_on="digits.zip")
+    assert record.preprocessing.endswith("; training images are others than the card's")
+
+
+@pytest.mark.parametrize("name", ["cnn-fashion-mnits", "./nowhere"])
+def test_an_extractor_that_is_not_there_is_refused_before_anything_is_drawn(
+    generator: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pipeline, "from_directory", lambda *arguments, **options: pytest.fail("opened"))
+    with pytest.raises((LookupError, ValueError), match=r"cnn-fashion-mnist|nowhere is read as a path"):
+        evaluate(str(generator), extractors=[name])

@@ -1,5 +1,6 @@
 """An export is one set of float16 weights in three formats that agree, or nothing at all."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from keras import ops
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
+from onnxruntime.quantization import quantize_dynamic
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from PIL import Image
 
 import zoo.export.export
-from serving.card import DRAWN_FEEDS, Card, Data, read_card, verify_files
+from serving.card import DRAWN_FEEDS, Card, CardError, Data, hash_checked, read_card, verify_files
 from serving.sampling.noise import draw
 from zoo.core.ability import Ability
 from zoo.core.model import GenerativeModel
@@ -91,15 +94,16 @@ def assert_agree(card: Card, ability: str, found: dict[str, Any], expected: dict
         low, high = spec.range or (values.min(), values.max())
         if values.ndim == 1:  # one number a row: a single row has no spread
             low, high = min(low, 0.0), max(high, 0.0)
+            assert len(set(values.flat)) == values.size
         else:
             assert values.std() > 1e-3 * (high - low)  # a constant would prove nothing
-        assert len(set(values.flat)) == values.size or values.ndim > 1
         np.testing.assert_allclose(found[spec.name], values, rtol=0, atol=TOLERANCE * (high - low))
 
 
 def expected_and_feeds(exported: Exported) -> Iterator[tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """(ability, feeds, what Keras makes of them) from weights read anew, at every batch."""
     model = load_pretrained(str(exported.directory), format="keras")
+    assert model.abilities().keys() == exported.card.abilities.keys() != set()
     for name, ability in model.abilities().items():
         for batch in BATCHES:
             feeds = feeds_of(exported.card, name, batch)
@@ -159,6 +163,7 @@ def test_weights_are_the_models_rounded_to_float16(exported: Exported) -> None:
 def test_averages_are_what_is_exported(exported: Exported) -> None:
     """The same network in the live weights, which `shaken` moved elsewhere, is another one."""
     followed = exported.model._ema.values()
+    assert (len(followed) > 0) == (exported.model.ema_decay is not None)
     assert all(
         any((a != b).any() for a, b in zip(live.get_weights(), average.get_weights(), strict=True))
         for live, average in followed
@@ -203,6 +208,68 @@ def test_graph_stores_large_weights_as_float16(exported: Exported) -> None:
         casts = [node for node in graph.node if node.input and node.input[0] in stored]
         assert {node.input[0] for node in casts} == stored
         assert all(node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT for node in casts)
+
+
+@pytest.mark.parametrize("name", ["gan-mnist", "dcgan-fashion-mnist"])
+def test_graph_of_float32_weights_is_what_quantizers_and_converters_work_on(tmp_path: Path, name: str) -> None:
+    """On graphs that store float16 the same calls leave the products as they are, and make the file no smaller."""
+    preset = PRESETS[name]
+    model, paths = shaken(preset), {}
+    for weights in ("float16", "float32"):
+        export_of(model, preset, tmp_path / weights, formats=["onnx"], weights=weights)
+        paths[weights] = tmp_path / weights / "generate.onnx"
+    # tf2onnx numbers what it names, so values are compared without their names.
+    stored = {weights: list_initializers(path) for weights, path in paths.items()}
+    assert np.dtype(np.float16) in {array.dtype for array in stored["float16"]}
+    assert np.dtype(np.float16) not in {array.dtype for array in stored["float32"]}
+    single, half = (
+        sorted((array.shape, array.astype(np.float64).tolist()) for array in arrays) for arrays in stored.values()
+    )
+    assert single == half
+    assert (
+        read_card(tmp_path / "float16").files["model.weights.h5"]
+        == (read_card(tmp_path / "float32").files["model.weights.h5"])
+    )
+    latents = np.random.default_rng(0).normal(size=(3, preset.twin().arguments["latent_dim"])).astype(np.float32)
+    expected, plain = run_graph(paths["float16"], latents), run_graph(paths["float32"], latents)
+    np.testing.assert_array_equal(expected, plain)
+
+    quantize_dynamic(paths["float32"], tmp_path / "quantized.onnx")
+    operations = {node.op_type for node in onnx.load(tmp_path / "quantized.onnx").graph.node}
+    assert {"DynamicQuantizeLinear", "MatMulInteger"} <= operations
+    assert "MatMul" not in operations
+    np.testing.assert_allclose(run_graph(tmp_path / "quantized.onnx", latents), expected, atol=0.1)
+
+    converted = convert_float_to_float16(onnx.load(paths["float32"]), keep_io_types=True)
+    onnx.save(converted, tmp_path / "half.onnx")
+    inside = {tensor.data_type for tensor in converted.graph.initializer if np.prod(tensor.dims) >= 64}
+    assert inside == {TensorProto.FLOAT16}
+    np.testing.assert_allclose(run_graph(tmp_path / "half.onnx", latents), expected, atol=0.02)
+
+
+def test_quantized_graph_is_smaller(tmp_path: Path) -> None:
+    preset = PRESETS["dcgan-fashion-mnist"]
+    preset = dataclasses.replace(preset, tiny={**preset.tiny, "width": 32, "latent_dim": 32})
+    export_of(shaken(preset), preset, tmp_path / "model", formats=["onnx"], weights="float32")
+    quantize_dynamic(tmp_path / "model" / "generate.onnx", tmp_path / "quantized.onnx")
+    before, after = ((tmp_path / name).stat().st_size for name in ("model/generate.onnx", "quantized.onnx"))
+    assert after < 0.75 * before
+
+
+def test_unknown_weights(tmp_path: Path) -> None:
+    preset = PRESETS["dcgan-fashion-mnist"]
+    with pytest.raises(ValueError, match=r"weights='int8': choose from \['float16', 'float32'\]"):
+        export_of(shaken(preset), preset, tmp_path / "model", weights="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def list_initializers(path: Path) -> list[np.ndarray]:
+    return [numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer]
+
+
+def run_graph(path: Path, latents: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(["image"], {"latent": latents})[0]
 
 
 def test_saved_model_stores_each_variable_once(exported: Exported) -> None:
@@ -324,6 +391,21 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -
     with pytest.raises(WeightsError, match=name):
         export_of(model, preset, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["keras", "onnx", "saved_model"])
+def test_no_format_loads_under_other_arguments_than_were_checked(tmp_path: Path, format: str) -> None:
+    """Keras would draw uniform latents where the graph is fed normal ones."""
+    preset = PRESETS["dcgan-fashion-mnist"]
+    card = export_of(shaken(preset), preset, tmp_path / "model")
+    assert card.checked == hash_checked(card)
+    path = tmp_path / "model" / "card.json"
+    edited = json.loads(path.read_text())
+    assert edited["model"]["arguments"]["prior"] == "normal"
+    edited["model"]["arguments"]["prior"] = "uniform"
+    path.write_text(json.dumps(edited))
+    with pytest.raises(CardError, match=r"card\.json: model, .* were changed after the formats had been checked"):
+        load_pretrained(str(tmp_path / "model"), format=format)
 
 
 def test_unknown_format(tmp_path: Path) -> None:

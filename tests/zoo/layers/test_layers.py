@@ -233,6 +233,27 @@ def test_the_gradient_is_orthogonal_to_the_kernel(kind, iterations, training):
     assert abs(np.sum(gradient * kernel)) < 1e-10 * np.linalg.norm(gradient) * np.linalg.norm(kernel)
 
 
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_u_and_v_are_constants_of_the_gradient(kind):
+    """Away from the singular vectors the slope of v^T W u by W is another one where u and v move with W (eq. 12)."""
+    layer, x = spectral(kind)
+    kernel, v = layer.layer.kernel.numpy(), matrix(layer.layer.kernel.numpy(), kind).T @ layer.u.numpy()
+    v /= np.linalg.norm(v)
+    found, u = kernel_gradient(layer, x, training=True), layer.u.numpy()
+    plain = WRAPPED[kind][0](dtype="float64")
+    plain.build(x.shape)
+
+    def loss(moved):
+        plain.set_weights([moved / (u @ matrix(moved, kind) @ v), layer.layer.bias.numpy()])
+        return float(tf.reduce_sum(tf.sin(plain(x))))
+
+    random = np.random.default_rng(3)
+    for _ in range(5):
+        way = random.normal(size=kernel.shape)
+        slope = (loss(kernel + 1e-5 * way) - loss(kernel - 1e-5 * way)) / 2e-5
+        assert np.sum(found * way) == pytest.approx(slope, rel=1e-6, abs=1e-7)
+
+
 def test_only_the_direction_of_u_counts():
     # What an average of several u, or u rounded to float16, has lost is its length.
     layer, x = spectral("convolution", iterations=5)

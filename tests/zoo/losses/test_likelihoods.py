@@ -9,7 +9,6 @@ from scipy import stats
 from zoo.losses.likelihoods import (
     FIRST_SCALE,
     GRAY_LEVEL,
-    LEAST_LOG_SCALE,
     LIKELIHOODS,
     Divergence,
     LogLikelihood,
@@ -22,7 +21,7 @@ MEAN, LOG_SCALE = RANDOM.normal(0, 2, (7, 3)), RANDOM.normal(-1, 1, (7, 3))
 LEVELS = np.arange(256)
 GRAYS = LEVELS / 127.5 - 1.0
 SHAPE = (2, 3, 4, 2)  # of images that a likelihood sums over
-LEAST_SCALE = float(np.exp(LEAST_LOG_SCALE))
+LEAST_SCALE = float(np.exp(-7.0))  # PixelCNN++'s code
 
 
 def of_one_pixel(kind, scale, dtype="float64"):

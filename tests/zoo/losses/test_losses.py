@@ -170,8 +170,10 @@ def test_the_commitment_loss_by_hand_moves_the_encoder_alone():
     # By z: 2 (z - e) / 2.
     slope = input_gradient(lambda encoded: commitment_loss(encoded, codes), inputs)
     np.testing.assert_allclose(slope, [[[0.0, 2.0]], [[-3.0, 1.0]]])
-    # The straight-through output depends on z: sg stops that path too.
-    straight = input_gradient(lambda encoded: commitment_loss(encoded, encoded + (codes - inputs)), inputs)
+    assert input_gradient(lambda found: commitment_loss(inputs, found), codes) is None
+    # The straight-through output depends on z: sg stops that path too. Without it z - (z + constant) has slope 0.
+    constant = np.array(codes) - np.array(inputs)
+    straight = input_gradient(lambda encoded: commitment_loss(encoded, encoded + constant), inputs)
     np.testing.assert_allclose(straight, slope)
 
 

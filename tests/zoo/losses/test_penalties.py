@@ -212,11 +212,9 @@ def test_dragans_deviation_is_that_of_the_global_batch(probe, fit, replicas):
 def test_the_distance_to_an_average_by_hand():
     values = [np.array([[1.0, 2.0]]), np.array([3.0])]
     averages = [np.array([[0.0, 4.0]]), np.array([3.5])]
-    # 1^2 + 2^2 + 0.5^2
-    assert (
-        float(distance_to_average(*([ops.convert_to_tensor(value) for value in side] for side in (values, averages))))
-        == 5.25
-    )
+    values, averages = ([ops.convert_to_tensor(value) for value in side] for side in (values, averages))
+    assert float(distance_to_average(values, averages)) == 5.25  # 1^2 + 2^2 + 0.5^2
+    assert input_gradient(lambda average: distance_to_average(values[:1], [average]), averages[0]) is None
     with pytest.raises(ValueError, match="shorter"):
         distance_to_average(values, averages[:1])
 

@@ -313,10 +313,52 @@ def test_the_probability_follows_how_sure_d_is_of_images(logit, way, steps):
         expected = 0.5 + way * done * steps * ROWS / 500_000
         assert float(model.regularization.probability) == pytest.approx(expected, abs=1e-7)
         assert abs(expected - 0.5) > 1e-6
-    assert 0.5 < found["augment_probability"] < expected or 0.5 > found["augment_probability"] > expected  # their mean
+    first, last = sorted((0.5, expected))
+    assert first < found["augment_probability"] < last  # their mean
     model.regularization.probability.assign(0.0 if way < 0 else 1.0)
     step(model, IMAGES if steps == 1 else IMAGE_PAIRS)
     assert float(model.regularization.probability) == (0.0 if way < 0 else 1.0)
+
+
+def adaptive(kind, steps, **options):
+    """A model that augments with an adaptive probability; its discriminator's updates are too small to see."""
+    options = {"augment": "translation", "augment_target": 0.0, "discriminator_steps": steps, **options}
+    model = GAN(**TINY, **options) if kind == "gan" else conditional("concatenation", **options)
+    model.compile(seed=SEED, discriminator=SGD(1e-12), generator=SGD(1e-12))
+    return model
+
+
+@pytest.mark.parametrize(("kind", "replicas", "steps"), [("gan", 1, 2), ("conditional", 1, 2), ("gan", 2, 1)])
+def test_the_probability_moves_by_the_images_of_all_replicas_and_minibatches(kind, replicas, steps, strategy_of, fit):
+    """From 0, where a step as small as 10 images of 500,000 has seven digits."""
+    with strategy_of(replicas).scope():
+        model = adaptive(kind, steps, augment_target=-0.9)
+        model.discriminator.get_layer("logit").bias.assign([100.0])  # sure of every image
+    images, labels = np.repeat(IMAGE_PAIRS[:5, :1], steps, axis=1), np.zeros((5, steps), np.int64)
+    if steps == 1:
+        images, labels = images[:, 0], labels[:, 0]
+    fit(model, images, steps=3, label=labels)
+    assert model.regularization.probability.numpy() == pytest.approx(3 * steps * 5 / 500_000, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gan", "conditional"])
+@pytest.mark.parametrize(("bright", "target", "way"), [((True, False), -0.5, 1), ((False, True), 0.5, -1)])
+def test_the_probability_follows_all_of_a_steps_minibatches(kind, bright, target, way):
+    """D is sure of one of two: r_t = 0 (ADA, section 3.1); the last alone would give 1 or -1, and the other way."""
+    keras.utils.set_random_seed(1)
+    model = adaptive(kind, 2, augment_target=target, augment="color")
+    model.regularization.probability.assign(1e-3)  # next to none of these images is augmented
+    sides = {side: np.full((ROWS, 8, 8, 1), 0.9 if side else -0.9, np.float32) for side in (True, False)}
+    high, low = (float(np.mean(model.logits({"image": sides[side], "label": 0 * LABELS}))) for side in (True, False))
+    assert abs(high - low) > 1e-4
+    model.discriminator.get_layer("logit").bias.assign([-(high + low) / 2])
+    if high < low:
+        sides = {side: sides[not side] for side in sides}
+    images = np.stack([sides[side] for side in bright], axis=1)
+    context.deactivate()
+    labels = np.zeros((ROWS, 2), np.int64)
+    model.train_step({"image": tf.constant(images), "row": tf.range(ROWS, dtype=tf.int64), "label": labels})
+    assert float(model.regularization.probability) == pytest.approx(1e-3 + way * 2 * ROWS / 500_000, abs=1e-8)
 
 
 def test_at_the_start_nothing_is_augmented_yet(difference):
@@ -413,10 +455,9 @@ def test_clipping_bounds_ds_weights_and_no_others(way, strategy_of, fit):
 # All options at once, in every way that training goes
 
 
-def conditional(**arguments):
-    return ConditionalGAN(
-        (8, 8, 1), ("a", "b", "c"), 4, 2, loss="non_saturating", discriminator_norm="none", **arguments
-    )
+def conditional(condition="projection", **arguments):
+    arguments = {"loss": "non_saturating", "discriminator_norm": "none", **arguments}
+    return ConditionalGAN((8, 8, 1), ("a", "b", "c"), 4, 2, discriminator_condition=condition, **arguments)
 
 
 BUILDERS = {
@@ -643,6 +684,18 @@ PENALIZED = {
         for penalty in GRADIENT_PENALTIES
         for norm in ("layer", "spectral", "none")
     },
+    "wgan-everything": lambda: WGAN((16, 16, 1), 4, 2, penalty_weight=2.0, r1=R1, r2=R2, dragan=DRAGAN),
+    "wgan-clipping": lambda: WGAN((16, 16, 1), 4, 2, constraint="weight_clipping"),
+    **{
+        f"conditional-{condition}-{norm}": lambda condition=condition, norm=norm: ConditionalGAN(
+            (16, 16, 1), ("a", "b", "c"), 4, 2, discriminator_condition=condition, discriminator_norm=norm, r1=R1
+        )
+        for condition, norm in (
+            ("projection", "spectral"),
+            ("concatenation", "layer"),
+            ("auxiliary_classifier", "none"),
+        )
+    },
     "r1-resnet": lambda: with_penalty("r1", architecture="resnet"),
     "r1-mlp": lambda: with_penalty("r1", architecture="mlp", width=6),
 }
@@ -653,10 +706,14 @@ def error_of_the_gradient(model):
     away_from_start(model)
     player, network = next((name, networks[0]) for name, networks in model.players.items() if name != "generator")
     for layer in network.layers:  # sigma is the largest singular value, and stationary in u, once u has settled
-        for _ in range(500 if isinstance(layer, SpectralNorm) else 0):
-            layer.normalized_kernel(iterate=True)
+        if isinstance(layer, SpectralNorm):
+            iterate = tf.function(lambda layer=layer: layer.normalized_kernel(iterate=True))
+            for _ in range(500):
+                iterate()
     real, fake = (tf.constant(values) for values in np.random.default_rng(0).uniform(-1, 1, (2, ROWS, 16, 16, 1)))
-    mix = [tf.constant(np.linspace(0.1, 0.9, ROWS))] if isinstance(model, WGAN) else []
+    more = {WGAN: [tf.constant(np.linspace(0.1, 0.9, ROWS))], ConditionalGAN: [tf.constant(LABELS)]}.get(
+        type(model), []
+    )
     loss = model.critic_loss if isinstance(model, WGAN) else model.discriminator_loss
     start, variables = network.get_weights(), network.trainable_variables
 
@@ -666,7 +723,7 @@ def error_of_the_gradient(model):
         for variable, way in zip(variables, ways, strict=True):
             variable.assign_add(size * way)
         context.activate(draws_of())
-        return loss(real, fake, *mix)
+        return loss(real, fake, *more)
 
     still = [np.zeros(variable.shape) for variable in variables]
     exact = compute_gradients(player, variables, lambda: at(still, 0.0)).gradients

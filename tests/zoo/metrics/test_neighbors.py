@@ -44,6 +44,12 @@ def test_two_neighbors_by_hand():
     assert found == NeighborScores(precision=2 / 4, recall=1.0, density=4 / (2 * 4), coverage=1.0)
 
 
+def test_each_pair_of_scores_goes_by_its_own_k():
+    """The numbers of the two tests above: precision and recall of one neighbor, density and coverage of two."""
+    found = neighbor_scores(GENERATED, REAL, precision_neighbors=1, density_neighbors=2)
+    assert found == NeighborScores(precision=2 / 4, recall=3 / 4, density=4 / (2 * 4), coverage=1.0)
+
+
 def test_the_rim_belongs_to_the_ball():
     """Real balls [-1, 1] and [0, 2], both rims touched."""
     found = neighbor_scores(points(-1, 2), points(0, 1), precision_neighbors=1, density_neighbors=1)

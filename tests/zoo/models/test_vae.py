@@ -533,7 +533,7 @@ def test_a_learned_scale_moves_and_a_fixed_one_is_no_variable(fit, kind):
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_in_half_precision_a_bound_is_summed_in_float32(fit, policy):
     with computing_in(policy):
-        model = built(likelihood="discretized_logistic", classes=CLASSES, warmup_steps=3)
+        model = built(likelihood="discretized_logistic", scale="learned", classes=CLASSES, warmup_steps=3)
         model.compile(seed=SEED, autoencoder=SGD(1e-3))
     if policy == "mixed_float16":
         model.player_optimizers["autoencoder"].dynamic_scale.assign(2.0**4)
@@ -547,6 +547,7 @@ def test_in_half_precision_a_bound_is_summed_in_float32(fit, policy):
     before = trainable(model)
     fit(model, IMAGES, label=LABELS)
     assert all((one != other).any() for one, other in zip(trainable(model), before, strict=True))
+    assert model.abilities()["log_prob"].network.output_names == ["elbo", "importance_weighted"]
 
 
 # Abilities

@@ -186,6 +186,7 @@ def test_plain_gradient_descent_moves_weights_by_rate_times_gradient(tmp_path: P
 def test_several_steps_an_execution_give_the_same_run(tmp_path: Path) -> None:
     single, _ = trained(tmp_path / "single")
     double, _ = trained(tmp_path / "double", steps_per_execution=2)
+    assert rows(single)
     for one, other in zip(rows(single), rows(double), strict=True):
         for name in one.keys() - {"seconds", "generator_update_ratio", "discriminator_update_ratio"}:
             assert other[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6), name
@@ -201,6 +202,7 @@ def test_several_steps_an_execution_give_the_same_run(tmp_path: Path) -> None:
 def test_a_run_that_xla_compiles_is_the_plain_one_up_to_rounding(tmp_path: Path) -> None:
     plain, _ = trained(tmp_path / "plain")
     compiled, _ = trained(tmp_path / "compiled", xla=True)
+    assert rows(plain)
     for one, other in zip(rows(plain), rows(compiled), strict=True):
         for name in one.keys() - {"seconds"}:
             assert other[name] == pytest.approx(one[name], rel=2e-3, abs=1e-5), name

@@ -148,6 +148,7 @@ def test_evidence_has_the_numbers_and_mitigations_name_options() -> None:
 def test_what_a_mitigation_names_can_be_asked_for(rule: Rule) -> None:
     """Every option `--model.NAME` is an argument of the model, and takes the value that stands behind it."""
     build = partial(VAE, hidden=(4,), latent_dim=2) if rule.name == "posterior collapse" else partial(GAN, width=2)
+    assert rule.mitigations
     for mitigation in rule.mitigations:
         text = mitigation.text.format(discriminator="discriminator")
         options = re.findall(r"--model\.([a-z0-9-]+) ?([^`\s]*)", text)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -17,6 +18,8 @@ from rich.console import Console
 from recipes import cgan_fashion_mnist, dcgan_fashion_mnist, dcgan_images
 from serving.card import read_card
 from serving.images import make_grid
+from serving.server.repository import load_models
+from zoo.presets.table import PRESETS
 from zoo.pretrained import load_pretrained
 from zoo.training.recipe import Adam, Recipe
 from zoo.training.train import DivergedError, run_recipe, train
@@ -109,6 +112,49 @@ def test_everything_lies_where_the_run_directory_says(finished: Path) -> None:
     assert {path.name for path in (finished / "export").iterdir()} >= {
         "card.json", "model.weights.h5", "generate.onnx", "saved_model", "samples.png", "README.md"
     }  # fmt: skip
+
+
+# What its export says
+
+
+def run_snippet(export: Path) -> Any:
+    """The images of the README's code, with the folder's path in place."""
+    code = (export / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(code.replace("path/of/this/folder", str(export)), names)
+    return names["images"]
+
+
+def test_an_export_speaks_of_its_run_and_not_of_the_preset(finished: Path) -> None:
+    card, config = read_card(finished / "export"), json.loads((finished / "config.json").read_text())
+    readme = (finished / "export" / "README.md").read_text(encoding="utf-8")
+    assert card.name == "dcgan-fashion-mnist-run"  # after the preset and the folder
+    assert card.summary == f"DCGAN on {card.data.count} images of noise, 16x16 gray; made with dcgan-fashion-mnist."
+    assert readme.startswith(f"# {card.name}\n\n{card.summary}\n")
+    assert (card.license, card.data.license) == ("not stated", "not stated")
+    assert "- License: not stated\n" in readme
+    assert f"noise, train, {card.data.count} images (license not stated)" in readme
+    assert card.recipe["data_sha256"] == config["data"]["fingerprint"]
+    np.testing.assert_array_equal(run_snippet(finished / "export"), load_pretrained(finished).sample(16, seed=0))
+
+
+def test_an_export_is_called_as_its_user_says(finished: Path, runner: Runner, tmp_path: Path) -> None:
+    mine = runner(name="my-noise", data_license="CC0-1.0", weights="float32") / "export"
+    card, readme = read_card(mine), (mine / "README.md").read_text(encoding="utf-8")
+    assert (card.name, card.license, card.data.license) == ("my-noise", "not stated", "CC0-1.0")
+    assert readme.startswith("# my-noise\n")
+    assert "images (CC0-1.0)" in readme
+    types = {tensor.data_type for tensor in onnx.load(mine / "generate.onnx").graph.initializer}
+    assert onnx.TensorProto.FLOAT16 not in types
+    for number, export in enumerate((mine, finished / "export")):
+        (tmp_path / str(number)).symlink_to(export)
+    assert set(load_models(tmp_path)) == {"my-noise", "dcgan-fashion-mnist-run"}
+
+
+def test_an_export_under_the_presets_own_name_is_the_presets(runner: Runner) -> None:
+    card = read_card(runner(name="dcgan-fashion-mnist") / "export")
+    assert (card.name, card.license) == ("dcgan-fashion-mnist", "Apache-2.0")
+    assert card.summary == PRESETS["dcgan-fashion-mnist"].summary
 
 
 def test_the_configuration_is_the_recipe_the_model_and_the_data(finished: Path) -> None:
@@ -310,7 +356,7 @@ def test_an_unreadable_image_is_named_or_left_out_when_asked(
     recipe = dataclasses.replace(base, data=str(folder), run_dir=tmp_path / "run", dry_run=True)
     assert run_recipe(recipe) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: 1 of ")
+    assert said.startswith(f"error: {folder}: 1 of ")
     assert "torn.png" in said
     assert "Traceback" not in said
     assert run_recipe(dataclasses.replace(recipe, skip_broken=True)) == 0

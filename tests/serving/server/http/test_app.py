@@ -1,10 +1,13 @@
 """The HTTP application: every page, and what it answers to a bad request."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from serving import Pipeline
@@ -122,8 +125,18 @@ def test_a_count_and_a_seed_show_the_images_of_the_sampler(client, tanh_model, m
         ({"inputs": [tensor(np.zeros((ROW_LIMIT + 1, 4)))]}, f"{ROW_LIMIT + 1} rows: give 1 to {ROW_LIMIT}"),
         ({"inputs": [{**tensor(latents(1)), "data": [1, 2, 3]}]}, "3 numbers do not fill the shape [1, 4]"),
         ({"inputs": [{"name": "latent"}]}, "missing required field `shape` - at `$.inputs[0]`"),
-        ({"outputs": [{"name": "image", "parameters": {"binary_data": True}}]}, "outputs come as JSON only"),
+        ({"outputs": [{"name": "image", "parameters": {"binary_data": True}}]}, "binary tensors are not read here"),
         ([], "Expected `object`, got `array`"),
+        ({"parameters": {"count": 10**9}}, f"1000000000 rows: give 1 to {ROW_LIMIT}"),
+        ({"parameters": {"count": -1}}, f"-1 rows: give 1 to {ROW_LIMIT}"),
+        ({"parameters": {"count": 1, "seed": 2**64}}, "seed=18446744073709551616: give 0 <= seed < 2**64"),
+        ({"parameters": {"count": 1, "seed": 10**400}}, "seed=1000"),
+        ({"parameters": {"count": 2, "start": 2**64 - 1}}, "index=18446744073709551616"),
+        ({"inputs": [{**tensor(latents(1)), "shape": [0, 4], "data": []}]}, "0 numbers do not fill the shape [0, 4]"),
+        ({"inputs": [{**tensor(latents(1)), "shape": [2**70, 4]}]}, "4 numbers do not fill the shape"),
+        ({"inputs": [{**tensor(latents(1)), "data": ["a" * 100_000, 1, 2, 3]}]}, "the data is not all FP32"),
+        ({"inputs": [{"name": "latent", "shape": [1, 4], "datatype": "FP32"}]}, "'latent': it has no data"),
+        ({"inputs": [tensor(latents(1))], "outputs": [{"name": "image"}] * 2}, "an output is asked for twice"),
     ],
 )
 def test_a_bad_request_is_a_400_with_the_reason(client, request_, message):
@@ -131,13 +144,50 @@ def test_a_bad_request_is_a_400_with_the_reason(client, request_, message):
     assert answer.status_code == 400
     assert set(answer.json()) == {"error"}
     assert message in answer.json()["error"]
+    assert len(answer.json()["error"]) < 2000
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"id": "\xff"}', b"\x00"])
+NESTED = (
+    b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": ' + b"[" * 50_000 + b"]" * 50_000 + b"}]}"
+)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"id": "\xff"}', b"\x00", NESTED], ids=range(5))
 def test_a_body_that_is_no_json_is_a_400(client, body):
     answer = client.post(INFER, content=body)
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("the body is not an inference request in JSON: ")
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+REQUESTS = {
+    "tanh-model": {"inputs": [tensor(latents(1))], "outputs": [{"name": "image", "parameters": {}}], "id": "a"},
+    "mirror-model": {"parameters": {"count": 2, "seed": 3, "start": 4, "labels": ["bag", 0], "truncation": 0.5}},
+}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(name=st.sampled_from(sorted(REQUESTS)), place=st.integers(0, 10**6), value=PLAIN)
+def test_any_value_in_any_place_of_a_request_is_answered_or_refused(client, name, place, value):
+    request = json.loads(json.dumps(REQUESTS[name]))
+    places = list(walk(request))
+    owner, key = places[place % len(places)]
+    owner[key] = value
+    answer = client.post(f"/v2/models/{name}/infer", content=json.dumps(request))
+    assert answer.status_code in (200, 400, 422)
+    assert set(answer.json()) >= ({"outputs"} if answer.status_code == 200 else {"error"})
+
+
+def walk(value):
+    """Every (container, key) below plain data."""
+    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in list(keys):
+        yield value, key
+        yield from walk(value[key])
 
 
 def test_a_large_body_is_a_413_with_or_without_its_length(client):
@@ -178,10 +228,58 @@ def test_a_failure_of_the_server_shows_no_trace(client, caplog):
     assert client.get("/v2/health/live").status_code == 200
 
 
-def test_an_answer_that_json_cannot_say_is_a_500(client):
-    run = {"image": np.full((1, 8, 8, 1), np.nan, np.float32)}
-    client.app.state.models["tanh-model"].pipelines["generate"].run = lambda feeds: run
-    assert client.post(INFER, json={"inputs": [tensor(latents(1))]}).status_code == 500
+@pytest.mark.parametrize("truncation", [1e39, -1e300])
+def test_a_truncation_beyond_float32_is_a_400(client, truncation):
+    parameters = {"count": 1, "truncation": truncation}
+    answer = client.post("/v2/models/mirror-model/infer", json={"parameters": parameters})
+    assert answer.status_code == 400
+    assert "give a finite number of float32" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("value", [1e38, -3.4e38])
+def test_finite_numbers_that_the_model_makes_none_of_are_a_422(client, value):
+    """WEIGHTS times them is beyond float32, infinity minus infinity no number."""
+    image = np.full((1, 8, 8, 1), value, np.float32)
+    answer = client.post(INFER, json={"inputs": [tensor(image, "image")], "parameters": {"ability": "encode"}})
+    assert answer.status_code == 422
+    assert answer.json() == {"error": "output 'code' holds NaN or infinity for these inputs, which JSON cannot say"}
+
+
+def test_a_graph_that_fails_is_a_422_and_the_log_says_why(client, caplog):
+    served = client.app.state.models["mirror-model"].pipelines["generate"]
+
+    class Failing:
+        def run(self, names, feeds):
+            raise RuntimeError("index 9 is\nout of bounds")
+
+    served.session._session = Failing()
+    answer = client.post("/v2/models/mirror-model/infer", json={"parameters": {"count": 1}})
+    assert answer.status_code == 422
+    assert answer.json() == {"error": "the model's graph fails on these inputs; the server's log says why"}
+    (record,) = [record for record in caplog.records if record.name == "serving"]
+    assert "generate.onnx: the graph fails on {'latent': (1, 4)" in record.message
+    assert record.message.endswith("index 9 is out of bounds")
+
+
+def binary_request(**parts):
+    """As tritonclient sends one by default: the tensor's bytes follow the JSON, and a header says where it ends."""
+    described = {"name": "latent", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
+    header = json.dumps({"inputs": [described], **parts}).encode()
+    return {
+        "content": header + latents(1).tobytes(),
+        "headers": {"Inference-Header-Content-Length": str(len(header)), "Content-Type": "application/octet-stream"},
+    }
+
+
+def test_binary_tensors_are_refused_with_the_way_to_send_json(client):
+    described = {"name": "latent", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
+    asks = {"inputs": [tensor(latents(1))], "parameters": {"binary_data_output": True}}
+    for request in (binary_request(), {"json": {"inputs": [described]}}, {"json": asks}):
+        answer = client.post(INFER, **request)
+        assert answer.status_code == 400
+        assert "set_data_from_numpy(..., binary_data=False)" in answer.json()["error"]
+    asks["parameters"]["binary_data_output"] = False
+    assert client.post(INFER, json=asks).status_code == 200
 
 
 def test_health_answers_while_a_model_runs(client):

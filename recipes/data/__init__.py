@@ -1,0 +1,1 @@
+"""Image sets that recipes name, made of what is published."""

@@ -1,0 +1,396 @@
+"""Every preset and its recipe beside the numbers that were published for it: one table, deviations with their reason.
+
+A row is (what, published, where[, ours, why]). `what` is an argument of the model, "batch_size" or "optimizer" of the
+recipe, a field of every player's optimizer after "optimizer.", or a name in a module of `zoo.networks`. None stands for
+nothing: none published, or none here.
+"""
+
+import importlib
+import inspect
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from zoo.presets.table import PRESETS, resolve_class
+
+GAN, DCGAN, WGAN, WGAN_GP = (f"arXiv:{number}" for number in ("1406.2661", "1511.06434", "1701.07875", "1704.00028"))
+ADAM, VAE, IWAE, VGG = (f"arXiv:{number}" for number in ("1412.6980", "1312.6114", "1509.00519", "1409.1556"))
+UNSAID = "no number published"
+EMA = (
+    "ema_decay",
+    None,
+    "none of these papers",
+    0.999,
+    "samples get steadier; the decay is ProGAN's, arXiv:1710.10196",
+)
+SHARED = (
+    *("schedule", "alternating", f"{GAN}, Algorithm 1: fresh latents for G", "shared"),
+    "saves one of the generator's forward passes",
+)
+NON_SATURATING = ("loss", "non_saturating", f"{GAN}, section 3")
+ONE_STEP = ("discriminator_steps", 1, f"{GAN}, Algorithm 1: k = 1")
+FEWER_STEPS = "G learns more in an hour on a CPU when it is updated as often as D"
+SMALLER = "trains within hours on a CPU"
+ADAM_HERE = "one optimizer for all autoencoders, without a schedule of rates"
+ADAM_OF_GANS = (
+    ("optimizer", "Adam", f"{DCGAN}, section 4"),
+    ("optimizer.learning_rate", 2e-4, f"{DCGAN}, section 4"),
+    ("optimizer.beta_1", 0.5, f"{DCGAN}, section 4"),
+    ("optimizer.beta_2", 0.999, f"{ADAM}, Algorithm 1"),
+)
+BETAS_0_AND_09 = (("optimizer.beta_1", 0.0), ("optimizer.beta_2", 0.9))
+CONVOLUTIONS = (
+    ("convolutional.LEAK", 0.2, f"{DCGAN}, section 4"),
+    ("convolutional.KERNEL", 5, "DCGAN's code", 4, "a multiple of the stride covers every pixel equally"),
+    ("convolutional.BASE", 4, f"{DCGAN}, figure 1"),
+    ("convolutional.WIDEST", 8, f"{DCGAN}, figure 1: 1,024 channels of 128"),
+)
+DCGANS = (
+    *CONVOLUTIONS,
+    *ADAM_OF_GANS,
+    *(SHARED, ONE_STEP, EMA),
+    ("latent_dim", 100, f"{DCGAN}, figure 1"),
+    ("prior", "uniform", f"{DCGAN}, figure 1", "normal", "the same latents as the other GANs'"),
+    ("batch_size", 128, f"{DCGAN}, section 4", 64, SMALLER),
+)
+DCGAN_WIDTH = ("convolutional.generator.width", 128, f"{DCGAN}, figure 1", 64, SMALLER)
+
+# The optimizers of what learns one loss alone.
+SURE_RATE = ("optimizer.learning_rate", 1e-3, f"{ADAM}, Algorithm 1")
+SURE_DECAY = ("optimizer.beta_2", 0.999, f"{ADAM}, Algorithm 1")
+SHORT_MEMORY = ("optimizer.beta_1", 0.9, f"{ADAM}, Algorithm 1", 0.5, "the default of the optimizers here")
+AUTOENCODERS = (SURE_RATE, SURE_DECAY, SHORT_MEMORY, ("batch_size", None, UNSAID, 128, SMALLER))
+IWAES = (
+    ("latent_dim", 50, f"{IWAE}, section 5"),
+    ("hidden", (200, 200), f"{IWAE}, section 5"),
+    ("activation", "tanh", f"{IWAE}, section 5"),
+    ("likelihood", "bernoulli", f"{IWAE}, section 5"),
+    ("beta", 1.0, f"{VAE}, eq. 3"),
+    ("free_bits", 0.0, f"{VAE}, eq. 3"),
+    ("initial_brightness", 0.13, "IWAE's code: the output's bias begins at the images' mean"),
+    ("optimizer", "Adam", f"{IWAE}, section 5"),
+    ("optimizer.learning_rate", 1e-3, f"{IWAE}, section 5"),
+    ("optimizer.beta_1", 0.9, f"{IWAE}, section 5"),
+    ("optimizer.beta_2", 0.999, f"{IWAE}, section 5"),
+    ("optimizer.epsilon", 1e-4, f"{IWAE}, section 5", 1e-7, "Keras' own"),
+    ("optimizer.final_learning_rate", 1e-4, f"{IWAE}, section 5: 1e-3 times 10^(-7/7)"),
+    (
+        "optimizer.decay",
+        "eight stages",
+        f"{IWAE}, section 5",
+        "cosine",
+        "the run is shorter, and so the stages would be",
+    ),
+    ("batch_size", 20, f"{IWAE}, section 5", 128, SMALLER),
+)
+CLASSIFIERS = (
+    ("width", 64, f"{VGG}, table 1", 32, SMALLER),
+    ("dropout", 0.5, f"{VGG}, section 3.1", 0.3, "of the features alone: there are no hidden dense layers"),
+    ("shift", None, UNSAID, 0.1, "in place of random crops of larger images"),
+    ("label_smoothing", 0.1, "arXiv:1512.00567, section 7"),
+    EMA,
+    ("batch_size", 256, f"{VGG}, section 3.1", 64, SMALLER),
+    ("optimizer", "SGD with momentum", f"{VGG}, section 3.1", "Adam", "needs no rate of its own for every size"),
+    SURE_RATE,
+    SURE_DECAY,
+    ("optimizer.beta_1", 0.9, f"{ADAM}, Algorithm 1"),
+    ("optimizer.decay", "by 10 where validation stalls", f"{VGG}, section 3.1", "cosine", "needs no validation set"),
+    ("optimizer.weight_decay", 5e-4, f"{VGG}, section 3.1", None, "batch norm and label smoothing instead"),
+)
+MIRRORED = ("flip", True, f"{VGG}, section 3.1: random horizontal flips")
+
+TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
+    "gan-mnist": (
+        ("architecture", "mlp", f"{GAN}, section 5"),
+        ("mlp.generator.width", 1200, "the authors' code, mnist.yaml"),
+        ("mlp.discriminator.width", 240, "the authors' code, mnist.yaml"),
+        ("mlp.PIECES", 5, "the authors' code, mnist.yaml"),
+        ("mlp.INPUT_DROPOUT", 0.2, "the authors' code, mnist.yaml"),
+        ("mlp.HIDDEN_DROPOUT", 0.5, "the authors' code, mnist.yaml"),
+        ("mlp.GENERATOR_RANGE", 0.05, "the authors' code, mnist.yaml"),
+        ("mlp.DISCRIMINATOR_RANGE", 0.005, "the authors' code, mnist.yaml"),
+        ("latent_dim", 100, "the authors' code, mnist.yaml"),
+        ("prior", "uniform in +-sqrt(3)", "the authors' code", "uniform", "in +-1: another scale of the same latents"),
+        *(NON_SATURATING, ONE_STEP, SHARED, EMA),
+        ("batch_size", 100, "the authors' code, mnist.yaml", 64, "as the other GANs"),
+        ("optimizer", "SGD with momentum", f"{GAN}, Algorithm 1", "Adam", "needs no schedule of rates"),
+        ("optimizer.learning_rate", 0.1, "the authors' code, mnist.yaml", 2e-4, "DCGAN's Adam"),
+        *ADAM_OF_GANS[2:],
+    ),
+    "dcgan-fashion-mnist": (
+        *DCGANS,
+        NON_SATURATING,
+        DCGAN_WIDTH,
+        ("width", None, "the networks' own"),
+        ("augment", "", DCGAN),
+    ),
+    "dcgan-images": (
+        *DCGANS,
+        NON_SATURATING,
+        DCGAN_WIDTH,
+        ("width", None, "the networks' own"),
+        ("augment", "", DCGAN),
+    ),
+    "dcgan-sign-digits": (
+        *(*DCGANS, NON_SATURATING),
+        ("width", 128, f"{DCGAN}, figure 1", 32, SMALLER),
+        ("augment", "color,translation,cutout", "arXiv:2006.10738, section 4"),
+    ),
+    "lsgan-fashion-mnist": (
+        *(*DCGANS, DCGAN_WIDTH),
+        ("loss", "least_squares", "arXiv:1611.04076, eq. 2"),
+        ("codes", (0.0, 1.0, 1.0), "arXiv:1611.04076, eq. 9"),
+    ),
+    "sngan-fashion-mnist": (
+        ("architecture", "resnet", "arXiv:1802.05957, table 4"),
+        ("residual.generator.width", 256, "arXiv:1802.05957, table 4"),
+        ("residual.discriminator.width", 128, "arXiv:1802.05957, table 4"),
+        ("width", None, "arXiv:1802.05957, table 4: 256 and 128", 32, SMALLER),
+        ("latent_dim", 128, "arXiv:1802.05957, table 4"),
+        ("prior", "normal", "arXiv:1802.05957, table 4"),
+        ("loss", "hinge", "arXiv:1802.05957, eqs. 16 and 17"),
+        ("schedule", "alternating", "the authors' code, updater.py"),
+        ("discriminator_steps", 5, "the authors' code, sn_cifar10_unconditional.yml", 1, FEWER_STEPS),
+        EMA,
+        ("batch_size", 64, "the authors' code, sn_cifar10_unconditional.yml"),
+        ("optimizer", "Adam", "the authors' code, sn_cifar10_unconditional.yml"),
+        ("optimizer.learning_rate", 2e-4, "the authors' code, sn_cifar10_unconditional.yml"),
+        *((*each, "the authors' code, sn_cifar10_unconditional.yml") for each in BETAS_0_AND_09),
+        ("optimizer.decay", "linear", "the authors' code, to 0", "none", "the EMA of G does what a falling rate does"),
+    ),
+    "cgan-fashion-mnist": (
+        *CONVOLUTIONS,
+        ("width", None, "none of DCGAN's networks", 64, SMALLER),
+        ("latent_dim", 128, "the authors' code, sn_cifar10.yml", 100, "that of DCGAN, whose networks these are"),
+        ("loss", "hinge", "the authors' code, sn_cifar10.yml"),
+        ("discriminator_condition", "projection", "arXiv:1802.05637, eq. 3"),
+        ("generator_condition", "batch_norm", "the authors' code, resnet_32.py"),
+        ("discriminator_norm", "spectral", "the authors' code, snresnet_32.py"),
+        ("discriminator_steps", 5, "the authors' code, sn_cifar10.yml", 1, FEWER_STEPS),
+        EMA,
+        ("batch_size", 64, "the authors' code, sn_cifar10.yml"),
+        ("optimizer", "Adam", "the authors' code, sn_cifar10.yml"),
+        ("optimizer.learning_rate", 2e-4, "the authors' code, sn_cifar10.yml"),
+        *((*each, "the authors' code, sn_cifar10.yml") for each in BETAS_0_AND_09),
+        ("optimizer.decay", "linear", "the authors' code, to 0", "none", "the EMA of G does what a falling rate does"),
+    ),
+    "wgan-fashion-mnist": (
+        *CONVOLUTIONS,
+        ("width", 64, "the authors' code, main.py"),
+        ("latent_dim", 100, "the authors' code, main.py"),
+        ("prior", "normal", "the authors' code, main.py"),
+        ("constraint", "weight_clipping", f"{WGAN}, Algorithm 1"),
+        ("clip", 0.01, f"{WGAN}, Algorithm 1: c"),
+        ("critic_steps", 5, f"{WGAN}, Algorithm 1: n_critic"),
+        EMA,
+        ("batch_size", 64, f"{WGAN}, Algorithm 1: m"),
+        ("optimizer", "RMSprop", f"{WGAN}, Algorithm 1"),
+        ("optimizer.learning_rate", 5e-5, f"{WGAN}, Algorithm 1: alpha"),
+        ("optimizer.rho", 0.99, "the authors' code: PyTorch's own"),
+        (
+            "optimizer.epsilon",
+            1e-8,
+            "the authors' code: PyTorch's own",
+            1e-16,
+            "theirs is outside the root, Keras' under it",
+        ),
+        ("optimizer.momentum", 0.0, "the authors' code: PyTorch's own"),
+    ),
+    "wgan-gp-fashion-mnist": (
+        *CONVOLUTIONS,
+        ("width", 64, "the authors' code, gan_64x64.py"),
+        ("latent_dim", 128, "the authors' code, gan_64x64.py", 100, "that of DCGAN, whose networks these are"),
+        ("prior", "normal", "the authors' code, gan_64x64.py"),
+        ("constraint", "gradient_penalty", f"{WGAN_GP}, eq. 3"),
+        ("penalty_weight", 10.0, f"{WGAN_GP}, Algorithm 1: lambda"),
+        ("critic_steps", 5, f"{WGAN_GP}, Algorithm 1: n_critic"),
+        EMA,
+        ("batch_size", 64, "the authors' code, gan_64x64.py"),
+        ("optimizer", "Adam", f"{WGAN_GP}, Algorithm 1"),
+        ("optimizer.learning_rate", 1e-4, f"{WGAN_GP}, Algorithm 1: alpha"),
+        *((*each, f"{WGAN_GP}, Algorithm 1") for each in BETAS_0_AND_09),
+    ),
+    "vae-mnist": (
+        *IWAES,
+        ("importance_samples", 1, f"{VAE}, section 2.3: L = 1"),
+        ("warmup_steps", 0, VAE, 4_000, "keeps latents in use that collapse without it; arXiv:1602.02282"),
+    ),
+    "iwae-mnist": (
+        *IWAES,
+        ("importance_samples", 50, f"{IWAE}, section 5: k = 50"),
+        ("warmup_steps", 0, IWAE),
+    ),
+    "vae-fashion-mnist": (
+        ("latent_dim", 20, f"{VAE}, figure 2: one of five sizes"),
+        ("architecture", "dense", f"{VAE}, section 5", "convolutional", "images of clothes have more local detail"),
+        ("hidden", None, UNSAID, (32, 64), SMALLER),
+        ("activation", "tanh", f"{VAE}, appendix C", "relu", "usual for convolutions"),
+        ("likelihood", "gaussian", f"{VAE}, section 5", "discretized_logistic", "the bound is one of a probability"),
+        ("scale", "learned", "arXiv:2006.13202"),
+        ("beta", 1.0, f"{VAE}, eq. 3"),
+        ("importance_samples", 1, f"{VAE}, section 2.3: L = 1"),
+        ("free_bits", 0.0, f"{VAE}, eq. 3"),
+        ("warmup_steps", 0, f"{VAE}, eq. 3"),
+        ("initial_brightness", None, UNSAID, 0.5, "the middle of the range"),
+        ("batch_size", 100, f"{VAE}, section 5: M", 128, SMALLER),
+        ("optimizer", "Adagrad", f"{VAE}, section 5", "Adam", ADAM_HERE),
+        *AUTOENCODERS[:3],
+    ),
+    "beta-vae-fashion-mnist": (
+        ("beta", 4.0, "Higgins et al., ICLR 2017"),
+        ("latent_dim", 10, "arXiv:1804.03599, appendix A.1"),
+        ("architecture", "convolutional", "arXiv:1804.03599, appendix A.1"),
+        ("hidden", (32, 32, 32, 32), "arXiv:1804.03599, appendix A.1", (32, 64), "28x28 halves twice"),
+        ("activation", "leaky ReLU", "arXiv:1804.03599, appendix A.1", "relu", "as the other autoencoders"),
+        ("likelihood", "bernoulli", "arXiv:1804.03599, appendix A.1"),
+        ("importance_samples", 1, f"{VAE}, section 2.3: L = 1"),
+        ("free_bits", 0.0, "arXiv:1804.03599"),
+        ("warmup_steps", 0, "arXiv:1804.03599"),
+        ("initial_brightness", None, UNSAID, 0.29, "the mean of Fashion-MNIST's training images"),
+        ("optimizer", "Adam", "arXiv:1804.03599, appendix A.1"),
+        ("optimizer.learning_rate", 5e-4, "arXiv:1804.03599, appendix A.1", 1e-3, "shorter runs"),
+        *AUTOENCODERS[1:],
+    ),
+    "cvae-mnist": (
+        ("latent_dim", 50, "arXiv:1406.5298, section 4", 8, "the class is given: what is left is the hand"),
+        ("hidden", (500,), "arXiv:1406.5298, section 4", (512, 256), "the default of dense autoencoders here"),
+        ("activation", "softplus", "arXiv:1406.5298, section 4", "relu", "the default of dense autoencoders here"),
+        ("likelihood", "bernoulli", "arXiv:1406.5298, section 4"),
+        ("beta", 1.0, "arXiv:1406.5298, eq. 6"),
+        ("importance_samples", 1, f"{VAE}, section 2.3: L = 1"),
+        ("free_bits", 0.0, "arXiv:1406.5298, eq. 6"),
+        ("warmup_steps", 0, "arXiv:1406.5298, eq. 6"),
+        ("initial_brightness", None, UNSAID, 0.13, "the mean of MNIST's training images"),
+        ("optimizer", None, UNSAID, "Adam", ADAM_HERE),
+        *AUTOENCODERS,
+    ),
+    "autoencoder-fashion-mnist": (
+        ("architecture", None, UNSAID, "convolutional", "images have local detail"),
+        ("hidden", None, UNSAID, (32, 64), SMALLER),
+        ("code_dim", None, UNSAID, 32, "1/25 of the pixels"),
+        ("code_activation", None, UNSAID, "linear", "no price on the code"),
+        ("loss", "squared_error", "arXiv:2003.05991, eq. 1"),
+        ("corruption", "none", "arXiv:2003.05991, eq. 1"),
+        ("sparsity", "none", "arXiv:2003.05991, eq. 1"),
+        ("contraction_weight", 0.0, "arXiv:2003.05991, eq. 1"),
+        ("optimizer", None, UNSAID, "Adam", ADAM_HERE),
+        *AUTOENCODERS,
+    ),
+    "denoising-autoencoder-fashion-mnist": (
+        ("architecture", "dense", "Vincent et al., ICML 2008", "convolutional", "images have local detail"),
+        ("hidden", None, UNSAID, (32, 64), SMALLER),
+        ("code_dim", None, UNSAID, 128, "noise goes by the corruption, not by a narrow code"),
+        ("code_activation", "sigmoid", "Vincent et al., ICML 2008", "linear", "as the other convolutional ones"),
+        ("loss", "binary_cross_entropy", "Vincent et al., ICML 2008", "squared_error", "what PSNR is of"),
+        ("corruption", "masking", "Vincent et al., ICML 2008", "gaussian", "the noise that filters are held against"),
+        ("corruption_level", None, UNSAID, 0.25, "a quarter of the brightness range"),
+        ("optimizer", "SGD", "Vincent et al., ICML 2008", "Adam", ADAM_HERE),
+        *AUTOENCODERS,
+    ),
+    "sparse-autoencoder-mnist": (
+        ("sparsity", "kl", "CS294A lecture notes, section 3"),
+        ("sparsity_target", 0.05, "CS294A lecture notes, section 3: rho"),
+        (
+            "sparsity_weight",
+            3.0,
+            "CS294A, the exercise: beta",
+            1.0,
+            "beside the whole squared error, summed over pixels",
+        ),
+        ("loss", "half squared_error", "CS294A lecture notes, section 3", "squared_error", "as the other autoencoders"),
+        ("code_dim", 196, "CS294A, the vectorized exercise on MNIST"),
+        ("hidden", (), "CS294A lecture notes, section 3: one layer"),
+        ("code_activation", "sigmoid", "CS294A lecture notes, section 3"),
+        ("contraction_weight", 0.0, "CS294A lecture notes, section 3"),
+        ("corruption", "none", "CS294A lecture notes, section 3"),
+        ("optimizer", "L-BFGS", "CS294A, the exercise", "Adam", ADAM_HERE),
+        ("optimizer.weight_decay", 3e-3, "CS294A, the vectorized exercise: lambda", None, "optimizers here have none"),
+        *AUTOENCODERS,
+    ),
+    "contractive-autoencoder-mnist": (
+        (
+            "contraction_weight",
+            None,
+            "arXiv:1104.4153: chosen by validation",
+            0.1,
+            "of the cross-entropy summed over pixels",
+        ),
+        ("loss", "binary_cross_entropy", "arXiv:1104.4153"),
+        ("code_activation", "sigmoid", "arXiv:1104.4153, section 3"),
+        ("code_dim", None, UNSAID, 120, SMALLER),
+        ("hidden", (), "arXiv:1104.4153, section 3: one layer"),
+        ("sparsity", "none", "arXiv:1104.4153"),
+        ("corruption", "none", "arXiv:1104.4153"),
+        ("optimizer", "SGD", "arXiv:1104.4153", "Adam", ADAM_HERE),
+        *AUTOENCODERS,
+    ),
+    "cnn-fashion-mnist": (*CLASSIFIERS, MIRRORED),
+    "cnn-mnist": (*CLASSIFIERS, (*MIRRORED, False, "a digit's mirror image is no digit")),
+    "cnn-sign-digits": (*CLASSIFIERS, MIRRORED),
+}
+ROWS = [(preset, *row) for preset, rows in TABLE.items() for row in rows]
+
+
+def recipe_of(preset: str) -> Any:
+    return importlib.import_module(f"recipes.{preset.replace('-', '_')}").recipe
+
+
+def arguments_of(preset: str) -> dict[str, Any]:
+    """What the constructor is given, or its default; regularization that is not chosen is none."""
+    parameters = inspect.signature(resolve_class(PRESETS[preset].model)).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    return {"augment": "", **defaults, **PRESETS[preset].arguments}
+
+
+def look_up(preset: str, what: str) -> Any:
+    """Ours: an argument, a recipe's number, or one of the networks'."""
+    if what == "batch_size":
+        return recipe_of(preset).batch_size
+    room, _, name = what.rpartition(".")
+    optimizers = recipe_of(preset).optimizers.values()
+    if what == "optimizer":
+        (found,) = {type(each).__name__ for each in optimizers}  # the same of every player
+        return found
+    if room == "optimizer":
+        (found,) = {getattr(each, name, None) for each in optimizers}
+        return found
+    if room:
+        module, *function = room.split(".")
+        networks = importlib.import_module(f"zoo.networks.{module}")
+        return (
+            inspect.signature(getattr(networks, *function)).parameters[name].default
+            if function
+            else vars(networks)[name]
+        )
+    return arguments_of(preset)[what]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{preset}-{what}" for preset, what, *_ in ROWS])
+def test_a_number_is_the_published_one_or_a_deviation_with_its_reason(row: tuple[Any, ...]) -> None:
+    preset, what, published, source, *deviation = row
+    assert source
+    if deviation:
+        ours, why = deviation
+        assert ours != published
+        assert why
+    assert look_up(preset, what) == (deviation[0] if deviation else published)
+
+
+NOT_THE_ALGORITHMS = {"image_shape", "classes", "bound_samples"}
+"""Arguments that are the data's, or of what is exported."""
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_table_has_every_number_that_a_preset_or_its_recipe_gives(preset: str) -> None:
+    named = Counter(what for what, *_ in TABLE[preset])
+    assert set(named.values()) == {1}
+    of_optimizers = {
+        field
+        for each in recipe_of(preset).optimizers.values()
+        for field in ("learning_rate", "beta_1", "beta_2", "rho")
+        if hasattr(each, field)
+    }
+    given = set(PRESETS[preset].arguments) - NOT_THE_ALGORITHMS
+    needed = {"optimizer", "batch_size", *(f"optimizer.{field}" for field in of_optimizers), *given}
+    assert needed - set(named) == set()
