@@ -49,6 +49,7 @@ BANNED = {
 LAZY = (
     *("zoo.extras", "zoo.command_line", "zoo.pretrained", "zoo.training.recipe", "zoo.training.main"),
     *("zoo.training.optimizers", "zoo.training.model_options", "zoo.training.run_directory"),
+    *("zoo.training.claim", "zoo.training.checks", "zoo.training.resume"),
     *("zoo.cli.main", "zoo.cli.recipes", "zoo.cli.doctor", "zoo.cli.demo", "zoo.cli.selftest", "zoo.cli.processes"),
     *("zoo.cli.findings", "zoo.export.model_card"),
     *(

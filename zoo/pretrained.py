@@ -348,15 +348,15 @@ def load_saved_model(
         import tensorflow as tf
     except ImportError as error:
         raise MissingExtraError('format="saved_model"', "train", error) from None
+    from zoo.export.saved_model import read_saved_model, write_saved_model
+
     if (directory / "saved_model" / "1" / "saved_model.pb").is_file():
         verify_files(directory, card, [file for file in card.files if file.startswith("saved_model/")])
-        loaded = tf.saved_model.load(str(directory / "saved_model" / "1"))
+        loaded = read_saved_model(directory / "saved_model" / "1")
     else:
-        from zoo.export.saved_model import write_saved_model
-
         with tempfile.TemporaryDirectory() as folder:
             write_saved_model(load_keras(directory, card).abilities(), Path(folder))
-            loaded = tf.saved_model.load(folder)
+            loaded = read_saved_model(Path(folder))
 
     def run(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         signature = loaded.signatures["serving_default"]  # `loaded` keeps its variables alive

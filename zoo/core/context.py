@@ -4,7 +4,8 @@ import threading
 from collections import defaultdict
 
 from zoo.core.noise import Draws
-from zoo.core.step import Update
+from zoo.core.step import DeferredState, Gradients
+from zoo.core.types import Tensor
 
 _active = threading.local()  # MirroredStrategy traces each replica in a thread of its own
 
@@ -20,8 +21,16 @@ class StepContext:
         self.draws = draws
         self.draws_claimed = False
         """Whether the train step has asked for its draws."""
-        self.updates: defaultdict[str, list[Update]] = defaultdict(list)
-        """Player -> what came of its updates so far."""
+        self.updates: defaultdict[str, list[Gradients]] = defaultdict(list)
+        """Player -> the gradients that it was updated by so far."""
+        self.order: list[str] = []
+        """The players that were updated so far, one for each update."""
+        self.finite_checks: list[Tensor] = []
+        """Of all gradients that were computed so far."""
+        self.computed: list[tuple[str, list[str]]] = []
+        """For each of these the player, and the `order` at that time."""
+        self.deferred: DeferredState | None = None
+        """Where what layers and metrics assign waits for the end of the step; None where it does not."""
 
 
 def activate(draws: Draws) -> StepContext:

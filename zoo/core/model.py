@@ -8,6 +8,7 @@ depend on them, EMA networks, the step counter, metrics, sampling, configuration
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -216,17 +217,28 @@ class GenerativeModel(Inference, keras.Model):
                 f"the pass held for {through.player!r} can't serve {player!r}: a held pass serves its own player, "
                 "and only until that player is updated."
             )
-        variables, scale_loss = self.variables_of(player), self.player_optimizers[player].scale_loss
+        variables, optimizer = self.variables_of(player), self.player_optimizers[player]
         penalty = partial(self.weight_penalty, player)
-        return step.compute_gradients(player, variables, loss, through, scale_loss, penalty)
+        computed = step.compute_gradients(player, variables, optimizer, loss, through, penalty)
+        under_way, check = context.active(), computed.finite_check
+        before = list(under_way.order)
+        under_way.computed.append((player, before))
+        under_way.finite_checks.append(check if self._xla else step.check_finite(player, check, before))
+        return computed
 
     def apply_gradients(self, computed: step.Gradients) -> step.LossValues:
-        """Update the player; returns the loss's values: the second half of `minimize`."""
-        player = computed.player
+        """Update the player; returns the loss's values: the second half of `minimize`.
+
+        Raises:
+            tf.errors.InvalidArgumentError: a gradient that was computed in the step so far is not finite, and a smaller
+                loss scale would not mend it; no weight of the player has been touched.
+        """
+        player, under_way = computed.player, context.active()
         optimizer, variables = self.player_optimizers[player], self.variables_of(player)
-        context.active().updates[player].append(
-            step.apply_gradients(computed, optimizer, variables, compiled=self._xla)
-        )
+        with under_way.deferred.lifted() if under_way.deferred else nullcontext():
+            step.apply_gradients(computed, optimizer, variables, under_way.finite_checks, compiled=self._xla)
+        under_way.updates[player].append(computed)
+        under_way.order.append(player)
         return computed.loss_values
 
     def minimize(
@@ -291,7 +303,7 @@ class GenerativeModel(Inference, keras.Model):
             data = check_images(data) if "image_shape" in self._arguments else data
             context.activate(noise.Draws(self._seed, self.step.read_value(), rows_of(data)))
             try:
-                checks = self._compiled_step(data) if self._xla else self.train_step(data).values()
+                checks = self._compiled_step(data) if self._xla else self._plain_step(data)
             finally:
                 context.deactivate()
             with tf.control_dependencies(checks):
@@ -306,16 +318,33 @@ class GenerativeModel(Inference, keras.Model):
         self.train_function = train if self.run_eagerly else tf.function(train)
         return self.train_function
 
+    def _plain_step(self, data: Any) -> list[Tensor]:
+        """The train step; returns checks that stop on what is not finite."""
+        checks, deferred = self._deferred_step(data)
+        with tf.control_dependencies(checks):
+            deferred.write()
+        return checks
+
+    def _deferred_step(self, data: Any) -> tuple[list[Tensor], step.DeferredState]:
+        """The train step, but for what layers and metrics assign: that is still to be written."""
+        under_way = context.active()
+        with step.DeferredState() as deferred:
+            under_way.deferred = deferred
+            self.train_step(data)
+        return under_way.finite_checks, deferred
+
     def _compiled_step(self, data: Any) -> list[Tensor]:
         """The train step, compiled by XLA but for its noise; returns checks that stop on what is not finite."""
 
-        def compiled() -> dict[str, list[Tensor]]:
-            self.train_step(data)
-            updates = context.active().updates
-            return {player: [each.finite_check for each in made] for player, made in updates.items()}
+        def compiled() -> list[Tensor]:
+            checks, deferred = self._deferred_step(data)
+            deferred.write(step.are_finite(checks))
+            return checks
 
-        checks_of_players = step.run_with_xla(compiled)
-        return [step.check_finite(player, each) for player, found in checks_of_players.items() for each in found]
+        checks, computed = step.run_with_xla(compiled), context.active().computed
+        return [
+            step.check_finite(player, each, before) for each, (player, before) in zip(checks, computed, strict=True)
+        ]
 
     def _update_ema(self) -> None:
         """Average += (1 - decay) (live - average), batch-norm statistics included.

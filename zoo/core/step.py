@@ -7,11 +7,16 @@ Everything after that (the check for infinities, clipping, the optimizer's rule)
 An optimizer may scale the loss, so that float16 gradients do not vanish: the scale goes in before the gradient is taken
 and comes out in the optimizer. A `LossScaleOptimizer` skips an update whose scaled gradients overflow, halves its
 scale and goes on; all replicas skip alike, since it sees the summed gradients.
+
+A step whose gradient or loss is not finite is refused. What layers and metrics assign in a step (statistics of batch
+norm, vectors of spectral norm) is put off to its end, so that a refused step leaves nothing of it. A player that was
+updated earlier in that step stays so: to undo it would take a copy of all weights and moments at every step.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -40,12 +45,54 @@ class HeldForward:
 
 @dataclass(frozen=True)
 class Gradients:
-    """One player's gradients, not yet applied: sums over this replica's rows, times the optimizer's loss scale."""
+    """One player's gradients, not yet applied: means over the global batch, times the optimizer's loss scale.
+
+    Args:
+        player: whose they are.
+        loss_values: of this replica's rows.
+        gradients: one a variable.
+        norm: of the gradient before clipping, a scalar; not finite where a `LossScaleOptimizer` skips the update.
+        finite_check: a scalar that is not finite where the update is refused for good: the gradient norm; with loss
+            scaling, the mean loss, plus the norm once the scale has reached 1.
+    """
 
     player: str
     loss_values: LossValues
-    gradients: list[Tensor | None]
-    """None where the loss does not depend on the variable."""
+    gradients: list[Tensor]
+    norm: Tensor
+    finite_check: Tensor
+
+
+class DeferredState(keras.StatelessScope):
+    """Within it, what is assigned to Keras' variables is seen by those who read them, and written by `write` alone."""
+
+    def __init__(self) -> None:
+        super().__init__(initialize_variables=False)
+        self.assigned: dict[int, keras.Variable] = {}
+
+    def add_update(self, update: tuple[keras.Variable, Tensor]) -> None:
+        """Keras calls this in place of an assignment."""
+        self.assigned[id(update[0])] = update[0]
+        super().add_update(update)
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Within it, assignments are written at once, as an optimizer's must be."""
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__()
+
+    def write(self, finite: Tensor | None = None) -> None:
+        """Assign the last value of each variable; once the scope has ended.
+
+        Args:
+            finite: a scalar, where it is false each variable keeps its value; by default it does not.
+        """
+        for key, variable in self.assigned.items():
+            value = self.state_mapping[key]
+            variable.assign(value if finite is None else tf.where(finite, value, variable.value))
 
 
 @contextmanager
@@ -67,24 +114,28 @@ def hold(player: str, variables: Sequence[keras.Variable], forward: Callable[[],
 def compute_gradients(
     player: str,
     variables: Sequence[keras.Variable],
+    optimizer: keras.optimizers.Optimizer,
     loss: LossFunction,
     through: HeldForward | None = None,
-    scale_loss: Callable[[Tensor], Tensor] = tf.identity,
     weight_penalty: Callable[[], Tensor | None] = lambda: None,
 ) -> Gradients:
-    """The gradients of `loss` with respect to `variables`, times the scale that `scale_loss` puts in.
+    """The global batch's mean gradients of `loss` with respect to `variables`, times the optimizer's loss scale.
 
     Args:
         player: whose they are.
         variables: the player's.
+        optimizer: the player's.
         loss: one value per row.
         through: `loss` is a function of this pass' output, and d loss / d output is backpropagated through its tape.
             Only that path counts: a direct use of the variables inside `loss` gets no gradient, and the networks in
             between get none either, since nobody would use them.
-        scale_loss: of the player's optimizer.
         weight_penalty: a term of the variables alone, a scalar or None, which enters the mean over the rows once. It
             is taped apart, so that a held pass, too, can have one.
+
+    Raises:
+        ValueError: the loss does not depend on one of the variables.
     """
+    scale_loss = optimizer.scale_loss
     values = [variable.value for variable in variables]
     if through is None:
         with watching(variables) as tape:
@@ -107,69 +158,63 @@ def compute_gradients(
         terms = tape.gradient(scaled, values)
         gradients = [add_per_row(one, term, count) for one, term in zip(gradients, terms, strict=True)]
         rows = add_to_loss(rows, penalty)
-    return Gradients(player, rows, gradients)
-
-
-@dataclass(frozen=True)
-class Update:
-    """What came of an update, both scalars.
-
-    Args:
-        norm: of the gradient before clipping; not finite where a `LossScaleOptimizer` skipped the update.
-        finite_check: a scalar that is not finite where the update was refused for good: the gradient norm; with loss
-            scaling, the mean loss, plus the norm once the scale has reached 1.
-    """
-
-    norm: Tensor
-    finite_check: Tensor
+    cut_off = [variable.path for variable, each in zip(variables, gradients, strict=True) if each is None]
+    if cut_off:
+        raise ValueError(f"the loss of player {player!r} does not depend on its variables {cut_off}.")
+    *means, mean_loss = replicas.global_mean([*gradients, tf.reduce_sum(loss_of(rows))], loss_of(rows))
+    scale = tf.cast(scale_loss(tf.ones(())), tf.float64)  # as it is now; 1 without loss scaling
+    norm = global_norm(means) / scale
+    finite_check = norm
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        # Above a scale of 1 a norm that is not finite is the scale's fault: the optimizer skips the update, halves it.
+        # A loss that is not finite, or an overflow at a scale of 1, is not mended so.
+        finite_check = tf.cast(mean_loss, tf.float64) + tf.where(scale > LEAST_SCALE, tf.zeros_like(norm), norm)
+    return Gradients(player, rows, means, norm, finite_check)
 
 
 def apply_gradients(
     computed: Gradients,
     optimizer: keras.optimizers.Optimizer,
     variables: Sequence[keras.Variable],
+    finite_checks: Sequence[Tensor],
     compiled: bool = False,
-) -> Update:
-    """Global mean -> check -> clip -> update; clipping and weight decay are the optimizer's own.
+) -> None:
+    """Clip -> update, where all is finite; clipping and weight decay are the optimizer's own.
 
     Args:
         computed: the player's gradients.
         optimizer: the player's.
         variables: the player's.
+        finite_checks: of all gradients that were computed in the step so far, these included; as they come out of
+            `check_finite`, unless `compiled`.
         compiled: XLA is compiling this, and leaves assertions out: an update that can't be made is left out instead,
-            and the caller must look at what comes back. On one replica only.
-
-    Raises:
-        ValueError: the loss does not depend on one of the variables.
-        tf.errors.InvalidArgumentError: a gradient is not finite, and a smaller loss scale would not mend it; no weight
-            has been touched.
+            and the caller must look at the checks. On one replica only.
     """
-    cut_off = [v.path for v, gradient in zip(variables, computed.gradients, strict=True) if gradient is None]
-    if cut_off:
-        raise ValueError(f"the loss of player {computed.player!r} does not depend on its variables {cut_off}.")
-    *gradients, loss = replicas.global_mean(
-        [*computed.gradients, tf.reduce_sum(loss_of(computed.loss_values))], loss_of(computed.loss_values)
-    )
-    scale = tf.cast(optimizer.scale_loss(tf.ones(())), tf.float64)  # as it is now; 1 without loss scaling
-    norm = global_norm(gradients) / scale
-    finite_check = norm
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        # Above a scale of 1 a norm that is not finite is the scale's fault: the optimizer skips the update, halves it.
-        # A loss that is not finite, or an overflow at a scale of 1, is not mended so.
-        finite_check = tf.cast(loss, tf.float64) + tf.where(scale > LEAST_SCALE, tf.zeros_like(norm), norm)
-    update = Update(norm, finite_check)
     if compiled:
-        tf.cond(tf.math.is_finite(finite_check), lambda: optimizer.apply(gradients, list(variables)), lambda: None)
-    else:
-        with tf.control_dependencies([check_finite(computed.player, finite_check)]):
-            checked = [tf.identity(gradient) for gradient in gradients]
-        optimizer.apply(checked, list(variables))
-    return update
+        apply = partial(optimizer.apply, computed.gradients, list(variables))
+        tf.cond(are_finite(finite_checks), lambda: apply() and None, lambda: None)
+        return
+    with tf.control_dependencies(finite_checks):  # the optimizer's counter, too, which depends on no gradient
+        optimizer.apply([tf.identity(gradient) for gradient in computed.gradients], list(variables))
 
 
-def check_finite(player: str, finite_check: Tensor) -> Tensor:
-    """`finite_check`; stops the step when it is not finite."""
-    return tf.debugging.check_numerics(finite_check, f"{NOT_FINITE} of player {player!r}")
+def are_finite(finite_checks: Sequence[Tensor]) -> Tensor:
+    """Whether all of these scalars are finite, a scalar."""
+    return tf.reduce_all(tf.math.is_finite(tf.stack(finite_checks)))
+
+
+def check_finite(player: str, finite_check: Tensor, before: Sequence[str] = ()) -> Tensor:
+    """`finite_check`; stops the step when it is not finite, and says what is left of it.
+
+    Args:
+        player: whose gradients it is about.
+        finite_check: of `Gradients`.
+        before: the players that had been updated in the step by then, one for each update.
+    """
+    counts = [f"{before.count(name)} of {name!r}" for name in dict.fromkeys(before)]
+    kept = f"nothing of this step was kept but the updates before it, {' and '.join(counts)}"
+    kept = kept if before else "nothing of this step was kept"
+    return tf.debugging.check_numerics(finite_check, f"{NOT_FINITE} of player {player!r}: {kept}")
 
 
 def global_norm(gradients: Sequence[Tensor]) -> Tensor:

@@ -332,8 +332,10 @@ def open_saved_model(name: str, folder: Path) -> GeneratorSource:
     start_tensorflow()
     import tensorflow as tf
 
+    from zoo.export.saved_model import read_saved_model
+
     try:
-        loaded = tf.saved_model.load(str(folder))
+        loaded = read_saved_model(folder)
     except Exception as error:  # TensorFlow's errors have no class in common
         raise ValueError(f"{name} can't be loaded: {shorten(error)}") from error
     if "serving_default" not in loaded.signatures:

@@ -10,6 +10,7 @@ from serving.card import DRAWN_FEEDS, Input, Output
 from serving.sampling.noise import draw
 from serving.session import Session
 from zoo.core.ability import Ability
+from zoo.export.saved_model import read_saved_model
 
 TOLERANCE = 1e-4  # of the output's range
 CHECKED_BATCHES = (1, 3)  # two sizes: a graph may have frozen the one that it was traced with
@@ -36,7 +37,7 @@ def check_agreement(name: str, ability: Ability, directory: Path, formats: Seque
     if "onnx" in formats:
         runs["ONNX"] = Session(directory / f"{name}.onnx", providers=["CPUExecutionProvider"]).run
     if "saved_model" in formats:
-        loaded = tf.saved_model.load(str(directory / "saved_model" / "1"))
+        loaded = read_saved_model(directory / "saved_model" / "1")
         signature = loaded.signatures[name]
         runs["SavedModel"] = lambda feeds: {
             key: value.numpy() for key, value in signature(**{k: tf.constant(v) for k, v in feeds.items()}).items()

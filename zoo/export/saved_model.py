@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from zoo.core.ability import Ability, flat_function
+from zoo.core.paths import PlainPath
 
 
 def write_saved_model(abilities: Mapping[str, Ability], directory: Path) -> None:
@@ -25,4 +27,12 @@ def write_saved_model(abilities: Mapping[str, Ability], directory: Path) -> None
         for name, ability in abilities.items()
     }
     signatures["serving_default"] = next(iter(signatures.values()))
-    tf.saved_model.save(module, str(directory), signatures=signatures)
+    directory.mkdir(parents=True, exist_ok=True)
+    plain = PlainPath(directory)
+    tf.saved_model.save(module, str(plain.path), signatures=signatures)
+
+
+def read_saved_model(directory: Path) -> Any:
+    """What `tf.saved_model.load` makes of a SavedModel's directory, whatever characters are in its path."""
+    plain = PlainPath(directory)
+    return tf.saved_model.load(str(plain.path))

@@ -15,6 +15,7 @@ from zoo.core.model import GenerativeModel
 from zoo.data.images import ImageSet, to_float32
 from zoo.metrics.distances import nearest_neighbor_distance
 from zoo.training.checkpoints import Checkpoints
+from zoo.training.claim import Claim
 from zoo.training.diagnosis import ModelFacts, Monitor
 from zoo.training.log import append_row, drop_rows_after, read_log
 from zoo.training.progress import ProgressLines
@@ -39,14 +40,16 @@ class RunCallback(keras.callbacks.Callback):
         run: begun; its model stands at the step from which training goes on.
         checkpoints: where the model is saved.
         stop: says which signal has come.
+        claim: the chief's on the run directory.
     """
 
-    def __init__(self, run: Run, checkpoints: Checkpoints, stop: SignalHandler):
+    def __init__(self, run: Run, checkpoints: Checkpoints, stop: SignalHandler, claim: Claim):
         super().__init__()
         self.run = run
         self.recipe = run.recipe
         self.checkpoints = checkpoints
         self.stop = stop
+        self.claim = claim
         self.done = int(run.model.step.numpy())
         self.began = time.monotonic()
         if not run.workers.chief:
@@ -55,7 +58,8 @@ class RunCallback(keras.callbacks.Callback):
         self.training, self.held_out = (make_batch(images) for images in run.data)
         self.samples = "generate" in model.abilities()
         self.has_grids = self.samples or "reconstruct" in model.abilities()
-        self.training_diversity = nearest_neighbor_distance(self.training["image"][:SAMPLES])
+        compared = self.training["image"][:SAMPLES]
+        self.training_diversity = nearest_neighbor_distance(compared) if len(compared) > 1 else float("nan")
         self.best = Checkpoints(model, directory / "best", 1, resumable=checkpoints)
         self.scorer = None
         if self.samples and self.recipe.score_every:
@@ -68,7 +72,10 @@ class RunCallback(keras.callbacks.Callback):
         images_per_step = self.recipe.batch_size * model.minibatches_per_step
         self.progress = ProgressLines(run.console, self.done, self.recipe.steps, images_per_step)
         # A run that was killed has rows of steps after its last checkpoint; they are trained and written again.
-        drop_rows_after(directory / "log.csv", self.done)
+        damaged = drop_rows_after(directory / "log.csv", self.done)
+        if damaged:
+            said = f"log.csv was damaged: it is kept as {damaged}, and another one begins."
+            run.console.print(escape(said), highlight=False, soft_wrap=True)
         self.rows = read_log(directory / "log.csv")
         facts = ModelFacts(model.score_kind, frozenset(model.get_config()), tuple(model.players))
         self.monitor = Monitor(facts, self.rows)
@@ -94,6 +101,7 @@ class RunCallback(keras.callbacks.Callback):
         signal_number = max(self.run.workers.gather(self.stop.signal_number or 0))
         row_due = self.is_due(self.recipe.log_every)
         if self.run.workers.chief:
+            self.claim.check()
             scores = {}
             if self.scorer and self.is_due(self.recipe.score_every):
                 scores = self.score(self.scorer)
@@ -145,7 +153,7 @@ class RunCallback(keras.callbacks.Callback):
             found |= dict.fromkeys((f"{player}_update_ratio" for player in model.players), float("nan"))
         if self.samples:
             samples = model.sample(SAMPLES, seed=SAMPLE_SEED, output_type="float32")
-            # Training images that are all alike, as where one image is to be overfit, have none to compare with.
+            # A single training image, or images that are all alike, have none to compare with.
             whole = self.training_diversity or float("nan")
             found["diversity"] = nearest_neighbor_distance(samples) / whole
         return found

@@ -19,7 +19,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from zoo.core.model import GenerativeModel
-from zoo.training.run_directory import RunError, write_json
+from zoo.core.paths import PlainPath
+from zoo.training.run_directory import RunError, make_resume_options, write_json
 
 PART = re.compile(r"ckpt-(\d+)[._]")  # ckpt-5.index, ckpt-5.json.partial, the folder ckpt-5_temp
 NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -53,6 +54,7 @@ class Checkpoints:
         """The newest checkpoint that was saved or restored here, without its endings."""
         self.state = model.state()
         self.manager: tf.train.CheckpointManager | None = None
+        self.plain: PlainPath | None = None
 
     def save(self, step: int, **facts: float) -> None:
         """Save the model as it is after `step`, then remove what is older than the last `keep`.
@@ -67,14 +69,15 @@ class Checkpoints:
 
         def complete(path: str) -> None:
             self.write_record(step, facts)
-            self.last = Path(path)
+            self.last = self.path(step)
             self.remove_older(step)
 
         try:
             if self.manager is None:
                 # A list from an earlier process may name damaged checkpoints; the manager would count them as kept.
                 (self.directory / "checkpoint").unlink(missing_ok=True)
-                self.manager = tf.train.CheckpointManager(self.state, str(self.directory), max_to_keep=self.keep)
+                folder = str(self.plain_directory())
+                self.manager = tf.train.CheckpointManager(self.state, folder, max_to_keep=self.keep)
             # The manager removes old files after this callback: never before the new checkpoint has its record.
             options = tf.train.CheckpointOptions(experimental_write_callbacks=[complete])
             self.manager.save(checkpoint_number=step, options=options)
@@ -131,11 +134,11 @@ class Checkpoints:
         Raises:
             RunError: it lacks a part of the model.
         """
-        path = self.path(step)
+        path, plain = self.path(step), str(self.plain_directory() / self.path(step).name)
         try:
-            self.state.restore(str(path)).assert_existing_objects_matched().expect_partial()
+            self.state.restore(plain).assert_existing_objects_matched().expect_partial()
         except (AssertionError, ValueError) as error:
-            held = {name.split("/")[0] for name, _ in tf.train.list_variables(str(path))}
+            held = {name.split("/")[0] for name, _ in tf.train.list_variables(plain)}
             wanted = {"model", *(f"{player}_optimizer" for player in self.model.player_optimizers)}
             lacking = f"has no {' and no '.join(sorted(wanted - held))}" if wanted - held else "lacks a part of it"
             raise RunError(
@@ -151,6 +154,9 @@ class Checkpoints:
             return "its save was cut off"
         try:
             files = json.loads(record.read_text(encoding="utf-8"))["files"]
+            prefix = self.path(step).name
+            if f"{prefix}.index" not in files or not any(name.startswith(f"{prefix}.data-") for name in files):
+                return f"{record.name} is damaged, it does not name the checkpoint's files"
             for name, wanted in files.items():
                 if not (self.directory / name).exists():
                     return f"{name} is missing"
@@ -200,6 +206,13 @@ class Checkpoints:
         found = (PART.match(path.name) for path in self.directory.glob("ckpt-*"))
         return sorted({int(match[1]) for match in found if match}, reverse=True)
 
+    def plain_directory(self) -> Path:
+        """The directory by a path that TensorFlow takes for no pattern."""
+        if self.plain is None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self.plain = PlainPath(self.directory)
+        return self.plain.path
+
     def path(self, step: int) -> Path:
         """A checkpoint as TensorFlow names it: its files without their endings."""
         return self.directory / f"ckpt-{step}"
@@ -215,7 +228,7 @@ class Checkpoints:
         last = self.resumable.last
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
         mend = "Make room on its disk (or raise the quota)" if found else "Mend that"
-        return f"{reason}; {kept}. {mend} and go on with --resume --run-dir {self.directory.parent}"
+        return f"{reason}; {kept}. {mend} and go on with {make_resume_options(self.directory.parent)}"
 
 
 def is_out_of_room(error: Exception) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.training.run_directory import write_text
+from zoo.training.run_directory import RunError, write_text
 
+BAD = "\N{REPLACEMENT CHARACTER}"  # what bytes that are no UTF-8 are read as
 Log = Mapping[str, np.ndarray]  # column -> its values, one per row; float64
 
 
@@ -23,14 +24,20 @@ def read_log(path: Path) -> list[dict[str, float]]:
     """The rows of a log.csv, oldest first; NaN for a value that is no number. A line without a step is left out.
 
     There are none where there is no file, as before a run's first row.
+
+    Raises:
+        RunError: it can't be read as lines of columns.
     """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [
-            {name: parse_number(text) for name, text in line.items() if isinstance(name, str)}
-            for line in csv.DictReader(file, restval="")
-        ]
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            lines = [
+                {name: parse_number(text) for name, text in line.items() if isinstance(name, str)}
+                for line in csv.DictReader(file, restval="")
+            ]
+    except csv.Error as error:
+        raise RunError(f"{path} is damaged ({error}): remove its bad lines, or move it away.") from None
     return [row for row in lines if np.isfinite(row.get("step", np.nan))]
 
 
@@ -58,14 +65,20 @@ def append_row(path: Path, row: Mapping[str, str]) -> None:
     write_text(path, table.getvalue())
 
 
-def drop_rows_after(path: Path, step: int) -> None:
-    """Drop the rows of a log.csv that a run resumed at `step` will write again, and a line that a kill or a full disk
-    cut; nothing where there is no file.
+def drop_rows_after(path: Path, step: int) -> Path | None:
+    """Drop the rows of a log.csv that a run resumed at `step` will write again, and lines that a kill, a full disk or
+    a bad one has damaged; nothing where there is no file.
+
+    Returns:
+        The log's new name where even its header is damaged, so that no row can be read: the run begins another.
     """
     if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return None
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     # A line without its end was cut, even where it reads as a row: "1" may be the beginning of 14.
     header, *rows = [line for line in lines if line.endswith("\n")] or [""]
-    kept = [row for row in rows if row.split(",")[0].isdigit() and int(row.split(",")[0]) <= step]
+    if rows and (BAD in header or header.split(",")[0] != "step"):
+        return path.replace(path.with_name("log.damaged.csv"))
+    kept = [row for row in rows if row.split(",")[0].isdecimal() and int(row.split(",")[0]) <= step and BAD not in row]
     write_text(path, "".join([header, *kept]))
+    return None

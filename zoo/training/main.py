@@ -1,5 +1,6 @@
 """A recipe's command line."""
 
+import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -8,12 +9,14 @@ from typing import Any
 
 import tyro
 
-from zoo.command_line import FAILED, ending_in_one_line, require_writable
-from zoo.data.load import require_source
+from zoo.command_line import ending_in_one_line
 from zoo.extras import MissingExtraError, start_tensorflow
 from zoo.presets.table import find_preset
+from zoo.training.checks import check_recipe
 from zoo.training.model_options import check_names, make_options_type
 from zoo.training.recipe import Recipe
+from zoo.training.resume import recall_recipe
+from zoo.training.run_directory import choose_directory
 
 MISUSED = 2
 MODEL = "--model."
@@ -25,7 +28,7 @@ def main(
     """Read options from the command line, train, and exit with the run's status.
 
     Args:
-        recipe: whose fields are the options' defaults.
+        recipe: whose fields are the options' defaults; with `--resume` those of the run are.
         arguments: of the command line; by default the process's own.
         prog: name of the command in its help.
         description: its first paragraph; by default the running script's docstring.
@@ -37,22 +40,39 @@ def main(
 
 def train(recipe: Recipe, words: Sequence[str], prog: str | None, description: str | None) -> None:
     """The arguments are those of `main`."""
+    begun = find_begun(recipe, words)
     try:
-        chosen = parse_recipe(recipe, words, prog, description)
+        chosen = parse_recipe(begun, words, prog, description)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MISUSED)
     try:
-        if chosen.run_dir is not None:
-            require_writable("--run-dir", chosen.run_dir)
-        require_source(chosen.data, "name yours with --data")
+        check_recipe(chosen)
         say_at_once(chosen)
         start_tensorflow()
         from zoo.training.train import run_recipe
     except ImportError as error:
-        print(MissingExtraError("training", "train", error), file=sys.stderr)
-        sys.exit(FAILED)
+        raise MissingExtraError("training", "train", error) from None
     sys.exit(run_recipe(chosen))
+
+
+def find_begun(recipe: Recipe, arguments: Sequence[str]) -> Recipe:
+    """The recipe as the run was begun that `--resume` goes on with; `recipe` itself for a new run.
+
+    Raises:
+        RunError: there is no such run, it is another recipe's, or its configuration is damaged.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=recipe.resume)
+    parser.add_argument("--smoke", action=argparse.BooleanOptionalAction, default=recipe.smoke)
+    parser.add_argument("--run-dir", nargs="?", type=Path, default=recipe.run_dir)
+    names = ("--run_dir=", "--run_dir")  # tyro takes either spelling
+    words = [word.replace("_", "-", 1) if word.startswith(names) else word for word in arguments]
+    given, _ = parser.parse_known_args(words)
+    if not given.resume or any(word in ("-h", "--help") for word in words):
+        return recipe
+    asked = dataclasses.replace(recipe, resume=True, smoke=given.smoke, run_dir=given.run_dir)
+    return recall_recipe(recipe, choose_directory(asked))
 
 
 def say_at_once(recipe: Recipe) -> None:

@@ -3,7 +3,6 @@
 Asked when a run begins and kept in its config.json: the run goes on in it on whatever machine it is resumed.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ import tensorflow as tf
 from zoo.training.devices import devices_of
 from zoo.training.processor import BFLOAT16, read_processor_flags
 from zoo.training.recipe import AUTO, Policy, Recipe
-from zoo.training.run_directory import require_run
+from zoo.training.run_directory import read_config, require_run
 from zoo.training.workers import Workers
 
 FULL: Policy = "float32"
@@ -81,7 +80,7 @@ def read_precision(directory: Path, worker: int) -> Precision | None:
         RunError: there is no run.
     """
     require_run(directory, worker)
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config = read_config(directory)
     policy = config.get("recipe", {}).get("precision")
     return Precision(policy, config.get("precision_chosen_by"), "in which this run was begun") if policy else None
 

@@ -159,7 +159,7 @@ def write_report(directory: tyro.conf.Positional[Path]) -> Path:
 
 def gather(directory: Path) -> dict[str, Any]:
     """Everything that the page shows, by the names its template uses."""
-    config = read_json(directory / "config.json")
+    config = run_directory.read_config(directory)
     environment = read_json(directory / "environment.json")
     rows = read_log(directory / "log.csv")
     model_facts = facts_of(config)
@@ -185,15 +185,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         RunError: it holds something else.
     """
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is damaged, it is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise RunError(f"{path} is damaged: it should hold a JSON object.")
-    return found
+    return run_directory.read_json(path) if path.exists() else {}
 
 
 def collect_facts(

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from zoo.core.model import GenerativeModel
 from zoo.core.precision import computing_in
-from zoo.data.batches import steps_per_epoch
 from zoo.data.images import ImageSet
 from zoo.data.load import load_images
 from zoo.presets.preset import Preset
 from zoo.presets.table import resolve_class
+from zoo.training.checks import check_devices
 from zoo.training.devices import choose_strategy
 from zoo.training.model_options import CLASSES, IMAGE_SHAPE
 from zoo.training.precision import Precision, resolve_precision
@@ -78,24 +78,25 @@ def resolve_run(recipe: Recipe, console: Console) -> Run:
     precision = resolve_precision(recipe, directory, workers)
     recipe = dataclasses.replace(recipe, precision=precision.policy)
     model = build_and_compile(recipe, preset, strategy)
-    # Refuses too few images before anything is written.
-    steps_per_epoch(data.training, recipe.batch_size, model.minibatches_per_step)
+    check_count(recipe, data.training, model.minibatches_per_step)
     shown = console if workers.chief else Console(quiet=True)
     return Run(recipe, preset, model, data, directory, precision, workers, shown)
 
 
-def check_devices(recipe: Recipe, replicas: int) -> None:
-    """Refuse a batch that the devices can't share, and XLA on several.
+def check_count(recipe: Recipe, images: ImageSet, minibatches: int) -> None:
+    """Refuse a step that takes more images than there are.
 
     Raises:
-        RunError: naming what to choose.
+        RunError: naming the largest batch.
     """
-    if recipe.batch_size < replicas:
-        raise RunError(f"a batch of {recipe.batch_size} can't be shared by {replicas} devices: every one needs a row.")
-    if recipe.batch_size % replicas:
-        raise RunError(f"a batch of {recipe.batch_size} on {replicas} devices: choose a multiple of {replicas}.")
-    if recipe.xla and replicas > 1:
-        raise RunError(f"--xla on {replicas} devices: it takes one, since XLA compiles no exchange between devices.")
+    count, largest = len(images.images), len(images.images) // minibatches
+    if largest < recipe.batch_size:
+        several = f" {minibatches} times" if minibatches > 1 else ""
+        fewer = f"choose --batch-size {largest} or less, or " if largest else ""
+        raise RunError(
+            f"--batch-size {recipe.batch_size}: a step takes that many images{several}, and {images.name} "
+            f"{images.split} has {count}: {fewer}give more images."
+        )
 
 
 def load_splits(recipe: Recipe, preset: Preset) -> ImageSplits:

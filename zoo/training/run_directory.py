@@ -9,13 +9,15 @@ checkpoints/       the last `keep` checkpoints, each with the sha256 of its file
 best/              the checkpoint with the best score so far, where `score_every` asks for scores
 report.html        curves, grids and what is wrong, as one page
 export/            weights, ONNX, SavedModel, card
+claim-N.json       which process writes here, while one does
 """
 
 import json
 import os
 import platform
+import shlex
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,12 @@ import platformdirs
 
 from zoo.training.recipe import Recipe
 
+TIME = "%Y-%m-%d-%H%M%S-%f"  # names a run's folder
+ROOM = 160  # bytes that names within a run's folder add to its path, at most
+PATH_MAX = 4096  # bytes of a path, of Linux
+
 PACKAGES = ("generative-zoo", "tensorflow", "keras", "numpy", "tensorflow-datasets", "onnxruntime-gpu", "onnxruntime")
+MEND = "Put back a copy of it, or begin a new run in another folder."
 
 
 class RunError(RuntimeError):
@@ -56,18 +63,96 @@ def choose_directory(recipe: Recipe, *, worker: int = 0, worker_count: int = 1) 
     if run_dir is None:
         parent = find_runs_root() / (f"{recipe.preset}-smoke" if recipe.smoke else recipe.preset)
         if not recipe.resume:
-            return parent / datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
-        runs = sorted(path.parent for path in parent.glob("*/config.json"))
+            return parent / name_run(parent)
+        # A folder that was renamed by hand counts as older than those that say when they were begun.
+        runs = sorted(parent.glob("*/config.json"), key=lambda path: (read_time(path.parent) or datetime.min, path))
         if not runs:
             raise RunError(f"no run of {parent.name} under {parent} to resume.")
-        return runs[-1]
+        return runs[-1].parent
+    check_path(run_dir)
     if worker == 0:  # the others would find what the chief has just written
         holds_run = (run_dir / "config.json").exists()
         if recipe.resume and not holds_run:
             raise RunError(f"no run in {run_dir} to resume: it has no config.json.")
         if holds_run and not recipe.resume:
-            raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir.")
+            raise make_refusal(run_dir)
     return run_dir
+
+
+def make_refusal(directory: Path) -> RunError:
+    """The error of a new run in a folder that holds one."""
+    return RunError(f"{directory} holds a run already: go on with --resume, or choose another --run-dir.")
+
+
+def name_run(parent: Path) -> str:
+    """A name for a new run in `parent`: the time, and later than every run's there though the clock was set back."""
+    now = datetime.now()
+    latest = max(filter(None, map(read_time, parent.glob("*"))), default=datetime.min)
+    return max(now, latest + timedelta(microseconds=1)).strftime(TIME)
+
+
+def read_time(directory: Path) -> datetime | None:
+    """When a run was begun by the name of its folder; None where it does not say."""
+    try:
+        return datetime.strptime(directory.name, TIME)
+    except ValueError:
+        return None
+
+
+def check_path(directory: Path) -> None:
+    """Refuse a folder that a run could not be written in, before it has trained for hours.
+
+    Raises:
+        RunError: it is a file, lies beneath one or can't be looked at, or its path is too long or no UTF-8.
+    """
+    path = directory.absolute()
+    try:
+        length = len(str(path).encode())
+    except UnicodeEncodeError:
+        raise RunError(f"--run-dir {directory!s}: its name is no UTF-8: choose another.") from None
+    if length + ROOM > PATH_MAX:
+        raise RunError(f"--run-dir: a path of {length} bytes; choose one of at most {PATH_MAX - ROOM}.")
+    try:
+        above = next(each for each in (path, *path.parents) if each.exists())
+        writable = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise RunError(f"--run-dir {directory}: {error.strerror}: choose another.") from None
+    if not writable:
+        what = "may not be written in" if above.is_dir() else "is a file"
+        raise RunError(f"--run-dir {directory}: {above} {what}: choose another.")
+
+
+def make_resume_options(directory: Path) -> str:
+    """The options that go on with the run in `directory`, as words of a shell, from any folder."""
+    return f"--resume --run-dir {shlex.quote(str(directory.absolute()))}"
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """config.json of a run.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    found = read_json(directory / "config.json")
+    for name in ("recipe", "model", "model_facts", "optimizers", "data", "options"):
+        if not isinstance(found.get(name, {}), dict):
+            raise RunError(f"{directory / 'config.json'} is damaged: its {name!r} should be a JSON object. {MEND}")
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        RunError: it holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged, it is no JSON ({error}). {MEND}") from None
+    if not isinstance(found, dict):
+        raise RunError(f"{path} is damaged: it should hold a JSON object. {MEND}")
+    return found
 
 
 def require_run(directory: Path, worker: int) -> None:
@@ -87,7 +172,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write to a temporary name, then rename."""
-    temporary = path.with_suffix(path.suffix + ".partial")
+    temporary = path.with_name(f"{path.name}.partial")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
@@ -96,9 +181,9 @@ def check_same_run(path: Path, config: Mapping[str, Any]) -> None:
     """Refuse to resume into a configuration that would alter the weights.
 
     Raises:
-        RunError: naming every difference.
+        RunError: naming every difference, or the file is damaged.
     """
-    before = flatten(json.loads(path.read_text(encoding="utf-8")))
+    before = flatten({key: value for key, value in read_json(path).items() if key != "options"})
     now = flatten(json.loads(json.dumps(config, default=str)))
     changed = [
         f"{key} was {before.get(key)!r}, now {now.get(key)!r}"

@@ -31,7 +31,7 @@ def is_finished(trial: Trial, out: Path) -> bool:
 def read_last_row(trial: Trial, out: Path) -> dict[str, str]:
     """The last whole row of a run's log; empty before the first."""
     path = out / trial.name / "log.csv"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
     rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))  # a kill may have cut the last one
     return rows[-1] if rows else {}
 

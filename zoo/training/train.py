@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import shlex
 import signal
 import sys
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,11 @@ from zoo.data.batches import distributed_batches
 from zoo.training import run_directory
 from zoo.training.callbacks import COLUMNS, RunCallback, make_batch, reconstruct_pairs
 from zoo.training.checkpoints import Checkpoints, is_out_of_room
+from zoo.training.claim import Claim
 from zoo.training.devices import devices_of
 from zoo.training.recipe import FREE_TO_CHANGE, Recipe
 from zoo.training.report import write_report
+from zoo.training.resume import collect_options
 from zoo.training.run import Run, resolve_run
 from zoo.training.run_directory import RunError
 from zoo.training.signals import SignalHandler
@@ -41,10 +45,10 @@ class DivergedError(RuntimeError):
 class StoppedError(RuntimeError):
     """A signal stopped the run; it was saved and can be resumed."""
 
-    def __init__(self, number: int, step: int, directory: Path):
+    def __init__(self, number: int, step: int, preset: str, directory: Path):
         super().__init__(
-            f"stopped by {signal.Signals(number).name} and saved at step {step}: "
-            f"go on with --resume --run-dir {directory}"
+            f"stopped by {signal.Signals(number).name} and saved at step {step}: go on with "
+            f"zoo train {preset} {run_directory.make_resume_options(directory)}"
         )
         self.status = SIGNALED + number
 
@@ -91,11 +95,16 @@ def train(recipe: Recipe, console: Console) -> Path | None:
     if recipe.dry_run:
         return None
     checkpoints = Checkpoints(run.model, run.directory / "checkpoints", recipe.keep, writes=run.workers.chief)
-    begin_or_resume(run, checkpoints)
-    if int(run.model.step.numpy()) < recipe.steps:
-        fit(run, checkpoints)
-    if run.workers.chief:
-        export_run(run)
+    with ExitStack() as held:
+        claim = Claim(run.directory, lambda line: print_line(run.console, line))
+        run.workers.together(lambda: held.enter_context(claim) if run.workers.chief else None)
+        begin_or_resume(run, checkpoints)
+        if int(run.model.step.numpy()) < recipe.steps:
+            fit(run, checkpoints, claim)
+        if run.workers.chief:
+            claim.check()
+            export_run(run)
+            print_next(run)
     return run.directory
 
 
@@ -120,7 +129,8 @@ def begin_or_resume(run: Run, checkpoints: Checkpoints) -> None:
     """Write the configuration of a new run; or check that of a resumed one, and restore its newest checkpoint.
 
     Raises:
-        RunError: the resumed run's config differs, no checkpoint is intact, or the workers disagree.
+        RunError: the folder holds a run, the resumed run's config differs, no checkpoint is intact, the run is further
+            than it is asked to go, or the workers disagree.
     """
     recipe, workers, directory = run.recipe, run.workers, run.directory
     options = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in FREE_TO_CHANGE}
@@ -139,17 +149,22 @@ def begin_or_resume(run: Run, checkpoints: Checkpoints) -> None:
         if recipe.resume:
             run_directory.check_same_run(directory / "config.json", config)
         elif workers.chief:
-            directory.mkdir(parents=True, exist_ok=True)
+            if (directory / "config.json").exists():  # another process began one since the folder was chosen
+                raise run_directory.make_refusal(directory)
             devices = devices_of(workers.strategy)
             facts = {"workers": workers.count, "precision": f"{run.precision.policy}, {run.precision.reason}"}
             environment = run_directory.describe_environment(devices, recipe.threads) | facts
             run_directory.write_json(directory / "environment.json", environment)
-            run_directory.write_json(directory / "config.json", config)
+            run_directory.write_json(directory / "config.json", config | {"options": collect_options(recipe)})
 
     def check_and_restore() -> None:
         run_directory.require_run(directory, workers.index)
         if recipe.resume:
             checkpoints.restore(lambda line: print_line(run.console, line))
+            check_steps(recipe, int(run.model.step.numpy()))
+            if workers.chief:  # for the next time
+                written = run_directory.read_config(directory) | {"options": collect_options(recipe)}
+                run_directory.write_json(directory / "config.json", written)
 
     # In two parts: the chief has written the configuration before any worker looks for it.
     workers.together(write_or_check)
@@ -157,12 +172,28 @@ def begin_or_resume(run: Run, checkpoints: Checkpoints) -> None:
     workers.agree({"the step they resume at": int(run.model.step.numpy())})
 
 
-def fit(run: Run, checkpoints: Checkpoints) -> None:
+def check_steps(recipe: Recipe, done: int) -> None:
+    """Refuse to resume a run at a step from which it can't come to its last one.
+
+    Raises:
+        RunError: naming what to choose.
+    """
+    if done > recipe.steps:
+        raise RunError(f"--steps {recipe.steps}: the run is at step {done} already: choose --steps {done} or more.")
+    if (recipe.steps - done) % recipe.steps_per_execution:
+        raise RunError(
+            f"--steps-per-execution {recipe.steps_per_execution}: the run is at step {done}, and {recipe.steps - done} "
+            "are left: choose a number that divides these."
+        )
+
+
+def fit(run: Run, checkpoints: Checkpoints, claim: Claim) -> None:
     """Train from the model's step to the recipe's last.
 
     Args:
         run: begun, and its model restored where it goes on.
         checkpoints: where to save.
+        claim: on the run directory.
 
     Raises:
         RunError, StoppedError, DivergedError, WorkerLostError: see `train`.
@@ -181,7 +212,7 @@ def fit(run: Run, checkpoints: Checkpoints) -> None:
     options: dict[str, Any] = {"shuffle": False, "verbose": int(workers.chief and sys.stdout.isatty())}
     try:
         with SignalHandler() as stop:
-            callback = RunCallback(run, checkpoints, stop)
+            callback = RunCallback(run, checkpoints, stop, claim)
             # One Keras epoch is the whole rest of the run: the data is endless.
             model.fit(data, steps_per_epoch=run.recipe.steps - done, callbacks=[callback], **options)
     except (OSError, tf.errors.OpError) as error:
@@ -195,7 +226,7 @@ def fit(run: Run, checkpoints: Checkpoints) -> None:
     except WorkerLostError as error:
         raise WorkerLostError(f"{error}; {explain_restart(run.directory)}") from None
     if stop.signal_number:
-        raise StoppedError(stop.signal_number, int(model.step.numpy()), run.directory)
+        raise StoppedError(stop.signal_number, int(model.step.numpy()), run.recipe.preset, run.directory)
 
 
 def export_run(run: Run) -> None:
@@ -249,7 +280,20 @@ def export_run(run: Run) -> None:
     options: dict[str, Any] = {"recipe": about, "weights": recipe.weights, "license": license, "images": images}
     export(model, run.directory / "export", preset=preset, data=data, **options)
     write_report(run.directory)
-    print_line(run.console, f"exported: {run.directory / 'export'}")
+
+
+def print_next(run: Run) -> None:
+    """Where the results are, and what to do with them: commands for a shell, from any folder."""
+    directory = run.directory.absolute()
+    export, parent = shlex.quote(str(directory / "export")), shlex.quote(str(directory))
+    abilities = run.model.abilities()
+    lines = [f"report: {directory / 'report.html'}", f"exported: {directory / 'export'}", "next:"]
+    if "generate" in abilities:
+        lines.append(f"  zoo sample {export}")
+    if "generate" in abilities or "reconstruct" in abilities:
+        lines.append(f"  zoo evaluate {export}")
+    for line in [*lines, f"  zoo serve --models {parent}"]:
+        print_line(run.console, line)
 
 
 def hash_to_number(value: Any) -> int:
@@ -261,14 +305,15 @@ def hash_to_number(value: Any) -> int:
 def explain_divergence(message: str, checkpoint: Path | None) -> str:
     """One paragraph from TensorFlow's report."""
     start = message.index(NOT_FINITE)
-    reason = message[start:].split(" : ")[0].splitlines()[0]
+    reason = message[start:].split(":")[0]
     kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
-    return f"{reason}: no weight was changed by this update; {kept}. Begin a new run with a lower learning rate."
+    return f"{reason}: nothing of this step is saved; {kept}. Begin a new run with a lower learning rate."
 
 
 def explain_restart(directory: Path) -> str:
     """What to do when a worker is gone."""
-    return f"start all workers again with --resume --run-dir {directory}: they go on from the newest checkpoint."
+    options = run_directory.make_resume_options(directory)
+    return f"start all workers again with {options}: they go on from the newest checkpoint."
 
 
 def print_line(console: Console, line: str) -> None:

@@ -79,7 +79,7 @@ def test_through_a_held_pass_the_gradient_is_that_of_one_tape_through_both_netwo
     model = two_layers(probe, squared_error)
     x = tf.constant(np.random.default_rng(1).normal(size=(5, 3)), tf.float32)
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(tanh_loss(model.outer(model.inner(x))))
+        total = tf.reduce_mean(tanh_loss(model.outer(model.inner(x))))
     expected = tape.gradient(total, model.inner.weights[0].value)
 
     model.draws(x)

@@ -91,6 +91,17 @@ def test_the_best_checkpoint_is_kept_beside_the_last_ones(scored: Path) -> None:
     assert sorted(path.stem for path in (scored / "checkpoints").glob("*.index")) == ["ckpt-2", "ckpt-4", "ckpt-6"]
 
 
+def test_a_single_training_image_has_no_diversity_to_compare_with(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "data" / split / "1.png")
+    directory, _ = trained(tmp_path / "run", data=str(tmp_path / "data"), batch_size=1, steps=2, score_every=2)
+    (row,) = rows(directory)
+    assert np.isnan(row["diversity"])
+    assert np.isfinite(row[SCORE])
+    assert (directory / "export" / "card.json").exists()
+
+
 def test_score_diversity_and_update_ratio_are_those_of_the_models_that_were_saved(scored: Path) -> None:
     rates = {"generator": Adam(0.02), "discriminator": Adam(0.002)}
     recipe = dataclasses.replace(TINY, optimizers=rates)

@@ -138,6 +138,11 @@ def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def drop_data(path: Path) -> None:
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "files": {"ckpt-6.index": record["files"]["ckpt-6.index"]}}))
+
+
 DATA, INDEX, RECORD = ".data-00000-of-00001", ".index", ".json"
 DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "data, one bit": (DATA, flip, "ckpt-6.data-00000-of-00001 is damaged"),
@@ -149,6 +154,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "record cut": (RECORD, halve, "ckpt-6.json is damaged"),
     "record, a list": (RECORD, lambda path: path.write_text("[]"), "ckpt-6.json is damaged"),
     "record, not text": (RECORD, lambda path: path.write_bytes(b"\xff\xfe"), "ckpt-6.json is damaged"),
+    "record of no file": (RECORD, lambda path: path.write_text('{"files": {}}'), "ckpt-6.json is damaged"),
+    "record of one file": (RECORD, lambda path: drop_data(path), "ckpt-6.json is damaged"),
     "record gone": (RECORD, Path.unlink, "its save was cut off"),
 }
 

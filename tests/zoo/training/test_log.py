@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from zoo.training.log import append_row, columns_of, drop_rows_after, read_log
+from zoo.training.run_directory import RunError
 
 
 @pytest.fixture
@@ -39,6 +40,33 @@ def test_rows_after_a_step_are_dropped(step: int, kept: list[int], path: Path) -
 def test_a_line_that_was_cut_is_dropped(path: Path) -> None:
     with path.open("a") as file:
         file.write("3")  # of 30: no row of step 3
+    drop_rows_after(path, 100)
+    assert path.read_text() == "step,loss\n10,0.5\n20,0.25\n"
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe,1\n", b"15,\xff\n", b"\0\0\0\n", "\u00b2,1\n".encode()])
+def test_lines_that_are_no_rows_are_passed_over_and_then_dropped(line: bytes, path: Path) -> None:
+    path.write_bytes(path.read_bytes() + line)
+    assert [row["step"] for row in read_log(path) if row["step"] != 15] == [10, 20]
+    assert drop_rows_after(path, 100) is None
+    assert path.read_text() == "step,loss\n10,0.5\n20,0.25\n"
+
+
+def test_a_log_whose_header_is_damaged_is_kept_aside(path: Path) -> None:
+    damaged = b"\xff" + path.read_bytes()
+    path.write_bytes(damaged)
+    assert read_log(path) == []
+    kept = drop_rows_after(path, 100)
+    assert kept == path.with_name("log.damaged.csv")
+    assert kept.read_bytes() == damaged
+    append_row(path, {"step": "30", "loss": "1"})
+    assert read_log(path) == [{"step": 30.0, "loss": 1.0}]
+
+
+def test_a_line_too_long_for_columns_is_one_line(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\0" * 200_000)
+    with pytest.raises(RunError, match=r"log\.csv is damaged"):
+        read_log(path)
     drop_rows_after(path, 100)
     assert path.read_text() == "step,loss\n10,0.5\n20,0.25\n"
 

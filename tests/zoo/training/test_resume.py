@@ -3,8 +3,10 @@
 import csv
 import dataclasses
 import io
+import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,9 +26,11 @@ from rich.console import Console
 from recipes import dcgan_fashion_mnist
 from zoo.data.batches import steps_per_epoch
 from zoo.data.load import load_images
+from zoo.pretrained import load_pretrained
 from zoo.training import run as resolving
 from zoo.training.callbacks import RunCallback
 from zoo.training.checkpoints import Checkpoints
+from zoo.training.claim import Claim, Holder
 from zoo.training.precision import Precision
 from zoo.training.recipe import Adam, Recipe
 from zoo.training.run import ImageSplits, Run, build_model
@@ -82,6 +86,11 @@ def go(recipe: Recipe, run_dir: Path, **changes: Any) -> str:
     shown = io.StringIO()
     assert train(dataclasses.replace(recipe, run_dir=run_dir, **changes), Console(file=shown)) == run_dir
     return shown.getvalue()
+
+
+def go_on_with(directory: Path) -> str:
+    """What a stopped run of `base` tells to do."""
+    return f"go on with zoo train {dcgan_fashion_mnist.recipe.preset} --resume --run-dir {directory}"
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +240,74 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
     assert_same_bits(directory, uninterrupted, STEPS)
 
 
+# The step to go on from, and the files
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"steps": 2}, "--steps 2: the run is at step 3 already: choose --steps 3 or more."),
+        (
+            {"steps": 8, "steps_per_execution": 2, "log_every": 2, "sample_every": 2, "checkpoint_every": 2}
+            | {"score_every": 2},
+            "--steps-per-execution 2: the run is at step 3, and 5 are left: choose a number that divides these.",
+        ),
+    ],
+    ids=["fewer steps", "uneven executions"],
+)
+def test_a_run_that_cannot_come_to_its_last_step_is_not_resumed(
+    changes: dict[str, Any], reason: str, base: Recipe, copied: Path
+) -> None:
+    before = (copied / "config.json").read_bytes()
+    with pytest.raises(RunError) as error:
+        go(base, copied, resume=True, **changes)
+    assert str(error.value) == reason
+    assert (copied / "config.json").read_bytes() == before
+    assert last_checkpoint(copied)["model/step/.ATTRIBUTES/VARIABLE_VALUE"] == STOPPED
+
+
+@pytest.mark.parametrize("content", [b"", b'{"recipe": {', b"[1]", b"\xff\xfe", b'{"recipe": []}', b"[" * 100_000])
+def test_a_damaged_configuration_is_one_line(
+    content: bytes, base: Recipe, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied / "config.json").write_bytes(content)
+    assert run_recipe(dataclasses.replace(base, run_dir=copied, resume=True)) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {copied / 'config.json'} is damaged")
+    assert said.endswith("Put back a copy of it, or begin a new run in another folder.")
+
+
+def test_a_run_in_use_is_not_resumed_and_one_whose_process_died_is(
+    base: Recipe, uninterrupted: Path, copied: Path
+) -> None:
+    with Claim(copied), pytest.raises(RunError, match=rf"is in use by process {os.getpid()} on "):
+        go(base, copied, resume=True)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = dataclasses.asdict(dataclasses.replace(Holder.this_process(), pid=ended.pid))
+    (copied / "claim-1.json").write_text(json.dumps(left))
+    go(base, copied, resume=True)
+    assert_same_bits(copied, uninterrupted, STEPS)
+    assert not list(copied.glob("claim-*"))
+
+
+def test_the_run_may_lie_at_any_path(base: Recipe, uninterrupted: Path, tmp_path: Path) -> None:
+    """TensorFlow takes brackets and stars for patterns."""
+    directory = tmp_path / "a[1]*?{2} #%é\\\n" / ("long" * 60) / " -x "
+    go(base, directory, steps=STOPPED)
+    shutil.rmtree(directory / "export")
+    shown = go(base, directory, resume=True)
+    assert "resumed at step 3." in shown
+    export = shlex.quote(str(directory / "export"))
+    for line in (f"zoo sample {export}", f"zoo evaluate {export}", f"zoo serve --models {shlex.quote(str(directory))}"):
+        assert line in shown  # words of a shell, whatever is in the path
+    plain = shutil.copytree(directory, tmp_path / "plain")
+    assert_same_bits(plain, uninterrupted, STEPS)
+    assert any((directory / "tensorboard").iterdir())
+    found = load_pretrained(str(directory / "export"), format="saved_model").sample(2, seed=0)
+    np.testing.assert_array_equal(found, load_pretrained(str(plain / "export"), format="saved_model").sample(2, seed=0))
+
+
 # Stopped by a signal
 
 
@@ -258,7 +335,7 @@ def test_a_signal_ends_the_step_under_way_and_saves(
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
     assert stop.value.status == status
     name = signal.Signals(number).name
-    assert str(stop.value) == f"stopped by {name} and saved at step 4: go on with --resume --run-dir {directory}"
+    assert str(stop.value) == f"stopped by {name} and saved at step 4: " + go_on_with(directory)
     assert last_checkpoint(directory)["model/step/.ATTRIBUTES/VARIABLE_VALUE"] == 4
     assert [row["step"] for row in rows(directory)] == ["3", "4"]
     assert not (directory / "export").exists()
@@ -351,7 +428,7 @@ def callback_of(base: Recipe, images: Path) -> Callable[[Path], RunCallback]:
         alone, console = Workers(tf.distribute.get_strategy()), Console(file=io.StringIO())
         precision = Precision("float32", "recipe", "as asked")
         run = Run(base, preset, model, ImageSplits(shown, shown), directory, precision, alone, console)
-        return RunCallback(run, checkpoints, SignalHandler())
+        return RunCallback(run, checkpoints, SignalHandler(), Claim(directory))
 
     return keep
 
@@ -513,7 +590,7 @@ def test_a_run_stopped_four_times_ends_with_the_same_bits(killed: Runs, left_alo
     assert status == 143, shown
     stopped = killed.saved()
     assert LENGTH // 4 <= stopped < LENGTH // 2
-    assert f"stopped by SIGTERM and saved at step {stopped}: go on with --resume --run-dir {killed.directory}" in shown
+    assert f"stopped by SIGTERM and saved at step {stopped}: {go_on_with(killed.directory)}" in shown
     assert "Traceback" not in shown
     assert rows(killed.directory)[-1]["step"] == str(stopped)
     assert not (killed.directory / "export").exists()

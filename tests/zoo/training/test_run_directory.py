@@ -91,6 +91,32 @@ def test_the_run_to_resume_is_the_recipes_latest(root: Path) -> None:
     assert choose_directory(Recipe("dcgan", run_dir=None, resume=True)) == latest
 
 
+def test_a_run_begun_after_the_clock_went_back_is_the_latest(root: Path) -> None:
+    a_run(root / "dcgan" / "2999-01-01-000000-999999")  # by a clock that was ahead
+    new = choose_directory(Recipe("dcgan"))
+    assert new.name == "2999-01-01-000001-000000"
+    a_run(new)
+    a_run(root / "dcgan" / "the-good-one")  # renamed by hand
+    assert choose_directory(Recipe("dcgan", resume=True)) == new
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("x" * 300, "File name too long"),
+        ("/".join(["x" * 200] * 20), "a path of .* bytes; choose one of at most 3936"),
+        ("file/run", "file is a file"),
+        ("file", "file is a file"),
+        ("\udcff", "is no UTF-8"),
+    ],
+    ids=["long name", "long path", "beneath a file", "a file", "no UTF-8"],
+)
+def test_a_folder_that_no_run_could_be_written_in_is_refused(name: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=reason):
+        choose_directory(Recipe("dcgan", run_dir=tmp_path / name))
+
+
 def test_with_no_run_of_the_recipe_nothing_is_resumed(root: Path) -> None:
     a_run(root / "another" / "2027-01-01-000000-000000")
     with pytest.raises(RunError, match=r"no run of dcgan under .*runs/dcgan to resume"):

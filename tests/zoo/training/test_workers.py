@@ -157,7 +157,7 @@ def test_two_workers_lose_one_resume_stop_at_a_signal_and_finish(tmp_path: Path)
     assert f"resumed at step {found}." in chief.text
     stopped = saved(run)
     for worker in (chief, other):
-        assert f"stopped by SIGTERM and saved at step {stopped}: go on with --resume" in worker.last_line
+        assert f"stopped by SIGTERM and saved at step {stopped}: go on with zoo train " in worker.last_line
         assert "Traceback" not in worker.text
     assert steps_logged(run)[-1] == stopped
     assert_checkpoints_whole(run)
