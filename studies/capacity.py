@@ -30,6 +30,7 @@ from studies.figures import pyplot, write_table
 from zoo.data.load import load_images
 from zoo.evaluation.evaluate import evaluate
 from zoo.evaluation.options import EvaluationOptions
+from zoo.presets.table import EXTRACTORS
 
 PRESET, DATA = "dcgan-fashion-mnist", "fashion_mnist"
 GENERATOR_WIDTH = 32
@@ -113,7 +114,10 @@ def measure(directory: Path, width: int, count: int, options: Options) -> dict[s
     """A row of the table."""
     records = {
         record.name: record
-        for record in evaluate(str(directory / "export"), EvaluationOptions(against=DATA, metrics=SCORES))
+        for record in evaluate(
+            str(directory / "export"),
+            EvaluationOptions(against=DATA, metrics=SCORES, extractors=(EXTRACTORS[DATA],)),
+        )
         if record.name in SCORES
     }
     with (directory / "log.csv").open(newline="", encoding="utf-8") as file:

@@ -20,9 +20,11 @@ class Command(EvaluationOptions):
     """Score generated images against held-out ones, and what a model makes of those, with protocol and error bar."""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
-    """A preset; the path of an exported directory, an .onnx file, a SavedModel, or a folder or zip of images."""
+    """A preset; the path of an exported directory, an .onnx file, or a folder or zip of images; a SavedModel as
+    saved_model:PATH."""
     all: bool = False
-    """Every preset with weights, in a checkout: writes results/*.csv, the README's table and the cards."""
+    """Every preset with weights, in a checkout: writes results/*.csv, the README's table and the cards.
+    With --metrics or --extractors, these scores are added to the cards."""
     json: bool = False
     """Print JSON, one record per score."""
 
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     console = Console(stderr=True)
     with show_progress(console, describe_plan(command)) as report_progress:
         if command.all:
-            records = evaluate_all(report_progress, console.print)
+            records = evaluate_all(report_progress, console.print, options=command)
         else:
             records = evaluate(command.name, command, report_progress=report_progress)
     if command.json:
@@ -53,6 +55,4 @@ def describe_plan(command: Command) -> str:
     if command.all:
         return "every preset that has weights"
     seeds = ", ".join(map(str, command.seeds))
-    return (
-        f"{command.name}: {command.count:,} images for each of the seeds {seeds}, against real ones of {command.split}"
-    )
+    return f"{command.name}: {command.count:,} images for each of the seeds {seeds}, against real ones"

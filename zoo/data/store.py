@@ -99,7 +99,7 @@ def collect(
             raise ValueError(
                 f"{source}: {len(broken)} of {count} images cannot be decoded:\n{listed}"
                 + ("\n  ..." if len(broken) > 10 else "")
-                + "\nmend or remove them, or leave them out with skip_broken=True"
+                + "\nmend or remove them; load_images(skip_broken=True), or zoo train --skip-broken, leaves them out"
             )
         if images is None:
             name, reason = next(iter(broken.items()))

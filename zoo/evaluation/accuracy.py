@@ -7,7 +7,7 @@ from zoo.data.load import load_images
 from zoo.evaluation.extractors import ClassifierExtractor, extract_features
 from zoo.evaluation.options import EvaluationOptions, Progress
 from zoo.evaluation.record import Record, make_held_out_record
-from zoo.evaluation.reference import SHARED_AT_MOST, check_content, find_shared
+from zoo.evaluation.reference import SHARED_AT_MOST, check_content, choose_split, find_shared
 from zoo.evaluation.source import ExportedModel
 
 
@@ -27,7 +27,7 @@ def evaluate_classifier(model: ExportedModel, options: EvaluationOptions, report
     fit, classes = card.recipe.get("fit", "crop"), card.model["arguments"].get("classes", ())
     load = partial(load_images, image_size=height, channels=channels, fit=fit)
     report_progress(f"{card.name}: images")
-    real = load(options.against or card.data.source, split=options.split)
+    real = load(options.against or card.data.source, split=choose_split(options, card.data.source))
     train = load(card.data.source, split=card.data.split)
     same = check_content(card, train, options)
     if same and options.trained_on and options.against is None:  # a copy may have any name

@@ -21,12 +21,14 @@ def write_scores(directory: Path, records: Sequence[Record]) -> None:
 
 
 def to_score(record: Record) -> Score:
-    """A record as a card keeps it: whose it is, the card says."""
+    """A record as a card keeps it: whose it is and that it is an exported model, the card says."""
     (protocol,) = to_plain_data([record])
     value, spread = protocol.pop("value"), protocol.pop("std")
-    del protocol["model"]
+    del protocol["model"], protocol["read_as"]
     if not record.parts:
         del protocol["parts"]
+    if record.floor_std is None:
+        del protocol["floor_std"]
     return Score(protocol.pop("metric"), value, spread, protocol)
 
 

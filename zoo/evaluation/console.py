@@ -28,6 +28,7 @@ def show_records(records: Sequence[Record], console: Console) -> None:
     for model, found in groupby(records, key=lambda record: record.model):
         rows = list(found)
         console.print(make_table(model, rows))
+        console.print(f"{model} is read as {rows[0].read_as}.", highlight=False, soft_wrap=True)
         for record in {(row.preprocessing, row.seeds, row.generated_count): row for row in rows}.values():
             console.print(describe_protocol(record), highlight=False, soft_wrap=True)
         for record in rows:

@@ -9,13 +9,21 @@ from dataclasses import replace
 
 from zoo.evaluation.accuracy import evaluate_classifier
 from zoo.evaluation.extractors import ClassifierExtractor, Extractor
-from zoo.evaluation.generated import GeneratedEvaluation
+from zoo.evaluation.generated import GeneratedEvaluation, score_samples
 from zoo.evaluation.held_out import HeldOutEvaluation, has_ability
 from zoo.evaluation.options import EvaluationOptions, Progress
+from zoo.evaluation.random_features import DIMENSION, RandomFeatures
+from zoo.evaluation.random_features import NAME as RANDOM_FEATURES
 from zoo.evaluation.record import Record
 from zoo.evaluation.reference import Reference, load_reference
-from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, HELD_OUT_METRICS, NETWORK_TRAINING_METRICS
-from zoo.evaluation.source import ExportedModel, ImageSource, Source, locate_data, open_resolved, resolve_name
+from zoo.evaluation.scores import (
+    ALL_METRICS,
+    DEFAULT_METRICS,
+    HELD_OUT_METRICS,
+    NETWORK_TRAINING_METRICS,
+    SECOND_OPINION,
+)
+from zoo.evaluation.source import ExportedModel, ImageSource, Source, locate_data, open_resolved, resolve_name, shorten
 from zoo.extras import require_extra
 from zoo.metrics.similarity import WINDOW
 from zoo.presets.table import EXTRACTORS
@@ -63,7 +71,18 @@ def evaluate(
         FileNotFoundError: it is a path, and nothing is there.
         ValueError: real images that the model was trained on; sizes, ranges or numbers that do not fit; a metric
             that is unknown, or asked for by name and can't be computed.
+        RuntimeError: a graph fails while it is run, or memory is short.
     """
+    try:
+        return compute_scores(name, options, report_progress)
+    except (ValueError, LookupError, ImportError, OSError, RuntimeError):
+        raise
+    except Exception as error:  # a runtime's errors have no class in common, and do not say whose graph it was
+        raise RuntimeError(f"{name} can't be evaluated: {type(error).__name__}: {shorten(error)}") from error
+
+
+def compute_scores(name: str, options: EvaluationOptions, report_progress: Progress) -> list[Record]:
+    """See `evaluate`."""
     check_options(options)
     target = resolve_name(name)
     if isinstance(target, ExportedModel):
@@ -117,7 +136,8 @@ def check_options(options: EvaluationOptions) -> None:
     if count < 2 or not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"count={count}, seeds={seeds}: give at least 2 images and different seeds.")
     for name in options.extractors:
-        find_directory(name)
+        if name != RANDOM_FEATURES:
+            find_directory(name)
     if options.inception is not None or set(options.metrics) & set(NETWORK_TRAINING_METRICS):
         require_extra("this evaluation", "train")
 
@@ -156,7 +176,12 @@ def choose_extractors(
         return []
     own = EXTRACTORS.get(reference.real.name)
     names = options.extractors or ((own,) if own else ())
-    extractors: list[Extractor] = [ClassifierExtractor(find_directory(name)) for name in dict.fromkeys(names)]
+    extractors: list[Extractor] = [
+        RandomFeatures(reference.real.images.shape[1:])
+        if name == RANDOM_FEATURES
+        else ClassifierExtractor(find_directory(name))
+        for name in dict.fromkeys(names)
+    ]
     if options.inception is not None:
         from zoo.evaluation.inception import read_inception
 
@@ -191,7 +216,7 @@ def score_generated(
     metrics: Collection[str],
     report_progress: Progress,
 ) -> list[Record]:
-    """Those of `metrics` that are of generated images, by each extractor."""
+    """Those of `metrics` that are of generated images, by each extractor; `SECOND_OPINION` by random features too."""
     if not isinstance(source, ImageSource):
         return []
     of_images = [name for name in metrics if name not in HELD_OUT_METRICS]
@@ -200,11 +225,20 @@ def score_generated(
     of_features = [
         name for name in of_images if ALL_METRICS[name].needs_features and name not in NETWORK_TRAINING_METRICS
     ]
-    records: list[Record] = []
+    evaluations: list[GeneratedEvaluation] = []
     for number, extractor in enumerate(extractors or [None]):
         # Pixel metrics, and those that train a network (labeled by the first extractor), are computed once.
         chosen = of_features if number else of_images
-        records += GeneratedEvaluation(
-            source, reference, extractor, chosen, options.count, options.seeds, report_progress
-        ).compute_records()
-    return records
+        evaluations.append(
+            GeneratedEvaluation(source, reference, extractor, chosen, options.count, options.seeds, report_progress)
+        )
+    if SECOND_OPINION in of_features and not options.extractors:
+        extractor, chosen = RandomFeatures(reference.real.images.shape[1:]), [SECOND_OPINION]
+        if min(evaluations[0].count, len(reference.real.images)) > DIMENSION:
+            evaluations.append(
+                GeneratedEvaluation(source, reference, extractor, chosen, options.count, options.seeds, report_progress)
+            )
+    compared = [evaluation for evaluation in evaluations if evaluation.compared]
+    if compared:
+        score_samples(compared)
+    return [record for evaluation in evaluations for record in evaluation.compute_records()]

@@ -22,7 +22,7 @@ class Extractor(Protocol):
     """Images -> features and class probabilities.
 
     `name` and `sha256` say which network with which weights; a row of features has `dimension` numbers, one of
-    probabilities `classes`.
+    probabilities `classes`, which is 0 where the network names none.
     """
 
     @property

@@ -16,13 +16,15 @@ from zoo.evaluation.record import Record, library_versions, round_digits
 from zoo.evaluation.reference import Reference, crop_center
 from zoo.evaluation.scores import ALL_METRICS, KEPT, METRICS, ReferenceStatistics, SampleStatistics, compare
 from zoo.evaluation.source import GeneratorSource, ImageSource, fixed_permutation
+from zoo.export.model_card import BASELINES
 from zoo.metrics.paths import lerp, perceptual_path_length, slerp
 
 BLUR = 1 / 28  # of an image's side: the radius of the blurred baseline
+SPREAD = "training_std"  # beside the baselines: the standard deviation of "training" over its draws
 PATHS = 2_000  # pairs of a path length
 
 Baselines = dict[str, dict[str, float]]
-"""Which images ("training", "noise", "blurred") -> metric -> value."""
+"""Which images ("training", "noise", "blurred"), or `SPREAD` -> metric -> value."""
 
 
 class GeneratedEvaluation:
@@ -33,7 +35,8 @@ class GeneratedEvaluation:
         reference: the real images.
         extractor: None for scores of the pixels alone.
         metrics: of `ALL_METRICS`, but for those of held-out images.
-        count: generated images per seed.
+        count: generated images per seed; fewer are taken where there are fewer training images, since the floor, of as
+            many, must not have a bias that the scores lack.
         seeds: of the sampling.
         report_progress: called with a one-line progress message.
 
@@ -54,9 +57,11 @@ class GeneratedEvaluation:
         self.source, self.reference, self.extractor = source, reference, extractor
         self.seeds, self.report_progress = seeds, report_progress
         self.metrics, self.compared = metrics, [name for name in metrics if name in METRICS]
+        self.rows: list[dict[str, float]] = []  # of each seed's images: metric -> value
         self.count = source.count(count, len(seeds))
-        splits = [split for split in (reference.real, reference.train) if split]
-        fewest = min([self.count, *(len(split.images) for split in splits)])
+        if reference.train is not None:
+            self.count = min(self.count, len(reference.train.images))
+        fewest = min(self.count, len(reference.real.images))
         if extractor and fewest <= extractor.dimension and {"frechet", "frechet_infinity"} & self.groups:
             raise ValueError(
                 f"{fewest} images, and {extractor.name} has {extractor.dimension} features: a Frechet distance needs "
@@ -69,8 +74,8 @@ class GeneratedEvaluation:
         return {METRICS[name].group for name in self.compared}
 
     def compute_records(self) -> list[Record]:
-        """A record for each metric that can be computed."""
-        rows = [self.score_seed(seed_index) for seed_index in range(len(self.seeds))] if self.compared else []
+        """A record for each metric that can be computed, once `score_samples` was called."""
+        rows = self.rows
         baselines = self.cached_baselines() if self.compared else {}
         values = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
         if "perceptual_path_length" in self.metrics:
@@ -84,13 +89,19 @@ class GeneratedEvaluation:
     def make_record(self, name: str, values: Sequence[float], baselines: Baselines) -> Record:
         """One score over the seeds."""
         metric, extractor, real = ALL_METRICS[name], self.extractor, self.reference.real
+        floor_std = baselines.get(SPREAD, {}).get(name)
         return Record(
             metric=metric.label(name, extractor),
             name=name,
             model=self.source.name,
             value=round_digits(float(np.mean(values))),
             std=round_digits(float(np.std(values, ddof=1))) if len(values) > 1 else None,
-            baselines={images: round_digits(scores[name]) for images, scores in baselines.items() if name in scores},
+            baselines={
+                images: round_digits(baselines[images][name])
+                for images in BASELINES
+                if name in baselines.get(images, {})
+            },
+            floor_std=None if floor_std is None else round_digits(floor_std),
             better=metric.better,
             extractor=f"{extractor.name}@{extractor.sha256}" if extractor and metric.needs_features else None,
             data=real.name,
@@ -102,19 +113,8 @@ class GeneratedEvaluation:
             source_sha256=self.source.sha256,
             data_sha256=real.fingerprint,
             versions=library_versions(),
+            read_as=self.source.read_as,
         )
-
-    def score_seed(self, seed_index: int) -> dict[str, float]:
-        """The scores of one seed's images."""
-        samples = SampleStatistics()
-        for images in self.source.draw(self.count, self.seeds, seed_index):
-            images = crop_center(images, self.reference.crop)
-            samples.update(images, *(extract_features(self.extractor, images) if self.extractor else ()))
-            self.report_progress(
-                f"{self.source.name}: seed {self.seeds[seed_index]}, {samples.count} of {self.count} images"
-            )
-        self.report_progress(f"{self.source.name}: seed {self.seeds[seed_index]}, scores")
-        return compare(samples, self.reference_statistics, self.compared)
 
     def cached_baselines(self) -> Baselines:
         """What training images, noise and blurred training images get, computed once and kept in the cache.
@@ -125,7 +125,8 @@ class GeneratedEvaluation:
         if train is None:
             return {}
         data = [real.fingerprint, train.fingerprint, self.reference.preprocessing]
-        path = cache_path("baselines", [*data, self.cache_key, str(self.count), *sorted(self.compared)], ".json")
+        draws = f"{self.count} x {len(self.seeds)}"
+        path = cache_path("baselines", [*data, self.cache_key, draws, *sorted(self.compared)], ".json")
         if not path.exists():
             self.report_progress("baselines")
             baselines = self.score_baselines(train.images)
@@ -134,23 +135,35 @@ class GeneratedEvaluation:
         return json.loads(path.read_text())
 
     def score_baselines(self, train_images: np.ndarray) -> Baselines:
-        """The scores of training images, and of noise and blurred images of the same shape."""
+        """The scores of training images, and of noise and blurred images of the same shape.
+
+        Training images are drawn as often as there are seeds: their value and spread are those of a perfect model.
+        """
         reference, metrics, images = self.reference_statistics, self.compared, self.choose_rows(train_images)
-        if self.extractor and "copies" in self.groups:  # the features of all training images are there already
-            of_all = self.cached_features(self.extractor, train_images)
-            training = SampleStatistics.of(images, *(self.choose_rows(array) for array in of_all))
-        else:
-            training = self.summarize(images)
+        draws = [
+            reference.score_training_images(self.summarize_training(train_images, draw), metrics)
+            for draw in range(len(self.seeds))
+        ]
+        values = {name: [scores[name] for scores in draws] for name in draws[0]}
         noise = np.random.Generator(np.random.Philox(0)).integers(0, 256, images.shape, np.uint8)
         return {
-            "training": reference.score_training_images(training, metrics),
+            "training": {name: float(np.mean(each)) for name, each in values.items()},
+            SPREAD: {name: float(np.std(each, ddof=1)) for name, each in values.items() if len(each) > 1},
             "noise": compare(self.summarize(noise), reference, metrics),
             "blurred": compare(self.summarize(blur(images)), reference, metrics),
         }
 
-    def choose_rows(self, rows: np.ndarray) -> np.ndarray:
+    def choose_rows(self, rows: np.ndarray, draw: int = 0) -> np.ndarray:
         """Of as many training images as a seed has generated ones, since many scores depend on the count."""
-        return rows[fixed_permutation(len(rows))[: self.count]]
+        return rows[fixed_permutation(len(rows), draw)[: self.count]]
+
+    def summarize_training(self, train_images: np.ndarray, draw: int) -> SampleStatistics:
+        """Of one draw of training images."""
+        images = self.choose_rows(train_images, draw)
+        if self.extractor and "copies" in self.groups:  # the features of all training images are there already
+            of_all = self.cached_features(self.extractor, train_images)
+            return SampleStatistics.of(images, *(self.choose_rows(array, draw) for array in of_all))
+        return self.summarize(images)
 
     @cached_property
     def reference_statistics(self) -> ReferenceStatistics:
@@ -272,6 +285,22 @@ class GeneratedEvaluation:
             )
             means.append(lengths.mean)
         return {"perceptual_path_length": means}
+
+
+def score_samples(evaluations: Sequence[GeneratedEvaluation]) -> None:
+    """Draw each seed's images once, and compare them for all evaluations of one source and reference."""
+    first = evaluations[0]
+    for seed_index, seed in enumerate(first.seeds):
+        samples = [SampleStatistics() for _ in evaluations]
+        for images in first.source.draw(first.count, first.seeds, seed_index):
+            images = crop_center(images, first.reference.crop)
+            for evaluation, statistics in zip(evaluations, samples, strict=True):
+                extractor = evaluation.extractor
+                statistics.update(images, *(extract_features(extractor, images) if extractor else ()))
+            first.report_progress(f"{first.source.name}: seed {seed}, {samples[0].count} of {first.count} images")
+        first.report_progress(f"{first.source.name}: seed {seed}, scores")
+        for evaluation, statistics in zip(evaluations, samples, strict=True):
+            evaluation.rows.append(compare(statistics, evaluation.reference_statistics, evaluation.compared))
 
 
 def blur(images: np.ndarray) -> np.ndarray:

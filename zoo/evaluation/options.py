@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 COUNT = 10_000  # generated images per seed
 SEEDS = (0, 1, 2)
-SPLIT = "test"
 
 Progress = Callable[[str], None]
 """What is called with a one-line progress message now and then."""
@@ -17,15 +16,17 @@ class EvaluationOptions:
 
     against: str | None = None
     """Real images: a data set, folder or zip, as for training; by default the model's own data."""
-    split: str = SPLIT
-    """Of the real images; held out when the model was trained."""
+    split: str | None = None
+    """Of the real images; held out when the model was trained. By default "all" of a folder or zip that the model
+    was not trained on, and "test" of everything else; "all" is every image, whatever splits there are."""
     trained_on: str | None = None
     """What the model was trained on, where no card says it or the file that its card names lies elsewhere: gives
     baselines, copies, and the refusal of training images."""
     metrics: tuple[str, ...] = ()
     """Names of scores; by default all that can be computed, but for those that train a network."""
     extractors: tuple[str, ...] = ()
-    """Classifiers that give the features: presets or exported directories; by default the data set's own."""
+    """What gives the features: classifiers, by preset or exported directory, or random-features. By default the data
+    set's own classifier, and random-features for a second Frechet distance."""
     inception: str | None = None
     """Path or URL of the 2015 Inception's weights, for FID, KID and IS."""
     inception_sha256: str | None = None

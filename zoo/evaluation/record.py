@@ -9,6 +9,7 @@ import numpy as np
 
 from zoo.data.images import ImageSet
 from zoo.evaluation.scores import ALL_METRICS, Better
+from zoo.evaluation.source import EXPORTED
 
 DIGITS = 6  # of a value: those that a second run on the same machine gives again
 
@@ -37,6 +38,9 @@ class Record:
         source_sha256: of the graph or the images that were scored.
         data_sha256: of the real images.
         versions: of the libraries that the digits depend on.
+        floor_std: the sample standard deviation of the "training" baseline over as many draws of training images as
+            there are seeds; None where it was drawn once.
+        read_as: what the name of what was scored was taken for.
         parts: add up to the value: those of posterior_divergence are the latents', by number; other scores have none.
     """
 
@@ -57,6 +61,8 @@ class Record:
     source_sha256: str
     data_sha256: str
     versions: dict[str, str] = field(default_factory=dict)
+    floor_std: float | None = None
+    read_as: str = EXPORTED
     parts: tuple[float, ...] = ()
 
 

@@ -4,16 +4,18 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from serving.card import Card
+from zoo.data.folders import count_channels
 from zoo.data.images import ImageSet, center_crop, compute_fingerprint
 from zoo.data.load import load_images
 from zoo.evaluation.options import EvaluationOptions
 from zoo.evaluation.source import Source, fixed_permutation
 
-# Of the held-out images, those among the training images. Data sets repeat some themselves, so 0 would be too strict.
+# Of the held-out images, those among the training images. Images that people collect repeat a few, so 0 is too strict.
 SHARED_AT_MOST = 0.01
 
 
@@ -60,7 +62,8 @@ def load_reference(source: Source, options: EvaluationOptions) -> Reference:
     # As for training, then cut as generated ones are; with no card, what is left of those is all that is known.
     size = height if card else crop
     load = partial(load_images, image_size=size, channels=channels, fit=fit)
-    real, train = crop_set(load(against, split=options.split), crop), None
+    own = card.data.source if card else options.trained_on
+    real, train = crop_set(load(against, split=choose_split(options, own)), crop), None
     if native is not None and native.images.shape[1:3] == (crop, crop):
         train = native  # what is left of square images when their padding is cut off: they are not decoded again
     elif card:
@@ -87,9 +90,36 @@ def load_reference(source: Source, options: EvaluationOptions) -> Reference:
     labels = None if real.labels is None else real.labels[rows]
     real = replace(real, images=real.images[rows], labels=labels, fingerprint=digest)
     whose = "" if crop == height else f"; the center {crop} x {crop} of {'both' if card else 'generated ones'}"
+    if channels == 1 and _has_colors(against):
+        whose += "; real ones' colors turned gray"
     shared = f"; {left_out.sum()} left out that training has too" if left_out.any() else ""
     preprocessing = f"8 bits a channel; real ones {fit} to {size} x {size}, Lanczos{whose}{shared}{others}"
-    return Reference(real, train, crop if whose else None, preprocessing)
+    return Reference(real, train, None if crop == height else crop, preprocessing)
+
+
+def _has_colors(source: str) -> bool:
+    """Whether a folder or zip has an image in color; of data sets by name, nothing is said."""
+    path = Path(source).expanduser()
+    return source != "embedded" and path.exists() and count_channels(path) == 3
+
+
+def choose_split(options: EvaluationOptions, own: str | None) -> str:
+    """The split of the real images.
+
+    The rule that holds a tenth of a folder out is for what a model is trained on: of another folder, which is held out
+    as a whole, it would leave nine tenths unused.
+
+    Args:
+        options: against and split.
+        own: what the model was trained on, as it was named; None where nothing says it.
+    """
+    if options.split is not None:
+        return options.split
+    if options.against in (None, "embedded"):
+        return "test"
+    folder = Path(str(options.against)).expanduser()
+    own_folder = None if own is None else Path(own).expanduser().resolve()
+    return "all" if folder.exists() and folder.resolve() != own_folder else "test"
 
 
 def check_content(card: Card, train: ImageSet, options: EvaluationOptions) -> bool:

@@ -66,17 +66,18 @@ class SampleStatistics:
         Args:
             images: uint8 (count, height, width, channels).
             features: (count, dimension) of an extractor, or None for scores of the pixels alone.
-            probabilities: (count, classes) likewise.
+            probabilities: (count, classes) likewise; of an extractor that names no classes, (count, 0).
         """
         room = max(0, KEPT - self.count)
         if room:
             self._parts.append((images[:room], None if features is None else features[:room]))
             for cached in ("images", "features"):  # what was joined before lacks this part
                 self.__dict__.pop(cached, None)
-        if features is not None and probabilities is not None:
+        if features is not None:
             self.moments = self.moments or Moments(features.shape[1])
-            self.class_statistics = self.class_statistics or ClassStatistics(probabilities.shape[1])
             self.moments.update(features)
+        if probabilities is not None and probabilities.shape[1]:
+            self.class_statistics = self.class_statistics or ClassStatistics(probabilities.shape[1])
             self.class_statistics.update(probabilities)
         self.count += len(images)
 
@@ -166,7 +167,8 @@ class Metric:
             return name
         if extractor.name == INCEPTION and self.inception:
             return self.inception
-        return f"{self.title}({format_version(extractor)})"
+        title = self.title if extractor.classes else name  # the C of FCD is a classifier's
+        return f"{title}({format_version(extractor)})"
 
     @property
     def needs_features(self) -> bool:
@@ -343,5 +345,7 @@ ABILITIES = {
 """Group of scores -> the ability that they take, and the outputs that it must have."""
 HELD_OUT_METRICS = tuple(name for name, metric in OTHER_METRICS.items() if metric.group in ABILITIES)
 """Metrics of a model's likelihoods, latents and reconstructions of held-out images: they need no generated ones."""
+SECOND_OPINION = "frechet_distance"
+"""What random features score beside a classifier's, unless extractors are named: what tables are ordered by."""
 DEFAULT_METRICS = tuple(name for name in ALL_METRICS if name not in (*NETWORK_TRAINING_METRICS, *HELD_OUT_METRICS))
 """Metrics of generated images, but for those that train a network."""

@@ -5,6 +5,7 @@ none of its own.
 """
 
 import hashlib
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -29,6 +30,12 @@ from zoo.pretrained import find_directory, find_export, looks_like_path
 
 BATCH_SIZE = 250
 IMAGE_RANGE = (-1.0, 1.0)  # of a bare graph's images: it has no card to say so
+# Before the path of a SavedModel. It is a program: a folder of images that happens to hold one must not run it.
+SAVED_MODEL = "saved_model:"
+
+
+EXPORTED = "an exported model"
+MESSAGE_LENGTH = 300  # characters of what a runtime says that are passed on
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,14 @@ class Source:
         name: what to call it.
         sha256: of the graph, or of the images: what was scored.
         size: (height, width, channels) of the images.
+        read_as: what its name was taken for, such as "an ONNX graph".
         model: the exported model that it is; None for a bare graph and a folder.
     """
 
     name: str
     sha256: str
     size: tuple[int, ...]
+    read_as: str
     model: ExportedModel | None = None
 
     @property
@@ -171,14 +180,18 @@ def resolve_name(name: str) -> ExportedModel | Path:
     """The exported model, with its card, or the path that `name` stands for.
 
     Args:
-        name: a preset; the path of an exported directory, of a run, or of anything else.
+        name: a preset; the path of an exported directory, of a run, or of anything else; of a SavedModel behind
+            `SAVED_MODEL`.
 
     Raises:
         UnknownPresetError: neither a preset nor a path.
         FileNotFoundError: a path, and nothing is there.
         CardError: a preset that has no weights here, or a damaged card.
     """
-    path = find_export(Path(name).expanduser())
+    path = Path(name.removeprefix(SAVED_MODEL)).expanduser()
+    if name.startswith(SAVED_MODEL):
+        return path
+    path = find_export(path)
     if name not in PRESETS and not path.exists():
         if looks_like_path(name) or path.suffix:
             raise FileNotFoundError(f"{name}: there is no such file or folder.")
@@ -205,8 +218,14 @@ def open_source(name: str) -> Source:
     """The source that `name` is.
 
     Args:
-        name: a preset; the path of an exported directory, of an .onnx file, of a SavedModel, or of a folder or zip of
-            images. A bare graph takes standard normal numbers and gives images in [-1, 1], NHWC.
+        name: one of
+
+            - a preset, or the path of an exported directory, which is a folder that holds a card.json;
+            - the path of a file that ends in .onnx;
+            - saved_model:PATH, a SavedModel, which is never taken for one unasked;
+            - the path of any other folder, or of a zip: all its images.
+
+            A bare graph takes standard normal numbers and gives images in [-1, 1], NHWC.
 
     Raises:
         UnknownPresetError: neither a preset nor a path.
@@ -222,11 +241,20 @@ def open_resolved(target: ExportedModel | Path, name: str) -> Source:
         return open_exported(target)
     if target.suffix == ".onnx":
         session = Session(target)
-        return open_graph(name, hash_files(target), session.inputs, session.outputs, session.run)
-    for folder in (target, target / "1"):
-        if (folder / "saved_model.pb").is_file():
-            return open_saved_model(name, folder)
-    return open_folder(target)
+        return open_graph(name, hash_files(target), session.inputs, session.outputs, session.run, "an ONNX graph")
+    saved = [folder for folder in (target, target / "1") if (folder / "saved_model.pb").is_file()]
+    if name.startswith(SAVED_MODEL):
+        if not saved:
+            raise FileNotFoundError(f"{name}: there is no saved_model.pb in {target}, nor in {target / '1'}.")
+        return open_saved_model(name, saved[0])
+    try:
+        return open_folder(target)
+    except ValueError as error:
+        if not saved:
+            raise
+        raise ValueError(
+            f"{error} To score the SavedModel there, a program that runs with your rights: {SAVED_MODEL}{target}"
+        ) from error
 
 
 def open_exported(model: ExportedModel) -> Source:
@@ -242,13 +270,18 @@ def open_exported(model: ExportedModel) -> Source:
         raise ValueError(f"{card.name} generates no images: its ability is {card.default_ability!r}.")
     pipeline = model.open()
     if "image" in outputs:
-        return make_generator(card.name, graph_sha256(pipeline), pipeline.sampler, model)
-    size = outputs["reconstruction"].row
-    return ReconstructionSource(name=card.name, sha256=graph_sha256(pipeline), size=size, model=model)
+        return make_generator(card.name, graph_sha256(pipeline), pipeline.sampler, EXPORTED, model)
+    size, sha256 = outputs["reconstruction"].row, graph_sha256(pipeline)
+    return ReconstructionSource(name=card.name, sha256=sha256, size=size, read_as=EXPORTED, model=model)
 
 
 def open_graph(
-    name: str, sha256: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], run: Callable[..., Any]
+    name: str,
+    sha256: str,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    run: Callable[..., Any],
+    read_as: str,
 ) -> GeneratorSource:
     """A graph without a card.
 
@@ -258,9 +291,10 @@ def open_graph(
         inputs: its tensors; a free dimension is a text.
         outputs: likewise.
         run: arrays by input name -> arrays by output name.
+        read_as: see `Source`.
 
     Raises:
-        ValueError: it does not generate images from float32 numbers alone.
+        ValueError: it does not generate images from float32 numbers alone, or fails when it is run.
     """
     images = [spec for spec in outputs if len(spec.shape) == 4 and spec.shape[3] in (1, 3)]
     wrong = [
@@ -275,32 +309,42 @@ def open_graph(
             "width, 1 or 3). Anything else needs its card: name the exported directory."
         )
     image = images[0]
+
+    def run_or_refuse(feeds: dict[str, np.ndarray]) -> Any:
+        try:
+            return run(feeds)
+        except Exception as error:  # a runtime's errors have no class in common
+            raise ValueError(f"{name} can't be run: {shorten(error)}") from error
+
     ability = Ability(
         tuple(Input(spec.name, "float32", ("batch", *spec.shape[1:]), "normal") for spec in inputs),
         (Output(image.name, image.dtype, ("batch", "height", "width", image.shape[3]), "image", IMAGE_RANGE, "NHWC"),),
     )
-    return make_generator(name, sha256, Sampler(ability, run, batch_size=BATCH_SIZE))
+    return make_generator(name, sha256, Sampler(ability, run_or_refuse, batch_size=BATCH_SIZE), read_as)
 
 
 def open_saved_model(name: str, folder: Path) -> GeneratorSource:
     """A SavedModel's `serving_default`.
 
     Raises:
-        ValueError: it has no such signature, or one that generates no images.
+        ValueError: it is damaged; it has no such signature, or one that generates no images.
     """
     start_tensorflow()
     import tensorflow as tf
 
     from zoo.export.saved_model import read_saved_model
 
-    loaded = read_saved_model(folder)
+    try:
+        loaded = read_saved_model(folder)
+    except Exception as error:  # TensorFlow's errors have no class in common
+        raise ValueError(f"{name} can't be loaded: {shorten(error)}") from error
     if "serving_default" not in loaded.signatures:
         raise ValueError(f"{name} has no signature 'serving_default', only {sorted(loaded.signatures)}.")
     signature = loaded.signatures["serving_default"]
 
     def specs(tensors: dict[str, Any]) -> tuple[TensorSpec, ...]:
         return tuple(
-            TensorSpec(key, spec.dtype.name, tuple("batch" if size is None else size for size in spec.shape))
+            TensorSpec(key, spec.dtype.name, tuple("batch" if size is None else size for size in spec.shape or ()))
             for key, spec in tensors.items()
         )
 
@@ -310,13 +354,15 @@ def open_saved_model(name: str, folder: Path) -> GeneratorSource:
 
     files = [folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))]
     inputs = specs(signature.structured_input_signature[1])
-    return open_graph(name, hash_files(*files), inputs, specs(signature.structured_outputs), run)
+    return open_graph(name, hash_files(*files), inputs, specs(signature.structured_outputs), run, "a SavedModel")
 
 
-def make_generator(name: str, sha256: str, sampler: Sampler, model: ExportedModel | None = None) -> GeneratorSource:
+def make_generator(
+    name: str, sha256: str, sampler: Sampler, read_as: str, model: ExportedModel | None = None
+) -> GeneratorSource:
     """A source that a sampler draws; a graph may leave its images' size open, so that is the first image's."""
     size = np.asarray(sampler.sample(1, 0)).shape[1:]
-    return GeneratorSource(name=name, sha256=sha256, size=size, model=model, sampler=sampler)
+    return GeneratorSource(name=name, sha256=sha256, size=size, read_as=read_as, model=model, sampler=sampler)
 
 
 def open_folder(path: Path) -> FolderSource:
@@ -327,17 +373,24 @@ def open_folder(path: Path) -> FolderSource:
     """
     load = partial(load_images, str(path), split="all", image_size=None)
     found = load(channels=count_channels(path))
-    return FolderSource(name=found.name, sha256=found.fingerprint, size=found.images.shape[1:], images=found.images)
+    size, count = found.images.shape[1:], len(found.images)
+    read_as = f"a {'folder' if path.is_dir() else 'zip'} of {count} images"
+    return FolderSource(name=found.name, sha256=found.fingerprint, size=size, read_as=read_as, images=found.images)
 
 
-def fixed_permutation(rows: int) -> np.ndarray:
-    """The numbers of the rows in an order that has nothing to do with classes, the same whenever asked."""
-    return np.random.Generator(np.random.Philox(0)).permutation(rows)
+def fixed_permutation(rows: int, draw: int = 0) -> np.ndarray:
+    """The numbers of the rows in an order that has nothing to do with classes, for each draw always the same."""
+    return np.random.Generator(np.random.Philox(draw)).permutation(rows)
 
 
 def graph_sha256(pipeline: Pipeline) -> str:
     """Of the ONNX file that a pipeline runs, as its card has it."""
     return pipeline.card.files[str(pipeline.ability.file)].sha256
+
+
+def shorten(error: Exception) -> str:
+    """What an error says, in one line, or its class where it says nothing."""
+    return textwrap.shorten(str(error), MESSAGE_LENGTH, placeholder=" ...") or type(error).__name__
 
 
 def hash_files(*files: Path) -> str:

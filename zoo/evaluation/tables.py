@@ -2,54 +2,92 @@
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from serving.card import read_card
 from zoo.evaluation.cards import to_records, write_scores
-from zoo.evaluation.console import format_number, format_value, short_title
+from zoo.evaluation.console import format_value, short_title
 from zoo.evaluation.evaluate import evaluate
-from zoo.evaluation.options import Progress
+from zoo.evaluation.options import EvaluationOptions, Progress
+from zoo.evaluation.random_features import NAME as RANDOM_FEATURES
 from zoo.evaluation.record import Record, to_plain_data
+from zoo.evaluation.scores import SECOND_OPINION
 from zoo.export.model_card import BASELINES
 from zoo.pretrained import PACKAGE, SHIPPED, list_models, shipped_directory
 
 CHECKOUT = PACKAGE.parent
 COLUMNS = (
-    *("model", "metric", "value", "std", *BASELINES, "better", "extractor", "data", "split", "seeds"),
+    *("model", "metric", "value", "std", *BASELINES, "floor_std", "better", "extractor", "data", "split", "seeds"),
     *("real_count", "generated_count", "preprocessing", "source_sha256", "data_sha256", "versions", "parts"),
 )
 BEGIN, END = "<!-- scores: written by zoo evaluate --all -->", "<!-- end of scores -->"
-IN_README = ("frechet_distance", "precision", "recall", "coverage", "smallest_class_share", "copies", "ms_ssim")
+BY_RANDOM = "frechet_distance by random features"
 ORDERED_BY = "frechet_distance"
+# Scores of whole images, low is good, by which the README ranks models; those with a title of their own say so.
+OPINIONS = {
+    ORDERED_BY: None,
+    BY_RANDOM: "the same by random features",
+    "sliced_wasserstein_distance": "sliced Wasserstein",
+    "spectral_distance": "spectral",
+}
+WITHIN = 2  # standard deviations of a difference
+IN_README = ("precision", "recall", "coverage", "smallest_class_share", "copies", "ms_ssim")
 
 
-def evaluate_all(report_progress: Progress, say: Callable[[str], None] = print, root: Path = CHECKOUT) -> list[Record]:
+def evaluate_all(
+    report_progress: Progress,
+    say: Callable[[str], None] = print,
+    root: Path = CHECKOUT,
+    options: EvaluationOptions = EvaluationOptions(),  # noqa: B008 (frozen)
+) -> list[Record]:
     """Score every preset that has weights and write its card, then results/ and the README's table from the cards.
 
     Args:
+        options: metrics and extractors: where they are named, only these scores are made, and take their places on the
+            cards beside those that are there. All else of the protocol is what the presets' scores share.
         report_progress: called with a one-line progress message.
         say: is told of each preset whose data are not on this machine; its card stays as it was.
         root: of the checkout.
 
     Raises:
-        ValueError: this is no checkout.
+        ValueError: this is no checkout; other options than metrics and extractors.
     """
+    some = EvaluationOptions(metrics=options.metrics, extractors=options.extractors)
+    if different := [item.name for item in fields(some) if getattr(options, item.name) != getattr(some, item.name)]:
+        raise ValueError(
+            f"{', '.join(different)}: all presets are scored by one protocol; beside --all give --metrics and "
+            "--extractors alone."
+        )
     if not (root / "README.md").is_file() or SHIPPED[0].parent != root:
         raise ValueError(f"{root} is no checkout: --all writes results/, README.md and the cards there.")
     directories = [directory for name in list_models(pretrained=True) if (directory := shipped_directory(name))]
     for directory in directories:
         try:
-            write_scores(directory, evaluate(directory.name, report_progress=report_progress))
-        except (OSError, RuntimeError) as error:
+            found = evaluate(directory.name, some, report_progress=report_progress)
+        except (OSError, RuntimeError, ValueError) as error:
+            # A classifier has none of the scores that are named, which is no reason to stop; all else is.
+            if isinstance(error, ValueError) and not some.metrics:
+                raise
             say(f"{directory.name} is not scored again: {error}")
+            continue
+        new = {find_place(record) for record in found}
+        added_to = to_records(read_card(directory)) if some.metrics or some.extractors else []
+        write_scores(directory, [*(record for record in added_to if find_place(record) not in new), *found])
     records = [record for directory in directories for record in to_records(read_card(directory))]
     write_tables(records, root / "results")
     readme = root / "README.md"
     readme.write_text(replace_table(readme.read_text(encoding="utf-8"), records), encoding="utf-8")
     return records
+
+
+def find_place(record: Record) -> tuple[str, str]:
+    """What a card holds once: a score by an extractor, whatever its weights."""
+    return record.name, (record.extractor or "").partition("@")[0]
 
 
 def write_tables(records: Sequence[Record], folder: Path) -> None:
@@ -87,10 +125,7 @@ def readme_table(records: Sequence[Record]) -> str:
 
     Those are one of models with a bound of log p(x), one of models that only reconstruct, and one of classifiers.
     """
-    by_model = {
-        model: {record.name: record for record in found}
-        for model, found in groupby(records, key=lambda record: record.model)
-    }
+    by_model = {model: index_records(found) for model, found in groupby(records, key=lambda record: record.model)}
     generators = {model: scores for model, scores in by_model.items() if ORDERED_BY in scores}
     data_sets = sorted({scores[ORDERED_BY].data for scores in generators.values()})
     blocks = [
@@ -126,21 +161,66 @@ def readme_table(records: Sequence[Record]) -> str:
 def list_generators(generators: dict[str, dict[str, Record]]) -> str:
     """The table of one data set: models, each with its records by name, and the training images below.
 
-    The best model says which scores there are, and by which features.
+    The best model says which scores there are, and by which features. Each of `OPINIONS` ranks the models.
     """
     models = sorted(generators, key=lambda model: generators[model][ORDERED_BY].value)
     best = generators[models[0]]
-    columns = [name for name in IN_README if name in best]
-    titles = [short_title(best[name]) for name in columns]
+    columns = [name for name in (*OPINIONS, *IN_README) if name in best]
+    titles = [OPINIONS.get(name) or short_title(best[name]) for name in columns]
     lines = [f"| {best[ORDERED_BY].data} | {' | '.join(titles)} |", "|---" * (len(columns) + 1) + "|"]
-    for model in models:
+    ranks = {name: rank([generators[model].get(name) for model in models]) for name in columns if name in OPINIONS}
+    for row, model in enumerate(models):
         cells = [format_value(generators[model].get(name)) for name in columns]
+        if len(models) > 1:
+            for column, name in enumerate(columns):
+                if name in ranks and cells[column]:
+                    cells[column] += f" {format_rank(ranks[name], ranks[ORDERED_BY], row)}"
         lines.append(f"| `{model}` | {' | '.join(cells)} |")
-    floor = [format_number(best[name].baselines.get("training")) for name in columns]
+    floor = [format_floor(best[name]) for name in columns]
     lines.append(f"| training images (the floor) | {' | '.join(floor)} |")
-    version = best[ORDERED_BY].metric.partition("(")[2].rstrip(")")
-    lines += ["", f"Features: `{version}`." if version else "Features: the 2015 Inception's."]
+    versions = [best[name].metric.partition("(")[2].rstrip(")") for name in (ORDERED_BY, BY_RANDOM) if name in best]
+    names = [f"`{version}`" if version else "the 2015 Inception" for version in versions]
+    lines += ["", f"Features: {', '.join(names)}."]
     return "\n".join(lines)
+
+
+def index_records(records: Iterable[Record]) -> dict[str, Record]:
+    """One model's records by name: those of its first extractor, and as `BY_RANDOM` the random features' distance."""
+    found: dict[str, Record] = {}
+    for record in records:
+        of_random = record.name == SECOND_OPINION and find_place(record)[1] == RANDOM_FEATURES
+        found.setdefault(BY_RANDOM if of_random else record.name, record)
+    return found
+
+
+def rank(records: Sequence[Record | None]) -> list[int | None]:
+    """The rank of each by its value, the lowest first; rows share one where no gap between them is beyond its error.
+
+    A gap is one of two neighbors in order of the value. Its error is `WITHIN` standard deviations of the difference, so
+    of the sampling alone: other training runs are not in it.
+    """
+    order = sorted((record.value, record.std or 0.0, row) for row, record in enumerate(records) if record is not None)
+    ranks: list[int | None] = [None] * len(records)
+    for place, (value, std, row) in enumerate(order):
+        before = order[place - 1] if place else None
+        shared = before is not None and value - before[0] < WITHIN * math.hypot(std, before[1])
+        ranks[row] = ranks[before[2]] if before is not None and shared else place + 1
+    return ranks
+
+
+def format_rank(ranks: Sequence[int | None], by: Sequence[int | None], row: int) -> str:
+    """Such as "(2)", with "=" where it is shared; bold where it and another stand the other way around `by`."""
+    mine, other = ranks[row], by[row]
+    text = f"({mine}{'=' * (ranks.count(mine) > 1)})"
+    pairs = [(a, b) for a, b in zip(ranks, by, strict=True) if a is not None and b is not None]
+    reversed_ = mine is not None and other is not None and any((a - mine) * (b - other) < 0 for a, b in pairs)
+    return f"**{text}**" if reversed_ else text
+
+
+def format_floor(record: Record) -> str:
+    """What training images get, and its spread; or nothing."""
+    floor = record.baselines.get("training")
+    return "" if floor is None else format_value(replace(record, value=floor, std=record.floor_std))
 
 
 def describe_images(record: Record) -> str:

@@ -1,5 +1,6 @@
 """Made-up scores, and an exported model to keep them on."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,12 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tables, "SHIPPED", (directory.parent,))
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     return directory
+
+
+@pytest.fixture
+def make_score() -> Callable[..., Record]:
+    """`make_record`."""
+    return make_record
 
 
 @pytest.fixture

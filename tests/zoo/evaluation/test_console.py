@@ -15,6 +15,7 @@ def test_a_console_table_names_extractor_and_protocol_once(records: list[Record]
     assert "FCD " in text
     assert "0.5 ± 0.05" in text
     assert text.count(str(records[0].extractor)) == 1
+    assert "worse is read as an exported model." in text
     assert "5000 generated images per seed, seeds 0, 1, 2; 10000 real ones of fashion_mnist, test" in text.replace(
         "\n", " "
     )

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import shutil
 import statistics
 import zipfile
@@ -21,21 +22,26 @@ from PIL import Image
 
 from serving.card import Card, Data, encode_card
 from serving.pipeline import Pipeline
+from serving.sampling.sampler import Sampler
 from zoo import load_pretrained
-from zoo.data.images import ImageSet, compute_fingerprint
+from zoo.data.folders import split_held_out
+from zoo.data.images import ImageSet, compute_fingerprint, to_float32
 from zoo.data.load import load_images
 from zoo.evaluation import accuracy as accuracy_module
 from zoo.evaluation import cache, generated, held_out, scores, trained_scores
 from zoo.evaluation.evaluate import REQUIREMENTS, describe_requirements
 from zoo.evaluation.evaluate import evaluate as evaluate_with_options
+from zoo.evaluation.extractors import extract_features
 from zoo.evaluation.options import EvaluationOptions
+from zoo.evaluation.random_features import RandomFeatures
 from zoo.evaluation.record import Record, to_plain_data
 from zoo.evaluation.reference import Reference, crop_center
 from zoo.evaluation.reference import load_reference as load_reference_with_options
 from zoo.evaluation.scores import ALL_METRICS, DEFAULT_METRICS, HELD_OUT_METRICS, NETWORK_TRAINING_METRICS
-from zoo.evaluation.source import open_source
+from zoo.evaluation.source import GeneratorSource, open_source
 from zoo.export.export import export
 from zoo.metrics import latents
+from zoo.metrics.distances import sliced_wasserstein_distance
 from zoo.metrics.frechet import frechet_distance
 from zoo.metrics.moments import Moments
 from zoo.metrics.similarity import multiscale_similarity_of_pairs
@@ -213,7 +219,7 @@ def test_a_second_run_reads_what_the_first_one_kept(
         seeds=SEEDS,
     )
     first = run()
-    # each seed's images; noise, blurred; held-out and all training images, of which the baseline takes some
+    # each seed's images; noise, blurred; held-out and all training images, of which the baseline takes two draws
     assert extracted() == [COUNT] * 4 + [1_000, 9_000]
     kept = sorted(path.relative_to(home / "evaluation") for path in (home / "evaluation").rglob("*.*"))
     assert [(path.parent.name, path.suffix) for path in kept] == [("baselines", ".json"), *[("features", ".npz")] * 4]
@@ -291,6 +297,33 @@ def test_square_training_images_are_decoded_once(generator: Path, monkeypatch: p
     monkeypatch.setattr("zoo.evaluation.reference.load_images", load)
     load_reference(generator)
     assert sorted(loaded, key=str) == [("test", 32), ("train", None)]
+
+
+def test_the_floor_is_of_as_many_images_as_the_scores(trained_on: Edit, tmp_path: Path) -> None:
+    images = embedded("train", 32).images[:50]
+    names = [f"{'train' if number < 30 else 'test'}/{number}.png" for number in range(50)]
+    model = trained_on(str(write_folder(tmp_path / "few", images, names)), "crop")
+    (record,) = evaluate(str(model), metrics=["sliced_wasserstein_distance"], count=COUNT, seeds=SEEDS)
+    assert record.generated_count == 30
+    (found,) = evaluate(str(model), metrics=["sliced_wasserstein_distance"], count=30, seeds=SEEDS)
+    assert (found.value, found.baselines) == (record.value, record.baselines)
+
+
+def test_the_floor_is_drawn_as_often_as_there_are_seeds(generator: Path) -> None:
+    name = "sliced_wasserstein_distance"
+    (one,) = evaluate(str(generator), metrics=[name], count=40, seeds=(0,))
+    (record,) = evaluate(str(generator), metrics=[name], count=40, seeds=(0, 1, 2))
+    reference = load_reference(generator)
+    assert reference.train is not None
+    drawn = []
+    for draw in range(3):
+        rows = np.random.Generator(np.random.Philox(draw)).permutation(9_000)[:40]
+        real, training = (to_float32(images[:40]) for images in (reference.real.images, reference.train.images[rows]))
+        drawn.append(sliced_wasserstein_distance(training, real))
+    assert one.baselines["training"] == pytest.approx(drawn[0], rel=1e-5)
+    assert one.floor_std is None
+    assert record.baselines["training"] == pytest.approx(statistics.mean(drawn), rel=1e-5)
+    assert record.floor_std == pytest.approx(statistics.stdev(drawn), rel=1e-4)
 
 
 # Known answers
@@ -439,6 +472,49 @@ def test_a_second_extractor_adds_its_own_scores_alone(generator: Path, classifie
     assert len({record.metric for record in records}) == 3
 
 
+def test_random_features_give_a_second_frechet_distance(generator: Path) -> None:
+    metrics = ("frechet_distance", "precision")
+    records = evaluate(str(generator), metrics=metrics, count=150, seeds=(0,))
+    assert [record.name for record in records] == [*metrics, "frechet_distance"]
+    first, _, second = records
+    assert (first.metric[:4], second.metric[:32]) == ("FCD(", "frechet_distance(random-features")
+    (named,) = evaluate(str(generator), metrics=metrics[:1], extractors=["random-features"], count=150, seeds=(0,))
+    assert named == second
+    images = np.concatenate(list(open_source(str(generator)).draw(150, (0,), 0)))  # type: ignore[attr-defined]
+    features = [
+        extract_features(RandomFeatures((28, 28, 1)), each)[0]
+        for each in (crop_center(images, 28), load_reference(generator).real.images)
+    ]
+    assert second.value == pytest.approx(frechet_distance(*map(Moments.of, features)), rel=1e-5)
+    records = evaluate(str(generator), metrics=["precision"], count=150, seeds=(0,))
+    assert [record.name for record in records] == ["precision"]
+    (pixels,) = evaluate(str(generator), metrics=["ms_ssim"], count=20, seeds=(0,))
+    assert pixels.name == "ms_ssim"
+
+
+def test_images_are_drawn_once_for_all_extractors(generator: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, draw = [], GeneratorSource.draw
+
+    def draw_and_count(self: GeneratorSource, count: int, *seed: Any) -> Any:
+        drawn.append(count)
+        return draw(self, count, *seed)
+
+    monkeypatch.setattr(GeneratorSource, "draw", draw_and_count)
+    records = evaluate(str(generator), metrics=["frechet_distance"], count=150, seeds=SEEDS)
+    assert len(records) == 2
+    assert drawn == [150, 150]
+
+
+def test_of_too_few_images_there_is_no_second_distance(generator: Path, classifier: Path, tmp_path: Path) -> None:
+    few = str(write_folder(tmp_path / "few", embedded("test").images[:128]))
+    with pytest.raises(ValueError, match="128 images, and random-features has 128 features"):
+        evaluate(str(generator), against=few, metrics=["frechet_distance"], extractors=["random-features"], seeds=(0,))
+    (record,) = evaluate(str(generator), against=few, metrics=["ms_ssim"], count=20, seeds=(0,))
+    assert record.name == "ms_ssim"
+    names = [record.name for record in evaluate(str(generator), against=few, count=20, seeds=(0,), crop=24)]
+    assert "frechet_distance" not in names
+
+
 def test_the_data_sets_own_extractor_is_the_default(generator: Path) -> None:
     (record,) = evaluate(str(generator), metrics=["precision"], count=20, seeds=(0,))
     assert record.metric.startswith("precision(cnn-fashion-mnist@")
@@ -556,7 +632,7 @@ def test_images_of_other_classes_or_of_none_have_no_accuracy(classifier: Path, t
     images = embedded("test").images[:4]
     plain = write_folder(tmp_path / "plain" / "test", images)
     other = write_folder(tmp_path / "other", images, [f"test/{name}/0.png" for name in ("a", "b", "c", "d")])
-    with pytest.raises(ValueError, match="test, has no labels: an accuracy needs them"):
+    with pytest.raises(ValueError, match="plain, all, has no labels: an accuracy needs them"):
         evaluate(str(classifier), against=str(plain.parent))
     with pytest.raises(ValueError, match="other has the classes a, b, c, d, and cnn-fashion-mnist names T-shirt/top"):
         evaluate(str(classifier), against=str(other))
@@ -853,6 +929,28 @@ def test_what_the_extractor_can_not_do(
         evaluate(str(generator), **{"extractors": [str(classifier)], "metrics": ["frechet_distance"]} | options)
 
 
+def test_a_graph_that_fails_is_named_in_one_line(classifier: Path, tmp_path: Path) -> None:
+    """A classifier that says it takes 20 x 20 images, whose graph takes others."""
+    model = shutil.copytree(classifier, tmp_path / CLASSIFIER)
+    card = json.loads((model / "card.json").read_text())
+    card["abilities"]["classify"]["inputs"][0]["shape"][1:3], card["checked"] = [20, 20], ""
+    (model / "card.json").write_bytes(encode_card(msgspec.convert(card, Card)))
+    with pytest.raises((RuntimeError, ValueError), match=CLASSIFIER) as failed:
+        evaluate(str(model))
+    assert len(str(failed.value).splitlines()) == 1
+
+
+def test_an_error_of_any_class_becomes_one_line(generator: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise onnxruntime.capi.onnxruntime_pybind11_state.Fail("node Reshape\nfailed")
+
+    monkeypatch.setattr(Sampler, "sample", fail)
+    with pytest.raises(
+        RuntimeError, match=rf"^{re.escape(str(generator))} can't be evaluated: Fail: node Reshape failed$"
+    ):
+        evaluate(str(generator), metrics=PIXELS)
+
+
 def test_too_few_held_out_images_are_refused_before_any_is_drawn(
     generator: Path, classifier: Path, tmp_path: Path
 ) -> None:
@@ -893,6 +991,47 @@ def test_every_metric_has_a_requirement_and_those_alike_share_a_sentence() -> No
     assert set(REQUIREMENTS) == {metric.group for metric in ALL_METRICS.values()}
     described = describe_requirements(["accuracy", "precision", "recall"])
     assert described == "accuracy needs a classifier; precision, recall need features (--extractors or --inception)"
+
+
+def test_all_of_a_held_out_folder_is_compared(generator: Path, tmp_path: Path) -> None:
+    held_out = str(write_folder(tmp_path / "held_out", embedded("test").images[:40]))
+    (first, _) = evaluate(str(generator), against=held_out, metrics=PIXELS, count=20, seeds=(0,))
+    assert (first.data, first.split, first.real_count) == ("held_out", "all", 40)
+    (first, _) = evaluate(str(generator), against=held_out, split="test", metrics=PIXELS, count=20, seeds=(0,))
+    assert (first.split, first.real_count) == ("test", len(split_held_out([f"{n:05}.png" for n in range(40)])[1]))
+
+
+def test_a_tenth_of_the_folder_that_a_model_was_trained_on_is_compared(trained_on: Edit, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "own", embedded("test", 32).images[:40])
+    model = trained_on(str(folder), "crop")
+    held_out = len(split_held_out([f"{number:05}.png" for number in range(40)])[1])
+    for against in (None, str(folder), f"{folder}/../own"):
+        reference = load_reference(model, against=against)
+        assert (reference.real.split, len(reference.real.images)) == ("test", held_out)
+    samples = write_folder(tmp_path / "samples", embedded("train", 32).images[:40])
+    reference = load_reference(samples, against=str(folder), trained_on=str(folder))
+    assert (reference.real.split, len(reference.real.images)) == ("test", held_out)
+
+
+def test_a_classifier_names_all_images_of_a_held_out_folder(classifier: Path, tmp_path: Path) -> None:
+    real = embedded("test")
+    assert real.labels is not None
+    names = [f"{label}-{real.class_names[label].replace('/', '-')}/{n}.png" for n, label in enumerate(real.labels)]
+    folder = write_folder(tmp_path / "classes", real.images[:300], names[:300])
+    model = shutil.copytree(classifier, tmp_path / CLASSIFIER)
+    card = json.loads((model / "card.json").read_text())
+    card["model"]["arguments"]["classes"], card["checked"] = sorted({name.partition("/")[0] for name in names}), ""
+    (model / "card.json").write_bytes(encode_card(msgspec.convert(card, Card)))
+    (record,) = evaluate(str(model), against=str(folder))
+    assert (record.split, record.real_count) == ("all", 300)
+
+
+def test_colors_that_gray_samples_are_not_compared_in_are_named(tmp_path: Path) -> None:
+    gray = write_folder(tmp_path / "gray", embedded("train").images[:4])
+    colors = write_folder(tmp_path / "colors", embedded("test").images[:4])
+    assert "colors" not in load_reference(gray, against=str(colors)).preprocessing
+    Image.fromarray(np.full((28, 28, 3), (255, 0, 0), np.uint8)).save(colors / "red.png")
+    assert "; real ones' colors turned gray" in load_reference(gray, against=str(colors)).preprocessing
 
 
 def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_every_form_of_a_model_gives_the_same_images(directory: Path, tmp_path: 
     bare = shutil.copy(directory / "generate.onnx", tmp_path / "other.onnx")
     saved = shutil.copytree(directory / "saved_model", tmp_path / "saved")
     wanted = load_pretrained(directory, format="keras").sample(40, seed=5).astype(int)
-    for name in (NAME, directory, bare, saved, saved / "1"):
+    for name in (NAME, directory, bare, f"saved_model:{saved}", f"saved_model:{saved / '1'}"):
         found = drawn(name, 40, 1)
         assert found.dtype == np.uint8
         np.testing.assert_allclose(found, wanted, atol=1, err_msg=str(name))
@@ -130,7 +130,13 @@ def test_every_form_of_a_model_gives_the_same_images(directory: Path, tmp_path: 
 
 def test_every_form_has_its_hash_and_what_else_is_known(directory: Path, tmp_path: Path) -> None:
     bare = Path(shutil.copy(directory / "generate.onnx", tmp_path / "other.onnx"))
-    model, file, saved = (open_generator(path) for path in (directory, bare, directory / "saved_model"))
+    saved_model = f"saved_model:{directory / 'saved_model'}"
+    model, file, saved = (open_generator(path) for path in (directory, bare, saved_model))
+    assert [source.read_as for source in (model, file, saved)] == [
+        "an exported model",
+        "an ONNX graph",
+        "a SavedModel",
+    ]
     assert model.sha256 == file.sha256 == hashlib.sha256(bare.read_bytes()).hexdigest()
     folder = directory / "saved_model" / "1"
     files = ("saved_model.pb", "variables/variables.data-00000-of-00001", "variables/variables.index")
@@ -226,7 +232,33 @@ def test_an_autoencoder_is_a_source_without_images(tmp_path: Path) -> None:
 def test_a_saved_model_without_the_default_signature_is_refused(tmp_path: Path) -> None:
     tf.saved_model.save(tf.Module(), str(tmp_path / "saved"))
     with pytest.raises(ValueError, match=r"saved has no signature 'serving_default', only \[\]"):
-        open_source(str(tmp_path / "saved"))
+        open_source(f"saved_model:{tmp_path / 'saved'}")
+
+
+def test_what_fails_when_it_is_loaded_or_run_is_named_in_one_line(graph: Write, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"graph\.onnx can't be run: .*Reshape") as failed:
+        open_source(str(graph(latent=["batch", 5])))  # 5 numbers do not fill 2 x 2 pixels
+    assert len(str(failed.value).splitlines()) == 1
+    for name, content in (("garbage", b"garbage"), ("empty", b"")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} can't be loaded: ") as failed:
+            open_source(f"saved_model:{tmp_path / name}")
+        assert len(str(failed.value).splitlines()) == 1
+
+
+def test_a_saved_model_is_read_when_asked_for_and_never_else(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_folder(tmp_path / "images", {f"1/{name}": image for name, image in levels(1, 2, 3).items()})
+    shutil.copy(directory / "saved_model" / "1" / "saved_model.pb", images / "1")  # in the folder of a class called 1
+    monkeypatch.setattr(tf.saved_model, "load", lambda path: pytest.fail(f"{path} was run"))
+    source = open_folder(images)
+    assert (len(source.images), source.read_as) == (3, "a folder of 3 images")
+    with pytest.raises(ValueError, match=r"holds no images: .*a program that runs with your rights: saved_model:/"):
+        open_source(str(directory / "saved_model"))
+    with pytest.raises(FileNotFoundError, match=r"there is no saved_model\.pb in .*, nor in"):
+        open_source(f"saved_model:{tmp_path}")
 
 
 def test_a_model_that_was_not_exported_to_onnx_is_refused(directory: Path, tmp_path: Path) -> None:
@@ -310,7 +342,7 @@ def test_files_that_are_nothing_of_the_kind(tmp_path: Path) -> None:
         "empty": "empty holds no images: looked at 0 files",
         "text.txt": "neither a folder nor a readable zip",
         "text.onnx": "not a graph that can be opened",
-        "sizes": r"a\.png is 4x4, b\.png is 5x4",
+        "sizes": r"sizes: a\.png is 4x4, b\.png is 5x4 .* must all have the same: bring them to one",
     }.items():
         with pytest.raises(ValueError, match=message):
             open_source(str(tmp_path / name))

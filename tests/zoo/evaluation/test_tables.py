@@ -2,6 +2,8 @@
 
 import csv
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,11 @@ import pytest
 from serving.card import read_card
 from zoo.evaluation import tables
 from zoo.evaluation.cards import write_scores
+from zoo.evaluation.options import EvaluationOptions
 from zoo.evaluation.record import Record
 from zoo.evaluation.tables import BEGIN, END, evaluate_all, readme_table, replace_table, write_tables
+
+Make = Callable[..., Record]
 
 README = f"# Zoo\n\n{BEGIN}\nold\n{END}\n\nThe rest.\n"
 
@@ -19,7 +24,7 @@ def test_the_readme_has_models_with_a_bound_and_autoencoders(
     records: list[Record], held_out_records: list[Record]
 ) -> None:
     rows = [line for line in readme_table(records + held_out_records).splitlines() if line.startswith("|")]
-    assert "| `vae-fashion` | 4 ± 0.05 |  |" in rows
+    assert "| `vae-fashion` | 4 ± 0.05 (3) |  |" in rows
     start = rows.index("| model | bound (IWAE-K), nats | ELBO | active units | squared error | on |")
     where = "10000 images of fashion_mnist, test"
     assert rows[start + 1 :] == [
@@ -44,8 +49,8 @@ def test_the_readme_orders_models_within_a_data_set(records: list[Record]) -> No
     assert rows == [
         "| fashion_mnist | FCD | ms_ssim |",
         "|---|---|---|",
-        "| `better` | 0.206 ± 0.05 | 0.125 ± 0.05 |",
-        "| `worse` | 0.5 ± 0.05 | 0.25 ± 0.05 |",
+        "| `better` | 0.206 ± 0.05 (1) | 0.125 ± 0.05 |",
+        "| `worse` | 0.5 ± 0.05 (2) | 0.25 ± 0.05 |",
         "| training images (the floor) | 0.01 | 0.01 |",
         "| mnist | FCD |",
         "|---|---|",
@@ -60,6 +65,35 @@ def test_the_readme_orders_models_within_a_data_set(records: list[Record]) -> No
     assert replace_table(text, records) == text
     with pytest.raises(ValueError, match="no place for the scores"):
         replace_table("# Zoo\n", records)
+
+
+def test_opinions_that_differ_and_gaps_within_their_error_are_marked(make_score: Make) -> None:
+    random = {"metric": "frechet_distance(random-features@89abcdef)", "extractor": "random-features@" + "89abcdef" * 8}
+    scores = {  # of one model each: by the classifier, by random features, of the pixels; std is 0.05
+        "first": (0.30, 0.9, 0.2),
+        "second": (0.44, 0.5, 0.2),  # 0.14 behind: 2 * hypot(0.05, 0.05) = 0.1414
+        "third": (0.60, 0.1, 0.9),  # 0.16 behind
+    }
+    records = [
+        record
+        for model, (classifier, other, pixels) in scores.items()
+        for record in (
+            make_score(model, "frechet_distance", classifier),
+            make_score(model, "sliced_wasserstein_distance", pixels, extractor=None),
+            make_score(model, "frechet_distance", other, **random, floor_std=0.004),
+        )
+    ]
+    text = readme_table(records)
+    assert text.splitlines() == [
+        "| fashion_mnist | FCD | the same by random features | sliced Wasserstein |",
+        "|---|---|---|---|",
+        "| `first` | 0.3 ± 0.05 (1=) | 0.9 ± 0.05 **(3)** | 0.2 ± 0.05 (1=) |",
+        "| `second` | 0.44 ± 0.05 (1=) | 0.5 ± 0.05 **(2)** | 0.2 ± 0.05 (1=) |",
+        "| `third` | 0.6 ± 0.05 (3) | 0.1 ± 0.05 **(1)** | 0.9 ± 0.05 (3) |",
+        "| training images (the floor) | 0.01 | 0.01 ± 0.004 | 0.01 |",
+        "",
+        "Features: `cnn-fashion-mnist@01234567`, `random-features@89abcdef`.",
+    ]
 
 
 def test_a_file_for_each_data_set_holds_every_digit(tmp_path: Path, records: list[Record]) -> None:
@@ -90,7 +124,8 @@ def test_all_scores_every_shipped_preset_and_writes_them_down(
     (checkout / "README.md").write_text(README, encoding="utf-8")
     asked = []
 
-    def evaluate(name: str, report_progress: object) -> list[Record]:
+    def evaluate(name: str, options: EvaluationOptions, report_progress: object) -> list[Record]:
+        assert options == EvaluationOptions()
         asked.append(name)
         return card_records[:1]
 
@@ -113,7 +148,7 @@ def test_a_preset_whose_data_are_not_here_keeps_its_scores(
     kept = card_records
     write_scores(exported, kept)
 
-    def evaluate(name: str, report_progress: object) -> list[Record]:
+    def evaluate(name: str, options: EvaluationOptions, report_progress: object) -> list[Record]:
         raise FileNotFoundError("signs.zip: no such folder or zip of images")
 
     monkeypatch.setattr(tables, "evaluate", evaluate)
@@ -121,3 +156,32 @@ def test_a_preset_whose_data_are_not_here_keeps_its_scores(
     assert evaluate_all(lambda message: None, said.append, checkout) == kept
     assert said == [f"{exported.name} is not scored again: signs.zip: no such folder or zip of images"]
     assert f"| `{exported.name}` | 0.5 ± 0.05 | 0.25 ± 0.05 |" in (checkout / "README.md").read_text(encoding="utf-8")
+
+
+def test_scores_that_are_named_are_added_to_the_cards(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, card_records: list[Record], make_score: Make
+) -> None:
+    checkout = exported.parents[1]
+    (checkout / "README.md").write_text(README, encoding="utf-8")
+    write_scores(exported, card_records)
+    random = {"metric": "frechet_distance(random-features@89abcdef)", "extractor": "random-features@" + "89abcdef" * 8}
+    found = [make_score(exported.name, "frechet_distance", 0.7, **random), replace(card_records[1], value=0.75)]
+    monkeypatch.setattr(tables, "evaluate", lambda name, options, report_progress: found)
+    options = EvaluationOptions(metrics=("frechet_distance", "ms_ssim"), extractors=("random-features",))
+    for _ in range(2):  # again: in their own places
+        assert evaluate_all(lambda message: None, root=checkout, options=options) == [card_records[0], *found]
+
+    def refuse(name: str, options: EvaluationOptions, report_progress: object) -> list[Record]:
+        raise ValueError("a classifier, whose only score is accuracy")
+
+    monkeypatch.setattr(tables, "evaluate", refuse)
+    said: list[str] = []
+    assert evaluate_all(lambda message: None, said.append, checkout, options) == [card_records[0], *found]
+    assert said == [f"{exported.name} is not scored again: a classifier, whose only score is accuracy"]
+    with pytest.raises(ValueError, match="a classifier, whose"):
+        evaluate_all(lambda message: None, root=checkout)
+
+
+def test_all_presets_share_one_protocol(exported: Path) -> None:
+    with pytest.raises(ValueError, match="count, crop: all presets are scored by one protocol"):
+        evaluate_all(lambda message: None, root=exported.parents[1], options=EvaluationOptions(count=20, crop=3))
