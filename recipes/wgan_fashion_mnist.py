@@ -6,7 +6,7 @@ authors' code, 0.99 and 1e-8 outside the root, here 1e-16 under it: Keras' 1e-7 
 whose gradients are about 2e-5 per weight. Everything else is that of `dcgan-fashion-mnist`, padded images included. A
 step takes 320 images; 8,000 took 95 minutes on one shared core of an AMD EPYC, and FCD was still falling.
 
-In float32: that bfloat16 ends as well has not been shown for WGANs, as it has for DCGAN.
+In float32: that bfloat16 ends as well has been shown of `wgan-gp-fashion-mnist`, not of clipped weights.
 
     python recipes/wgan_fashion_mnist.py
     zoo train wgan-fashion-mnist --devices 2

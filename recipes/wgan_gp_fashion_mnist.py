@@ -6,8 +6,6 @@ the authors' code, which has 128 latents. The networks, the 100 latents and the 
 `dcgan-fashion-mnist`, with layer norm in the critic. A step takes 320 images. 6,000 steps took two and a half hours on
 a crowded core of an AMD EPYC; the score was still falling, from 0.84 to 0.80 over the last thousand. FCD 0.773.
 
-In float32: that bfloat16 ends as well has not been shown for WGANs, as it has for DCGAN.
-
     python recipes/wgan_gp_fashion_mnist.py
     zoo train wgan-gp-fashion-mnist --devices 2
 """
@@ -24,7 +22,6 @@ recipe = Recipe(
     score_every=1_000,
     export="best",
     batch_size=64,
-    precision="float32",
     optimizers={
         "generator": Adam(1e-4, beta_1=0.0, beta_2=0.9),
         "critic": Adam(1e-4, beta_1=0.0, beta_2=0.9),
