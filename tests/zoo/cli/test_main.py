@@ -536,7 +536,7 @@ def test_training_without_a_name(
         (["dcgan-fashion-mnits"], "did you mean dcgan-fashion-mnist"),
         ([NAME, "--data", "embeded", "--dry-run"], "embeded"),
         ([NAME, "--data", "./none.zip", "--dry-run"], "none.zip"),
-        ([NAME, "--run-dir", "/dev/null/run"], "--run-dir /dev/null/run: /dev/null is no directory"),
+        ([NAME, "--run-dir", "/dev/null/run"], "--run-dir /dev/null/run: /dev/null is a file: choose another"),
         (
             ["dcgan-sign-digits"],
             "no such folder or zip of images; python -m recipes.data.sign_digits",
@@ -669,4 +669,4 @@ def test_what_a_command_lacks_is_said_before_it_begins(
 def test_training_names_its_extra(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     line = fails("train", NAME, "--smoke", "--data", "embedded")
-    assert line == 'training needs tensorflow: pip install "generative-zoo[train]"'
+    assert line == f'zoo train {NAME}: training needs tensorflow: pip install "generative-zoo[train]"'
