@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.optimizers import SGD
 
 from serving.session import Session
 from zoo.core import context, noise, replicas, step
@@ -335,6 +336,7 @@ def spectral_step(strategy, kind, x):
     """Two training calls on the replicas' rows: outputs, the mean gradients, u."""
     with strategy.scope():
         layer, _ = spectral(kind)
+        optimizer = SGD()
 
     def replica(rows):
         layer(rows, training=True)
@@ -344,8 +346,8 @@ def spectral_step(strategy, kind, x):
             outputs.append(layer(rows, training=True))
             return per_row(tf.sin(outputs[-1]))
 
-        computed = step.compute_gradients("player", layer.trainable_variables, loss)
-        return [outputs[-1], *replicas.global_mean(computed.gradients, computed.loss_values)]
+        computed = step.compute_gradients("player", layer.trainable_variables, optimizer, loss)
+        return [outputs[-1], *computed.gradients]
 
     outputs, *gradients = per_replica(strategy, replica, x)
     return [np.concatenate(outputs), *map(all_alike, gradients), all_alike(copies_of(layer.u))]
@@ -526,13 +528,14 @@ def discrimination_on(strategy, group_size, x, weights):
     """The output; the gradients by inputs and T of its weighted sum over the global batch."""
     with strategy.scope():
         layer = discrimination(group_size)
+        optimizer = SGD()
 
     def replica(rows, weights):
         slope = step.input_gradient(lambda inputs: weights * tf.sin(layer(inputs)), rows)
         computed = step.compute_gradients(
-            "player", layer.trainable_variables, lambda: per_row(weights * tf.sin(layer(rows)))
+            "player", layer.trainable_variables, optimizer, lambda: per_row(weights * tf.sin(layer(rows)))
         )
-        return [layer(rows), slope, *replicas.global_mean(computed.gradients, computed.loss_values)]
+        return [layer(rows), slope, *computed.gradients]
 
     output, slope, gradient = per_replica(strategy, replica, x, weights)
     return [np.concatenate(output), np.concatenate(slope), all_alike(gradient)]
