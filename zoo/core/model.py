@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from zoo.core import context, noise, replicas, step
+from zoo.core.arguments import check_numbers
 from zoo.core.batch import check_images, rows_of
 from zoo.core.inference import Inference
 from zoo.core.metrics import GlobalMean
@@ -46,6 +47,7 @@ class GenerativeModel(Inference, keras.Model):
             arguments |= (
                 bound.arguments[name] if kind is inspect.Parameter.VAR_KEYWORD else {name: bound.arguments[name]}
             )
+        check_numbers(arguments)
         instance.__dict__["_arguments"] = arguments
         instance.__dict__["full_precision"] = full_precision()
         return instance
