@@ -109,6 +109,7 @@ UNFORESEEN = {
     "no file name": (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
     "key": (KeyError("image"), "KeyError: 'image'"),
     "ONNX Runtime": (Fail("node Conv_3"), "Fail: node Conv_3"),
+    "no such user": (RuntimeError("Could not determine home directory."), "RuntimeError: Could not determine home"),
     "type": (TypeError("expected\na number"), "TypeError: expected a number"),
 }
 
