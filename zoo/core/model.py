@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from zoo.core import context, noise, replicas, step
 from zoo.core.arguments import check_numbers
-from zoo.core.batch import check_images, rows_of
+from zoo.core.batch import check_images, check_labels, rows_of
 from zoo.core.inference import Inference
 from zoo.core.metrics import GlobalMean
 from zoo.core.precision import computing_in, full_precision, in_chosen_precision, in_full_precision
@@ -317,6 +317,8 @@ class GenerativeModel(Inference, keras.Model):
         @tf.autograph.experimental.do_not_convert  # no step branches on tensors; AutoGraph is 3/4 of the tracing
         def run_step(data: Any) -> None:
             data = check_images(data) if "image_shape" in self._arguments else data
+            if classes := self._arguments.get("classes"):
+                data = check_labels(data, len(classes))
             context.activate(noise.Draws(self._seed, self.step.read_value(), rows_of(data)))
             try:
                 checks = self._compiled_step(data) if self._xla else self._plain_step(data)
