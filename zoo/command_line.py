@@ -17,6 +17,7 @@ INTERRUPTED = 128 + signal.SIGINT  # as shells count
 
 # Raised with a sentence for the user; of these the next ones come from Python itself, and name neither file nor option.
 EXPLAINED = (ValueError, LookupError, ImportError, OSError, RuntimeError)
+HOMELESS = "Could not determine home directory."  # pathlib's, of ~name where there is no such user
 BARE = (KeyError, IndexError, UnicodeError, RecursionError, NotImplementedError)
 
 
@@ -127,6 +128,8 @@ def is_explained(error: Exception) -> bool:
     """Whether the error's own text says what was wrong, and in which file or option."""
     if isinstance(error, OSError) and error.errno is not None and error.filename is None:
         return False  # from a write, which has forgotten the name
+    if str(error) == HOMELESS:
+        return False
     return isinstance(error, EXPLAINED) and not isinstance(error, BARE) and bool(str(error))
 
 

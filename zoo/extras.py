@@ -82,7 +82,7 @@ def start_tensorflow() -> None:
         os.dup2(held.fileno(), 2)
         try:
             import_tensorflow()
-        except BaseException:
+        except Exception:  # after Ctrl-C they would only hide the one line that says so
             held.seek(0)
             os.write(shown, held.read())
             raise

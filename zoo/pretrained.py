@@ -7,6 +7,7 @@ Looked for in this order: the name as a path, `exported/` of the checkout or the
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -157,8 +158,8 @@ def find_export(path: Path) -> Path:
         except (ValueError, LookupError, TypeError):
             preset = "NAME"
         raise CardError(
-            f"{path} is a run without an export: `zoo train {preset} --resume --run-dir {path}`, with the other "
-            "options that it was begun with, makes one at the last step; --steps may name an earlier last step."
+            f"{path} is a run without an export: `zoo train {preset} --resume --run-dir {shlex.quote(str(path))}` "
+            "makes one at the last step; --steps may name an earlier last step."
         )
     return path / "export"
 

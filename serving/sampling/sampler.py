@@ -69,15 +69,17 @@ class Sampler:
             raise InputError(f"output_type={output_type!r}: choose from {OUTPUT_TYPES}")
         output, given = self.image, self._collect_given(count, labels, truncation)
         assert output.range is not None  # the card holds this for an image
-        batches = [np.empty((0, *output.row), np.float32 if output_type == "float32" else np.uint8)]
+        dtype = np.float32 if output_type == "float32" else np.uint8
+        images = np.empty((0, *output.row), dtype)
         for first in range(0, count, self.batch_size):
             rows = range(first, min(first + self.batch_size, count))
             feeds = {spec.name: self._make_feed(spec, rows, start, seed, given) for spec in self.ability.inputs}
             raw = np.asarray(self.run(feeds)[output.name])
             if len(raw) != len(rows):  # of a graph that no input tells how many
                 raise InputError(f"this ability makes {len(raw)} images where {len(rows)} are asked for: run it")
-            batches.append(raw.astype(np.float32) if output_type == "float32" else to_uint8(raw, output.range))
-        images = np.concatenate(batches[1:] or batches)  # the empty batch stands for all where there is no other
+            if not first:  # room for all of them before the second batch: where there is none, that is said at once
+                images = np.empty((count, *raw.shape[1:]), dtype)
+            images[rows.start : rows.stop] = raw if output_type == "float32" else to_uint8(raw, output.range)
         return to_pil(images) if output_type == "pil" else images
 
     @property

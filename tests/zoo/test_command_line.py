@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from zoo.cli import main as module
+from zoo.cli import start
 from zoo.cli.main import COMMANDS, main
 from zoo.command_line import ending_in_one_line
 from zoo.extras import MODULES, find_extra, require_extra, start_tensorflow
@@ -109,6 +111,7 @@ UNFORESEEN = {
     "no file name": (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
     "key": (KeyError("image"), "KeyError: 'image'"),
     "ONNX Runtime": (Fail("node Conv_3"), "Fail: node Conv_3"),
+    "no such user": (RuntimeError("Could not determine home directory."), "RuntimeError: Could not determine home"),
     "type": (TypeError("expected\na number"), "TypeError: expected a number"),
 }
 
@@ -143,6 +146,21 @@ def test_interrupted(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     with pytest.raises(SystemExit) as exit:
         main([command])
     assert (exit.value.code, capsys.readouterr()) == (130, ("", "zoo: interrupted\n"))
+
+
+def test_interrupted_while_it_is_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "zoo.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "zoo.cli.main")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as exit:
+        start.main()
+    assert (exit.value.code, capsys.readouterr()) == (130, ("", "zoo: interrupted\n"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"zoo": "zoo.cli.start:main"}
 
 
 def test_error_that_explains_itself_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zoo import extras
 from zoo.extras import MissingExtraError
 from zoo.pretrained import load_pretrained
 
@@ -84,3 +85,19 @@ def test_a_package_that_cannot_be_loaded_is_not_called_missing() -> None:
     )
     broken = ImportError("libcudart.so.12: cannot open shared object file")
     assert str(MissingExtraError("training", "train", broken)) == f"training: {broken}"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"), [(ImportError("no libcudart"), "CUDA is missing"), (KeyboardInterrupt(), "")]
+)
+def test_what_an_import_says_is_shown_if_it_fails_and_not_after_an_interrupt(
+    error: BaseException, shown: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        os.write(2, b"CUDA is missing")
+        raise error
+
+    monkeypatch.setattr(extras, "import_tensorflow", fail)
+    with pytest.raises(type(error)):
+        extras.start_tensorflow()
+    assert capfd.readouterr().err == shown

@@ -150,6 +150,9 @@ def export(
     from zoo.extras import require_extra
     from zoo.pretrained import find_directory, load_pretrained
 
+    if not format:
+        raise ValueError("--format: name onnx, saved_model or both.")
+    out = out.expanduser()
     if out.exists():
         raise ValueError(f"--out {out} exists already: choose another name.")
     require_writable("--out", out)

@@ -86,6 +86,30 @@ def check_images(data: Any) -> Any:
     return (checked, *data[1:]) if isinstance(data, (tuple, list)) else checked
 
 
+def check_labels(data: Any, classes: int) -> Any:
+    """The same data, once their labels can be classes; nothing of the step is computed before.
+
+    One beyond the classes would train in silence: its one-hot vector is 0, and its row in a table that of another.
+
+    Raises:
+        ValueError: the data have no labels, or no whole numbers.
+        tf.errors.InvalidArgumentError: a label is not from 0 to `classes` - 1.
+    """
+    labels = labels_of(data)
+    if not labels.dtype.is_integer:
+        raise ValueError(f"labels are {labels.dtype.name}: give the number of each image's class, an integer.")
+    least, most = tf.reduce_min(labels), tf.reduce_max(labels)
+    check = tf.debugging.Assert(
+        (least >= 0) & (most < classes),
+        [f"labels must lie from 0 to {classes - 1}, of {classes} classes; their least and largest:", least, most],
+    )
+    with tf.control_dependencies([check]):
+        checked = tf.identity(labels)
+    if isinstance(data, Mapping):
+        return {**data, "label": checked}
+    return (data[0], checked, *data[2:])
+
+
 def labels_of(data: Any) -> Tensor:
     """The classes of a batch, (batch,) integers: the second of a tuple, or the entry "label" of a dictionary.
 

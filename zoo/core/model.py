@@ -16,7 +16,8 @@ import keras
 import tensorflow as tf
 
 from zoo.core import context, noise, replicas, step
-from zoo.core.batch import check_images, rows_of
+from zoo.core.arguments import check_numbers
+from zoo.core.batch import check_images, check_labels, rows_of
 from zoo.core.inference import Inference
 from zoo.core.metrics import GlobalMean
 from zoo.core.precision import computing_in, full_precision, in_chosen_precision, in_full_precision
@@ -46,6 +47,7 @@ class GenerativeModel(Inference, keras.Model):
             arguments |= (
                 bound.arguments[name] if kind is inspect.Parameter.VAR_KEYWORD else {name: bound.arguments[name]}
             )
+        check_numbers(arguments)
         instance.__dict__["_arguments"] = arguments
         instance.__dict__["full_precision"] = full_precision()
         return instance
@@ -315,6 +317,8 @@ class GenerativeModel(Inference, keras.Model):
         @tf.autograph.experimental.do_not_convert  # no step branches on tensors; AutoGraph is 3/4 of the tracing
         def run_step(data: Any) -> None:
             data = check_images(data) if "image_shape" in self._arguments else data
+            if classes := self._arguments.get("classes"):
+                data = check_labels(data, len(classes))
             context.activate(noise.Draws(self._seed, self.step.read_value(), rows_of(data)))
             try:
                 checks = self._compiled_step(data) if self._xla else self._plain_step(data)

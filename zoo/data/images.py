@@ -113,7 +113,7 @@ class Policy:
             the aspect ratio; "pad", which scales down what is larger, never up, and centers it on black.
 
     Raises:
-        ValueError: another fit or number of channels, or an image size below 1.
+        ValueError: another fit or number of channels, or an image size below 1 or of more pixels than PIXEL_LIMIT.
     """
 
     image_size: int | None
@@ -127,6 +127,8 @@ class Policy:
             raise ValueError(f"channels={self.channels!r}: choose 1 (gray) or 3 (RGB)")
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size={self.image_size!r}: give pixels >= 1, or None for the native size")
+        if self.image_size is not None and self.image_size**2 > PIXEL_LIMIT:
+            raise ValueError(f"image_size={self.image_size}: an image has at most {PIXEL_LIMIT:,} pixels")
 
     def apply(self, image: Image.Image) -> np.ndarray:
         """Any Pillow image -> uint8 (height, width, channels). Alpha is composited on white.

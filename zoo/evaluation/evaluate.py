@@ -7,10 +7,12 @@ protocol, error bar and, where it has them, baselines.
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from serving.sampling.noise import to_uint64
 from zoo.evaluation.accuracy import evaluate_classifier
 from zoo.evaluation.extractors import ClassifierExtractor, Extractor
 from zoo.evaluation.generated import GeneratedEvaluation, score_samples
 from zoo.evaluation.held_out import HeldOutEvaluation, has_ability
+from zoo.evaluation.inception import read_inception, require_weights
 from zoo.evaluation.options import EvaluationOptions, Progress
 from zoo.evaluation.random_features import DIMENSION, RandomFeatures
 from zoo.evaluation.random_features import NAME as RANDOM_FEATURES
@@ -126,7 +128,8 @@ def check_options(options: EvaluationOptions) -> None:
     """Refuse what no source can be evaluated with.
 
     Raises:
-        ValueError: an unknown metric, too few images, no seeds or one twice.
+        ValueError: an unknown metric, a count or a seed out of range, no seeds or one twice, a sha256 of nothing.
+        FileNotFoundError: the Inception's weights are not there.
         UnknownPresetError, CardError: an extractor that there is not.
         MissingExtraError: a network is to be run or trained, and TensorFlow is not installed.
     """
@@ -135,9 +138,16 @@ def check_options(options: EvaluationOptions) -> None:
     count, seeds = options.count, options.seeds
     if count < 2 or not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"count={count}, seeds={seeds}: give at least 2 images and different seeds.")
+    for seed in seeds:
+        to_uint64("seed", seed)
+    to_uint64("count", count)
     for name in options.extractors:
         if name != RANDOM_FEATURES:
             find_directory(name)
+    if options.inception is not None:
+        require_weights(options.inception)
+    elif options.inception_sha256 is not None:
+        raise ValueError("inception_sha256 is that of weights: name them with --inception.")
     if options.inception is not None or set(options.metrics) & set(NETWORK_TRAINING_METRICS):
         require_extra("this evaluation", "train")
 
@@ -183,8 +193,6 @@ def choose_extractors(
         for name in dict.fromkeys(names)
     ]
     if options.inception is not None:
-        from zoo.evaluation.inception import read_inception
-
         extractors.append(read_inception(options.inception, options.inception_sha256, cache_root() / "inception"))
     return extractors
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32  # images at once: 32 maps of 147 x 147 x 64 are 177 MB
 GRAPH = "classify_image_graph_def.pb"
+ADDRESSES = ("https://", "http://")
 
 # Address -> sha256 (its first digits are in the file's name).
 PUBLISHED: Mapping[str, str] = {
@@ -97,10 +98,9 @@ def read_inception(source: str | Path, sha256: str | None, folder: str | Path) -
         ValueError: another sha256; no such file; an array is missing, misshapen or not finite.
     """
     sha256 = (sha256 or PUBLISHED.get(str(source), "")).lower()
-    fetch = str(source).startswith(("https://", "http://"))
+    fetch = str(source).startswith(ADDRESSES)
+    require_weights(source)
     path = fetched(str(source), Path(folder)) if fetch else Path(source).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file: give the path or the address of {GRAPH}, or {list(PUBLISHED)}.")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256 not in ("", found):
@@ -112,6 +112,18 @@ def read_inception(source: str | Path, sha256: str | None, folder: str | Path) -
     network = inception_2015()
     fill(network, arrays, str(source))
     return Inception(network, found)
+
+
+def require_weights(source: str | Path) -> None:
+    """Refuse a path without a file, before images are read for its sake; an address is not asked.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not str(source).startswith(ADDRESSES) and not Path(source).expanduser().is_file():
+        raise FileNotFoundError(
+            f"{source or repr('')} is not a file: give the path or the address of {GRAPH}, or {', '.join(PUBLISHED)}."
+        )
 
 
 def fetched(address: str, folder: Path) -> Path:

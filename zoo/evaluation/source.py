@@ -252,9 +252,7 @@ def open_resolved(target: ExportedModel | Path, name: str) -> Source:
     except ValueError as error:
         if not saved:
             raise
-        raise ValueError(
-            f"{error} To score the SavedModel there, a program that runs with your rights: {SAVED_MODEL}{target}"
-        ) from error
+        raise ValueError(f"{error} To score the SavedModel there: {SAVED_MODEL}{target}") from error
 
 
 def open_exported(model: ExportedModel) -> Source:

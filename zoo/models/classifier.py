@@ -9,7 +9,7 @@ from keras import ops
 
 from serving.card import Kind
 from zoo.core.ability import Ability
-from zoo.core.arguments import check_class_names
+from zoo.core.arguments import check_class_names, check_counts
 from zoo.core.batch import images_of, labels_of
 from zoo.core.model import GenerativeModel
 from zoo.core.noise import Draws
@@ -48,6 +48,7 @@ class Classifier(GenerativeModel):
     ):
         super().__init__()
         check_class_names(classes)  # refuses what is no set of names
+        check_counts(width=width)
         if not 0.0 <= shift < 1.0 or not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"shift={shift}, label_smoothing={label_smoothing}: choose from [0, 1).")
         self.shift = shift

@@ -11,7 +11,7 @@ from typing import Any, Literal, Unpack, final
 import keras
 
 from zoo.core.ability import Ability, generate_ability
-from zoo.core.arguments import check_class_names, check_image_shape, choose
+from zoo.core.arguments import check_class_names, check_counts, check_image_shape, choose
 from zoo.core.batch import images_of, labeled_minibatches_of, labels_of
 from zoo.core.noise import Draws
 from zoo.core.types import Tensor
@@ -74,8 +74,7 @@ class ConditionalGAN(AdversarialModel):
         shape, count = check_image_shape(image_shape), len(classes)
         if not class_weight > 0.0:
             raise ValueError(f"class_weight={class_weight}: choose a number > 0.")
-        if discriminator_steps < 1:
-            raise ValueError(f"discriminator_steps={discriminator_steps}: choose at least 1.")
+        check_counts(latent_dim=latent_dim, width=width, discriminator_steps=discriminator_steps)
         choose("discriminator_condition", discriminator_condition, conditional.CONDITIONS)
         conditional_norm = choose("generator_condition", generator_condition, GENERATOR_CONDITIONS)
         self.regularization = Regularization.from_options(regularization)

@@ -8,7 +8,7 @@ import keras
 
 from serving.card import Feed
 from zoo.core.ability import Ability, generate_ability
-from zoo.core.arguments import check_image_shape, choose
+from zoo.core.arguments import check_counts, check_image_shape, choose
 from zoo.core.batch import images_of, minibatches_of
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.step import HeldForward, LossValues
@@ -105,8 +105,8 @@ class GAN(AdversarialModel):
             loss_pair = least_squares(*codes)
         choose("schedule", schedule, dict.fromkeys(SCHEDULES))
         choose("prior", prior, PRIORS)
-        if discriminator_steps < 1:
-            raise ValueError(f"discriminator_steps={discriminator_steps}: choose at least 1.")
+        check_counts(latent_dim=latent_dim, width=width, discriminator_width=discriminator_width)
+        check_counts(discriminator_steps=discriminator_steps)
         self.regularization = Regularization.from_options(regularization)
         self.loss_pair = self.regularization.smooth_labels(loss_pair)
         self.schedule = schedule

@@ -11,7 +11,7 @@ import keras
 
 from serving.card import Feed
 from zoo.core.ability import Ability, generate_ability
-from zoo.core.arguments import check_image_shape, choose
+from zoo.core.arguments import check_counts, check_image_shape, choose
 from zoo.core.batch import images_of, minibatches_of
 from zoo.core.noise import PRIORS, Draws
 from zoo.core.types import Tensor
@@ -75,8 +75,7 @@ class WGAN(AdversarialModel):
         super().__init__()
         norm = choose("constraint", constraint, CONSTRAINTS)
         choose("prior", prior, PRIORS)
-        if critic_steps < 1:
-            raise ValueError(f"critic_steps={critic_steps}: choose at least 1.")
+        check_counts(latent_dim=latent_dim, width=width, critic_steps=critic_steps)
         for name, value in {"penalty_weight": penalty_weight, "clip": clip}.items():
             if not value > 0.0:
                 raise ValueError(f"{name}={value}: choose a number > 0.")

@@ -60,15 +60,19 @@ def find_begun(recipe: Recipe, arguments: Sequence[str]) -> Recipe:
     """The recipe as the run was begun that `--resume` goes on with; `recipe` itself for a new run.
 
     Raises:
+        ValueError: a run directory without a name.
         RunError: there is no such run, it is another recipe's, or its configuration is damaged.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=recipe.resume)
     parser.add_argument("--smoke", action=argparse.BooleanOptionalAction, default=recipe.smoke)
-    parser.add_argument("--run-dir", nargs="?", type=Path, default=recipe.run_dir)
+    parser.add_argument("--run-dir", nargs="?", default=recipe.run_dir)
     names = ("--run_dir=", "--run_dir")  # tyro takes either spelling
     words = [word.replace("_", "-", 1) if word.startswith(names) else word for word in arguments]
     given, _ = parser.parse_known_args(words)
+    if given.run_dir == "":  # of a variable that is not set; as a path it would be the current folder
+        raise ValueError("--run-dir '': name a folder.")
+    given.run_dir = given.run_dir and Path(given.run_dir)
     if not given.resume or any(word in ("-h", "--help") for word in words):
         return recipe
     asked = dataclasses.replace(recipe, resume=True, smoke=given.smoke, run_dir=given.run_dir)

@@ -23,6 +23,8 @@ AUTO: Final = "auto"  # in place of a policy, which is found when a run begins
 SMOKE_STEPS = 4
 SMOKE_BATCH_SIZE = 16
 INTERVALS = ("log_every", "sample_every", "checkpoint_every", "score_every")
+COUNTS = ("steps", "batch_size", *INTERVALS, "keep", "steps_per_execution", "devices", "threads", "image_size")
+LARGEST = 2**31 - 1  # of COUNTS
 
 # May differ between a run and its resumption: nothing here reaches the weights.
 FREE_TO_CHANGE = frozenset(
@@ -109,15 +111,14 @@ class Recipe:
         """Refuse what can't be meant.
 
         Raises:
-            ValueError: a count that is not positive, a seed out of range, an interval that steps_per_execution does not
-                divide, the best export of a run that takes no scores, a name that no export can have.
+            ValueError: a count that is not positive or above LARGEST, a seed out of range, an interval that
+                steps_per_execution does not divide, the best export of a run that takes no scores, a name that no
+                export can have.
         """
-        for name in ("steps", "batch_size", *INTERVALS, "keep", "steps_per_execution"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: choose at least 1.")
-        for name in ("devices", "threads", "image_size"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: choose at least 1.")
+        for name in COUNTS:
+            count = getattr(self, name)
+            if count is not None and not 1 <= count <= LARGEST:
+                raise ValueError(f"{name}={count}: choose {'at least 1' if count < 1 else f'at most {LARGEST}'}.")
         if self.name is not None:
             check_name(self.name, self.preset)
         if self.export == "best" and self.score_every is None:

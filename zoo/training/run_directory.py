@@ -69,6 +69,7 @@ def choose_directory(recipe: Recipe, *, worker: int = 0, worker_count: int = 1) 
         if not runs:
             raise RunError(f"no run of {parent.name} under {parent} to resume.")
         return runs[-1].parent
+    run_dir = run_dir.expanduser()  # of --run-dir=~/name, which a shell leaves as it is
     check_path(run_dir)
     if worker == 0:  # the others would find what the chief has just written
         holds_run = (run_dir / "config.json").exists()

@@ -174,6 +174,18 @@ def test_an_ability_that_needs_more_than_a_seed_or_makes_no_image_says_so():
         draw(IMAGE_INPUT, [0], 0)
 
 
+def test_more_images_than_memory_holds_are_refused_after_one_batch():
+    batches = []
+
+    def count(feeds):
+        batches.append(len(feeds["latent"]))
+        return mirror(feeds)
+
+    with pytest.raises(MemoryError):
+        sampler(run=count).sample(2**56, seed=0)
+    assert batches == [64]
+
+
 def test_no_images_have_the_shape_of_images():
     assert sampler().sample(0).shape == (0, 1, 3, 1)
     assert sampler().sample(0).dtype == np.uint8

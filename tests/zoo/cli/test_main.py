@@ -388,8 +388,9 @@ def test_export_of_a_run_under_another_name(run: Path) -> None:
 @pytest.mark.parametrize("command", [["sample"], ["describe"], ["evaluate"], ["export", "--out", "new"]])
 def test_run_without_an_export(command: list[str], run: Path, fails: Fails) -> None:
     shutil.rmtree(run / "export")
-    line = fails(*command, str(run))
-    assert f"{run} is a run without an export: `zoo train {NAME} --resume --run-dir {run}`" in line
+    moved = run.rename(run.with_name("a run"))
+    line = fails(*command, str(moved))
+    assert f"{moved} is a run without an export: `zoo train {NAME} --resume --run-dir '{moved}'` makes one" in line
 
 
 # export
@@ -438,6 +439,11 @@ def test_export_keeps_reconstructions(tmp_path: Path) -> None:
 )
 def test_export_refuses(fails: Fails, name: str, out: str, reason: str) -> None:
     assert reason in fails("export", name, "--out", out)
+
+
+def test_export_of_no_format_is_refused(fails: Fails) -> None:
+    assert fails("export", NAME, "--out", "new", "--format") == "zoo: --format: name onnx, saved_model or both."
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize("name", ["vae-mnist", "Mine", "a b", "-", "../up", "a/b", "", "a" * 101])

@@ -15,6 +15,7 @@ from zoo.core.ability import name_free_dimensions
 from zoo.core.batch import images_of, rows_of
 from zoo.core.model import GenerativeModel
 from zoo.losses.rows import per_row
+from zoo.models.conditional_gan import ConditionalGAN
 from zoo.models.gan import GAN
 from zoo.presets.table import PRESETS
 from zoo.training.run import build_model
@@ -212,6 +213,27 @@ def test_a_step_on_images_of_another_range_is_refused_and_changes_nothing(fit, c
             np.testing.assert_array_equal(one, other, err_msg=variable.path)
     assert model.step.numpy() == 1
     fit(model, IMAGES)  # and it goes on
+
+
+BAD_LABELS = {
+    "negative": (np.array([0, 1, -1, 1]), tf.errors.InvalidArgumentError, "labels must lie from 0 to 1, of 2 classes"),
+    "too large": (np.array([0, 1, 2, 1]), tf.errors.InvalidArgumentError, "labels must lie from 0 to 1, of 2 classes"),
+    "fractions": (np.array([0.0, 1.0, 0.5, 1.0]), ValueError, "labels are float64: give the number of each image's"),
+    "none": (None, ValueError, "this model learns from labeled images"),
+}
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_a_step_on_labels_that_are_no_classes_is_refused_and_changes_nothing(fit, case, xla):
+    model = ConditionalGAN((8, 8, 1), ("cat", "dog"), latent_dim=2, width=4)
+    model.compile(generator=SGD(0.1), discriminator=SGD(0.1), jit_compile=xla)
+    before = [variable.numpy().copy() for variable in model.variables]
+    labels, error, message = BAD_LABELS[case]
+    with pytest.raises(error, match=message):
+        fit(model, IMAGES, **({} if labels is None else {"label": labels}))
+    for variable, one in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(one, variable.numpy(), err_msg=variable.path)
 
 
 def test_images_of_whole_numbers_are_refused(fit):

@@ -122,6 +122,7 @@ def test_shrinking_averages_instead_of_picking() -> None:
         ({"fit": "stretch"}, r"fit='stretch': choose from \['crop', 'pad', 'squash'\]"),
         ({"channels": 2}, "channels=2: choose 1 .* or 3"),
         ({"image_size": 0}, "image_size=0"),
+        ({"image_size": 100_000}, "image_size=100000: an image has at most 100,000,000 pixels"),
     ],
 )
 def test_bad_policy(arguments: dict[str, object], message: str) -> None:

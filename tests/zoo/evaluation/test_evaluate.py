@@ -895,6 +895,9 @@ def test_training_images_of_a_source_without_a_card_are_refused(tmp_path: Path) 
     ("options", "message"),
     [
         ({"metrics": ["frechet"]}, r"metrics=\['frechet'\]: choose from frechet_distance, "),
+        ({"count": 2**64}, r"count=18446744073709551616: give 0 <= count < 2\*\*64"),
+        ({"inception_sha256": "0"}, "inception_sha256 is that of weights: name them with --inception"),
+        ({"inception": "nothing.pb"}, "nothing.pb is not a file: give the path or the address of classify_image"),
         ({"count": 1}, "count=1, .*: give at least 2 images and different seeds"),
         ({"seeds": ()}, r"seeds=\(\): give"),
         ({"seeds": (1, 1)}, r"seeds=\(1, 1\): give"),

@@ -255,7 +255,7 @@ def test_a_saved_model_is_read_when_asked_for_and_never_else(
     monkeypatch.setattr(tf.saved_model, "load", lambda path: pytest.fail(f"{path} was run"))
     source = open_folder(images)
     assert (len(source.images), source.read_as) == (3, "a folder of 3 images")
-    with pytest.raises(ValueError, match=r"holds no images: .*a program that runs with your rights: saved_model:/"):
+    with pytest.raises(ValueError, match=r"holds no images: .* To score the SavedModel there: saved_model:/"):
         open_source(str(directory / "saved_model"))
     with pytest.raises(FileNotFoundError, match=r"there is no saved_model\.pb in .*, nor in"):
         open_source(f"saved_model:{tmp_path}")

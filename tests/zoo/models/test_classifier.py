@@ -147,6 +147,7 @@ def test_features_are_dropped_before_the_logits_in_training_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"width": 0}, "width=0: choose at least 1"),
         ({"shift": 1.0}, r"shift=1.0, label_smoothing=0.1: choose from \[0, 1\)"),
         ({"label_smoothing": 1.0}, r"label_smoothing=1.0: choose from \[0, 1\)"),
         ({"image_shape": (7, 8, 1)}, r"image_shape=\(7, 8, 1\): both sides must be at least 8"),

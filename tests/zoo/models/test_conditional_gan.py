@@ -337,6 +337,8 @@ BAD_ARGUMENTS = {
         {"discriminator_norm": "instance"},
         r"norm='instance': choose from \['batch', 'layer', 'none', 'spectral'\]",
     ),
+    "latent_dim": ({"latent_dim": 0}, "latent_dim=0: choose at least 1"),
+    "width": ({"width": 0}, "width=0: choose at least 1"),
     "discriminator_steps": ({"discriminator_steps": 0}, "discriminator_steps=0: choose at least 1"),
     "ema_decay": ({"ema_decay": 1.0}, "ema_decay=1.0: choose 0 <= ema_decay < 1, or None"),
 }

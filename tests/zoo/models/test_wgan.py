@@ -277,6 +277,8 @@ def test_diagnose_gives_the_bare_scores_of_both_sides_in_inference_mode():
 
 
 BAD_ARGUMENTS = {
+    "latent_dim": (0, "latent_dim=0: choose at least 1"),
+    "width": (0, "width=0: choose at least 1"),
     "constraint": ("spectral", r"constraint='spectral': choose from \['gradient_penalty', 'weight_clipping'\]"),
     "prior": ("cauchy", r"prior='cauchy': choose from \['normal', 'uniform'\]"),
     "critic_steps": (0, "critic_steps=0: choose at least 1"),

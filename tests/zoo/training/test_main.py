@@ -86,6 +86,12 @@ def test_a_new_run_has_the_recipes(begun: Recipe) -> None:
     assert parse("--run-dir", "a run") == dataclasses.replace(dcgan_images.recipe, run_dir=Path("a run"))
 
 
+@pytest.mark.parametrize("words", [["--run-dir", ""], ["--run-dir="], ["--resume", "--run_dir", ""]])
+def test_a_run_directory_without_a_name_is_refused(words: list[str]) -> None:
+    with pytest.raises(ValueError, match="--run-dir '': name a folder"):
+        find_begun(dcgan_images.recipe, words)
+
+
 def test_a_run_of_another_recipe_is_not_resumed(begun: Recipe) -> None:
     with pytest.raises(
         RunError, match=r"a run is a run of dcgan-images, not of vae-mnist: go on with zoo train dcgan-"

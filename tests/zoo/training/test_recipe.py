@@ -54,10 +54,12 @@ def test_a_recipe_is_frozen() -> None:
         "image_size",
     ],
 )
-def test_a_count_below_one_is_refused(name: str) -> None:
+def test_a_count_out_of_range_is_refused(name: str) -> None:
     assert getattr(dataclasses.replace(recipe, **{name: 1}), name) == 1
     with pytest.raises(ValueError, match=f"{name}=0: choose at least 1"):
         dataclasses.replace(recipe, **{name: 0})
+    with pytest.raises(ValueError, match=f"{name}=1000000000000: choose at most 2147483647"):
+        dataclasses.replace(recipe, **{name: 10**12})
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

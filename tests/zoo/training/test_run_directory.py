@@ -78,6 +78,11 @@ def test_the_run_to_resume_is_the_one_named(tmp_path: Path) -> None:
     assert choose_directory(Recipe("dcgan", run_dir=a_run(tmp_path / "mine"), resume=True)) == tmp_path / "mine"
 
 
+def test_a_run_directory_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert choose_directory(Recipe("gan-mnist", run_dir=Path("~/a run"))) == tmp_path / "a run"
+
+
 def test_a_folder_without_a_run_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no run in .*empty to resume: it has no config\.json"):
         choose_directory(Recipe("dcgan", run_dir=tmp_path / "empty", resume=True))
