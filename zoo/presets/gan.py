@@ -61,7 +61,7 @@ PRESETS = (
         model="zoo.models.gan.GAN",
         family="DCGAN",
         paper="arXiv:1511.06434",
-        summary="DCGAN on 1,861 photographs of signed digits, 64x64 color, with differentiable augmentation.",
+        summary="DCGAN on 1,853 photographs of signed digits, 64x64 color, with differentiable augmentation.",
         arguments={
             "image_shape": (64, 64, 3),
             "width": 32,
