@@ -14,6 +14,7 @@ from zoo.evaluation.scores import Better
 from zoo.export.model_card import BASELINES, list_parts
 
 BETTER_IN_SHORT: Mapping[Better, str] = {"lower": "low", "higher": "high", "like training images": "as training"}
+ROUNDING = 1e-7  # of a value: a spread below it is that of sums in another order, not of other images
 
 
 @contextmanager
@@ -77,5 +78,7 @@ def format_value(record: Record | None) -> str:
     """Value and spread, or nothing."""
     if record is None:
         return ""
-    spread = "" if record.std is None else f" ± {record.std:.0f}" if record.std >= 10 else f" ± {record.std:.1g}"
-    return f"{format_number(record.value)}{spread}"
+    if record.std is None:
+        return format_number(record.value)
+    std = record.std if record.std > ROUNDING * abs(record.value) else 0.0
+    return f"{format_number(record.value)} ± {f'{std:.0f}' if std >= 10 else f'{std:.1g}'}"

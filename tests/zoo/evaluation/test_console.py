@@ -1,10 +1,11 @@
 """The console's table: value, baselines, and the protocol below."""
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
-from zoo.evaluation.console import make_table, show_records
+from zoo.evaluation.console import format_value, make_table, show_records
 from zoo.evaluation.record import Record
 
 
@@ -41,3 +42,9 @@ def test_columns_are_the_baselines_that_there_are(records: list[Record], held_ou
     generated, held_out = (make_table("model", found) for found in (records[:2], held_out_records[:5]))
     assert [column.header for column in generated.columns] == ["score", "value", "training", "noise", "blurred", "good"]
     assert [column.header for column in held_out.columns] == ["score", "value", "good"]
+
+
+def test_a_spread_of_rounding_alone_is_none(records: list[Record]) -> None:
+    assert format_value(replace(records[0], value=0.114, std=2e-15)) == "0.114 ± 0"
+    assert format_value(replace(records[0], value=0.114, std=2e-5)) == "0.114 ± 2e-05"
+    assert format_value(replace(records[0], value=-2000.0, std=12.0)) == "-2000 ± 12"
