@@ -144,12 +144,12 @@ def check_options(options: EvaluationOptions) -> None:
     for name in options.extractors:
         if name != RANDOM_FEATURES:
             find_directory(name)
+    if options.inception is not None or set(options.metrics) & set(NETWORK_TRAINING_METRICS):
+        require_extra("this evaluation", "train")
     if options.inception is not None:
         require_weights(options.inception)
     elif options.inception_sha256 is not None:
         raise ValueError("inception_sha256 is that of weights: name them with --inception.")
-    if options.inception is not None or set(options.metrics) & set(NETWORK_TRAINING_METRICS):
-        require_extra("this evaluation", "train")
 
 
 def check_source(source: Source, options: EvaluationOptions) -> None:

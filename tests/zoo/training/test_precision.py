@@ -222,7 +222,7 @@ def test_a_run_goes_on_in_what_it_was_begun_in_on_any_machine(fast: None, tmp_pa
         said = go(run, steps=3, resume=True)
     assert f"precision: mixed_bfloat16, {BEGUN}" in said
     assert "resumed at step 2." in said
-    assert config_of(run) == begun
+    assert {**config_of(run), "options": None} == {**begun, "options": None}  # of which steps may change
     card = json.loads((run / "export" / "card.json").read_text())
     assert (card["recipe"]["precision"], card["recipe"]["steps"]) == ("mixed_bfloat16", 3)
     assert "`precision=mixed_bfloat16`" in (run / "export" / "README.md").read_text()

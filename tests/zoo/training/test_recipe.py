@@ -247,7 +247,7 @@ def test_training_without_tensorflow_says_what_to_install() -> None:
     script = "import sys; sys.modules['tensorflow'] = None; import recipes.dcgan_fashion_mnist as m; m.main(m.recipe)"
     done = python("-c", script)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == 'training needs tensorflow: pip install "generative-zoo[train]"\n'
+    assert done.stderr == '-c: training needs tensorflow: pip install "generative-zoo[train]"\n'
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path: Path) -> None:
