@@ -225,10 +225,11 @@ def _open(path: Path, graph: bytes, providers: Sequence[str], threads: int | Non
     try:
         # The very bytes that were checked, not the path: what the file becomes meanwhile does not matter.
         return onnxruntime.InferenceSession(graph, options, providers=pairs, enable_fallback=0)
-    except (RuntimeError, ValueError) as error:  # what a provider's own start raises
-        raise ProviderError(f"{path}: {list(providers)} did not start: {to_line(str(error))}") from error
     except Exception as error:  # ONNX Runtime's exceptions for a bad file have no base class of their own
         reason = to_line(str(error))
+        # What a provider's own start raises. A message that is no text quotes the file.
+        if isinstance(error, (RuntimeError, ValueError)) and not isinstance(error, UnicodeDecodeError):
+            raise ProviderError(f"{path}: {list(providers)} did not start: {reason}") from error
         raise ModelFileError(f"{path}: not a graph that can be opened ({len(graph)} bytes): {reason}") from error
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.card import Card, CardError, FileMismatchError, TensorSpec, read_card, verify_files
+from serving.card import Card, CardError, FileMismatchError, TensorSpec, read_card, to_line, verify_files
 from zoo.extras import MissingExtraError, start_tensorflow
 from zoo.presets.table import PRESETS, UnknownPresetError, find_preset, resolve_class
 from zoo.sources import choose_source, fetch_file
@@ -154,8 +154,8 @@ def find_export(path: Path) -> Path:
         return path
     if not (path / "export" / "card.json").is_file():
         try:
-            preset = json.loads((path / "config.json").read_bytes())["recipe"]["preset"]
-        except (ValueError, LookupError, TypeError):
+            preset = to_line(json.loads((path / "config.json").read_bytes())["recipe"]["preset"])
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             preset = "NAME"
         raise CardError(
             f"{path} is a run without an export: `zoo train {preset} --resume --run-dir {shlex.quote(str(path))}` "
@@ -297,11 +297,14 @@ def load_keras(directory: Path, card: Card, providers: Sequence[str] | None = No
     verify_files(directory, card, ["model.weights.h5"])
     try:
         start_tensorflow()
-        from zoo.core.weights import read_weights
+        from zoo.core.weights import WeightsError, read_weights
     except ImportError as error:
         raise MissingExtraError('format="keras"', "train", error) from None
     model = build_model(directory, card)
-    read_weights(directory / "model.weights.h5", model.exported_weights())
+    try:
+        read_weights(directory / "model.weights.h5", model.exported_weights())
+    except WeightsError as error:
+        raise CardError(to_line(str(error))) from error
     model.load_ema()
     return model
 
@@ -380,15 +383,20 @@ def load_saved_model(
             copy_verified(directory, card, Path(folder))
         else:
             write_saved_model(load_keras(directory, card).abilities(), Path(folder) / VERSION)
-        loaded = read_saved_model(Path(folder) / VERSION)
+        try:
+            loaded = read_saved_model(Path(folder) / VERSION)
+        except CardError as error:  # which names the copy
+            raise CardError(str(error).replace(folder, str(directory))) from error
     if "serving_default" not in loaded.signatures:
         raise CardError(f"{directory / GRAPH} has no signature 'serving_default'.")
     signature, default = loaded.signatures["serving_default"], card.abilities[card.default_ability]
     _, inputs = signature.structured_input_signature
     if not (fit(default.inputs, inputs) and fit(default.outputs, signature.structured_outputs)):
         raise CardError(
-            f"{directory / GRAPH} maps {inputs} to {signature.structured_outputs}, and the card says "
-            f"{default.inputs} to {default.outputs}."
+            to_line(
+                f"{directory / GRAPH} maps {inputs} to {signature.structured_outputs}, and the card says "
+                f"{default.inputs} to {default.outputs}."
+            )
         )
 
     def run(feeds: dict[str, np.ndarray], kept: Any = loaded) -> dict[str, np.ndarray]:  # `kept` holds the variables

@@ -356,6 +356,13 @@ def test_a_graph_that_is_cut_anywhere_is_refused_or_opened_and_nothing_else(tanh
             Session(path, providers=[CPU], threads=1)
 
 
+def test_a_graph_whose_names_are_no_text_is_refused(tanh_model):
+    path = tanh_model / "generate.onnx"
+    path.write_bytes(path.read_bytes().replace(b"MatMul", b"MatM\xe3l"))
+    with pytest.raises(ModelFileError, match=r"generate\.onnx: not a graph that can be opened"):
+        Session(path, providers=[CPU], threads=1)
+
+
 def test_a_bad_number_of_threads_is_refused(tanh_model):
     with pytest.raises(ValueError, match="threads=0: give 1 or more"):
         Session(tanh_model / "generate.onnx", threads=0)

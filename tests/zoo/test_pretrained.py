@@ -23,6 +23,7 @@ import tensorflow as tf
 
 import zoo
 from serving.card import Card, CardError, Data, FileMismatchError, hash_checked
+from serving.session import ModelFileError
 from zoo import describe, list_models, load_pretrained, pretrained, sources
 from zoo.export.export import export
 from zoo.extras import MissingExtraError
@@ -157,6 +158,14 @@ def change_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
+def edit_file(directory: Path, name: str, edit: Edit) -> None:
+    """Change a file, and its hash on the card."""
+    edit(directory / name)
+    content = (directory / name).read_bytes()
+    files = json.loads((directory / "card.json").read_text())["files"]
+    edit_card(directory, files={**files, name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}})
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
@@ -256,6 +265,34 @@ def test_damaged_saved_model_is_refused(exported: Path, spoil: Edit) -> None:
     spoil(exported / "saved_model" / "1" / "variables" / "variables.index")
     with pytest.raises(FileMismatchError, match=r"variables\.index"):
         load_pretrained(str(exported), format="saved_model")
+
+
+@pytest.mark.parametrize(
+    ("format", "file"),
+    [
+        ("keras", "model.weights.h5"),
+        ("onnx", "generate.onnx"),
+        *(("saved_model", f"saved_model/1/{name}") for name in ("saved_model.pb", "variables/variables.index")),
+    ],
+)
+def test_a_damaged_file_with_its_own_hash_on_the_card_is_named_where_it_lies(
+    exported: Path, format: str, file: str
+) -> None:
+    edit_file(exported, file, cut)
+    with pytest.raises(ValueError, match=re.escape(f"{exported}/")) as error:
+        load_pretrained(exported, format=format)
+    assert isinstance(error.value, CardError if format != "onnx" else ModelFileError)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "config", ["[" * 100_000, '{"recipe": {"preset": ["a"]}}', '{"recipe": {"preset": "a\\n\\u001b[2J"}}']
+)
+def test_a_run_without_an_export_is_refused_in_one_line(config: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(CardError, match="is a run without an export: `zoo train") as error:
+        describe(f"{tmp_path}/")
+    assert str(error.value).isprintable()
 
 
 @damage

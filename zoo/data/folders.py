@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, features
 
+from serving.card import to_line
 from zoo.data.images import FORMATS, Budget, ImageSet, Policy
 from zoo.data.published import PUBLISHED, recognize
 from zoo.data.store import Example, collect, explain
@@ -323,7 +324,7 @@ def _has_colors(files: Files, name: str) -> bool:
 def _list_names(names: Sequence[str]) -> str:
     """The first three, as text that can be printed whatever their bytes."""
     shown = ", ".join(os.fsencode(name).decode(errors="backslashreplace") for name in names[:3])
-    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return to_line(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _map_in_threads(decode: Callable[[tuple[str, str]], Example], members: list[tuple[str, str]]) -> Iterator[Example]:

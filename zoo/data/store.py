@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import UnidentifiedImageError
 
+from serving.card import to_line
 from zoo.data.images import FORMATS, allocate, compute_fingerprint
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded images: more than this is kept in a memory-mapped file
@@ -108,7 +109,7 @@ def collect(
         notes: dict[str, Any] = {"labels": labels, "broken": list(broken), "fingerprint": fingerprint}
         if isinstance(images, np.memmap):
             images.flush()
-            notes_temporary.write_text(json.dumps(notes))
+            notes_temporary.write_text(write_hashed({**notes, "shape": images.shape}))
             notes_temporary.replace(notes_file)
             temporary.replace(array_file)  # last: its presence says that both are whole
             images = _map(array_file)
@@ -122,16 +123,39 @@ def explain(error: Exception) -> str:
     """One line, whatever an error says of itself."""
     if isinstance(error, UnidentifiedImageError):  # Pillow names the object in memory
         return f"no image in one of the formats {', '.join(FORMATS)}"
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return to_line(next((line for line in str(error).splitlines() if line.strip()), type(error).__name__))
 
 
 def _read_kept(array_file: Path, notes_file: Path) -> Collected | None:
     """What an earlier run kept; None where it is not whole, as a disk that is full or failing leaves it."""
     try:
-        kept = _assemble(_map(array_file), **json.loads(notes_file.read_text()))
-    except (OSError, ValueError, TypeError, EOFError):
+        notes, images = read_hashed(notes_file.read_bytes()), _map(array_file)
+        if images.dtype != np.uint8 or images.shape != tuple(notes.pop("shape")):
+            return None
+        return _assemble(images, **notes)
+    except Exception:  # NumPy's, of a damaged header, are of many kinds
         return None
-    return kept if kept.images.dtype == np.uint8 and kept.images.ndim == 4 and len(kept.images) else None
+
+
+def write_hashed(value: Any) -> str:
+    """Plain data as JSON, with a hash of itself."""
+    text = json.dumps(value)
+    return json.dumps({"value": value, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+
+
+def read_hashed(text: bytes) -> Any:
+    """What `write_hashed` has written.
+
+    Raises:
+        ValueError: it is something else, or was changed since.
+    """
+    try:
+        found = json.loads(text)
+        if hashlib.sha256(json.dumps(found["value"]).encode()).hexdigest() == found["sha256"]:
+            return found["value"]
+    except (LookupError, TypeError, RecursionError) as error:
+        raise ValueError("no JSON with a hash of itself") from error
+    raise ValueError("changed since it was written")
 
 
 def _assemble(images: np.ndarray, labels: list[int | None], broken: list[str], fingerprint: str) -> Collected:

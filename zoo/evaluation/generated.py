@@ -1,7 +1,7 @@
 """Scores of the images that a source generates."""
 
-import json
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 
 import numpy as np
@@ -9,6 +9,7 @@ from PIL import Image, ImageFilter
 
 from serving.sampling.noise import draw
 from zoo.data.images import compute_fingerprint
+from zoo.data.store import read_hashed, write_hashed
 from zoo.evaluation.cache import cache_path, hash_code, write_atomically
 from zoo.evaluation.extractors import Extractor, extract_features
 from zoo.evaluation.options import Progress
@@ -127,12 +128,13 @@ class GeneratedEvaluation:
         data = [real.fingerprint, train.fingerprint, self.reference.preprocessing]
         draws = f"{self.count} x {len(self.seeds)}"
         path = cache_path("baselines", [*data, self.cache_key, draws, *sorted(self.compared)], ".json")
-        if not path.exists():
-            self.report_progress("baselines")
-            baselines = self.score_baselines(train.images)
-            with write_atomically(path) as temporary:
-                temporary.write_text(json.dumps(baselines))
-        return json.loads(path.read_text())
+        with suppress(OSError, ValueError):  # missing or damaged
+            return read_hashed(path.read_bytes())
+        self.report_progress("baselines")
+        baselines = self.score_baselines(train.images)
+        with write_atomically(path) as temporary:
+            temporary.write_text(write_hashed(baselines))
+        return baselines
 
     def score_baselines(self, train_images: np.ndarray) -> Baselines:
         """The scores of training images, and of noise and blurred images of the same shape.
@@ -180,13 +182,14 @@ class GeneratedEvaluation:
     def cached_features(self, extractor: Extractor, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features and probabilities of images, computed once and kept in the cache by the images' content."""
         path = cache_path("features", [compute_fingerprint(images), self.cache_key], ".npz")
-        if not path.exists():
-            self.report_progress(f"{extractor.name}: features of {len(images)} images")
-            features, probabilities = extract_features(extractor, images)
-            with write_atomically(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, features=features, probabilities=probabilities)
-        with np.load(path) as arrays:
+        # Of a damaged zip, whose checksums are compared, NumPy's exceptions are of many kinds.
+        with suppress(Exception), np.load(path) as arrays:
             return arrays["features"], arrays["probabilities"]
+        self.report_progress(f"{extractor.name}: features of {len(images)} images")
+        features, probabilities = extract_features(extractor, images)
+        with write_atomically(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, features=features, probabilities=probabilities)
+        return features, probabilities
 
     @property
     def cache_key(self) -> str:

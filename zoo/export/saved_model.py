@@ -1,5 +1,6 @@
 """Abilities as a SavedModel, and back: what a SavedModel would compute is read before TensorFlow loads it."""
 
+import math
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -8,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from serving.card import CardError
+from serving.card import CardError, to_line
 from zoo.core.ability import Ability, flat_function
 from zoo.core.paths import PlainPath
 
@@ -43,6 +44,11 @@ OBJECTS = frozenset({"user_object", "function", "bare_concrete_function", "varia
 CONTAINERS = frozenset(
     {"_generic_user_object", "signature_map", "trackable_list_wrapper", "trackable_dict_wrapper"}
 )  # plain ones; others are made by code that registered their name
+RANK_LIMIT = 254  # of TensorFlow's tensors
+# The types of what variables' files hold; the text is that of the graph of objects.
+_STORED = "string bool float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
+STORED = frozenset(tf.as_dtype(name).as_datatype_enum for name in _STORED.split())
+FOOTER = 48  # bytes at the end of an index
 LARGEST_CONSTANT = 2**24  # numbers: 64 MB of float32, which a graph can declare in a few bytes
 
 
@@ -82,12 +88,13 @@ def read_saved_model(directory: Path) -> Any:
     try:
         require_plain_files(directory)
         require_computation(path)
+        require_entries(directory / "variables" / "variables.index")
         plain = PlainPath(directory)  # whatever characters are in it
         return tf.saved_model.load(str(plain.path))
-    except CardError:
-        raise
+    except CardError as error:  # it may quote names of any characters
+        raise CardError(to_line(str(error))) from None
     except Exception as error:  # TensorFlow's and protobuf's, of many kinds
-        raise CardError(f"{path} is not a readable SavedModel: {' '.join(str(error).split())[:300]}") from None
+        raise CardError(f"{path} is not a readable SavedModel: {to_line(str(error))[:300]}") from None
 
 
 def require_plain_files(directory: Path) -> None:
@@ -100,6 +107,71 @@ def require_plain_files(directory: Path) -> None:
         mode = path.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise CardError(f"{path}: a SavedModel consists of regular files, and this is a link, a pipe or a device.")
+
+
+def require_entries(path: Path) -> None:
+    """Refuse an index of variables at which TensorFlow would abort the process instead of raising.
+
+    It does so where an entry is no protocol buffer of its kind, or has slices, or a shape or type that no tensor has.
+
+    Raises:
+        Exception: the index is damaged; protobuf's and Python's own as well.
+    """
+    from tensorflow.core.protobuf.tensor_bundle_pb2 import BundleEntryProto
+
+    size = sum(data.stat().st_size for data in path.parent.iterdir() if data != path)
+    for name, value in read_table(path.read_bytes()):
+        if name:  # that of the header is empty
+            entry = BundleEntryProto.FromString(value)
+            sizes = [dimension.size for dimension in entry.shape.dim]
+            possible = len(sizes) <= RANK_LIMIT and min(sizes, default=0) >= 0 and math.prod(sizes) <= size
+            if not possible or entry.shape.unknown_rank or entry.slices:
+                raise ValueError(f"{path.name}: {name!r} has the shape {sizes}, or parts, in {size} bytes of variables")
+            if entry.dtype not in STORED:
+                raise ValueError(f"{path.name}: {name!r} is of the type {entry.dtype}, which no variable has")
+
+
+def read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Key and value of each entry of a table of LevelDB, as TensorFlow writes them: its blocks are not compressed.
+
+    Raises:
+        IndexError, ValueError: it is damaged.
+    """
+    _, place = read_integer(data, len(data) - FOOTER)  # where the footer names a block of facts, which is empty
+    _, place = read_integer(data, place)
+    left = len(data)
+    for _, handle in read_block(data, data[place:]):
+        left -= read_integer(handle, read_integer(handle, 0)[1])[0]
+        if left < 0:
+            raise ValueError("an index that names a block several times")
+        yield from read_block(data, handle)
+
+
+def read_block(data: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Entries of the block at a handle, which is where it starts and its size; a key goes on from the one before."""
+    start, place = read_integer(handle, 0)
+    size, _ = read_integer(handle, place)
+    block, name, place = data[start : start + size], b"", 0
+    if len(block) < size or data[start + size]:
+        raise ValueError("an index with a block that is cut or compressed")
+    stop = size - 4 - 4 * int.from_bytes(block[-4:], "little")  # where the list of places to begin at starts
+    while place < stop:
+        shared, place = read_integer(block, place)
+        added, place = read_integer(block, place)
+        length, place = read_integer(block, place)
+        name = name[:shared] + block[place : place + added]
+        place += added + length
+        yield name, block[place - length : place]
+
+
+def read_integer(data: bytes, place: int) -> tuple[int, int]:
+    """A varint, seven bits a byte, the lowest first; and where it ends."""
+    value = shift = 0
+    while True:
+        value |= (data[place] & 0x7F) << shift
+        shift, place = shift + 7, place + 1
+        if data[place - 1] < 0x80 or shift > 63:
+            return value, place
 
 
 def require_computation(path: Path) -> None:

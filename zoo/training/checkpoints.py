@@ -153,9 +153,13 @@ class Checkpoints:
         if not record.exists():
             return "its save was cut off"
         try:
-            files = json.loads(record.read_text(encoding="utf-8"))["files"]
-            prefix = self.path(step).name
-            if f"{prefix}.index" not in files or not any(name.startswith(f"{prefix}.data-") for name in files):
+            found = json.loads(record.read_text(encoding="utf-8"))
+            files, prefix = found["files"], self.path(step).name
+            if not all(isinstance(value, (int, float)) for value in found.get("facts", {}).values()):
+                return f"{record.name} is damaged"
+            # No other names: a path would have files elsewhere read.
+            parts = re.compile(rf"{prefix}\.(index|data-[0-9]+-of-[0-9]+)")
+            if f"{prefix}.index" not in files or len(files) < 2 or not all(map(parts.fullmatch, files)):
                 return f"{record.name} is damaged, it does not name the checkpoint's files"
             for name, wanted in files.items():
                 if not (self.directory / name).exists():
@@ -164,7 +168,7 @@ class Checkpoints:
                     return f"{name} is damaged, it is not what was saved"
         except OSError as error:
             return f"it can't be read ({error})"
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return f"{record.name} is damaged"
         return None
 

@@ -26,6 +26,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
+from serving.card import to_line
 from zoo.training.run_directory import RunError
 
 REFRESH = 15.0  # seconds between two touches
@@ -54,7 +57,7 @@ class Holder:
     started: str = ""
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since.replace('T', ' ')}"
+        return to_line(f"process {self.pid} on {self.host}, since {self.since.replace('T', ' ')}")
 
     @classmethod
     def this_process(cls) -> "Holder":
@@ -97,9 +100,8 @@ def find_claims(directory: Path) -> dict[int, Path]:
 def read_holder(path: Path) -> Holder | None:
     """Who holds a claim; None where the file does not say, as while it is written."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return Holder(**found)
-    except (OSError, ValueError, TypeError):
+        return msgspec.json.decode(path.read_bytes(), type=Holder)
+    except (OSError, ValueError, RecursionError):
         return None
 
 

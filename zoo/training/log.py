@@ -59,7 +59,9 @@ def append_row(path: Path, row: Mapping[str, str]) -> None:
             csv.DictWriter(file, known, restval="", lineterminator="\n").writerow(row)
             return
     table = io.StringIO()
-    writer = csv.DictWriter(table, dict.fromkeys([*known, *row]), restval="", lineterminator="\n")
+    # A damaged line may have more values than columns: what no column names is left out, as `read_log` does.
+    columns = dict.fromkeys([*known, *row])
+    writer = csv.DictWriter(table, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows([*csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))), row])
     write_text(path, table.getvalue())

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from serving.card import to_line
 from zoo.training.optimizers import SGD, Adam, RMSprop
 from zoo.training.recipe import AUTO, FREE_TO_CHANGE, Recipe
 from zoo.training.run_directory import MEND, RunError, make_resume_options, read_config
@@ -31,7 +32,7 @@ def recall_recipe(recipe: Recipe, directory: Path) -> Recipe:
         return recipe
     config = read_config(directory)
     kept = {**config.get("recipe", {}), **config.get("options", {})}
-    preset = kept.get("preset", recipe.preset)
+    preset = to_line(str(kept.get("preset", recipe.preset)))
     if preset != recipe.preset:
         raise RunError(
             f"{directory} is a run of {preset}, not of {recipe.preset}: go on with "
@@ -46,9 +47,11 @@ def recall_recipe(recipe: Recipe, directory: Path) -> Recipe:
             for player, numbers in kept.get("optimizers", recipe.optimizers).items()
         }
         # Its precision is recorded by itself, with who has chosen it.
-        return dataclasses.replace(recipe, **{**changes, "optimizers": optimizers, "precision": AUTO})
+        recalled = dataclasses.replace(recipe, **{**changes, "optimizers": optimizers, "precision": AUTO})
+        recalled.to_preset()  # refuses arguments that the model does not take
+        return recalled
     except (TypeError, ValueError, AttributeError, StopIteration) as error:
-        raise RunError(f"{path} is damaged: its options are none of a run ({error}). {MEND}") from None
+        raise RunError(f"{path} is damaged: its options are none of a run ({to_line(str(error))}). {MEND}") from None
 
 
 def make_optimizer(kind: str | None, numbers: Any) -> Any:

@@ -24,6 +24,7 @@ from typing import Any
 
 import platformdirs
 
+from serving.card import to_line
 from zoo.training.recipe import Recipe
 
 TIME = "%Y-%m-%d-%H%M%S-%f"  # names a run's folder
@@ -187,7 +188,7 @@ def check_same_run(path: Path, config: Mapping[str, Any]) -> None:
     before = flatten({key: value for key, value in read_json(path).items() if key != "options"})
     now = flatten(json.loads(json.dumps(config, default=str)))
     changed = [
-        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+        to_line(f"{key} was {before.get(key)!r:.200}, now {now.get(key)!r:.200}")
         for key in sorted(before | now)
         if before.get(key) != now.get(key)
     ]

@@ -599,3 +599,10 @@ def test_nothing_to_load_says_what_was_looked_for(tmp_path: Path) -> None:
         load_images(str(tmp_path / "absent.zip"), image_size=4, channels=1)
     with pytest.raises(ValueError, match=r"split 'test'; it has test \(0\), train \(1\)"):
         load_images(str(write(tmp_path / "one", {"a.png": gray(1)})), split="test", image_size=4, channels=1)
+
+
+def test_names_of_any_characters_are_told_in_one_line(tmp_path: Path) -> None:
+    source = write(tmp_path / "set", {"a/1.png": gray(1), "a/\x1b[2J\n2.png": b"no image"})
+    with pytest.raises(ValueError, match=r"a/\\x1b\[2J 2\.png: no image") as error:
+        load_images(str(source), image_size=4, channels=1)
+    assert all(line.isprintable() for line in str(error.value).split("\n"))

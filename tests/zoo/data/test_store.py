@@ -79,12 +79,16 @@ def test_a_big_set_is_memory_mapped_and_used_again(tmp_path: Path, monkeypatch: 
         (".npy", b"PK"),
         (".npy", slice(60)),
         (".npy", slice(-1)),
+        (".npy", (b"'fortran_order'", b"'fortran_orde('")),
         (".npy", "float32"),
         (".json", b""),
         (".json", b"[]"),
         (".json", b'{"labels": [0, 1, 0]}'),
         (".json", slice(-1)),
         (".json", b"\xff"),
+        (".json", b"[" * 100_000),
+        (".json", (b"[0, 0, 0]", b"[0, 1, 0]")),
+        (".json", (b"[0, 0, 0]", b"[0, 0]")),
         (".json", None),
     ],
 )
@@ -105,6 +109,9 @@ def test_damaged_files_of_the_cache_are_made_again(
         file.write_bytes(whole[content])
     elif isinstance(content, bytes):
         file.write_bytes(content)
+    elif isinstance(content, tuple):
+        assert content[0] in whole
+        file.write_bytes(whole.replace(*content))
     elif content == "float32":
         np.save(file, np.zeros((3, 4, 4, 1), content))
     again = load()

@@ -27,6 +27,7 @@ from zoo import load_pretrained
 from zoo.data.folders import split_held_out
 from zoo.data.images import ImageSet, compute_fingerprint, to_float32
 from zoo.data.load import load_images
+from zoo.data.store import read_hashed
 from zoo.evaluation import accuracy as accuracy_module
 from zoo.evaluation import cache, generated, held_out, scores, trained_scores
 from zoo.evaluation.evaluate import REQUIREMENTS, describe_requirements
@@ -226,6 +227,22 @@ def test_a_second_run_reads_what_the_first_one_kept(
     assert run() == first
     assert extracted() == [COUNT] * 2
     assert sorted(path.relative_to(home / "evaluation") for path in (home / "evaluation").rglob("*.*")) == kept
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data.replace(b"0", b"1"), lambda data: b""])
+def test_what_was_kept_and_is_damaged_is_computed_again(
+    damage: Callable[[bytes], bytes], generator: Path, classifier: Path, home: Path
+) -> None:
+    run = partial(evaluate, str(generator), extractors=[str(classifier)], metrics=["precision"], count=30, seeds=(0,))
+    first = run()
+    kept = {path: path.read_bytes() for path in (home / "evaluation").rglob("*.*")}
+    assert {path.suffix for path in kept} == {".json", ".npz"}
+    for path, data in kept.items():
+        path.write_bytes(damage(data))
+    assert run() == first
+    assert [read_hashed(path.read_bytes()) for path in kept if path.suffix == ".json"] == [
+        read_hashed(data) for path, data in kept.items() if path.suffix == ".json"
+    ]
 
 
 def test_what_was_kept_does_not_outlive_what_it_depends_on(

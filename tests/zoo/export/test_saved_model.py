@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow.core.protobuf.tensor_bundle_pb2 import BundleEntryProto
 
 from serving.card import CardError
-from zoo.export.saved_model import read_saved_model, write_saved_model
+from zoo.export.saved_model import read_saved_model, read_table, write_saved_model
 from zoo.presets.table import PRESETS
 from zoo.training.run import build_model
 
@@ -209,6 +210,31 @@ def test_damaged_files_are_one_line(plain: Path, file: str, spoil: Edit) -> None
     with pytest.raises(CardError, match=r"saved_model\.pb is not a readable SavedModel: .") as caught:
         read_saved_model(plain)
     assert "\n" not in str(caught.value)
+
+
+def encode_entry(*sizes: int, dtype: int = 0) -> bytes:
+    return bytes(BundleEntryProto(dtype=dtype, shape={"dim": [{"size": size} for size in sizes]}).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (b"\xff" * 15, "Wire format was corrupt"),
+        (encode_entry(-1), r"'weight/.*' has the shape \[-1\], or parts, in \d+ bytes of variables"),
+        (encode_entry(2, dtype=200), "is of the type 200, which no variable has"),
+        (encode_entry(2**40), r"has the shape \[1099511627776\]"),
+    ],
+    ids=["no entry", "negative", "type", "huge"],
+)
+def test_an_index_at_which_tensorflow_would_abort_is_refused(plain: Path, entry: bytes, reason: str) -> None:
+    path = plain / "variables" / "variables.index"
+    (whole,) = (value for name, value in read_table(path.read_bytes()) if b"weight" in name)
+    entry += b"\x28\0" * ((len(whole) - len(entry)) // 2)  # a size of 0, as often as it takes
+    assert len(entry) == len(whole)
+    path.write_bytes(path.read_bytes().replace(whole, entry))
+    with pytest.raises(CardError, match=reason) as caught:
+        read_saved_model(plain)
+    assert str(caught.value).isprintable()
 
 
 def test_a_changed_byte_is_one_line_or_nothing(plain: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -143,6 +144,12 @@ def drop_data(path: Path) -> None:
     path.write_text(json.dumps({**record, "files": {"ckpt-6.index": record["files"]["ckpt-6.index"]}}))
 
 
+def add_to_record(path: Path, **more: Any) -> None:
+    record = json.loads(path.read_text())
+    more["files"] = {**record["files"], **more.get("files", {})}
+    path.write_text(json.dumps({**record, **more}))
+
+
 DATA, INDEX, RECORD = ".data-00000-of-00001", ".index", ".json"
 DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "data, one bit": (DATA, flip, "ckpt-6.data-00000-of-00001 is damaged"),
@@ -155,6 +162,9 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "record, a list": (RECORD, lambda path: path.write_text("[]"), "ckpt-6.json is damaged"),
     "record, not text": (RECORD, lambda path: path.write_bytes(b"\xff\xfe"), "ckpt-6.json is damaged"),
     "record of no file": (RECORD, lambda path: path.write_text('{"files": {}}'), "ckpt-6.json is damaged"),
+    "record of a path": (RECORD, lambda path: add_to_record(path, files={"../secret": {}}), "ckpt-6.json is damaged"),
+    "record of no facts": (RECORD, lambda path: add_to_record(path, facts="none"), "ckpt-6.json is damaged"),
+    "record, deep": (RECORD, lambda path: path.write_text("[" * 100_000), "ckpt-6.json is damaged"),
     "record of one file": (RECORD, lambda path: drop_data(path), "ckpt-6.json is damaged"),
     "record gone": (RECORD, Path.unlink, "its save was cut off"),
 }

@@ -117,6 +117,25 @@ def test_a_claim_from_elsewhere_that_nobody_touches_is_dead(holder: Holder | str
     assert "looking whether it lives" in said[0]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        json.dumps(dataclasses.asdict(ELSEWHERE) | {"pid": "../../secret"}),
+        json.dumps(dataclasses.asdict(ELSEWHERE) | {"host": "far\n\x1b[2J"}),
+    ],
+    ids=["deep", "a path", "unprintable"],
+)
+def test_a_damaged_claim_is_told_of_in_one_line(text: str, fast: None, tmp_path: Path) -> None:
+    leave(tmp_path, text)
+    said: list[str] = []
+    with Claim(tmp_path, said.append):
+        pass
+    (line,) = said
+    assert line.isprintable()
+    assert "secret" not in line
+
+
 def test_an_old_claim_from_elsewhere_is_dead_without_waiting(tmp_path: Path) -> None:
     leave(tmp_path, ELSEWHERE, age=claim.STALE + 60)
     with Claim(tmp_path, say=pytest.fail):

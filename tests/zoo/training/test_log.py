@@ -74,3 +74,10 @@ def test_a_line_too_long_for_columns_is_one_line(path: Path) -> None:
 def test_where_there_is_no_log_nothing_is_made(tmp_path: Path) -> None:
     drop_rows_after(tmp_path / "log.csv", 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_with_more_values_than_columns_does_not_keep_a_column_out(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("25,1,2,3\n")
+    append_row(path, {"step": "30", "score": "0.1"})
+    assert path.read_text() == "step,loss,score\n10,0.5,\n20,0.25,\n25,1,\n30,,0.1\n"

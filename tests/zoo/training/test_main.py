@@ -107,12 +107,17 @@ def test_a_run_of_another_recipe_is_not_resumed(begun: Recipe) -> None:
         {"recipe": {"optimizers": 3}},
         {"options": {"steps": "x"}},
         {"recipe": 3},
+        {"recipe": {"model": 3}},
+        {"recipe": {"model": [1]}},
+        {"recipe": {"model": {"breadth": 1}}},
+        {"recipe": {"optimizers": {"generator": {"learning_rate": 1e-4, "decay": "\n\x1b[2J"}}}},
     ],
 )
 def test_options_that_are_none_are_one_line(damaged: Any, tmp_path: Path) -> None:
     write_json(tmp_path / "config.json", damaged)
-    with pytest.raises(RunError, match=r"config\.json is damaged"):
+    with pytest.raises(RunError, match=r"config\.json is damaged") as error:
         recall_recipe(dcgan_images.recipe, tmp_path)
+    assert str(error.value).isprintable()
 
 
 def test_a_run_that_kept_no_options_has_the_recipes(tmp_path: Path) -> None:

@@ -171,6 +171,14 @@ def test_every_difference_is_named_and_no_other(
     assert f"begun with another configuration: {'; '.join(differences)}. Resume with" in str(error.value)
 
 
+def test_differences_to_a_damaged_configuration_are_one_line_of_a_bearable_length(tmp_path: Path) -> None:
+    path = a_run(tmp_path / "run", {**CONFIG, "a\n\x1b[2J": 1, "data": "9" * 5000}) / "config.json"
+    with pytest.raises(RunError) as error:
+        check_same_run(path, CONFIG)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1_000 + len(str(path))
+
+
 def test_a_file_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     write_json(path, {"first": 1})
