@@ -180,12 +180,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_same_run(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse to resume into a configuration that would alter the weights.
+    """Refuse to resume into a configuration that would alter the weights; options that may change are passed over.
+
+    Args:
+        path: of a JSON file.
+        config: what it must say; only where this has "options" are those of the file compared.
 
     Raises:
         RunError: naming every difference, or the file is damaged.
     """
-    before = flatten({key: value for key, value in read_json(path).items() if key != "options"})
+    before = flatten({key: value for key, value in read_json(path).items() if key in config or key != "options"})
     now = flatten(json.loads(json.dumps(config, default=str)))
     changed = [
         to_line(f"{key} was {before.get(key)!r:.200}, now {now.get(key)!r:.200}")

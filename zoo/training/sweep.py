@@ -30,7 +30,7 @@ from rich.markup import escape
 
 from zoo.extras import require_extra
 from zoo.training.recipe import AUTO, Policy, Recipe
-from zoo.training.run_directory import check_same_run, find_runs_root, write_json
+from zoo.training.run_directory import check_same_run, find_runs_root, read_json, write_json
 from zoo.training.sweep_grid import (
     Trial,
     check_models,
@@ -247,7 +247,7 @@ def claim(out: Path, identity: Mapping[str, Any]) -> Policy | None:
     """
     path = out / "sweep.json"
     if path.exists():
-        precision: Policy | None = json.loads(path.read_text(encoding="utf-8")).get("precision")
+        precision: Policy | None = read_json(path).get("precision")
         check_same_run(path, {**identity, "precision": precision})
         return precision
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
