@@ -5,7 +5,6 @@ lengths, which would turn nearly all of those away at the door, others know its 
 and make checksums and lengths right again. `openers.py` opens the files, in a process of its own.
 """
 
-import copy
 import io
 import json
 import os
@@ -198,8 +197,10 @@ def edit_json(draw: Draw, data: bytes) -> bytes:
         again = b"" if isinstance(owner, list) else json.dumps(key).encode() + b": "
         new = begin * depth + old + end * depth if action == "wrap" else old + b", " + again + old
     else:
-        others = st.sampled_from(places).map(lambda place: copy.deepcopy(place[0][place[1]]))
-        owner[key] = draw({"odd": st.sampled_from(ODD), "number": st.sampled_from(NUMBERS), "other": others}[action])
+        choices: dict[str, Any] = {"odd": ODD, "number": NUMBERS, "other": places}
+        chosen = draw(st.sampled_from(choices[action]))
+        # A copy: it may come to lie within itself. `copy.deepcopy` takes more of the stack than JSON does.
+        owner[key] = json.loads(json.dumps(chosen[0][chosen[1]])) if action == "other" else chosen
     return json.dumps(value, indent=2).encode().replace(json.dumps(mark).encode(), new)
 
 

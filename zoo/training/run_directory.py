@@ -192,7 +192,7 @@ def check_same_run(path: Path, config: Mapping[str, Any]) -> None:
     before = flatten({key: value for key, value in read_json(path).items() if key in config or key != "options"})
     now = flatten(json.loads(json.dumps(config, default=str)))
     changed = [
-        to_line(f"{key} was {before.get(key)!r:.200}, now {now.get(key)!r:.200}")
+        to_line(f"{key:.200} was {before.get(key)!r:.200}, now {now.get(key)!r:.200}")
         for key in sorted(before | now)
         if before.get(key) != now.get(key)
     ]

@@ -172,7 +172,7 @@ def test_every_difference_is_named_and_no_other(
 
 
 def test_differences_to_a_damaged_configuration_are_one_line_of_a_bearable_length(tmp_path: Path) -> None:
-    path = a_run(tmp_path / "run", {**CONFIG, "a\n\x1b[2J": 1, "data": "9" * 5000}) / "config.json"
+    path = a_run(tmp_path / "run", {**CONFIG, "a\n\x1b[2J": 1, "k" * 5000: 1, "data": "9" * 5000}) / "config.json"
     with pytest.raises(RunError) as error:
         check_same_run(path, CONFIG)
     assert str(error.value).isprintable()
