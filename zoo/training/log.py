@@ -81,6 +81,11 @@ def drop_rows_after(path: Path, step: int) -> Path | None:
     header, *rows = [line for line in lines if line.endswith("\n")] or [""]
     if rows and (BAD in header or header.split(",")[0] != "step"):
         return path.replace(path.with_name("log.damaged.csv"))
-    kept = [row for row in rows if row.split(",")[0].isdecimal() and int(row.split(",")[0]) <= step and BAD not in row]
+    steps = [row.split(",")[0] for row in rows]
+    kept = [
+        row
+        for row, text in zip(rows, steps, strict=True)
+        if text.isdecimal() and parse_number(text) <= step and BAD not in row
+    ]
     write_text(path, "".join([header, *kept]))
     return None

@@ -44,7 +44,9 @@ def test_a_line_that_was_cut_is_dropped(path: Path) -> None:
     assert path.read_text() == "step,loss\n10,0.5\n20,0.25\n"
 
 
-@pytest.mark.parametrize("line", [b"\xff\xfe,1\n", b"15,\xff\n", b"\0\0\0\n", "\u00b2,1\n".encode()])
+@pytest.mark.parametrize(
+    "line", [b"\xff\xfe,1\n", b"15,\xff\n", b"\0\0\0\n", "\u00b2,1\n".encode(), b"9" * 5000 + b",1\n"]
+)
 def test_lines_that_are_no_rows_are_passed_over_and_then_dropped(line: bytes, path: Path) -> None:
     path.write_bytes(path.read_bytes() + line)
     assert [row["step"] for row in read_log(path) if row["step"] != 15] == [10, 20]
