@@ -63,7 +63,9 @@ class Pipeline:
         name = card.default_ability if ability is None else ability
         usable = sorted(key for key, value in card.abilities.items() if value.file)
         if name not in usable:
-            raise CardError(f"{card.name!r} has no ONNX file for the ability {name!r}: choose from {usable}")
+            raise CardError(
+                f"{directory}: {card.name!r} has no ONNX file for the ability {name!r}: choose from {usable}"
+            )
         chosen = card.abilities[name]
         assert chosen.file is not None  # it is among the usable ones
         if verify:

@@ -72,7 +72,9 @@ def test_a_label_of_no_class_is_refused_before_the_graph_runs(mirror_model, labe
 
 @pytest.mark.parametrize("ability", ["reconstruct", "upscale"])
 def test_an_ability_without_a_graph_is_refused_with_the_good_ones(tanh_model, ability):
-    message = f"'tanh-model' has no ONNX file for the ability '{ability}': choose from ['encode', 'generate']"
+    message = (
+        f"{tanh_model}: 'tanh-model' has no ONNX file for the ability '{ability}': choose from ['encode', 'generate']"
+    )
     with pytest.raises(CardError, match=re.escape(message)):
         Pipeline.from_directory(tanh_model, ability=ability)
 
