@@ -35,6 +35,7 @@ VALUES_LIMIT = 2**24  # values of a tensor with free sizes of 1: an image of 2,0
 RANK_LIMIT = 8
 DEPTH_LIMIT = 16  # lists and mappings in one another, in the fields that hold any plain data
 LINE_LIMIT = 1000  # characters of a message
+QUOTE_LIMIT = 300  # of what a library says, within one
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
@@ -338,10 +339,10 @@ def read_file(path: Path, limit: int) -> bytes:
         return file.read(found.st_size)
 
 
-def to_line(text: str) -> str:
-    """A message as one line that a terminal shows as it is, however long it was and whatever it quotes."""
+def to_line(text: str, limit: int = LINE_LIMIT) -> str:
+    """A message as one line that a terminal shows as it is, whatever it quotes, cut after `limit` characters."""
     line = "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in " ".join(text.split()))
-    return line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]} ..."
+    return line if len(line) <= limit else f"{line[:limit]} ..."
 
 
 def _decode(text: bytes) -> Card:

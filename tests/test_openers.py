@@ -25,6 +25,8 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from zoo.export.saved_model import read_integer, read_table
+
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Edit = Callable[[Draw, bytes], bytes]
 
@@ -277,16 +279,6 @@ def write_field(tag: int, value: int | bytes) -> bytes:
     return write_integer(tag) + (write_integer(len(value)) if tag & 7 == 2 else b"") + value
 
 
-def read_integer(data: bytes, place: int) -> tuple[int, int]:
-    """A varint and where it ends."""
-    value = shift = 0
-    while True:
-        value |= (data[place] & 0x7F) << shift
-        shift, place = shift + 7, place + 1
-        if data[place - 1] < 0x80:
-            return value, place
-
-
 def write_integer(value: int) -> bytes:
     return bytes([value & 0x7F | 0x80]) + write_integer(value >> 7) if value > 0x7F else bytes([value])
 
@@ -297,7 +289,7 @@ def write_integer(value: int) -> bytes:
 def edit_table(draw: Draw, data: bytes) -> bytes:
     """One entry changed, removed or put twice."""
     try:
-        entries = read_table(data)
+        entries = list(read_table(data))
     except (IndexError, ValueError):
         entries = []
     if not entries:
@@ -312,27 +304,6 @@ def edit_table(draw: Draw, data: bytes) -> bytes:
         "repeat": lambda: [(name, value)] * draw(st.sampled_from((2, 1_000))),
     }[action]()
     return write_table([*entries[:number], *changed, *entries[number + 1 :]])
-
-
-def read_table(data: bytes) -> list[tuple[bytes, bytes]]:
-    _, place = read_integer(data, len(data) - 48)
-    _, place = read_integer(data, place)
-    return [pair for _, handle in read_block(data, data[place:]) for pair in read_block(data, handle)]
-
-
-def read_block(data: bytes, handle: bytes) -> list[tuple[bytes, bytes]]:
-    start, end = read_integer(handle, 0)
-    size, _ = read_integer(handle, end)
-    block, place, name = data[start : start + size], 0, b""
-    stop, entries = size - 4 - 4 * int.from_bytes(block[-4:], "little"), []
-    while place < stop:
-        shared, place = read_integer(block, place)
-        more, place = read_integer(block, place)
-        length, place = read_integer(block, place)
-        name = name[:shared] + block[place : place + more]
-        place += more + length
-        entries.append((name, block[place - length : place]))
-    return entries
 
 
 def write_table(entries: list[tuple[bytes, bytes]]) -> bytes:

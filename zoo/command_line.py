@@ -81,10 +81,20 @@ def require_writable(option: str, directory: Path) -> None:
     Raises:
         ValueError: naming what is in the way.
     """
-    whole = directory.expanduser().absolute()
-    above = next(path for path in (whole, *whole.parents) if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
+    above, writable = find_writable(directory.expanduser())
+    if not writable:
         raise ValueError(f"{option} {directory}: {above} is no directory that can be written to: choose another name.")
+
+
+def find_writable(directory: Path) -> tuple[Path, bool]:
+    """The nearest path at or above `directory` that exists, and whether it is a directory that can be written in.
+
+    Raises:
+        OSError: it can't be looked at.
+    """
+    whole = directory.absolute()
+    above = next(path for path in (whole, *whole.parents) if path.exists())
+    return above, above.is_dir() and os.access(above, os.W_OK | os.X_OK)
 
 
 def flush_output() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.card import Card, CardError, FileMismatchError, TensorSpec, read_card, to_line, verify_files
+from serving.card import QUOTE_LIMIT, Card, CardError, FileMismatchError, TensorSpec, read_card, to_line, verify_files
 from zoo.extras import MissingExtraError, start_tensorflow
 from zoo.presets.table import PRESETS, UnknownPresetError, find_preset, resolve_class
 from zoo.sources import choose_source, fetch_file
@@ -323,7 +323,7 @@ def build_model(directory: Path, card: Card) -> Any:
         with limit_variables(MODEL_SIZE * card.files["model.weights.h5"].size + LEAST_LIMIT):
             return resolve_class(card.model["class"])(**card.model["arguments"])
     except Exception as error:  # a constructor may fail in any way at arguments that it was not meant for
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = to_line(str(error), QUOTE_LIMIT) or type(error).__name__
         raise CardError(f"{directory}: {card.model['class']} does not take the card's arguments: {reason}") from error
 
 

@@ -9,7 +9,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from serving.card import CardError, File
+from serving.card import CardError, File, to_line
 from zoo.extras import MissingExtraError
 
 CARD_SIZE = 2**20  # bytes that a card may have; those of today have up to 32,000
@@ -69,7 +69,7 @@ def fetch_file(source: str, name: str, file: str, target: Path, expected: File |
     except MissingExtraError:
         raise
     except Exception as error:  # of the connection, of its address, of the answer
-        raise CardError(f"{source} does not give {name}/{file}: {' '.join(str(error).split())}") from None
+        raise CardError(f"{source} does not give {name}/{file}: {to_line(str(error))}") from None
 
 
 def download(url: str, headers: dict[str, str], path: Path, limit: int) -> None:

@@ -12,6 +12,8 @@ import h5py
 import keras
 import numpy as np
 
+from serving.card import QUOTE_LIMIT, to_line
+
 NUMBERS = "fiub"  # kinds of NumPy's dtypes: float, signed, unsigned, bool
 KINDS = {"f": "f", "i": "iu", "u": "iu", "b": "b"}  # of a variable -> of the array that it may come from
 SHOWN = 5  # names of a longer list that a message has
@@ -53,7 +55,7 @@ def read_weights(path: Path, variables: Mapping[str, keras.Variable]) -> None:
     except WeightsError:
         raise
     except Exception as error:  # HDF5's, of many kinds, for a damaged file
-        raise WeightsError(f"{path} is not a readable HDF5 file: {' '.join(str(error).split())[:300]}") from None
+        raise WeightsError(f"{path} is not a readable HDF5 file: {to_line(str(error), QUOTE_LIMIT)}") from None
     for name, variable in variables.items():
         variable.assign(found[name])
 

@@ -60,15 +60,8 @@ def read_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Im
     try:
         builder = tfds.builder(source)
     except Exception as error:  # unknown names, configurations and versions raise ValueError and AssertionError
-        name = re.split(r"[:/]", source)[0]
-        known = tfds.list_builders(with_community_datasets=False)
-        if name in known:
-            raise ValueError(f"{source}: {error}") from error
-        near = difflib.get_close_matches(name, known, n=5)
-        raise ValueError(
-            f"{source!r} is no folder, no zip, not 'embedded' and no data set of TensorFlow Datasets"
-            + (f"; near: {', '.join(near)}" if near else "")
-        ) from error
+        require_known(source)
+        raise ValueError(f"{source}: {error}") from error
 
     image_key, label_key = _find_features(builder, source)
     downloads = type(builder).__module__.startswith("tensorflow_datasets.") and not builder.MANUAL_DOWNLOAD_INSTRUCTIONS
@@ -130,6 +123,31 @@ def read_tfds(source: str, split: str, policy: Policy, cache: Path | None) -> Im
         broken=(),
         license=(redistribution.license if redistribution else "") or facts.license,
     )
+
+
+def find_name(source: str) -> str:
+    """The data set's own name, without configuration and version."""
+    return re.split(r"[:/]", source)[0]
+
+
+def require_known(source: str) -> None:
+    """Refuse what is none of the names of TensorFlow Datasets; TensorFlow is not imported.
+
+    Args:
+        source: a name, with configuration and version where wanted.
+
+    Raises:
+        ValueError: with the nearest names.
+    """
+    import tensorflow_datasets as tfds
+
+    name, known = find_name(source), tfds.list_builders(with_community_datasets=False)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=5)
+        raise ValueError(
+            f"{source!r} is no folder, no zip, not 'embedded' and no data set of TensorFlow Datasets"
+            + (f"; near: {', '.join(near)}" if near else "")
+        )
 
 
 def _require_network(source: str, folder: str) -> None:

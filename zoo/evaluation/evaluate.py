@@ -233,19 +233,18 @@ def score_generated(
     of_features = [
         name for name in of_images if ALL_METRICS[name].needs_features and name not in NETWORK_TRAINING_METRICS
     ]
-    evaluations: list[GeneratedEvaluation] = []
-    for number, extractor in enumerate(extractors or [None]):
-        # Pixel metrics, and those that train a network (labeled by the first extractor), are computed once.
-        chosen = of_features if number else of_images
-        evaluations.append(
-            GeneratedEvaluation(source, reference, extractor, chosen, options.count, options.seeds, report_progress)
-        )
-    if SECOND_OPINION in of_features and not options.extractors:
-        extractor, chosen = RandomFeatures(reference.real.images.shape[1:]), [SECOND_OPINION]
-        if min(evaluations[0].count, len(reference.real.images)) > DIMENSION:
-            evaluations.append(
-                GeneratedEvaluation(source, reference, extractor, chosen, options.count, options.seeds, report_progress)
-            )
+
+    def make(extractor: Extractor | None, chosen: list[str]) -> GeneratedEvaluation:
+        count, seeds = options.count, options.seeds
+        return GeneratedEvaluation(source, reference, extractor, chosen, count, seeds, report_progress)
+
+    # Pixel metrics, and those that train a network (labeled by the first extractor), are computed once.
+    evaluations = [
+        make(extractor, of_features if number else of_images) for number, extractor in enumerate(extractors or [None])
+    ]
+    enough = min(evaluations[0].count, len(reference.real.images)) > DIMENSION
+    if SECOND_OPINION in of_features and not options.extractors and enough:
+        evaluations.append(make(RandomFeatures(reference.real.images.shape[1:]), [SECOND_OPINION]))
     compared = [evaluation for evaluation in evaluations if evaluation.compared]
     if compared:
         score_samples(compared)

@@ -5,7 +5,6 @@ none of its own.
 """
 
 import hashlib
-import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from serving.card import Ability, Card, Input, Output, TensorSpec, read_card
+from serving.card import QUOTE_LIMIT, Ability, Card, Input, Output, TensorSpec, read_card, to_line
 from serving.images import to_uint8
 from serving.pipeline import Pipeline
 from serving.sampling.sampler import Sampler
@@ -35,7 +34,6 @@ SAVED_MODEL = "saved_model:"
 
 
 EXPORTED = "an exported model"
-MESSAGE_LENGTH = 300  # characters of what a runtime says that are passed on
 
 
 @dataclass(frozen=True)
@@ -388,7 +386,7 @@ def graph_sha256(pipeline: Pipeline) -> str:
 
 def shorten(error: Exception) -> str:
     """What an error says, in one line, or its class where it says nothing."""
-    return textwrap.shorten(str(error), MESSAGE_LENGTH, placeholder=" ...") or type(error).__name__
+    return to_line(str(error), QUOTE_LIMIT) or type(error).__name__
 
 
 def hash_files(*files: Path) -> str:

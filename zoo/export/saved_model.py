@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from serving.card import CardError, to_line
+from serving.card import QUOTE_LIMIT, CardError, to_line
 from zoo.core.ability import Ability, flat_function
 from zoo.core.paths import PlainPath
 
@@ -94,7 +94,7 @@ def read_saved_model(directory: Path) -> Any:
     except CardError as error:  # it may quote names of any characters
         raise CardError(to_line(str(error))) from None
     except Exception as error:  # TensorFlow's and protobuf's, of many kinds
-        raise CardError(f"{path} is not a readable SavedModel: {to_line(str(error))[:300]}") from None
+        raise CardError(f"{path} is not a readable SavedModel: {to_line(str(error), QUOTE_LIMIT)}") from None
 
 
 def require_plain_files(directory: Path) -> None:

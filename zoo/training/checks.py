@@ -1,12 +1,11 @@
 """What can be refused of a recipe before TensorFlow is imported, which takes seconds; importing this needs none."""
 
-import difflib
 import os
-import re
 from importlib.util import find_spec
 from pathlib import Path
 
 from zoo.data.load import require_source
+from zoo.data.tfds import find_name, require_known
 from zoo.training.claim import find_live_holder, make_refusal
 from zoo.training.recipe import Recipe
 from zoo.training.run_directory import RunError, choose_directory
@@ -59,16 +58,8 @@ def check_source(source: str) -> None:
     path = require_source(source, "name yours with --data")
     if source == "embedded" or path.exists():
         return
-    name = re.split(r"[:/]", source)[0]
     if not (find_spec("tensorflow") and find_spec("tensorflow_datasets")):
         return  # the run says what to install
-    import tensorflow_datasets as tfds  # without TensorFlow, which it imports when it is used
-
-    known = tfds.list_builders(with_community_datasets=False)
-    if name in known or (Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser() / name).exists():
-        return
-    near = difflib.get_close_matches(name, known, n=5)
-    raise ValueError(
-        f"{source!r} is no folder, no zip, not 'embedded' and no data set of TensorFlow Datasets"
-        + (f"; near: {', '.join(near)}" if near else "")
-    )
+    prepared = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    if not (prepared / find_name(source)).exists():
+        require_known(source)

@@ -25,6 +25,7 @@ from typing import Any
 import platformdirs
 
 from serving.card import to_line
+from zoo.command_line import find_writable
 from zoo.training.recipe import Recipe
 
 TIME = "%Y-%m-%d-%H%M%S-%f"  # names a run's folder
@@ -115,8 +116,7 @@ def check_path(directory: Path) -> None:
     if length + ROOM > PATH_MAX:
         raise RunError(f"--run-dir: a path of {length} bytes; choose one of at most {PATH_MAX - ROOM}.")
     try:
-        above = next(each for each in (path, *path.parents) if each.exists())
-        writable = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+        above, writable = find_writable(path)
     except OSError as error:
         raise RunError(f"--run-dir {directory}: {error.strerror}: choose another.") from None
     if not writable:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.markup import escape
 
-from serving.card import Data
+from serving.card import Card, Data
 from serving.images import save_grid
 from zoo.core.step import NOT_FINITE
 from zoo.data.batches import distributed_batches
@@ -103,8 +103,7 @@ def train(recipe: Recipe, console: Console) -> Path | None:
             fit(run, checkpoints, claim)
         if run.workers.chief:
             claim.check()
-            export_run(run)
-            print_next(run)
+            print_next(run, export_run(run))
     return run.directory
 
 
@@ -229,7 +228,7 @@ def fit(run: Run, checkpoints: Checkpoints, claim: Claim) -> None:
         raise StoppedError(stop.signal_number, int(model.step.numpy()), run.recipe.preset, run.directory)
 
 
-def export_run(run: Run) -> None:
+def export_run(run: Run) -> Card:
     """Write export/: weights, ONNX, SavedModel and card, checked against each other.
 
     With the recipe's `export` "best" the model becomes that of the best checkpoint. It falls back to the last step,
@@ -278,19 +277,24 @@ def export_run(run: Run) -> None:
     preset = rename(run.preset, name, data.name, data.count)
     license = LICENSE if name == recipe.preset else NOT_STATED  # a model of one's own is its maker's
     options: dict[str, Any] = {"recipe": about, "weights": recipe.weights, "license": license, "images": images}
-    export(model, run.directory / "export", preset=preset, data=data, **options)
+    card = export(model, run.directory / "export", preset=preset, data=data, **options)
     write_report(run.directory)
+    return card
 
 
-def print_next(run: Run) -> None:
-    """Where the results are, and what to do with them: commands for a shell, from any folder."""
+def print_next(run: Run, card: Card) -> None:
+    """Where the results are, and what to do with them: commands for a shell, from any folder.
+
+    Args:
+        run: that has ended.
+        card: of its export.
+    """
     directory = run.directory.absolute()
     export, parent = shlex.quote(str(directory / "export")), shlex.quote(str(directory))
-    abilities = run.model.abilities()
     lines = [f"report: {directory / 'report.html'}", f"exported: {directory / 'export'}", "next:"]
-    if "generate" in abilities:
+    if "generate" in card.abilities:
         lines.append(f"  zoo sample {export}")
-    if "generate" in abilities or "reconstruct" in abilities:
+    if "generate" in card.abilities or "reconstruct" in card.abilities:
         lines.append(f"  zoo evaluate {export}")
     for line in [*lines, f"  zoo serve --models {parent}"]:
         print_line(run.console, line)

@@ -205,6 +205,15 @@ def kernel_gradient(layer, x, training):
     return tape.gradient(total, layer.layer.kernel.value).numpy()
 
 
+def assert_slopes(gradient, loss, kernel):
+    """The gradient at `kernel` gives the slope of `loss` along five directions."""
+    random = np.random.default_rng(3)
+    for _ in range(5):
+        way = random.normal(size=kernel.shape)
+        slope = (loss(kernel + 1e-5 * way) - loss(kernel - 1e-5 * way)) / 2e-5
+        assert np.sum(gradient * way) == pytest.approx(slope, rel=1e-6, abs=1e-7)
+
+
 @pytest.mark.parametrize("kind", WRAPPED)
 def test_the_gradient_is_that_of_w_over_its_largest_singular_value(kind):
     layer, x = spectral(kind, iterations=400)  # u and v are the singular vectors: d sigma / dW = u v^T
@@ -216,11 +225,7 @@ def test_the_gradient_is_that_of_w_over_its_largest_singular_value(kind):
         plain.set_weights([moved / largest_singular_value(moved, kind), layer.layer.bias.numpy()])
         return float(tf.reduce_sum(tf.sin(plain(x))))
 
-    random = np.random.default_rng(3)
-    for _ in range(5):
-        way = random.normal(size=kernel.shape)
-        slope = (loss(kernel + 1e-5 * way) - loss(kernel - 1e-5 * way)) / 2e-5
-        assert np.sum(found * way) == pytest.approx(slope, rel=1e-6, abs=1e-7)
+    assert_slopes(found, loss, kernel)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -248,11 +253,7 @@ def test_u_and_v_are_constants_of_the_gradient(kind):
         plain.set_weights([moved / (u @ matrix(moved, kind) @ v), layer.layer.bias.numpy()])
         return float(tf.reduce_sum(tf.sin(plain(x))))
 
-    random = np.random.default_rng(3)
-    for _ in range(5):
-        way = random.normal(size=kernel.shape)
-        slope = (loss(kernel + 1e-5 * way) - loss(kernel - 1e-5 * way)) / 2e-5
-        assert np.sum(found * way) == pytest.approx(slope, rel=1e-6, abs=1e-7)
+    assert_slopes(found, loss, kernel)
 
 
 def test_only_the_direction_of_u_counts():
