@@ -7,7 +7,8 @@ depend on them, EMA networks, the step counter, metrics, sampling, configuration
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal, Self
@@ -34,6 +35,8 @@ class GenerativeModel(Inference, keras.Model):
     """Minibatches that one train step takes, such as k for k discriminator updates: images are then (batch, k, ...)."""
     full_precision: str
     """What losses, abilities and noise are computed in: "float32", or "float64" where the model was built so."""
+    plan: Hashable = None
+    """`plan_of` the step that is being traced."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep the constructor's arguments, so that `get_config` cannot drift from it."""
@@ -114,6 +117,26 @@ class GenerativeModel(Inference, keras.Model):
     def score_kind(self) -> Literal["probability", "logit"] | None:
         """What the metrics `real_score` and `fake_score` are; None where the model records neither."""
         return None
+
+    def plan_of(self, step: int) -> Hashable:
+        """What of a step is decided before it is traced; the train function is traced once for each.
+
+        Such as how far a growing network has grown, or whether a penalty that is not in every step is due: a train step
+        branches on `self.plan` in Python, since updates can't stand in a branch of the graph. It must depend on the
+        step and the constructor's arguments alone, so that a resumed run goes on alike.
+
+        Args:
+            step: the number of train steps done.
+        """
+        return None
+
+    def updated_variables(self, player: str) -> list[keras.Variable]:
+        """Of `variables_of(player)`, those that the losses of `self.plan` depend on; all by default."""
+        return self.variables_of(player)
+
+    def fresh_optimizers(self, step: int) -> Sequence[str]:
+        """The players whose optimizers begin anew before this step, none by default."""
+        return ()
 
     # Configuration
 
@@ -222,7 +245,7 @@ class GenerativeModel(Inference, keras.Model):
 
     def hold(self, player: str, forward: Callable[[], Tensor]) -> step.HeldForward:
         """Run a forward pass of `player` and keep it open for `minimize(..., through=held)`."""
-        return step.hold(player, self.variables_of(player), forward, len(context.active().updates[player]))
+        return step.hold(player, self.updated_variables(player), forward, len(context.active().updates[player]))
 
     def compute_gradients(
         self, player: str, loss: step.LossFunction, through: step.HeldForward | None = None
@@ -233,7 +256,7 @@ class GenerativeModel(Inference, keras.Model):
                 f"the pass held for {through.player!r} can't serve {player!r}: a held pass serves its own player, "
                 "and only until that player is updated."
             )
-        variables, optimizer = self.variables_of(player), self.player_optimizers[player]
+        variables, optimizer = self.updated_variables(player), self.player_optimizers[player]
         penalty = partial(self.weight_penalty, player)
         computed = step.compute_gradients(player, variables, optimizer, loss, through, penalty)
         under_way, check = context.active(), computed.finite_check
@@ -250,7 +273,7 @@ class GenerativeModel(Inference, keras.Model):
                 loss scale would not mend it; no weight of the player has been touched.
         """
         player, under_way = computed.player, context.active()
-        optimizer, variables = self.player_optimizers[player], self.variables_of(player)
+        optimizer, variables = self.player_optimizers[player], self.updated_variables(player)
         with under_way.deferred.lifted() if under_way.deferred else nullcontext():
             step.apply_gradients(computed, optimizer, variables, under_way.finite_checks, compiled=self._xla)
         under_way.updates[player].append(computed)
@@ -330,14 +353,37 @@ class GenerativeModel(Inference, keras.Model):
 
         settings = tf.autograph.experimental.do_not_convert(lambda: computing_in(self.full_precision))
 
-        def train(iterator: Any) -> dict[str, Tensor]:
+        def train(iterator: Any, count: Any) -> dict[str, Tensor]:
             with settings():  # of Keras, while the step is traced
-                for _ in tf.range(self.steps_per_execution):
+                for _ in tf.range(count):
                     strategy.run(run_step, (next(iterator),))
             return {metric.name: metric.result() for metric in self.metrics}
 
-        self.train_function = train if self.run_eagerly else tf.function(train)
+        def make_function() -> Callable[..., dict[str, Tensor]]:
+            return train if self.run_eagerly else tf.function(train)
+
+        if type(self).plan_of is GenerativeModel.plan_of:
+            self.train_function = partial(make_function(), count=self.steps_per_execution)
+        else:
+            self.train_function = partial(self._train_by_plan, defaultdict(make_function))
         return self.train_function
+
+    def _train_by_plan(
+        self, functions: Mapping[Hashable, Callable[..., dict[str, Tensor]]], iterator: Any
+    ) -> dict[str, Tensor]:
+        """`steps_per_execution` steps, consecutive ones of one plan in one call of its function."""
+        done = int(self.step.numpy())
+        end, metrics = done + self.steps_per_execution, {}
+        while done < end:
+            for player in self.fresh_optimizers(done):
+                step.reset(self.player_optimizers[player])
+            plan, first = self.plan_of(done), done
+            done += 1
+            while done < end and self.plan_of(done) == plan and not self.fresh_optimizers(done):
+                done += 1
+            self.plan = plan  # a function may be traced at any call
+            metrics = functions[plan](iterator, tf.constant(done - first))
+        return metrics
 
     def _plain_step(self, data: Any) -> list[Tensor]:
         """The train step; returns checks that stop on what is not finite."""

@@ -7,6 +7,7 @@ last layer stays at full precision, so that every loss, penalty and metric is fl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from inspect import signature
 from typing import Any
 
 import keras
@@ -61,6 +62,7 @@ def in_chosen_precision(build: Callable[..., Any]) -> Callable[..., Any]:
         with computing_in(_policy):
             return build(*args, **kwargs)
 
+    built.__signature__ = signature(build)  # type: ignore[attr-defined]  # Keras reads it past `wraps`
     return built
 
 

@@ -232,6 +232,18 @@ def disable_reduction(optimizer: keras.optimizers.Optimizer) -> keras.optimizers
     return optimizer
 
 
+def reset(optimizer: keras.optimizers.Optimizer) -> None:
+    """Make its state that of a fresh optimizer: moments, and the count of updates that learning rates decay by.
+
+    The loss scale stays: it belongs to the networks, not to what was learned of them.
+    """
+    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    for variable in optimizer.variables:
+        if not variable.path.endswith("learning_rate"):
+            variable.assign(tf.zeros(variable.shape, variable.dtype))
+
+
 def with_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """`optimizer` in a `LossScaleOptimizer`, unless it scales the loss already."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.loss_scale_factor is not None:
