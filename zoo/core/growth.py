@@ -1,4 +1,4 @@
-"""When a network grows: from its lowest resolution, a level at a time (Progressive GAN, arXiv:1710.10196, section 3)."""
+"""How a network grows, a level at a time from its lowest resolution (Progressive GAN, arXiv:1710.10196, section 3)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
