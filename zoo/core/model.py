@@ -37,6 +37,10 @@ class GenerativeModel(Inference, keras.Model):
     """What losses, abilities and noise are computed in: "float32", or "float64" where the model was built so."""
     plan: Hashable = None
     """`plan_of` the step that is being traced."""
+    occasional_metrics: tuple[str, ...] = ()
+    """Metrics that not every step records; their means are over the steps that do."""
+    lazy_intervals: Mapping[str, int] = {}
+    """Player -> k, where it has one update more in every k-th step, of penalties alone; optimizers are set for that."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep the constructor's arguments, so that `get_config` cannot drift from it."""
@@ -291,7 +295,7 @@ class GenerativeModel(Inference, keras.Model):
 
         The norm of each player's gradient is recorded by itself, as `<player>_gradient_norm`.
         """
-        if set(rows) != set(self._trackers):
+        if not set(self._trackers) - {*self.occasional_metrics} <= set(rows) <= set(self._trackers):
             raise ValueError(f"record() got {sorted(rows)}; the constructor announced {sorted(self._trackers)}.")
         names = sorted(rows)
         *totals, count = replicas.sum_rows(*(rows[name] for name in names))

@@ -44,6 +44,14 @@ class Draws:
         """Uniform numbers in [low, high), (batch, *shape)."""
         return low + (high - low) * self._draw(tf.raw_ops.StatelessRandomUniformV2, shape)
 
+    def of_the_step(self) -> Tensor:
+        """One uniform number in [0, 1) for all rows, (), the same on every replica."""
+        mine, self._rows = self._rows, tf.zeros_like(self._rows[:1])
+        try:
+            return self.uniform()[0]
+        finally:
+            self._rows = mine
+
     def _draw(self, op: Any, shape: tuple[int, ...]) -> Tensor:
         # Where these numbers were asked for, not in a function that XLA compiles: there Philox would give others.
         with self._graph.as_default() if self._graph is not current_graph() else nullcontext():

@@ -146,7 +146,12 @@ def build_and_compile(recipe: Recipe, preset: Preset, strategy: tf.distribute.St
     keras.utils.set_random_seed(recipe.seed)
     with strategy.scope(), computing_in(recipe.precision):
         model = build_model(preset)
-        optimizers = {name: choice.build() for name, choice in recipe.optimizers.items()}
+        intervals = model.lazy_intervals
+        choices = {
+            name: choice.corrected_for(intervals[name]) if name in intervals else choice
+            for name, choice in recipe.optimizers.items()
+        }
+        optimizers = {name: choice.build() for name, choice in choices.items()}
         model.compile(
             seed=recipe.seed, steps_per_execution=recipe.steps_per_execution, jit_compile=recipe.xla, **optimizers
         )

@@ -124,3 +124,16 @@ def test_the_step_under_way_is_each_threads_own():
     thread.join()
     assert len(errors) == 1
     assert "outside a train step" in errors[0]
+
+
+def test_a_number_of_the_step_is_the_same_for_all_rows_and_a_draw_of_its_own():
+    whole, part = draws(7, 5), draws(7, 5, start=12, count=11)
+    first, second = float(whole.of_the_step()), float(whole.of_the_step())
+    assert [float(part.of_the_step()), float(part.of_the_step())] == [first, second]
+    assert first != second
+    assert float(draws(7, 6).of_the_step()) != first
+    np.testing.assert_array_equal(part.normal(3), whole.normal(3)[12:])  # the rows are its own again
+    numbers = [float(draws(step=step).of_the_step()) for step in range(400)]
+    assert 0.0 <= min(numbers) < 0.02
+    assert 0.98 < max(numbers) < 1.0
+    assert abs(np.mean(numbers) - 0.5) < 5 * 12**-0.5 / 20  # five standard errors of a mean of 400

@@ -159,3 +159,14 @@ def test_an_epsilon_of_zero_is_refused(choice: type[Any]) -> None:
 def test_options_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Adam().learning_rate = 1.0  # type: ignore[misc]
+
+
+def test_an_update_more_in_every_kth_step_goes_as_far_and_remembers_as_long() -> None:
+    """Of StyleGAN2's k = 16: c = 16 / 17, so 17 updates have 16 times the rate, and beta^16 is left of what was."""
+    corrected = Adam(2e-3, beta_1=0.0, beta_2=0.99, decay="linear", decay_steps=100).corrected_for(16)
+    assert isinstance(corrected, Adam)
+    assert 17 * corrected.learning_rate == pytest.approx(16 * 2e-3)
+    assert corrected.beta_1 == 0.0
+    assert corrected.beta_2**17 == pytest.approx(0.99**16)
+    assert corrected.decay_steps == 100
+    assert SGD(0.1, momentum=0.9).corrected_for(1).momentum == pytest.approx(0.9**0.5)
