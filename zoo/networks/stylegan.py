@@ -65,7 +65,9 @@ def generator(
                 x = EqualizedUpConv2D(channels[size], use_bias=False, name=f"convolution_{place}")(x)
                 x = Blur(name=f"blur_{place}")(x)
             else:
-                x = LearnedConstant((size, size, channels[size]), name="constant")(x)
+                # Paper: ones. AdaIN then divides a map without variance by it, and rounding is what is left.
+                start = keras.initializers.RandomNormal(0.0, 1.0)
+                x = LearnedConstant((size, size, channels[size]), start, name="constant")(x)
             x = NoiseBias(name=f"noise_bias_{place}")([x, noise])
             x = leaky_relu(f"leaky_relu_{place}")(x)
             x = AdaIN(name=f"style_{place}")([x, styles[:, 2 * level + number]])
