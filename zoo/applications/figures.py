@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -10,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from serving.images import make_grid, to_pil, to_uint8
 
 LEAST_SIDE = 64  # pixels of an image in a figure; smaller ones are enlarged by a whole factor
-PADDING = 2  # pixels of the image around each, enlarged with it
-FONT_SIZE = 14
+PADDING = 2  # pixels around each image
+FONT_SIZE, LEAST_FONT_SIZE = 14, 8  # columns' labels shrink to their width
 MARGIN = 6  # pixels around a label
 STILLS = (".png", ".gif", ".webp")
 ANIMATIONS = (".gif", ".webp")
@@ -37,25 +38,25 @@ def draw_figure(
     for labels, count, what in ((row_labels, rows, "rows"), (column_labels, columns, "columns")):
         if labels and len(labels) != count:
             raise ValueError(f"{len(labels)} labels of {count} {what}: give one for each.")
-    scale = enlargement(height) if scale is None else scale
+    scale = find_scale(height) if scale is None else scale
     blank = np.isnan(images).all(axis=(2, 3, 4), keepdims=True)
     levels = to_uint8(np.where(blank, 1.0, images).reshape(-1, *images.shape[2:]), (-1.0, 1.0))
-    (sheet,) = to_pil(make_grid(levels, columns, PADDING)[None])
-    sheet = sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST)
+    (sheet,) = to_pil(make_grid(enlarge(levels, scale), columns, PADDING)[None])
     if not row_labels and not column_labels:
         return sheet
+    height, width = scale * height + PADDING, scale * width + PADDING
     font = ImageFont.load_default(FONT_SIZE)
-    left = math.ceil(max((font.getlength(label) for label in row_labels), default=0)) + 2 * MARGIN if row_labels else 0
+    left = math.ceil(find_widest(row_labels, font)) + 2 * MARGIN if row_labels else 0
     top = FONT_SIZE + 2 * MARGIN if column_labels else 0
     figure = Image.new(sheet.mode, (left + sheet.width, top + sheet.height), "white")
     figure.paste(sheet, (left, top))
     draw = ImageDraw.Draw(figure)
     for row, label in enumerate(row_labels):
-        middle = top + scale * (PADDING + row * (height + PADDING) + height / 2)
-        draw.text((left - MARGIN, middle), label, "black", font, anchor="rm")
+        draw.text((left - MARGIN, top + PADDING / 2 + (row + 0.5) * height), label, "black", font, anchor="rm")
+    share = (width - PADDING) / max(find_widest(column_labels, font), 1)
+    font = ImageFont.load_default(max(LEAST_FONT_SIZE, min(FONT_SIZE, int(FONT_SIZE * share))))
     for column, label in enumerate(column_labels):
-        middle = left + scale * (PADDING + column * (width + PADDING) + width / 2)
-        draw.text((middle, top / 2), label, "black", font, anchor="mm")
+        draw.text((left + PADDING / 2 + (column + 0.5) * width, top / 2), label, "black", font, anchor="mm")
     return figure
 
 
@@ -84,13 +85,22 @@ def save_animation(frames: np.ndarray, path: Path, milliseconds: int = 50, scale
     """
     if path.suffix not in ANIMATIONS:
         raise ValueError(f"{path}: choose a name that ends in {' or '.join(ANIMATIONS)}.")
-    scale = enlargement(frames.shape[1]) if scale is None else scale
-    larger = to_uint8(frames, (-1.0, 1.0)).repeat(scale, axis=1).repeat(scale, axis=2)
-    first, *others = to_pil(larger)
+    scale = find_scale(frames.shape[1]) if scale is None else scale
+    first, *others = to_pil(enlarge(to_uint8(frames, (-1.0, 1.0)), scale))
     # GIF has no such option, and Pillow passes over it.
     first.save(path, save_all=True, append_images=others, duration=milliseconds, loop=0, lossless=True)
 
 
-def enlargement(height: int) -> int:
+def find_scale(height: int) -> int:
     """The whole factor that makes an image at least `LEAST_SIDE` pixels high."""
     return max(1, math.ceil(LEAST_SIDE / height))
+
+
+def enlarge(images: np.ndarray, scale: int) -> np.ndarray:
+    """(count, height, width, channels), each pixel `scale` squared."""
+    return images.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def find_widest(labels: Sequence[str], font: Any) -> float:
+    """Pixels of the longest label."""
+    return max((font.getlength(label) for label in labels), default=0.0)

@@ -128,7 +128,7 @@ class Generator:
         Raises:
             ValueError: the generator has none.
         """
-        self.require_styles("styles")
+        self.require_styles("a style")
         layers, width = self.abilities["map"].outputs[0].row
         return layers, width
 

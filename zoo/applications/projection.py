@@ -30,7 +30,7 @@ class Projection:
 
     Args:
         codes: (restarts, dimension): latents, or the one style that all layers get.
-        images: (restarts, height, width, channels) float32 in [-1, 1].
+        images: (restarts, height, width, channels) float32, as the network gives them: in [-1, 1] where it is bounded.
         distances: (restarts,), the mean squared difference of brightness, 0 to 1.
         feature_distances: (restarts,), the squared distance of the features as a share of the target's own square;
             0 where none were asked for.
@@ -100,7 +100,9 @@ def project(
     given: dict[str, Any] = {"truncation": 1.0, "label": labels}
     feeds = ("normal", "uniform") if space == "z" else ("style",)
 
-    extractor = None if classifier is None else classifier.abilities()["classify"]
+    extractor = None if classifier is None else classifier.abilities().get("classify")
+    if classifier is not None and extractor is None:
+        raise ValueError(f"{type(classifier).__name__} can't classify: name a classifier for the features.")
     measure = measure_distances_to(target.astype(np.float32), abilities[name], moved, extractor, weight)
 
     def gradient(codes: np.ndarray) -> tuple[np.ndarray, Any]:

@@ -34,11 +34,27 @@ class NoiseEffect:
     share: float
 
 
-def find_layers(layers: int, band: str) -> range:
-    """Which styles are coarse, middle or fine: of more than 8 layers the paper's, of fewer a third of the sizes each.
+def list_bands(layers: int) -> dict[str, range]:
+    """Which styles are coarse, middle and fine, as far as there are any of each.
+
+    Of more than 8 layers the paper's; of fewer a third of the sizes each.
 
     Args:
         layers: how many styles the generator takes, two of each size from 4 pixels on.
+    """
+    bounds = [*PAPER_BOUNDS, layers]
+    if layers <= PAPER_BOUNDS[-1]:
+        sizes = -(-layers // LAYERS_PER_SIZE)
+        bounds = [min(layers, LAYERS_PER_SIZE * round(sizes * third / 3)) for third in range(4)]
+    found = {band: range(*bounds[number : number + 2]) for number, band in enumerate(BANDS)}
+    return {band: each for band, each in found.items() if each}
+
+
+def find_layers(layers: int, band: str) -> range:
+    """One band of `list_bands`.
+
+    Args:
+        layers: how many styles the generator takes.
         band: one of "coarse", "middle" and "fine".
 
     Raises:
@@ -46,15 +62,10 @@ def find_layers(layers: int, band: str) -> range:
     """
     if band not in BANDS:
         raise ValueError(f"layers {band!r}: choose from {', '.join(BANDS)}, or FIRST-LAST such as 2-5.")
-    bounds = [*PAPER_BOUNDS, layers]
-    if layers <= PAPER_BOUNDS[-1]:
-        sizes = -(-layers // LAYERS_PER_SIZE)
-        bounds = [min(layers, LAYERS_PER_SIZE * round(sizes * third / 3)) for third in range(4)]
-    number = BANDS.index(band)
-    found = range(bounds[number], bounds[number + 1])
-    if not found:
+    found = list_bands(layers)
+    if band not in found:
         raise ValueError(f"{layers} layers have no {band} ones: name them, FIRST-LAST, 0 to {layers - 1}.")
-    return found
+    return found[band]
 
 
 def mix_styles(first: np.ndarray, second: np.ndarray, layers: Sequence[int], count: int) -> np.ndarray:

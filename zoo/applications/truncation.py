@@ -110,4 +110,4 @@ def cut_off_uniform(latents: np.ndarray, threshold: float, range: tuple[float, f
 
 def _require_positive(threshold: float) -> None:
     if not threshold > 0:
-        raise ValueError(f"threshold {threshold}: nothing is drawn within it: give one above 0.")
+        raise ValueError(f"factor {threshold}: no latent lies within it: give one above 0.")

@@ -19,6 +19,7 @@ from zoo.applications.styles import (
     generate_mixed,
     generate_under_noise,
     generate_without_noise,
+    list_bands,
     measure_noise,
 )
 from zoo.applications.truncation import Method, sweep_truncation
@@ -92,6 +93,7 @@ class Interpolate(PathFigure):
     def run(self, name: str) -> None:
         """Rows share the class of their left end."""
         numbers = choose_numbers(self.numbers, 2 * at_least("--count", self.count))
+        at_least("--steps", self.steps, 2)
         if len(numbers) % 2:
             raise ValueError(f"--numbers {join(numbers)}: give two for each row.")
         generator, other = Generator.open(name), self.seed if self.other_seed is None else self.other_seed
@@ -126,7 +128,10 @@ class Walk(PathFigure):
         """One class for the whole loop."""
         require_ending("--out", self.out, ANIMATIONS)
         at_least("--milliseconds", self.milliseconds)
+        at_least("--frames", self.frames, 2)
         numbers = choose_numbers(self.numbers, at_least("--count", self.count, 2))
+        if len(set(numbers)) < 2:
+            raise ValueError(f"--numbers {join(numbers)}: a walk needs two different ones.")
         generator = Generator.open(name)
         codes = walk(generator.draw(numbers, self.seed, self.space), self.frames, self.choose_kind(generator))
         classes = generator.draw_labels(numbers[:1], self.seed, self.chosen_labels)
@@ -152,7 +157,10 @@ class Arithmetic(Figure):
     """The file to write: .png, .gif or .webp."""
 
     def run(self, name: str) -> None:
-        """Rows of exemplars, each with the mean's image at its end; then the result in the middle of nine."""
+        """Rows of exemplars, each with the mean's image at its end; then the result in the middle of nine.
+
+        All are shown under one class, where there are classes: what is added is latents.
+        """
         generator = Generator.open(name)
         concepts = {key: generator.draw(getattr(self, key), self.seed, self.space) for key in "abc"}
         result = surround(combine(*concepts.values()), self.seed, self.scale)
@@ -205,8 +213,9 @@ class Truncate(Figure):
 class Mix(Figure):
     """Styles of the upper images in some layers of the left ones, of a style-based generator."""
 
-    layers: tuple[str, ...] = ("coarse", "middle", "fine")
-    """Which layers come from the upper images: coarse, middle, fine or FIRST-LAST such as 2-5, several in turn."""
+    layers: tuple[str, ...] = ()
+    """Which layers come from the upper images: coarse, middle, fine or FIRST-LAST such as 2-5, several in turn; by
+    default the first three, as far as the generator has them."""
     rows: int = 2
     """Left images, for each choice of layers."""
     count: int = 5
@@ -222,7 +231,7 @@ class Mix(Figure):
         generator = Generator.open(name)
         generator.require_styles("style mixing")
         count = generator.styles_shape[0]
-        bands = {text: parse_layers(text, count) for text in self.layers}
+        bands = {text: parse_layers(text, count) for text in self.layers or list_bands(count)}
         total = rows * len(bands)
         left = generator.draw(range(total), self.seed, "w", self.truncation)
         upper = generator.draw(range(total, total + columns), self.seed, "w", self.truncation)
@@ -235,7 +244,7 @@ class Mix(Figure):
             part = slice(number * rows, (number + 1) * rows)
             own = None if classes is None else classes[part]
             images[1:][part, 1:] = generate_mixed(generator, left[part], upper, layers, labels=own)
-            labels += [f"{text} ({layers[0]}-{layers[-1]})"] * rows
+            labels += [text if text[0].isdecimal() else f"{text} ({layers[0]}-{layers[-1]})"] * rows
         self.save(images, labels, ["", *map(str, range(total, total + columns))])
 
 
@@ -309,6 +318,8 @@ class Project(Figure):
             raise ValueError("--image FILE or --number NUMBER: give one of the two.")
         if len(self.labels) > 1:
             raise ValueError(f"--labels {join(self.labels)}: an image has one class.")
+        at_least("--restarts", self.restarts)
+        at_least("--steps", self.steps)
         target, label = self.find_target(Generator.open(name))
         model = load_pretrained(name)
         found = project(
@@ -375,6 +386,8 @@ class Directions(Figure):
         space: Space = self.space or ("w" if generator.is_style_based else "z")
         if space == "w":
             generator.require_styles("space w")
+        if self.layers is not None:
+            generator.require_styles("--layers")
         layers = None if self.layers is None else parse_layers(self.layers, generator.styles_shape[0])
         classes = generator.draw_labels([self.number], self.seed, self.chosen_labels)
         found = find_directions(load_pretrained(name), at_least("--count", self.count), space, layers)
@@ -478,7 +491,13 @@ def read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def choose_numbers(given: Sequence[int], count: int) -> Sequence[int]:
-    """The numbers given, or as many from 0."""
+    """The numbers given, or as many from 0.
+
+    Raises:
+        ValueError: no image has such a number.
+    """
+    for number in given:
+        to_uint64("--numbers", number)
     return given or range(count)
 
 

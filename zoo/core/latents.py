@@ -101,8 +101,9 @@ def measure_first_layers(ability: Ability, name: str, probes: np.ndarray) -> np.
     """What each probe adds to the outputs of the first layers that see the input: (probes, outputs of all of them).
 
     Which layers count: those with weights that the input reaches, itself or through layers without any, such as
-    reshaping, slicing, pixel norm, or joining it with something else. Their own activation is left out. For unit
-    vectors, the rows of the result are the columns of A, the weights beside each other. Other inputs are 0.
+    reshaping, slicing, pixel norm, or joining it with something else. Their own activation is left out. Of a layer that
+    has a map `affine` of its own for the input, as those that styles modulate have, it is this map. For unit vectors,
+    the rows of the result are the columns of A, the weights beside each other. Other inputs are 0.
 
     Args:
         ability: its network is functional.
@@ -122,7 +123,7 @@ def measure_first_layers(ability: Ability, name: str, probes: np.ndarray) -> np.
     names = [spec.name == name for spec in ability.signature()]
     responses = []
     for layer, arguments, options in find_first_layers(ability.network, names, values):
-        outputs = keras.tree.flatten(without_activation(layer)(*arguments, **options))
+        outputs = keras.tree.flatten(without_activation(layer, arguments[0])(*arguments, **options))
         found = np.concatenate([np.asarray(each).reshape(len(rows), -1) for each in outputs], axis=1)
         there, back = np.split(found[1:] - found[:1], 2)
         if not np.abs(there + back).max() <= LINEAR * np.abs(there).max():
@@ -146,9 +147,12 @@ def find_first_layers(
 
     def call(layer: Any, *arguments: Any, **options: Any) -> Any:
         outputs = layer(*arguments, **options)
-        given = [each for each in keras.tree.flatten((arguments, options)) if isinstance(each, keras.KerasTensor)]
-        if any(tensor.name in touched for tensor in given):
-            if getattr(layer, "weights", ()):
+        flat = keras.tree.flatten((arguments, options))
+        given = [each for each in flat if isinstance(each, keras.KerasTensor) and each.name in touched]
+        if given:
+            if isinstance(getattr(layer, "affine", None), keras.layers.Layer):
+                calls.extend((layer.affine, (tensor,), {}) for tensor in given)
+            elif getattr(layer, "weights", ()):
                 calls.append((layer, arguments, options))
             else:
                 touched.update(tensor.name for tensor in keras.tree.flatten(outputs))
@@ -159,6 +163,7 @@ def find_first_layers(
     for layer, arguments, options in calls:
         evaluated = evaluate(traced, values, (arguments, options))
         if isinstance(layer, keras.Model):
+            layer = keras.Model(layer.inputs, layer.outputs)  # a sequence of layers can't be traced as it is
             tensors = keras.tree.flatten((arguments, options))
             inner = [tensor.name in touched for tensor in tensors if isinstance(tensor, keras.KerasTensor)]
             inputs = [each for each in keras.tree.flatten(evaluated) if isinstance(each, tf.Tensor)]
@@ -180,12 +185,12 @@ def evaluate(network: keras.Model, values: Sequence[np.ndarray], structure: Any)
     )
 
 
-def without_activation(layer: Any) -> Any:
-    """The layer, or one of the same weights that leaves its activation out."""
+def without_activation(layer: Any, inputs: Tensor) -> Any:
+    """The layer, or one of the same weights that leaves its activation out; `inputs` are what it is given."""
     config = layer.get_config()
     if config.get("activation", "linear") == "linear":
         return layer
     twin = type(layer).from_config({**config, "activation": "linear"})
-    twin.build(layer.input.shape)
+    twin.build(inputs.shape)
     twin.set_weights(layer.get_weights())
     return twin

@@ -12,6 +12,7 @@ from zoo.core.inference import Inference
 from zoo.core.latents import measure_first_layers
 from zoo.layers.equalized import PixelNorm
 
+CASES = ["plain", "pixel norm", "nested", "sequence", "beside a class", "two"]
 RANDOM = np.random.default_rng(0)
 
 
@@ -46,6 +47,8 @@ def kernels_of(case: str, weights: np.ndarray) -> OneNetwork:
         hidden = first(PixelNorm()(latent))
     elif case == "nested":
         hidden = keras.Model(inner := keras.Input((4,)), first(inner))(latent)
+    elif case == "sequence":
+        hidden = keras.Sequential([layers.Reshape((4,)), first])(latent)
     elif case == "beside a class":
         label = keras.Input((), dtype="int32", name="label")
         hidden = first(layers.Concatenate()([ops.one_hot(label, 3), latent]))
@@ -64,7 +67,7 @@ def kernels_of(case: str, weights: np.ndarray) -> OneNetwork:
     return OneNetwork(network, classes)
 
 
-@pytest.mark.parametrize("case", ["plain", "pixel norm", "nested", "beside a class", "two"])
+@pytest.mark.parametrize("case", CASES)
 def test_directions_are_the_right_singular_vectors_of_the_first_weights(case: str) -> None:
     weights, right = known_weights()
     found = find_directions(kernels_of(case, weights), 3)
@@ -84,6 +87,30 @@ def test_directions_of_styles_are_those_of_all_affine_maps(style_model) -> None:
         found = find_directions(style_model, 2, "w", chosen)
         np.testing.assert_allclose(np.abs(np.sum(found.vectors * right[:2], axis=1)), 1.0, atol=1e-5)
         np.testing.assert_allclose(found.strengths, singular[:2] ** 2, rtol=1e-4)
+
+
+class Modulated(layers.Layer):
+    """maps * (1 + A style), A a layer within, as in AdaIN and modulated convolutions."""
+
+    def build(self, shapes: list[tuple[int | None, ...]]) -> None:
+        self.affine = layers.Dense(shapes[0][-1], name="affine")
+        self.affine.build(shapes[1])
+
+    def call(self, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:
+        maps, style = inputs
+        return maps * (1.0 + self.affine(style))
+
+
+def test_a_layer_with_an_affine_map_of_its_own_counts_by_that() -> None:
+    """In front of it and behind are maps that the latent has changed already."""
+    latent = keras.Input((4,), name="latent")
+    first, second = Modulated(name="modulated_0"), Modulated(name="modulated_1")
+    start = layers.Dense(3, use_bias=False, kernel_initializer="zeros")(latent)
+    maps = layers.Dense(4)(layers.LeakyReLU()(first([start, latent])))
+    network = keras.Model(latent, to_image(second([maps, latent])))
+    response = measure_first_layers(OneNetwork(network).abilities()["generate"], "latent", np.eye(4, dtype=np.float32))
+    expected = np.concatenate([np.asarray(layer.affine.kernel) for layer in (first, second)], axis=1)
+    np.testing.assert_allclose(response[:, np.abs(response).max(axis=0) > 0], expected, atol=1e-6)
 
 
 def test_a_layer_that_is_not_linear_has_no_matrix() -> None:
@@ -116,5 +143,5 @@ def test_directions_that_there_are_not(style_model) -> None:
         find_directions(kernels_of("plain", weights), 5)
     with pytest.raises(ValueError, match=r"layers \[4\]: give at least one of 0 to 3"):
         find_directions(style_model, 1, "w", [4])
-    with pytest.raises(ValueError, match="OneNetwork has no map, synthesize: styles needs a style-based generator"):
+    with pytest.raises(ValueError, match="OneNetwork has no map, synthesize: a style needs a style-based generator"):
         find_directions(kernels_of("plain", weights), 1, "w")

@@ -125,6 +125,8 @@ def test_what_can_not_be_projected() -> None:
         project(Linear(), np.zeros((3, 2, 3)))
     with pytest.raises(ValueError, match="pixels from 0 to 255"):
         project(Linear(), np.array([0.0, 255.0] * 6).reshape(2, 2, 3))
+    with pytest.raises(ValueError, match="GAN can't classify: name a classifier"):
+        project(Linear(), np.zeros((2, 2, 3)), classifier=build_model(PRESETS["gan-mnist"].twin()))
     with pytest.raises(ValueError, match="restarts=0, steps=300"):
         project(Linear(), np.zeros((2, 2, 3)), restarts=0)
     with pytest.raises(ValueError, match="Linear has no map, synthesize: space w needs a style-based generator"):

@@ -22,7 +22,7 @@ def test_far_thresholds_change_nothing_and_near_ones_leave_little() -> None:
     latents = np.array([-9.0, -3.0, 0.0, 2.0, 9.0])
     np.testing.assert_allclose(cut_off(latents, 30.0), latents, rtol=1e-9)
     assert np.abs(cut_off(latents, 1e-3)).max() <= 1e-3
-    with pytest.raises(ValueError, match=r"threshold 0\.0: nothing is drawn within it"):
+    with pytest.raises(ValueError, match=r"factor 0\.0: no latent lies within it"):
         cut_off(latents, 0.0)
 
 
