@@ -1,5 +1,7 @@
 """Arithmetic of latents: a - b + c of concepts, each the mean of several exemplars (DCGAN, arXiv:1511.06434, 6.3.2)."""
 
+import math
+
 import numpy as np
 
 from zoo.metrics.checks import finite_rows, same_dimension
@@ -38,8 +40,8 @@ def surround(code: np.ndarray, seed: int = 0, scale: float = SCALE) -> np.ndarra
     Raises:
         ValueError: a negative scale; no code.
     """
-    if scale < 0 or code.ndim != 1:
-        raise ValueError(f"code {code.shape}, scale={scale}: give (dimension,), and a scale of at least 0.")
+    if not 0 <= scale < math.inf or code.ndim != 1:
+        raise ValueError(f"code {code.shape}, scale={scale}: give (dimension,), and a finite scale of at least 0.")
     noise = np.random.Generator(np.random.Philox(seed)).uniform(-scale, scale, (NEIGHBORS + 1, len(code)))
     noise[NEIGHBORS // 2] = 0.0
     return code + noise

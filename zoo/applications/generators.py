@@ -225,10 +225,12 @@ class Generator:
             noise: of a style-based generator.
 
         Raises:
-            ValueError: codes of another shape; no labels of a conditional generator; "w" of one without styles.
+            ValueError: codes of another shape or NaN; no labels of a conditional generator; "w" of one without styles.
         """
         if codes.ndim != 2 or codes.shape[1] != self.dimension(space):
             raise ValueError(f"codes {codes.shape}: {self.name} takes (count, {self.dimension(space)}) in {space}.")
+        if not (np.isfinite(codes).all() and np.isfinite(truncation)):
+            raise ValueError(f"codes or truncation of {self.name} hold NaN or infinity: give finite numbers.")
         if (labels is None) != (self.label is None):
             raise ValueError(
                 f"{self.name} {'takes no labels' if self.label is None else 'is conditional: give labels'}."

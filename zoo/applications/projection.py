@@ -87,7 +87,7 @@ def project(
     from zoo.core.latents import measure_distances_to
 
     images_in_range(target[None], smallest=1)
-    if restarts < 1 or steps < 1 or not rate > 0 or weight < 0:
+    if restarts < 1 or steps < 1 or not 0 < rate < np.inf or not 0 <= weight < np.inf:
         raise ValueError(f"restarts={restarts}, steps={steps}, rate={rate}, weight={weight}: give 1 or more, above 0.")
     generator = Generator.of(model)
     if generator.label is not None and label is None:

@@ -128,12 +128,12 @@ def generate_under_noise(
     seed: int = 0,
     labels: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Images of each latent under each draw of the noise, (latents, draws, height, width, channels) in [-1, 1].
+    """Images of each latent under draws of the noise of its own, (latents, draws, height, width, channels) in [-1, 1].
 
     Args:
         generator: with noise maps.
         numbers: of the latents.
-        draws: how many.
+        draws: how many for each; those of latent i are numbers i * draws and on.
         inputs: the noise maps that are on, all the others 0; None for all.
         seed: of latents and noise.
         labels: one for each latent, of a class-conditional generator.
@@ -151,7 +151,7 @@ def generate_under_noise(
         raise ValueError(f"inputs {unknown}, draws={draws}: choose of {list(generator.noise_inputs)}, and 1 or more.")
     latents = np.repeat(generator.draw(numbers, seed), draws, axis=0)
     repeated = None if labels is None else np.repeat(labels, draws)
-    noise = Noise(list(range(draws)) * len(numbers), seed, inputs)
+    noise = Noise(range(draws * len(numbers)), seed, inputs)
     images = generator.generate(latents, labels=repeated, noise=noise)
     return images.reshape(len(numbers), draws, *images.shape[1:])
 

@@ -50,7 +50,7 @@ def sweep_truncation(
             '"scale", which multiplies them.'
         )
     if not len(factors) or not np.isfinite(factors).all():
-        raise ValueError(f"factors={list(factors)}: give at least one number.")
+        raise ValueError(f"factors={list(factors)}: give at least one, all finite.")
     latents, rows = generator.draw(numbers, seed), []
     for factor in factors:
         codes, truncation = latents, 1.0

@@ -79,6 +79,8 @@ def test_what_a_model_lacks_is_one_line() -> None:
         generator.draw_labels([0], labels=3)
     with pytest.raises(ValueError, match=r"takes \(count, 100\) in z"):
         generator.generate(np.zeros((2, 99)))
+    with pytest.raises(ValueError, match="codes or truncation of dcgan-fashion-mnist hold NaN or infinity"):
+        generator.generate(np.full((2, 100), np.nan))
     with pytest.raises(ValueError, match="is conditional: give labels"):
         Generator.open("cgan-fashion-mnist").generate(np.zeros((1, 100)))
     series = Ability((Input("noise", "float32", ("batch", 2, 2, 1), "normal"),), (IMAGE,))

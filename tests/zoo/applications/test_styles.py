@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from serving.card import Ability, Input, Output
 from zoo.applications.generators import Generator
 from zoo.applications.styles import (
     find_layers,
@@ -69,6 +70,22 @@ def test_variances_are_those_of_their_sources() -> None:
     random = np.random.default_rng(0)
     images = 0.2 * random.standard_normal((4_000, 1, 1, 1, 1)) + 0.1 * random.standard_normal((4_000, 2, 1, 1, 1))
     assert split_variance(images).share == pytest.approx(0.2, abs=0.01)
+
+
+def test_draws_of_one_latent_are_not_those_of_another() -> None:
+    """Image = 0.4 latent + 0.2 noise, with so few draws that what they have in common would count as the latents'."""
+    inputs = (
+        Input("latent", "float32", ("batch", 1), "normal"),
+        Input("noise_1_0", "float32", ("batch", 1, 1, 1), "noise_map"),
+    )
+    image = Output("image", "float32", ("batch", 1, 1, 1), "image", (-10.0, 10.0), "NHWC")
+
+    def run(name: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"image": 4 * feeds["latent"][:, :, None, None] + 2 * feeds["noise_1_0"]}
+
+    effect = measure_noise(Generator("toy", {"generate": Ability(inputs, (image,))}, run), range(3_000), 2)
+    assert effect.noise_variance == pytest.approx(0.1**2, rel=0.1)
+    assert effect.latent_variance == pytest.approx(0.2**2, rel=0.1)
 
 
 def test_noise_of_one_layer(styled: Generator) -> None:

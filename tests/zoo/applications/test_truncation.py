@@ -53,5 +53,5 @@ def test_sweeps_that_can_not_be(styled: Generator) -> None:
         sweep_truncation(Generator.open("gan-mnist"), [1.0], [0], "input")
     with pytest.raises(ValueError, match=r"method='psi': choose from \['input', 'resample', 'scale'\]"):
         sweep_truncation(styled, [1.0], [0], "psi")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"factors=\[\]: give at least one number"):
+    with pytest.raises(ValueError, match=r"factors=\[\]: give at least one, all finite"):
         sweep_truncation(styled, [], [0], "input")
