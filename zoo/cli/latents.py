@@ -1,5 +1,6 @@
 """`zoo latents NAME WHAT`: figures of a generator's latents. All but project and directions do without TensorFlow."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from zoo.command_line import require_file
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class Figure(ABC):
     """What all figures have."""
 
     seed: int = 0
@@ -38,9 +39,9 @@ class Figure:
     out: Path
     """The file to write: .png, .gif or .webp."""
 
+    @abstractmethod
     def run(self, name: str) -> None:
         """Draw, and write the file."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """Refuse what no figure can be drawn of, before anything is opened."""
