@@ -16,6 +16,7 @@ from zoo.core import convolution
 from zoo.core.types import Tensor
 from zoo.layers.equalized import Equalized
 
+CHANNELS_LAST = "channels_last"  # whatever Keras' setting is when a layer is called
 TAPS = (1, 3, 3, 1)
 UP_PADDING = (1, 1)  # of TAPS behind a transposed convolution, 3x3 with stride 2: 2 n + 1 -> 2 n
 DOWN_PADDING = (2, 2)  # of TAPS before a convolution, 3x3 with stride 2: n -> n + 1
@@ -35,7 +36,7 @@ def blur(maps: Tensor, taps: Sequence[float], padding: tuple[int, int], stride: 
     channels, dtype = maps.shape[-1], keras.backend.standardize_dtype(maps.dtype)
     kernel = np.tile(gain * np.outer(line, line)[:, :, None, None], (1, 1, channels, 1))
     maps = ops.pad(maps, [(0, 0), padding, padding, (0, 0)])
-    return ops.depthwise_conv(maps, ops.convert_to_tensor(kernel, dtype), stride, "valid")
+    return ops.depthwise_conv(maps, ops.convert_to_tensor(kernel, dtype), stride, "valid", CHANNELS_LAST)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -145,7 +146,7 @@ class EqualizedBlurDownConv2D(Equalized):
             smaller = blur(inputs, TAPS, (1, 1), stride=2)
             return self.add_bias(convolution.convolve(smaller, self.scaled_kernel(), 1))
         filtered = blur(inputs, TAPS, DOWN_PADDING)
-        return self.add_bias(ops.conv(filtered, self.scaled_kernel(), 2, "valid"))
+        return self.add_bias(ops.conv(filtered, self.scaled_kernel(), 2, "valid", CHANNELS_LAST))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

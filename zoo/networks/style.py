@@ -73,8 +73,9 @@ def synthesis_of(generator: keras.Model) -> keras.Model:
         generator: the full one, or what `zoo.networks.growing.generator_at` made of it.
     """
     noise = generator.inputs[2:]
-    part = keras.Model([generator.get_layer("styles").output, *noise], generator.output)
-    styles = keras.Input(part.inputs[0].shape[1:], dtype=full_precision(), name="styles")
+    inner = generator.get_layer("styles").output
+    part = keras.Model([inner, *noise], generator.output)
+    styles = keras.Input(inner.shape[1:], dtype=inner.dtype, name="styles")
     # Keras gives the input of such a part a name of its own.
     part = keras.models.clone_model(part, [styles, *noise], clone_function=lambda layer: layer)
     return keras.Model(part.inputs, part.outputs[0], name=f"{generator.name}_synthesis")
