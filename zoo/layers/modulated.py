@@ -8,7 +8,7 @@ from keras import ops
 from zoo.core import convolution
 from zoo.core.types import Tensor
 from zoo.layers.equalized import EqualizedDense
-from zoo.layers.resampling import TAPS, UP_PADDING, blur
+from zoo.layers.resampling import CHANNELS_LAST, TAPS, UP_PADDING, blur
 
 EPSILON = 1e-8
 
@@ -73,7 +73,8 @@ class ModulatedConv2D(keras.layers.Layer):
         scales = scales if self.demodulate else scales * self.gain
         maps = maps * ops.cast(scales, maps.dtype)[:, None, None]
         if self.up:
-            maps = ops.conv_transpose(maps, ops.transpose(kernel, (0, 1, 3, 2)), 2, "valid")
+            transposed = ops.transpose(kernel, (0, 1, 3, 2))
+            maps = ops.conv_transpose(maps, transposed, 2, "valid", data_format=CHANNELS_LAST)
             maps = blur(maps, TAPS, UP_PADDING, gain=4.0)
         else:
             maps = convolution.convolve(maps, kernel, 1)

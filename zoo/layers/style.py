@@ -5,7 +5,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.core.normalization import Standardization
 from zoo.core.replicas import ONLY_FIRST_REPLICA
 from zoo.core.types import Tensor
 from zoo.layers.equalized import EqualizedDense
@@ -100,8 +99,10 @@ class AdaIN(keras.layers.Layer):
     def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
         """Maps (batch, height, width, channels), w (batch, style_dim) -> maps; statistics in full precision."""
         maps, style = inputs
-        wide = ops.cast(maps, self.variable_dtype)
-        normalized = Standardization(wide, (1, 2), self.epsilon, synchronized=False).values()
+        centered = ops.cast(maps, self.variable_dtype)
+        centered = centered - ops.mean(centered, axis=(1, 2), keepdims=True)
+        variance = ops.mean(ops.square(centered), axis=(1, 2), keepdims=True)
+        normalized = centered * ops.rsqrt(variance + self.epsilon)
         scale, bias = ops.split(ops.cast(self.affine(style), self.variable_dtype)[:, None, None], 2, axis=-1)
         return ops.cast(normalized * (1.0 + scale) + bias, self.compute_dtype)
 

@@ -5,8 +5,6 @@ parts, in the words of StyleGAN (arXiv:1812.04948, figure 1), are networks of th
 `styles_of`, z -> one truncated w for each layer; `synthesis_of`, g: these and noise -> image.
 """
 
-from collections.abc import Sequence
-
 import keras
 from keras import layers
 
@@ -73,8 +71,9 @@ def synthesis_of(generator: keras.Model) -> keras.Model:
         generator: the full one, or what `zoo.networks.growing.generator_at` made of it.
     """
     noise = generator.inputs[2:]
-    part = keras.Model([generator.get_layer("styles").output, *noise], generator.output)
-    styles = keras.Input(part.inputs[0].shape[1:], dtype=full_precision(), name="styles")
+    inner = generator.get_layer("styles").output
+    part = keras.Model([inner, *noise], generator.output)
+    styles = keras.Input(inner.shape[1:], dtype=inner.dtype, name="styles")
     # Keras gives the input of such a part a name of its own.
     part = keras.models.clone_model(part, [styles, *noise], clone_function=lambda layer: layer)
     return keras.Model(part.inputs, part.outputs[0], name=f"{generator.name}_synthesis")
@@ -113,10 +112,3 @@ def last_layers(size: int, channels: int, features: int, group_size: int | None)
 def leaky_relu(name: str) -> keras.layers.Layer:
     """Leaky ReLU of slope 0.2."""
     return layers.LeakyReLU(LEAK, name=name)
-
-
-def apply(sequence: Sequence[keras.layers.Layer], x: keras.KerasTensor) -> keras.KerasTensor:
-    """The layers one after the other."""
-    for layer in sequence:
-        x = layer(x)
-    return x
