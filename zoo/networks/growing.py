@@ -1,12 +1,15 @@
-"""Networks that grow a level at a time, and the images that they see on the way (Progressive GAN, arXiv:1710.10196).
+"""Networks that grow with the resolution of their images (Progressive GAN, arXiv:1710.10196, section 3 and figure 2).
 
-A growing network is built whole and trained in parts: the network of a level shares the whole one's layers. A growing
-generator has a layer `to_rgb_{size}` for every size; a growing discriminator has a `from_rgb_{size}` for every size, a
-network `block_{size}` that halves the maps for every one above the first, and `block_{size}` and "logit" for the first.
-Both have a layer "growth" (`zoo.layers.growth.Growth`) that fades a new size in.
+The full network has the layers of all resolutions, and fades each in by its layer "growth" (of
+`zoo.layers.growth.Growth`). While it grows it is trained as smaller networks, which share its layers: that of the
+lowest resolution, then for each next one a network in which it fades in, and one in which it alone is left.
+
+A generator's images of a resolution are the output of its layer `to_rgb_{size}`. A discriminator is put together from
+`from_rgb_{size}`, images -> maps of that size, and `block_{size}`, which halves maps of that size, and at the lowest
+size gives the logit.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Mapping
 
 import keras
 from keras import layers, ops
@@ -14,111 +17,176 @@ from keras import layers, ops
 from zoo.core.growth import Stage
 from zoo.core.precision import full_precision
 from zoo.core.types import Tensor
+from zoo.layers.growth import Growth
+
+START_SIZE = 4  # pixels a side of the lowest resolution
 
 
-def level_sizes(image_shape: tuple[int, int, int], start_size: int) -> list[int]:
-    """Sides of the images from the lowest level to the highest.
+def sizes_of(image_shape: tuple[int, int, int], start_size: int = START_SIZE) -> list[int]:
+    """Sides of the images at each level, from `start_size` to that of `image_shape`, each twice the one before.
 
     Raises:
-        ValueError: the image is not square, or its side is not 2, 4, 8, ... times the lowest one.
+        ValueError: the image is not square, or its side no such multiple of `start_size`, or not larger.
     """
     height, side, _ = image_shape
-    factor = side // start_size
-    if height != side or factor < 2 or factor * start_size != side or factor & (factor - 1):
+    doublings = (side // start_size).bit_length() - 1
+    if height != side or doublings < 1 or side != start_size * 2**doublings:
         raise ValueError(
-            f"image_shape={image_shape}, start_size={start_size}: growing networks take square images with a side of "
-            f"{2 * start_size}, {4 * start_size}, {8 * start_size} and so on; resize or pad them first."
+            f"image_shape={image_shape}: these networks take square images whose side is {start_size} times a power of "
+            f"two, at least {2 * start_size}; resize or pad them first (28x28 becomes 32x32 by padding)."
         )
-    return [start_size * 2**level for level in range(factor.bit_length())]
+    return [start_size * 2**level for level in range(doublings + 1)]
 
 
-def channels_of(size: int, base: int, maximum: int) -> int:
-    """Channels of maps of size x size: min(base / size, maximum), at least one  (arXiv:1710.10196, table 2)."""
-    return max(1, min(base // size, maximum))
-
-
-def enlarge(images: Tensor, factor: int = 2) -> Tensor:
-    """Nearest neighbors: (batch, side, side, channels) -> (batch, side * factor, side * factor, channels)."""
-    return ops.repeat(ops.repeat(images, factor, axis=1), factor, axis=2)
-
-
-def box_downsample(images: Tensor, factor: int = 2) -> Tensor:
-    """Means of squares of pixels: (batch, side, side, channels) -> (batch, side / factor, side / factor, channels).
+def channels_of(sizes: list[int], base: int, most: int) -> dict[int, int]:
+    """Channels of the maps by their side: base / (side / 2), at most `most`, at least 1.
 
     Args:
-        images: float.
-        factor: side of a square; it divides the images'.
+        sizes: sides of the maps.
+        base: channels times half the side, where they are not limited; the authors' `fmap_base`.
+        most: their limit; the authors' `fmap_max`.
     """
-    return images if factor == 1 else ops.average_pool(images, factor, strides=factor)
+    return {size: max(min(2 * base // size, most), 1) for size in sizes}
 
 
-def images_at(images: Tensor, size: int, stage: Stage, growth: keras.layers.Layer) -> Tensor:
-    """Training images as the networks of a stage see them: smaller, and faded in as the generator's are  (section 3).
+def join_images(images: Mapping[int, keras.KerasTensor]) -> keras.KerasTensor:
+    """A growing generator's image: each resolution faded over the enlarged one below it.
 
     Args:
-        images: (batch, side, side, channels) of full size.
-        size: of the stage's level.
-        stage: a level, and whether it is being faded in.
-        growth: the layer that fades.
+        images: outputs of the layers `to_rgb_{size}` by size, from the lowest.
     """
-    images = box_downsample(images, images.shape[1] // size)
-    return growth([enlarge(box_downsample(images)), images], level=stage.level) if stage.fading else images
+    growth = Growth(dtype=full_precision(), name="growth")
+    (_, image), *larger = images.items()
+    for level, (size, high) in enumerate(larger, start=1):
+        image = growth([enlarge(f"enlarge_{size}")(image), high], level=level)
+    return output_image(image)
 
 
-def chain_images(images: list[keras.KerasTensor], growth: keras.layers.Layer) -> keras.KerasTensor:
-    """A growing generator's images of every level, the lowest first -> its image, of the highest level's size.
-
-    Each is enlarged and faded into the next: what the network has not grown to yet does not show.
-    """
-    shown = images[0]
-    for level, image in enumerate(images[1:], start=1):
-        larger = layers.UpSampling2D(name=f"larger_image_{image.shape[1]}", dtype=full_precision())
-        shown = growth([larger(shown), image], level=level)
-    return shown
-
-
-def chain_blocks(
-    layer: Callable[[str], keras.layers.Layer], image: keras.KerasTensor, sizes: Sequence[int], fading: Collection[int]
-) -> keras.KerasTensor:
-    """A growing discriminator's layers: images -> logits (batch, 1).
+def generator_at(network: keras.Model, stage: Stage) -> keras.Model:
+    """The growing generator as it is trained at a stage, of the same layers.
 
     Args:
-        layer: name -> layer.
-        image: of the highest size.
-        sizes: of the levels, the lowest first.
-        fading: levels that can be faded in, the highest among them: below each, what the blocks above give is mixed
-            with the smaller image, which then enters here.
+        network: the full one, made by `join_images`.
+        stage: how far it has grown; while a level fades in, the weight of "growth" has to be set, too.
+
+    Returns:
+        Inputs: those of `network`, without maps larger than the image, such as noise. Output "image":
+        (batch, size, size, channels), size that of the level.
     """
-    x = layer(f"from_rgb_{sizes[-1]}")(image)
-    for level in reversed(range(1, len(sizes))):
-        x = layer(f"block_{sizes[level]}")(x)
-        if level in fading:
-            smaller = sizes[level - 1]
-            image = layer(f"smaller_image_{smaller}")(image)
-            x = layer("growth")([layer(f"from_rgb_{smaller}")(image), x], level=level)
-    return layer("logit")(layer(f"block_{sizes[0]}")(x))
-
-
-def generator_at(network: keras.Model, sizes: Sequence[int], stage: Stage) -> keras.Model:
-    """The part of a growing generator that is trained in a stage; it gives images of the stage's size.
-
-    Args:
-        network: the whole.
-        sizes: of all levels, the lowest first; likewise below.
-        stage: a level, and whether it is being faded in.
-    """
-    image = network.get_layer(f"to_rgb_{sizes[stage.level]}").output
-    if stage.fading:
-        smaller = network.get_layer(f"to_rgb_{sizes[stage.level - 1]}").output
-        larger = network.get_layer(f"larger_image_{sizes[stage.level]}")(smaller)
-        image = network.get_layer("growth")([larger, image], level=stage.level)
-    return keras.Model(network.inputs, image, name=network.name)
-
-
-def discriminator_at(network: keras.Model, sizes: Sequence[int], stage: Stage) -> keras.Model:
-    """The part of a growing discriminator that is trained in a stage; it takes images of the stage's size."""
+    sizes = levels_of(network, "to_rgb_")
     size = sizes[stage.level]
-    image = keras.Input((size, size, network.input_shape[-1]), name="image")
-    fading = [stage.level] if stage.fading else []
-    logit = chain_blocks(network.get_layer, image, sizes[: stage.level + 1], fading)
-    return keras.Model(image, logit, name=network.name)
+    image = network.get_layer(f"to_rgb_{size}").output
+    if stage.fading:
+        low = network.get_layer(f"to_rgb_{sizes[stage.level - 1]}").output
+        image = network.get_layer("growth")([enlarge("enlarge")(low), image], level=stage.level)
+    inputs = [tensor for tensor in network.inputs if len(tensor.shape) != 4 or tensor.shape[1] <= size]
+    return keras.Model(inputs, output_image(image), name=stage_name(network, size, stage))
+
+
+def join_blocks(
+    image_shape: tuple[int, int, int],
+    from_rgb: Mapping[int, keras.layers.Layer],
+    blocks: Mapping[int, keras.layers.Layer],
+    name: str,
+) -> keras.Model:
+    """A growing discriminator: image (batch, *image_shape) -> logit (batch, 1).
+
+    Args:
+        image_shape: of the largest images.
+        from_rgb: layers named `from_rgb_{size}` by size, from the lowest: (batch, size, size, image channels) -> maps.
+        blocks: layers named `block_{size}` by size: maps -> the maps of half that size; at the lowest, the logit.
+        name: of the network.
+
+    Returns:
+        Input "image", output "logit".
+    """
+    growth = Growth(name="growth")
+    sizes = list(blocks)
+    image = keras.Input(image_shape, name="image")
+    smaller, x = image, from_rgb[sizes[-1]](image)
+    for level in range(len(sizes) - 1, 0, -1):
+        size = sizes[level - 1]
+        smaller = shrink(f"shrink_{size}")(smaller)
+        x = growth([from_rgb[size](smaller), blocks[sizes[level]](x)], level=level)
+    return keras.Model(image, output_logit(blocks[sizes[0]](x)), name=name)
+
+
+def discriminator_at(network: keras.Model, stage: Stage) -> keras.Model:
+    """The growing discriminator as it is trained at a stage, of the same layers.
+
+    Args:
+        network: the full one, made by `join_blocks`.
+        stage: how far it has grown; while a level fades in, the weight of "growth" has to be set, too.
+
+    Returns:
+        Input "image": (batch, size, size, channels), size that of the level. Output "logit".
+    """
+    sizes = levels_of(network, "from_rgb_")
+    *lower, size = sizes[: stage.level + 1]
+    image = keras.Input((size, size, network.input.shape[-1]), name="image")
+    x = network.get_layer(f"from_rgb_{size}")(image)
+    if stage.fading:
+        low = network.get_layer(f"from_rgb_{lower[-1]}")(shrink("shrink")(image))
+        x = network.get_layer("growth")([low, network.get_layer(f"block_{size}")(x)], level=stage.level)
+    else:
+        lower.append(size)
+    for side in reversed(lower):
+        x = network.get_layer(f"block_{side}")(x)
+    return keras.Model(image, output_logit(x), name=stage_name(network, size, stage))
+
+
+def images_at(images: Tensor, stage: Stage, progress: Tensor, start_size: int = START_SIZE) -> Tensor:
+    """Images as the discriminator is given them at a stage: averaged over boxes, and faded as the generator's are.
+
+    Args:
+        images: (batch, side, side, channels) at the highest resolution.
+        stage: how far the networks have grown.
+        progress: the weight of "growth", a scalar: `zoo.core.growth.GrowthSchedule.progress`.
+        start_size: side of the images at level 0.
+
+    Returns:
+        (batch, size, size, channels), size that of the level.
+    """
+    size = start_size * 2**stage.level
+    images = average_boxes(images, images.shape[1] // size)
+    if not stage.fading:
+        return images
+    low = ops.repeat(ops.repeat(average_boxes(images, 2), 2, axis=1), 2, axis=2)
+    alpha = ops.cast(progress - (stage.level - 1), images.dtype)
+    return (1.0 - alpha) * low + alpha * images
+
+
+def average_boxes(images: Tensor, factor: int) -> Tensor:
+    """Each factor x factor pixels become their mean: (batch, side, side, channels) -> (batch, side / factor, ...)."""
+    return images if factor == 1 else ops.average_pool(images, factor, factor, padding="valid")
+
+
+def levels_of(network: keras.Model, prefix: str) -> list[int]:
+    """Sides of a growing network's images at each level, from the names of its layers `{prefix}{size}`."""
+    names = [layer.name for layer in network.layers if layer.name.startswith(prefix)]
+    return sorted(int(name.removeprefix(prefix)) for name in names)
+
+
+def stage_name(network: keras.Model, size: int, stage: Stage) -> str:
+    """Name of the network of a stage."""
+    return f"{network.name}_{size}" + "_fading" * stage.fading
+
+
+def enlarge(name: str) -> keras.layers.Layer:
+    """Images with twice the sides, by nearest neighbors."""
+    return layers.UpSampling2D(2, dtype=full_precision(), name=name)
+
+
+def shrink(name: str) -> keras.layers.Layer:
+    """Images with half the sides, by means of 2x2 pixels."""
+    return layers.AveragePooling2D(2, dtype=full_precision(), name=name)
+
+
+def output_image(image: keras.KerasTensor) -> keras.KerasTensor:
+    """The same under the name of a generator's output, in full precision."""
+    return layers.Identity(dtype=full_precision(), name="image")(image)
+
+
+def output_logit(logit: keras.KerasTensor) -> keras.KerasTensor:
+    """The same under the name of a discriminator's output, in full precision."""
+    return layers.Identity(dtype=full_precision(), name="logit")(logit)
