@@ -46,7 +46,7 @@ class ProgressiveGAN(AdversarialModel):
     Args:
         image_shape: (size, size, channels), size 2, 4, 8, ... times start_size; images are float32 in [-1, 1].
         latent_dim: length of z, which is normal; only its direction counts.
-        channel_base: maps of size x size have channel_base / size channels, ...
+        channel_base: maps of size x size have 2 channel_base / size channels, ...
         channel_max: ... but at most these.
         start_size: side of the smallest images.
         fade_steps: train steps in which a size is faded in. The paper's 800,000 images, 16 a step.
@@ -71,7 +71,7 @@ class ProgressiveGAN(AdversarialModel):
         self,
         image_shape: Sequence[int],
         latent_dim: int = 512,
-        channel_base: int = 16384,
+        channel_base: int = 8192,
         channel_max: int = 512,
         start_size: int = 4,
         fade_steps: int = 50_000,
@@ -95,22 +95,24 @@ class ProgressiveGAN(AdversarialModel):
         if unfit := sorted(set(UNFIT) & set(regularization)):
             raise ValueError(f"{unfit[0]}: {UNFIT[unfit[0]]}; leave it out.")
         shape = check_image_shape(image_shape)
-        self.sizes = growing.level_sizes(shape, start_size)
-        self.schedule = GrowthSchedule(len(self.sizes) - 1, fade_steps, stable_steps)
+        levels = len(growing.sizes_of(shape, start_size)) - 1
+        self.schedule = GrowthSchedule(levels, fade_steps, stable_steps)
         self.penalty_weight = penalty_weight
         self.drift = drift
         self.regularization = Regularization.from_options(regularization)
         self.loss_pair = ADVERSARIAL_LOSSES["wasserstein"]
         self.critic_steps = self.minibatches_per_step = critic_steps
         self.latent_dim = latent_dim
+        self.start_size = start_size
+        self.group_size = group_size
         widths = channel_base, channel_max, start_size
         build_generator = partial(progressive.generator, shape, latent_dim, *widths)
         self.generator = build_generator()
         self.discriminator = progressive.discriminator(shape, *widths, group_size)
         self.generator_ema, ema = with_ema(self.generator, build_generator, ema_decay)
         # Other views of the same layers, which nothing tracks or saves.
-        self.generator_at = cache(partial(growing.generator_at, self.generator, self.sizes))
-        self.discriminator_at = cache(partial(growing.discriminator_at, self.discriminator, self.sizes))
+        self.generator_at = cache(partial(growing.generator_at, self.generator))
+        self.discriminator_at = cache(partial(growing.discriminator_at, self.discriminator))
         metric_names = ("discriminator_loss", "generator_loss", "wasserstein_estimate", "real_score", "fake_score")
         self.setup(*metric_names, "discriminator_accuracy", "gradient_penalty", "growth", ema=ema)
 
@@ -133,19 +135,18 @@ class ProgressiveGAN(AdversarialModel):
         return tuple(self.players) if self.schedule.begins(step) else ()
 
     @property
-    def grown_to(self) -> Stage:
-        """How far the networks have grown, by their weights."""
-        growth = float(self.generator_ema.get_layer("growth").level.numpy())
-        return Stage(math.ceil(growth), fading=growth != math.ceil(growth))
+    def growth(self) -> float:
+        """The level that G has grown to, by its weights; between two of them while the upper one is faded in."""
+        return float(self.generator_ema.get_layer("growth").level.numpy())
 
     def abilities(self) -> Mapping[str, Ability]:
         """generate: latent -> image, by the EMA of G; enlarged, and as far as it has come, while it has not grown."""
         whole = self.generator_ema
         highest = Stage(self.schedule.levels, fading=False)
-        grown = growing.generator_at(whole, self.sizes, highest) if self.grown_to == highest else whole
-        # Paper: nothing bounds G's images. They are clipped as they are shown, and nowhere else.
-        image = layers.Activation("hard_tanh", name="image")(grown.output)
-        return {"generate": generate_ability(keras.Model(grown.input, image, name=whole.name), "normal")}
+        shown = growing.generator_at(whole, highest) if self.growth >= highest.level else whole
+        # Nothing bounds G's images: they are clipped to [-1, 1] as they are shown, and nowhere else.
+        image = layers.Activation("hard_tanh", name="image")(shown.get_layer("image").input)
+        return {"generate": generate_ability(keras.Model(whole.input, image, name=whole.name), "normal")}
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, mix: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """D(G(z)) - D(x) + lambda (||grad D(x_hat)|| - 1)^2 + epsilon_drift D(x)^2, one value per row.
@@ -184,16 +185,13 @@ class ProgressiveGAN(AdversarialModel):
         growth = self.schedule.progress(self.plan, self.step.read_value())
         set_growth((self.generator, self.generator_ema, self.discriminator), growth)
         for images in minibatches_of(data, self.critic_steps, "critic_steps"):
-            loss = partial(self.discriminator_loss, self.seen(images, self.plan), self.fakes(draws), draws.uniform())
+            real = growing.images_at(images, self.plan, growth, self.start_size)
+            loss = partial(self.discriminator_loss, real, self.fakes(draws), draws.uniform())
             discriminator_loss, recorded = self.minimize("discriminator", loss)
         fakes = self.hold("generator", lambda: self.fakes(draws))
         generator_loss = self.minimize("generator", partial(self.generator_loss, fakes.output), through=fakes)
         recorded["growth"] = growth * ops.ones_like(generator_loss)
         return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)
-
-    def seen(self, images: Tensor, stage: Stage) -> Tensor:
-        """Images as a stage sees them, (batch, size, size, channels): averaged to its size, and faded in as G's are."""
-        return growing.images_at(images, self.sizes[stage.level], stage, self.generator.get_layer("growth"))
 
     def fakes(self, draws: Draws) -> Tensor:
         """G(z) for a fresh z, (batch, size, size, channels), of the stage's size."""
@@ -201,10 +199,10 @@ class ProgressiveGAN(AdversarialModel):
 
     def logits(self, batch: Any) -> Tensor:
         """D's scores of a batch's images, (batch, 1), in inference mode, at the size that it has grown to."""
-        images = images_of(batch)
-        group = self.discriminator.get_layer(f"block_{self.sizes[0]}").get_layer("stddev").group_size or 1
-        count = images.shape[0]
+        growth = self.growth
+        stage = Stage(math.ceil(growth), fading=growth != math.ceil(growth))
+        images = growing.images_at(images_of(batch), stage, growth, self.start_size)
+        count, group = images.shape[0], self.group_size or 1
         # The last group is filled up with the first rows.
         filled = ops.take(images, ops.arange(count + -count % group) % count, axis=0)
-        scores = self.discriminator_at(self.grown_to)(self.seen(filled, self.grown_to), training=False)
-        return scores[:count]
+        return self.discriminator_at(stage)(filled, training=False)[:count]

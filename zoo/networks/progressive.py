@@ -11,9 +11,8 @@ from keras import layers
 
 from zoo.core.precision import full_precision
 from zoo.layers.equalized import GAIN, ChannelBias, EqualizedConv2D, EqualizedDense, PixelNorm
-from zoo.layers.growth import Growth
 from zoo.layers.minibatch import MinibatchStddev
-from zoo.networks.growing import chain_blocks, chain_images, channels_of, level_sizes
+from zoo.networks.growing import START_SIZE, channels_of, join_blocks, join_images, sizes_of
 
 LEAK = 0.2  # appendix A.1
 
@@ -21,9 +20,9 @@ LEAK = 0.2  # appendix A.1
 def generator(
     image_shape: tuple[int, int, int],
     latent_dim: int = 512,
-    channel_base: int = 16384,
+    channel_base: int = 8192,
     channel_max: int = 512,
-    start_size: int = 4,
+    start_size: int = START_SIZE,
     name: str = "generator",
 ) -> keras.Model:
     """latent (batch, latent_dim) -> image (batch, *image_shape), float32, unbounded; images are meant for [-1, 1].
@@ -33,7 +32,7 @@ def generator(
     Args:
         image_shape: (size, size, channels), size a power of two times `start_size`.
         latent_dim: length of a latent vector, which is scaled to the length sqrt(latent_dim).
-        channel_base: maps of size x size have channel_base / size channels ...
+        channel_base: maps of size x size have 2 channel_base / size channels ...
         channel_max: ... and at most these.
         start_size: side of the smallest images.
         name: of the network.
@@ -41,26 +40,23 @@ def generator(
     Raises:
         ValueError: the image has another shape.
     """
-    sizes = level_sizes(image_shape, start_size)
+    channels = channels_of(sizes_of(image_shape, start_size), channel_base, channel_max)
     latent = keras.Input((latent_dim,), name="latent")
-    channels = channels_of(start_size, channel_base, channel_max)
     x = PixelNorm(name="pixel_norm_latent")(latent)
-    # The gain of a convolution of the same size, whose fan-in is start_size^2 times larger.
-    project = EqualizedDense(start_size * start_size * channels, gain=GAIN / start_size, use_bias=False, name="project")
-    x = layers.Reshape((start_size, start_size, channels), name="reshape")(project(x))
-    x = activate_and_normalize(ChannelBias(name="bias")(x), "project")
-    images = []
-    for size in sizes:
-        channels = channels_of(size, channel_base, channel_max)
+    # The gain makes up for the fan-in: that of a 4x4 convolution is 16 times a dense layer's.
+    units = start_size * start_size * channels[start_size]
+    x = EqualizedDense(units, gain=GAIN / start_size, use_bias=False, name="project")(x)
+    x = layers.Reshape((start_size, start_size, channels[start_size]), name="reshape")(x)
+    x = activate_and_normalize(ChannelBias(name="bias")(x), f"{start_size}_0")
+    images = {}
+    for size, count in channels.items():
         if size > start_size:
-            x = layers.UpSampling2D(name=f"larger_{size}")(x)
-            x = EqualizedConv2D(channels, 3, name=f"conv_{size}_0")(x)
-            x = activate_and_normalize(x, f"{size}_0")
-        x = EqualizedConv2D(channels, 3, name=f"conv_{size}_1")(x)
-        x = activate_and_normalize(x, f"{size}_1")
+            x = layers.UpSampling2D(2, name=f"larger_{size}")(x)
+            x = activate_and_normalize(EqualizedConv2D(count, 3, name=f"conv_{size}_0")(x), f"{size}_0")
+        x = activate_and_normalize(EqualizedConv2D(count, 3, name=f"conv_{size}_1")(x), f"{size}_1")
         to_rgb = EqualizedConv2D(image_shape[-1], 1, gain=1.0, dtype=full_precision(), name=f"to_rgb_{size}")
-        images.append(to_rgb(x))
-    return keras.Model(latent, chain_images(images, Growth(dtype=full_precision(), name="growth")), name=name)
+        images[size] = to_rgb(x)
+    return keras.Model(latent, join_images(images), name=name)
 
 
 def activate_and_normalize(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
@@ -70,9 +66,9 @@ def activate_and_normalize(x: keras.KerasTensor, name: str) -> keras.KerasTensor
 
 def discriminator(
     image_shape: tuple[int, int, int],
-    channel_base: int = 16384,
+    channel_base: int = 8192,
     channel_max: int = 512,
-    start_size: int = 4,
+    start_size: int = START_SIZE,
     group_size: int | None = 4,
     name: str = "discriminator",
 ) -> keras.Model:
@@ -80,7 +76,7 @@ def discriminator(
 
     Args:
         image_shape: (size, size, channels), size a power of two times `start_size`.
-        channel_base: maps of size x size have channel_base / size channels ...
+        channel_base: maps of size x size have 2 channel_base / size channels ...
         channel_max: ... and at most these.
         start_size: side of the smallest images.
         group_size: rows whose differences the last block is shown (`zoo.layers.minibatch.MinibatchStddev`).
@@ -89,22 +85,19 @@ def discriminator(
     Raises:
         ValueError: the image has another shape.
     """
-    sizes = level_sizes(image_shape, start_size)
-    channels = {size: channels_of(size, channel_base, channel_max) for size in (start_size // 2, *sizes)}
-    colors = image_shape[-1]
-    made = [halving_block(size, channels[size], channels[size // 2]) for size in sizes[1:]]
-    made += [last_block(start_size, channels[start_size], channels[start_size // 2], group_size)]
-    for size in sizes:
-        image = keras.Input((size, size, colors))
-        maps = EqualizedConv2D(channels[size], 1, name=f"conv_rgb_{size}")(image)
-        maps = layers.LeakyReLU(LEAK, name=f"leaky_relu_rgb_{size}")(maps)
-        made.append(keras.Model(image, maps, name=f"from_rgb_{size}"))
-    made += [layers.AveragePooling2D(2, dtype=full_precision(), name=f"smaller_image_{size}") for size in sizes[:-1]]
-    made += [Growth(name="growth"), EqualizedDense(1, gain=1.0, dtype=full_precision(), name="logit")]
-    by_name = {layer.name: layer for layer in made}
-    image = keras.Input(image_shape, name="image")
-    logit = chain_blocks(by_name.__getitem__, image, sizes, fading=range(1, len(sizes)))
-    return keras.Model(image, logit, name=name)
+    sizes = sizes_of(image_shape, start_size)
+    channels = channels_of([start_size // 2, *sizes], channel_base, channel_max)
+    from_rgb = {size: entrance(size, image_shape[-1], channels[size]) for size in sizes}
+    blocks = {start_size: last_block(start_size, channels[start_size], channels[start_size // 2], group_size)}
+    blocks |= {size: halving_block(size, channels[size], channels[size // 2]) for size in sizes[1:]}
+    return join_blocks(image_shape, from_rgb, blocks, name)
+
+
+def entrance(size: int, colors: int, channels: int) -> keras.Model:
+    """Images (batch, size, size, colors) -> maps (batch, size, size, channels)."""
+    image = keras.Input((size, size, colors))
+    x = EqualizedConv2D(channels, 1, name=f"conv_rgb_{size}")(image)
+    return keras.Model(image, layers.LeakyReLU(LEAK, name=f"leaky_relu_rgb_{size}")(x), name=f"from_rgb_{size}")
 
 
 def halving_block(size: int, channels: int, next_channels: int) -> keras.Model:
@@ -119,7 +112,7 @@ def halving_block(size: int, channels: int, next_channels: int) -> keras.Model:
 
 
 def last_block(size: int, channels: int, features: int, group_size: int | None) -> keras.Model:
-    """(batch, size, size, channels) -> (batch, features)."""
+    """(batch, size, size, channels) -> logit (batch, 1)."""
     maps = keras.Input((size, size, channels))
     x = MinibatchStddev(group_size, name="stddev")(maps)
     x = EqualizedConv2D(channels, 3, name=f"conv_{size}_0")(x)
@@ -127,4 +120,5 @@ def last_block(size: int, channels: int, features: int, group_size: int | None) 
     x = layers.Flatten(name="flatten")(x)
     x = EqualizedDense(features, name="features")(x)
     x = layers.LeakyReLU(LEAK, name="leaky_relu_features")(x)
-    return keras.Model(maps, x, name=f"block_{size}")
+    logit = EqualizedDense(1, gain=1.0, dtype=full_precision(), name="score")(x)
+    return keras.Model(maps, logit, name=f"block_{size}")

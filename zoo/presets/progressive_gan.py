@@ -12,7 +12,7 @@ PRESETS = (
         arguments={
             "image_shape": (64, 64, 3),
             "latent_dim": 128,
-            "channel_base": 2048,
+            "channel_base": 1024,
             "channel_max": 128,
             "fade_steps": 2_000,
             "stable_steps": 2_000,
@@ -21,7 +21,7 @@ PRESETS = (
         tiny={
             "image_shape": (8, 8, 3),
             "latent_dim": 8,
-            "channel_base": 64,
+            "channel_base": 32,
             "channel_max": 8,
             "fade_steps": 2,
             "stable_steps": 1,
