@@ -78,9 +78,10 @@ def generator_at(network: keras.Model, stage: Stage) -> keras.Model:
     image = network.get_layer(f"to_rgb_{size}").output
     if stage.fading:
         low = network.get_layer(f"to_rgb_{sizes[stage.level - 1]}").output
-        image = network.get_layer("growth")([enlarge("enlarge")(low), image], level=stage.level)
+        larger = enlarge("enlarge", network.output.dtype)(low)
+        image = network.get_layer("growth")([larger, image], level=stage.level)
     inputs = [tensor for tensor in network.inputs if len(tensor.shape) != 4 or tensor.shape[1] <= size]
-    return keras.Model(inputs, output_image(image), name=stage_name(network, size, stage))
+    return keras.Model(inputs, output_image(image, network.output.dtype), name=stage_name(network, size, stage))
 
 
 def join_blocks(
@@ -123,16 +124,16 @@ def discriminator_at(network: keras.Model, stage: Stage) -> keras.Model:
     """
     sizes = levels_of(network, "from_rgb_")
     *lower, size = sizes[: stage.level + 1]
-    image = keras.Input((size, size, network.input.shape[-1]), name="image")
+    image = keras.Input((size, size, network.input.shape[-1]), dtype=network.input.dtype, name="image")
     x = network.get_layer(f"from_rgb_{size}")(image)
     if stage.fading:
-        low = network.get_layer(f"from_rgb_{lower[-1]}")(shrink("shrink")(image))
+        low = network.get_layer(f"from_rgb_{lower[-1]}")(shrink("shrink", image.dtype)(image))
         x = network.get_layer("growth")([low, network.get_layer(f"block_{size}")(x)], level=stage.level)
     else:
         lower.append(size)
     for side in reversed(lower):
         x = network.get_layer(f"block_{side}")(x)
-    return keras.Model(image, output_logit(x), name=stage_name(network, size, stage))
+    return keras.Model(image, output_logit(x, network.output.dtype), name=stage_name(network, size, stage))
 
 
 def images_at(images: Tensor, stage: Stage, progress: Tensor, start_size: int = START_SIZE) -> Tensor:
@@ -158,7 +159,7 @@ def images_at(images: Tensor, stage: Stage, progress: Tensor, start_size: int = 
 
 def average_boxes(images: Tensor, factor: int) -> Tensor:
     """Each factor x factor pixels become their mean: (batch, side, side, channels) -> (batch, side / factor, ...)."""
-    return images if factor == 1 else ops.average_pool(images, factor, factor, padding="valid")
+    return images if factor == 1 else ops.average_pool(images, factor, factor, "valid", data_format="channels_last")
 
 
 def levels_of(network: keras.Model, prefix: str) -> list[int]:
@@ -172,21 +173,21 @@ def stage_name(network: keras.Model, size: int, stage: Stage) -> str:
     return f"{network.name}_{size}" + "_fading" * stage.fading
 
 
-def enlarge(name: str) -> keras.layers.Layer:
-    """Images with twice the sides, by nearest neighbors."""
-    return layers.UpSampling2D(2, dtype=full_precision(), name=name)
+def enlarge(name: str, dtype: str | None = None) -> keras.layers.Layer:
+    """Images with twice the sides, by nearest neighbors; likewise in full precision, or in that of a given network."""
+    return layers.UpSampling2D(2, dtype=dtype or full_precision(), name=name)
 
 
-def shrink(name: str) -> keras.layers.Layer:
+def shrink(name: str, dtype: str | None = None) -> keras.layers.Layer:
     """Images with half the sides, by means of 2x2 pixels."""
-    return layers.AveragePooling2D(2, dtype=full_precision(), name=name)
+    return layers.AveragePooling2D(2, dtype=dtype or full_precision(), name=name)
 
 
-def output_image(image: keras.KerasTensor) -> keras.KerasTensor:
-    """The same under the name of a generator's output, in full precision."""
-    return layers.Identity(dtype=full_precision(), name="image")(image)
+def output_image(image: keras.KerasTensor, dtype: str | None = None) -> keras.KerasTensor:
+    """The same under the name of a generator's output."""
+    return layers.Identity(dtype=dtype or full_precision(), name="image")(image)
 
 
-def output_logit(logit: keras.KerasTensor) -> keras.KerasTensor:
-    """The same under the name of a discriminator's output, in full precision."""
-    return layers.Identity(dtype=full_precision(), name="logit")(logit)
+def output_logit(logit: keras.KerasTensor, dtype: str | None = None) -> keras.KerasTensor:
+    """The same under the name of a discriminator's output."""
+    return layers.Identity(dtype=dtype or full_precision(), name="logit")(logit)

@@ -139,8 +139,10 @@ def test_sizes_and_channels_are_the_papers():
     assert list(channels.values()) == [512, 512, 512, 512, 256, 128, 64, 32, 16]
 
 
-def test_in_half_precision_images_stay_float32():
-    with computing_in("mixed_bfloat16"):
-        generator = make_generator()
-        for network in (generator, growing.generator_at(generator, Stage(2, True))):
-            assert network.output.dtype == "float32"
+@pytest.mark.parametrize(("policy", "dtype"), [("mixed_bfloat16", "float32"), ("float64", "float64")])
+def test_images_and_logits_have_full_precision_in_every_stage(policy, dtype):
+    with computing_in(policy):
+        generator, discriminator = make_generator(), make_discriminator()
+    for network, at in ((generator, growing.generator_at), (discriminator, growing.discriminator_at)):
+        for part in (network, *(at(network, stage) for stage in STAGES)):
+            assert {each.dtype for each in (*part.inputs, part.output)} == {dtype}
