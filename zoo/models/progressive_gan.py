@@ -190,12 +190,12 @@ class ProgressiveGAN(AdversarialModel):
             discriminator_loss, recorded = self.minimize("discriminator", loss)
         fakes = self.hold("generator", lambda: self.fakes(draws))
         generator_loss = self.minimize("generator", partial(self.generator_loss, fakes.output), through=fakes)
-        recorded["growth"] = growth * ops.ones_like(generator_loss)
+        recorded["growth"] = ops.cast(growth, generator_loss.dtype) * ops.ones_like(generator_loss)
         return self.record(discriminator_loss=discriminator_loss, generator_loss=generator_loss, **recorded)
 
     def fakes(self, draws: Draws) -> Tensor:
         """G(z) for a fresh z, (batch, size, size, channels), of the stage's size."""
-        return self.generator_at(self.plan)(draws.normal(self.latent_dim), training=True)
+        return self.generator_at(self.plan)([draws.normal(self.latent_dim)], training=True)
 
     def logits(self, batch: Any) -> Tensor:
         """D's scores of a batch's images, (batch, 1), in inference mode, at the size that it has grown to."""
