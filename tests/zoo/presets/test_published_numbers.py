@@ -16,6 +16,7 @@ from zoo.presets.table import PRESETS, resolve_class
 
 GAN, DCGAN, WGAN, WGAN_GP = (f"arXiv:{number}" for number in ("1406.2661", "1511.06434", "1701.07875", "1704.00028"))
 ADAM, VAE, IWAE, VGG = (f"arXiv:{number}" for number in ("1412.6980", "1312.6114", "1509.00519", "1409.1556"))
+PROGAN = "arXiv:1710.10196"
 UNSAID = "no number published"
 EMA = (
     "ema_decay",
@@ -210,6 +211,27 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("optimizer", "Adam", f"{WGAN_GP}, Algorithm 1"),
         ("optimizer.learning_rate", 1e-4, f"{WGAN_GP}, Algorithm 1: alpha"),
         *((*each, f"{WGAN_GP}, Algorithm 1") for each in BETAS_0_AND_09),
+    ),
+    "progan-sign-digits": (
+        ("latent_dim", 512, f"{PROGAN}, table 2", 128, SMALLER),
+        ("channel_base", 8192, "the authors' code, networks.py", 1024, SMALLER),
+        ("channel_max", 512, f"{PROGAN}, table 2", 128, SMALLER),
+        ("start_size", 4, f"{PROGAN}, table 2"),
+        ("progressive.LEAK", 0.2, f"{PROGAN}, appendix A.1"),
+        ("fade_steps", 50_000, f"{PROGAN}, appendix A.1: 800,000 images, 16 a step", 2_000, SMALLER),
+        ("stable_steps", 50_000, f"{PROGAN}, appendix A.1: 800,000 images, 16 a step", 2_000, SMALLER),
+        ("penalty_weight", 10.0, f"{WGAN_GP}, Algorithm 1: lambda"),
+        ("drift", 0.001, f"{PROGAN}, appendix A.1: epsilon_drift"),
+        ("critic_steps", 1, f"{PROGAN}, appendix A.1: n_critic"),
+        ("group_size", 4, "the authors' code, networks.py; in the paper the whole batch"),
+        ("ema_decay", 0.999, f"{PROGAN}, appendix A.1"),
+        ("augment", "", PROGAN, "color,translation,cutout", "1,853 images are few; arXiv:2006.10738, section 4"),
+        ("batch_size", 16, f"{PROGAN}, appendix A.1"),
+        ("optimizer", "Adam", f"{PROGAN}, appendix A.1"),
+        ("optimizer.learning_rate", 1e-3, f"{PROGAN}, appendix A.1"),
+        ("optimizer.beta_1", 0.0, f"{PROGAN}, appendix A.1"),
+        ("optimizer.beta_2", 0.99, f"{PROGAN}, appendix A.1"),
+        ("optimizer.epsilon", 1e-8, f"{PROGAN}, appendix A.1", 1e-7, "Keras' own"),
     ),
     "vae-mnist": (
         *IWAES,
