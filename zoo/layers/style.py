@@ -175,5 +175,5 @@ def mix_styles(first: Tensor, second: Tensor, cut: Tensor, layers: int) -> Tenso
     Returns:
         (batch, layers, style_dim).
     """
-    below = ops.arange(layers) < ops.reshape(ops.cast(cut, "int32"), (-1, 1))  # (batch or 1, layers)
+    below = ops.arange(layers, dtype="int32") < ops.reshape(ops.cast(cut, "int32"), (-1, 1))  # (batch or 1, layers)
     return ops.where(below[..., None], first[:, None], second[:, None])

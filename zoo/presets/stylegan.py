@@ -15,14 +15,14 @@ SMALL: dict[str, Any] = {
     "augment": "color,translation,cutout",
 }
 TINY: dict[str, Any] = {
-    "image_shape": (16, 16, 3),
+    "image_shape": (8, 8, 3),
     "latent_dim": 8,
     "style_dim": 8,
-    "channel_base": 64,
+    "channel_base": 32,
     "channel_max": 8,
     "mapping_layers": 2,
     "group_size": None,
-    "r1_interval": 2,
+    "r1_interval": 1,
 }
 
 PRESETS = (
@@ -48,6 +48,6 @@ PRESETS = (
             "path_length_weight": 2.0,
             "path_length_interval": 8,
         },
-        tiny={**TINY, "path_length_interval": 2},
+        tiny={**TINY, "path_length_interval": 1},
     ),
 )
