@@ -1,8 +1,8 @@
 """Progressive GAN on photographed hands: the preset `progan-sign-digits`, from few images.
 
 The images are those of `dcgan_sign_digits.py`, 1,853 of them for training, seen through differentiable augmentation at
-every size. 4x4 for 2,000 steps, then 8x8, 16x16, 32x32 and 64x64: each fades in for 2,000 steps and is trained for
-2,000 more, the last one to the end.
+every size. 4x4 for 1,000 steps, then 8x8, 16x16, 32x32 and 64x64: each fades in for 1,000 steps and is trained for
+1,000 more, the last one to the end.
 
     python recipes/progan_sign_digits.py --data sign-digits-64.zip
     zoo train progan-sign-digits --data sign-digits-64.zip --devices 2
@@ -15,7 +15,7 @@ from zoo.training.recipe import Recipe
 recipe = Recipe(
     preset="progan-sign-digits",
     data="sign-digits-64.zip",
-    steps=24_000,
+    steps=16_000,
     score_every=1_000,
     export="best",
     batch_size=16,

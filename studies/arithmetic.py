@@ -18,9 +18,9 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from serving.pipeline import Pipeline
-from serving.sampling.noise import draw
 from studies.figures import write_table
+from zoo.applications.arithmetic import mean_latent
+from zoo.applications.generators import Generator
 from zoo.data.images import center_crop, iterate_chunks
 from zoo.evaluation.extractors import BATCH_SIZE, ClassifierExtractor
 from zoo.pretrained import find_directory
@@ -50,42 +50,21 @@ class LatentClassifier:
     """Latents -> the class probabilities of their images."""
 
     def __init__(self, preset: str, classifier: str) -> None:
-        self.pipeline = Pipeline.from_directory(find_directory(preset))
+        self.generator = Generator.open(preset)
         self.extractor = ClassifierExtractor(find_directory(classifier))
-        (self.latent,) = self.pipeline.ability.inputs
 
     def __call__(self, latents: np.ndarray) -> np.ndarray:
         """(count, dimension) -> (count, classes)."""
         height, width, _ = self.extractor.image.row
         parts = []
-        for part in iterate_chunks(latents.astype(np.float32), BATCH_SIZE):
-            images = self.pipeline.run({self.latent.name: part})[self.pipeline.sampler.image.name]
-            parts.append(self.extractor(np.clip(center_crop(images, height, width), -1.0, 1.0))[1])
+        for part in iterate_chunks(latents, BATCH_SIZE):
+            parts.append(self.extractor(center_crop(self.generator.generate(part), height, width))[1])
         return np.concatenate(parts)
 
     def draw(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Latents of a seed, and the probabilities of their classes."""
-        latents = draw(self.latent, range(count), seed).astype(np.float64)
+        latents = self.generator.draw(range(count), seed)
         return latents, self(latents)
-
-
-def mean_latent(latents: np.ndarray, probabilities: np.ndarray, number: int, share: float) -> np.ndarray:
-    """The mean latent of a class, (dimension,): of the `share` of its latents with the highest probability.
-
-    Args:
-        latents: (count, dimension).
-        probabilities: (count, classes).
-        number: of the class.
-        share: above 0, at most 1; at least one latent is taken.
-
-    Raises:
-        ValueError: no latent is of that class.
-    """
-    members = np.flatnonzero(probabilities.argmax(axis=1) == number)
-    if not len(members):
-        raise ValueError(f"none of {len(latents)} images is of class {number}: its mean latent is not known.")
-    by_confidence = members[np.argsort(-probabilities[members, number], kind="stable")]
-    return latents[by_confidence[: max(1, round(share * len(members)))]].mean(axis=0)
 
 
 def main(options: Options) -> None:

@@ -86,6 +86,22 @@ def require_writable(option: str, directory: Path) -> None:
         raise ValueError(f"{option} {directory}: {above} is no directory that can be written to: choose another name.")
 
 
+def require_file(option: str, path: Path) -> None:
+    """Refuse a file that can't be written, before work for it; nothing is made.
+
+    Args:
+        option: that names it.
+        path: which need not exist; its directory must.
+
+    Raises:
+        ValueError: naming what is in the way.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(f"{option} {path}: there is no directory {path.parent}.")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"{option} {path}: it can't be written: choose another name.")
+
+
 def find_writable(directory: Path) -> tuple[Path, bool]:
     """The nearest path at or above `directory` that exists, and whether it is a directory that can be written in.
 

@@ -105,7 +105,7 @@ class Sampler:
                 raise InputError(f"{name} given, but no input of this ability takes a {feed}: it takes {feeds}")
         for spec in self.ability.inputs:
             if spec.feed == "label" and labels is not None:
-                given[spec.name] = _make_label_rows(spec, count, labels)
+                given[spec.name] = make_label_rows(spec, count, labels)
             elif spec.feed == "truncation":
                 given[spec.name] = np.full(count, _check_truncation(spec, truncation), spec.dtype)
             elif spec.feed not in DRAWN_FEEDS:
@@ -136,7 +136,17 @@ def _check_truncation(spec: Input, value: Any) -> float:
     return number
 
 
-def _make_label_rows(spec: Input, count: int, labels: Any) -> np.ndarray:
+def make_label_rows(spec: Input, count: int, labels: Any) -> np.ndarray:
+    """Classes as numbers, (count,), in the input's type.
+
+    Args:
+        spec: a label input.
+        count: how many.
+        labels: one class (number or name) for all, or one for each.
+
+    Raises:
+        InputError: another number of them, or no such class.
+    """
     values = [labels] * count if isinstance(labels, str) or not np.iterable(labels) else list(labels)
     if len(values) != count:
         raise InputError(f"{len(values)} labels for {count} images: give one for all or one for each")

@@ -1,4 +1,4 @@
-"""Latent spaces: interpolation, traversals of single dimensions, planes, and projections of codes.
+"""Latent spaces: interpolation, walks, traversals of single dimensions, planes, and projections of codes.
 
 encode: images -> codes; decode: codes -> images, both float32, rows first. `make_encoder` and `make_decoder` make them
 of an exported autoencoder or VAE.
@@ -10,7 +10,6 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from serving.pipeline import Pipeline
 from zoo.evaluation.extractors import BATCH_SIZE
@@ -23,6 +22,7 @@ Numbers = Sequence[float] | np.ndarray
 Curve = Literal["linear", "spherical"]
 
 PATHS = {"linear": lerp, "spherical": slerp}
+RESOLUTION = 1_000  # points of a segment by which a walk measures its length
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,43 @@ def interpolate(start: np.ndarray, end: np.ndarray, steps: int, kind: Curve = "l
     return path
 
 
+def walk(stops: np.ndarray, frames: int, kind: Curve = "linear") -> np.ndarray:
+    """Codes along a closed path through all stops and back to the first, at constant speed: (frames, dimension).
+
+    The first frame is the first stop. The way from the last frame to the first is as long as each of the others: played
+    again and again, nothing jumps.
+
+    Args:
+        stops: (count, dimension), at least 2. Two of them make a way there and back.
+        frames: how many, at least 2.
+        kind: of each segment, as in `interpolate`.
+
+    Raises:
+        ValueError: another kind, too few stops or frames, NaN; stops that are all the same; one at 0 of spherical ones.
+    """
+    finite_rows(stops, "stops", least=2)
+    if frames < 2:
+        raise ValueError(f"frames={frames}: give at least 2.")
+    ends = np.roll(stops, -1, axis=0)
+    pairs = zip(stops.astype(np.float64), ends.astype(np.float64), strict=True)
+    segments = [interpolate(start, end, RESOLUTION + 1, kind) for start, end in pairs]
+    lengths = [measure_lengths(segment) for segment in segments]
+    starts = np.concatenate([[0.0], np.cumsum([length[-1] for length in lengths])])
+    if not starts[-1]:
+        raise ValueError(f"{len(stops)} stops that are all the same: there is no way between them.")
+    found = np.empty((frames, stops.shape[1]))
+    for frame, place in enumerate(np.arange(frames) * (starts[-1] / frames)):
+        number = min(int(np.searchsorted(starts, place, "right")) - 1, len(segments) - 1)
+        share = np.interp(place - starts[number], lengths[number], np.linspace(0.0, 1.0, RESOLUTION + 1))
+        found[frame] = PATHS[kind](stops[[number]], ends[[number]], np.array([share]))[0]
+    return found
+
+
+def measure_lengths(path: np.ndarray) -> np.ndarray:
+    """The way from the first of some points to each of them, (count,)."""
+    return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+
+
 def interpolate_images(
     encode: Map, decode: Map, first: np.ndarray, second: np.ndarray, steps: int, kind: Curve = "linear"
 ) -> np.ndarray:
@@ -257,6 +294,8 @@ def project_codes(codes: np.ndarray, labels: np.ndarray, plane: tuple[int, int] 
     if not spread:
         raise ValueError(f"{len(codes)} codes that are all the same: they have no plane.")
     if plane is None:
+        from sklearn.decomposition import PCA  # the extra "applications": paths need none
+
         points = PCA(2, svd_solver="full").fit_transform(codes)
     else:
         _check_plane(plane, codes.shape[1])

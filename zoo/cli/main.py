@@ -1,7 +1,6 @@
-"""The command `zoo`: list | describe | sample | train | sweep | evaluate | export | serve | demo | doctor."""
+"""The command `zoo`: list | describe | sample | latents | train | sweep | evaluate | export | serve | demo | doctor."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ import tyro
 
 from serving.card import Card
 from zoo.cli.recipes import find_recipe
-from zoo.command_line import FAILED, ending_in_one_line, require_writable
+from zoo.command_line import FAILED, ending_in_one_line, require_file, require_writable
 from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
 
@@ -111,10 +110,7 @@ def sample(
         raise ValueError(f"--count {count}: choose at least 1.")
     if out.suffix not in (".png", ".npy"):
         raise ValueError(f"--out {out}: choose a name that ends in .png (one grid) or .npy (an array).")
-    if not out.parent.is_dir():
-        raise ValueError(f"--out {out}: there is no directory {out.parent}.")
-    if out.is_dir() or not os.access(out if out.exists() else out.parent, os.W_OK):
-        raise ValueError(f"--out {out}: it can't be written: choose another name.")
+    require_file("--out", out)
     to_uint64("seed", seed)
     chosen = [int(label) if label.isdecimal() else label for label in labels]
     choices: dict[str, Any] = {"labels": chosen[0] if len(chosen) == 1 else chosen} if chosen else {}
@@ -270,6 +266,13 @@ def evaluate(arguments: Sequence[str]) -> None:
     evaluate_main(arguments)
 
 
+def latents(arguments: Sequence[str]) -> None:
+    """Interpolate, walk, add, truncate, mix, project ...: `zoo latents NAME --help` lists what, each with --help."""
+    from zoo.cli.latents import main as latents_main
+
+    latents_main(arguments)
+
+
 def serve(arguments: Sequence[str]) -> None:
     """Serve exported models over HTTP: `zoo serve --help` shows its options; the same as `python -m serving`."""
     from serving.__main__ import main as serve_main
@@ -281,6 +284,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_,
     "describe": describe,
     "sample": sample,
+    "latents": latents,
     "train": train,
     "sweep": sweep,
     "evaluate": evaluate,
@@ -289,7 +293,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "demo": demo,
 }
-FORWARDED = ("train", "sweep", "evaluate", "serve")  # they read options of their own
+FORWARDED = ("latents", "train", "sweep", "evaluate", "serve")  # they read options of their own
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

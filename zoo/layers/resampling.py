@@ -14,7 +14,7 @@ from keras import ops
 
 from zoo.core import convolution
 from zoo.core.types import Tensor
-from zoo.layers.equalized import Equalized
+from zoo.layers.equalized import EqualizedConv2D
 
 CHANNELS_LAST = "channels_last"  # whatever Keras' setting is when a layer is called
 TAPS = (1, 3, 3, 1)
@@ -67,90 +67,37 @@ class Blur(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class EqualizedUpConv2D(Equalized):
-    """Nearest neighbors, then `EqualizedConv2D` of 3x3: as one transposed convolution, with 4 / 9 of the products.
-
-    Args:
-        filters: number of output channels.
-        **options: of `Equalized`.
-    """
-
-    def __init__(self, filters: int, **options: Any):
-        super().__init__(**options)
-        self.filters = filters
-
-    def build(self, input_shape: tuple[int, ...]) -> None:
-        """Create the kernel, (3, 3, channels, filters), and the bias."""
-        self.add_parameters((3, 3, input_shape[-1], self.filters))
+class EqualizedUpConv2D(EqualizedConv2D):
+    """Nearest neighbors, then `EqualizedConv2D`: as one transposed convolution, for 3x3 with 4 / 9 of the products."""
 
     def call(self, inputs: Tensor) -> Tensor:
         """(batch, height, width, channels) -> (batch, 2 height, 2 width, filters)."""
         kernel = ops.flip(ops.transpose(sum_of_shifts(self.scaled_kernel()), (0, 1, 3, 2)), (0, 1))
         return self.add_bias(convolution.convolve_transposed(inputs, kernel, 2))
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "filters": self.filters}
-
 
 @keras.saving.register_keras_serializable("zoo")
-class EqualizedDownConv2D(Equalized):
-    """`EqualizedConv2D` of 3x3, then means of 2x2 pixels: as one convolution with stride 2.
-
-    Args:
-        filters: number of output channels.
-        **options: of `Equalized`.
-    """
-
-    def __init__(self, filters: int, **options: Any):
-        super().__init__(**options)
-        self.filters = filters
-
-    def build(self, input_shape: tuple[int, ...]) -> None:
-        """Create the kernel, (3, 3, channels, filters), and the bias."""
-        self.add_parameters((3, 3, input_shape[-1], self.filters))
+class EqualizedDownConv2D(EqualizedConv2D):
+    """`EqualizedConv2D`, then means of 2x2 pixels: as one convolution with stride 2."""
 
     def call(self, inputs: Tensor) -> Tensor:
         """(batch, height, width, channels) -> (batch, height / 2, width / 2, filters)."""
         kernel = sum_of_shifts(self.scaled_kernel())
         return self.add_bias(convolution.convolve(inputs, kernel * ops.cast(0.25, kernel.dtype), 2))
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "filters": self.filters}
-
 
 @keras.saving.register_keras_serializable("zoo")
-class EqualizedBlurDownConv2D(Equalized):
-    """[1, 3, 3, 1], then a convolution with stride 2: maps of half the sides (StyleGAN2, arXiv:1912.04958).
-
-    Args:
-        filters: number of output channels.
-        kernel_size: side of the kernel, 1 or 3.
-        **options: of `Equalized`.
-    """
-
-    def __init__(self, filters: int, kernel_size: int = 3, **options: Any):
-        super().__init__(**options)
-        self.filters = filters
-        self.kernel_size = kernel_size
-
-    def build(self, input_shape: tuple[int, ...]) -> None:
-        """Create the kernel, (size, size, channels, filters), and the bias."""
-        self.add_parameters((self.kernel_size, self.kernel_size, input_shape[-1], self.filters))
+class EqualizedBlurDownConv2D(EqualizedConv2D):
+    """[1, 3, 3, 1], then a convolution with stride 2 (StyleGAN2, arXiv:1912.04958; kernels of 1x1 and 3x3)."""
 
     def call(self, inputs: Tensor) -> Tensor:
         """(batch, height, width, channels) -> (batch, height / 2, width / 2, filters)."""
         if self.kernel_size == 1:
-            # The filter's stride spares three of four of its values, which the convolution would pass over.
+            # A convolution of 1x1 would pass over three of four filtered values: they are left out before.
             smaller = blur(inputs, TAPS, (1, 1), stride=2)
             return self.add_bias(convolution.convolve(smaller, self.scaled_kernel(), 1))
         filtered = blur(inputs, TAPS, DOWN_PADDING)
         return self.add_bias(ops.conv(filtered, self.scaled_kernel(), 2, "valid", CHANNELS_LAST))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "filters": self.filters, "kernel_size": self.kernel_size}
 
 
 def sum_of_shifts(kernel: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ generate = G, features = phi, interpolate = slerp or lerp, epsilon = the subdivi
 """
 
 from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -16,6 +17,7 @@ TRIM = 0.01  # the authors' code; the paper does not speak of it
 BLOCK = 64  # pairs at once: twice as many images
 ON_ONE_LINE = 1e-6  # the sine below which two latents span no circle that float64 could tell
 
+Sampling = Literal["full", "end"]
 Interpolation = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -54,14 +56,28 @@ def perceptual_path_length(
     generate: Callable[[np.ndarray], np.ndarray],
     features: Callable[[np.ndarray], np.ndarray],
     latents_of: Callable[[range, int], np.ndarray],
+    **options: Any,
+) -> Spread:
+    """The mean of `measure_path_lengths`, whose arguments and errors are these, and their standard deviation.
+
+    The mean's error is the latter over the root of their number.
+    """
+    return Spread.of(measure_path_lengths(generate, features, latents_of, **options))
+
+
+def measure_path_lengths(
+    generate: Callable[[np.ndarray], np.ndarray],
+    features: Callable[[np.ndarray], np.ndarray],
+    latents_of: Callable[[range, int], np.ndarray],
     *,
     interpolate: Interpolation = slerp,
+    sampling: Sampling = "full",
     pairs: int = PAIRS,
     epsilon: float = EPSILON,
     trim: float = TRIM,
     seed: int = 0,
-) -> Spread:
-    """E[|phi(G(path(t))) - phi(G(path(t + epsilon)))|^2] / epsilon^2, path from z1 to z2, t uniform in [0, 1).
+) -> np.ndarray:
+    """|phi(G(path(t))) - phi(G(path(t + epsilon)))|^2 / epsilon^2 of each pair, path from z1 to z2.
 
     The lower, the smoother; a generator of one image has 0, so it says nothing without a score of variety.
     Paper: LPIPS, a weighted distance of five layers of VGG. Here the squared distance of whatever features are given:
@@ -75,7 +91,8 @@ def perceptual_path_length(
         features: images -> (count, features), float.
         latents_of: (numbers of rows, seed) -> (count, dimension) float, such as `serving.sampling.noise.draw` of an
             input. Pair i runs from row 2 i to row 2 i + 1.
-        interpolate: slerp for normal latents, lerp for uniform ones.
+        interpolate: slerp for normal latents, lerp for uniform ones and for styles.
+        sampling: "full", t uniform in [0, 1); "end", t = 0: of latents that are drawn, and none between.
         pairs: how many; 64 are held at once.
         epsilon: of t. Measured on three layers in float32: rounding adds 0.1 % at 1e-4, 2 % at 1e-6, 190 % at 1e-7;
             deeper networks round more.
@@ -83,17 +100,19 @@ def perceptual_path_length(
         seed: of latents and t.
 
     Returns:
-        Mean and standard deviation over the pairs kept; the mean's error is the latter over the root of their number.
+        Of the pairs kept, (count,) float64.
 
     Raises:
         ValueError: latents, images or features of another shape, out of range or with NaN; a count or share that
-            can't be meant.
+            can't be meant; another sampling.
     """
+    if sampling not in get_args(Sampling):
+        raise ValueError(f"sampling={sampling!r}: choose from {sorted(get_args(Sampling))}.")
     if pairs < 1 or not 0 < epsilon < 1 or not 0 <= trim < 0.5:
         raise ValueError(
             f"pairs={pairs}, epsilon={epsilon}, trim={trim}: give at least 1, one between 0 and 1, one in [0, 0.5)."
         )
-    times = np.random.Generator(np.random.Philox(seed)).random(pairs)
+    times = np.random.Generator(np.random.Philox(seed)).random(pairs) if sampling == "full" else np.zeros(pairs)
     lengths = []
     for start in range(0, pairs, BLOCK):
         t = times[start : start + BLOCK]
@@ -107,7 +126,7 @@ def perceptual_path_length(
     every = np.concatenate(lengths)
     low = np.quantile(every, trim, method="lower")
     high = np.quantile(every, 1 - trim, method="higher")
-    return Spread.of(every[(low <= every) & (every <= high)])
+    return every[(low <= every) & (every <= high)]
 
 
 def _require_rows(found: np.ndarray, count: int, what: str) -> np.ndarray:

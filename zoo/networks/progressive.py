@@ -12,6 +12,7 @@ from keras import layers
 from zoo.core.precision import full_precision
 from zoo.layers.equalized import GAIN, ChannelBias, EqualizedConv2D, EqualizedDense, PixelNorm
 from zoo.layers.minibatch import MinibatchStddev
+from zoo.layers.resampling import EqualizedDownConv2D, EqualizedUpConv2D
 from zoo.networks.growing import START_SIZE, channels_of, join_blocks, join_images, sizes_of
 
 LEAK = 0.2  # appendix A.1
@@ -51,8 +52,7 @@ def generator(
     images = {}
     for size, count in channels.items():
         if size > start_size:
-            x = layers.UpSampling2D(2, name=f"larger_{size}")(x)
-            x = activate_and_normalize(EqualizedConv2D(count, 3, name=f"conv_{size}_0")(x), f"{size}_0")
+            x = activate_and_normalize(EqualizedUpConv2D(count, 3, name=f"conv_{size}_0")(x), f"{size}_0")
         x = activate_and_normalize(EqualizedConv2D(count, 3, name=f"conv_{size}_1")(x), f"{size}_1")
         to_rgb = EqualizedConv2D(image_shape[-1], 1, gain=1.0, dtype=full_precision(), name=f"to_rgb_{size}")
         images[size] = to_rgb(x)
@@ -105,9 +105,9 @@ def halving_block(size: int, channels: int, next_channels: int) -> keras.Model:
     maps = keras.Input((size, size, channels))
     x = EqualizedConv2D(channels, 3, name=f"conv_{size}_0")(maps)
     x = layers.LeakyReLU(LEAK, name=f"leaky_relu_{size}_0")(x)
-    x = EqualizedConv2D(next_channels, 3, name=f"conv_{size}_1")(x)
+    # Authors' code: the means are taken before the bias and leaky ReLU, in one operation with the convolution.
+    x = EqualizedDownConv2D(next_channels, 3, name=f"conv_{size}_1")(x)
     x = layers.LeakyReLU(LEAK, name=f"leaky_relu_{size}_1")(x)
-    x = layers.AveragePooling2D(2, name=f"smaller_{size}")(x)
     return keras.Model(maps, x, name=f"block_{size}")
 
 

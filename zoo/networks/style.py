@@ -5,8 +5,6 @@ parts, in the words of StyleGAN (arXiv:1812.04948, figure 1), are networks of th
 `styles_of`, z -> one truncated w for each layer; `synthesis_of`, g: these and noise -> image.
 """
 
-from collections.abc import Sequence
-
 import keras
 from keras import layers
 
@@ -114,10 +112,3 @@ def last_layers(size: int, channels: int, features: int, group_size: int | None)
 def leaky_relu(name: str) -> keras.layers.Layer:
     """Leaky ReLU of slope 0.2."""
     return layers.LeakyReLU(LEAK, name=name)
-
-
-def apply(sequence: Sequence[keras.layers.Layer], x: keras.KerasTensor) -> keras.KerasTensor:
-    """The layers one after the other."""
-    for layer in sequence:
-        x = layer(x)
-    return x

@@ -62,10 +62,12 @@ def generator(
             if number:
                 x = EqualizedConv2D(channels[size], 3, use_bias=False, name=f"convolution_{place}")(x)
             elif level:
-                x = EqualizedUpConv2D(channels[size], use_bias=False, name=f"convolution_{place}")(x)
+                x = EqualizedUpConv2D(channels[size], 3, use_bias=False, name=f"convolution_{place}")(x)
                 x = Blur(name=f"blur_{place}")(x)
             else:
-                x = LearnedConstant((size, size, channels[size]), name="constant")(x)
+                # Paper: ones. AdaIN then divides a map without variance by it, and rounding is what is left.
+                start = keras.initializers.RandomNormal(0.0, 1.0)
+                x = LearnedConstant((size, size, channels[size]), start, name="constant")(x)
             x = NoiseBias(name=f"noise_bias_{place}")([x, noise])
             x = leaky_relu(f"leaky_relu_{place}")(x)
             x = AdaIN(name=f"style_{place}")([x, styles[:, 2 * level + number]])
@@ -110,7 +112,7 @@ def discriminator(
             EqualizedConv2D(channels[size], 3, name="convolution_0"),
             leaky_relu("leaky_relu_0"),
             Blur(name="blur"),
-            EqualizedDownConv2D(channels[smaller], name="convolution_1"),
+            EqualizedDownConv2D(channels[smaller], 3, name="convolution_1"),
             leaky_relu("leaky_relu_1"),
         ]
         blocks[size] = keras.Sequential(parts, name=f"block_{size}")

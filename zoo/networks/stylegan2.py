@@ -18,7 +18,7 @@ from zoo.layers.modulated import ModulatedConv2D
 from zoo.layers.resampling import Blur, EqualizedBlurDownConv2D
 from zoo.layers.style import LearnedConstant, NoiseBias
 from zoo.networks.growing import START_SIZE, channels_of, enlarge, output_image, output_logit, sizes_of
-from zoo.networks.style import FEATURES_SIZE, apply, last_layers, latent_to_styles, leaky_relu, noise_input
+from zoo.networks.style import FEATURES_SIZE, last_layers, latent_to_styles, leaky_relu, noise_input
 
 CHANNEL_BASE = 16384
 MOST_CHANNELS = 512
@@ -111,8 +111,9 @@ def discriminator(
     x = leaky_relu("from_rgb_leaky_relu")(x)
     for smaller, size in zip(sizes[-2::-1], sizes[:0:-1], strict=True):
         x = residual_block(x, channels[size], channels[smaller], f"block_{size}")
-    logit = apply(last_layers(start_size, channels[start_size], channels[FEATURES_SIZE], group_size), x)
-    return keras.Model(image, output_logit(logit), name=name)
+    for layer in last_layers(start_size, channels[start_size], channels[FEATURES_SIZE], group_size):
+        x = layer(x)
+    return keras.Model(image, output_logit(x), name=name)
 
 
 def residual_block(x: keras.KerasTensor, channels: int, filters: int, name: str) -> keras.KerasTensor:
@@ -121,6 +122,6 @@ def residual_block(x: keras.KerasTensor, channels: int, filters: int, name: str)
     shortcut = EqualizedBlurDownConv2D(filters, 1, gain=half, use_bias=False, name=f"{name}_shortcut")(x)
     x = EqualizedConv2D(channels, 3, name=f"{name}_convolution_0")(x)
     x = leaky_relu(f"{name}_leaky_relu_0")(x)
-    x = EqualizedBlurDownConv2D(filters, gain=GAIN * half, name=f"{name}_convolution_1")(x)
+    x = EqualizedBlurDownConv2D(filters, 3, gain=GAIN * half, name=f"{name}_convolution_1")(x)
     x = leaky_relu(f"{name}_leaky_relu_1")(x)
     return layers.Add(name=name)([shortcut, x])

@@ -12,10 +12,10 @@ PRESETS = (
         arguments={
             "image_shape": (64, 64, 3),
             "latent_dim": 128,
-            "channel_base": 1024,
+            "channel_base": 512,
             "channel_max": 128,
-            "fade_steps": 2_000,
-            "stable_steps": 2_000,
+            "fade_steps": 1_000,
+            "stable_steps": 1_000,
             "augment": "color,translation,cutout",
         },
         tiny={

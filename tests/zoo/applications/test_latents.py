@@ -24,6 +24,7 @@ from zoo.applications.latents import (
     order_by_divergence,
     project_codes,
     traverse,
+    walk,
 )
 from zoo.data.load import load_images
 from zoo.export.export import export
@@ -75,6 +76,49 @@ def test_a_path_on_the_sphere_keeps_the_norm_and_has_equal_angles() -> None:
     angles = np.arccos(np.einsum("ij,ij->i", unit[1:], unit[:-1]))
     np.testing.assert_allclose(angles, np.arccos(unit[0] @ unit[-1]) / 8)
     assert np.linalg.norm(interpolate(start, end, 9), axis=1)[4] < 0.9 * np.linalg.norm(start)  # the straight one
+
+
+def test_the_middle_of_an_arc_by_hand() -> None:
+    """At right angles with norm 2: both have sin 45 degrees."""
+    middle = interpolate(np.array([2.0, 0.0]), np.array([0.0, 2.0]), 3, "spherical")[1]
+    np.testing.assert_allclose(middle, [2**0.5, 2**0.5])
+
+
+# Walks
+
+
+def test_a_walk_around_a_circle_has_equal_steps_and_closes() -> None:
+    """Three stops at unequal angles of one circle: 90, 120 and 150 degrees, in 12 frames of 30."""
+    angles = np.radians([0.0, 90.0, 210.0])
+    stops = 3 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    frames = walk(stops, 12, "spherical")
+    expected = np.radians(30 * np.arange(12))
+    np.testing.assert_allclose(frames, 3 * np.stack([np.cos(expected), np.sin(expected)], axis=1), atol=1e-5)
+
+
+def test_a_straight_walk_turns_at_its_stops() -> None:
+    """A triangle of sides 3, 4 and 5, in 12 steps of length 1: the last is one step from the first."""
+    frames = walk(np.array([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]]), 12)
+    down = [[3 - 0.6 * step, 4 - 0.8 * step] for step in range(5)]
+    np.testing.assert_allclose(frames, [[0, 0], [1, 0], [2, 0], [3, 0], [3, 1], [3, 2], [3, 3], *down], atol=1e-9)
+
+
+def test_a_walk_through_latents_has_one_speed_all_the_way_round() -> None:
+    stops = np.random.default_rng(4).standard_normal((5, 30)) * [[1.0], [0.5], [2.0], [1.0], [1.5]]
+    frames = walk(stops, 1_000, "spherical")
+    steps = np.linalg.norm(np.roll(frames, -1, axis=0) - frames, axis=1)
+    assert steps.max() / np.median(steps) < 1.001
+    assert np.sort(steps)[5] / np.median(steps) > 0.999  # all but the five that turn at a stop
+    np.testing.assert_array_equal(frames[0], stops[0])
+
+
+def test_walks_that_can_not_be() -> None:
+    with pytest.raises(ValueError, match="1 stops: give at least 2"):
+        walk(np.ones((1, 3)), 9)
+    with pytest.raises(ValueError, match="frames=1: give at least 2"):
+        walk(np.eye(3), 1)
+    with pytest.raises(ValueError, match="2 stops that are all the same"):
+        walk(np.ones((2, 3)), 9)
 
 
 def test_images_between_two_images() -> None:

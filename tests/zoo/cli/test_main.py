@@ -617,6 +617,9 @@ def test_importing_the_zoo_imports_nothing_heavy() -> None:
         ["list", "--json"],
         ["describe", "dcgan-images"],
         ["sample", "PATH"],
+        ["latents", "PATH", "interpolate"],
+        ["latents", "PATH", "walk", "--frames", "3"],
+        ["latents", "PATH", "truncate", "--method", "resample"],
         ["train", NAME, "--help"],
         ["sweep", NAME, "--help"],
         ["evaluate", "--help"],
@@ -640,6 +643,8 @@ def test_command_loads_no_tensorflow(arguments: list[str], exported: Path) -> No
     [
         ["sample", NAME, "--format", "keras"],
         ["sample", NAME, "--format", "saved_model"],
+        ["latents", NAME, "project", "--number", "0"],
+        ["latents", NAME, "directions"],
         ["export", NAME, "--out", "x"],
     ],
     ids=" ".join,

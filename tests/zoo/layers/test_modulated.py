@@ -92,13 +92,16 @@ def test_a_gradient_penalty_through_it_has_the_gradient_of_finite_differences(up
     with computing_in("float64"):
         layer = ModulatedConv2D(3, 3, up=up)
     maps, styles = tf.constant(RANDOM.normal(size=(2, 4, 4, 3))), tf.constant(RANDOM.normal(size=(2, 5)))
+    # Variables before it, so that the penalty is differentiated by its inputs, too.
+    before = tf.Variable(RANDOM.normal(size=(4, 4, 3))), tf.Variable(RANDOM.normal(size=5))
     scores = [
-        (maps, lambda x: tf.reduce_sum(tf.tanh(layer([tf.tanh(x), styles])), axis=(1, 2, 3))),
-        (styles, lambda w: tf.reduce_sum(tf.tanh(layer([maps, w])), axis=(1, 2, 3))),
+        (maps, lambda x: tf.reduce_sum(tf.tanh(layer([tf.tanh(x * before[0]), styles * before[1]])), axis=(1, 2, 3))),
+        (styles, lambda w: tf.reduce_sum(tf.tanh(layer([maps * before[0], tf.tanh(w * before[1])])), axis=(1, 2, 3))),
     ]
     for inputs, score in scores:
         score(inputs)
-        found, expected = penalty_gradient(score, inputs, [each.value for each in layer.trainable_variables])
+        variables = [*before, *(each.value for each in layer.trainable_variables)]
+        found, expected = penalty_gradient(score, inputs, variables)
         assert abs(expected) > 1e-3
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 

@@ -54,10 +54,10 @@ def test_nearest_neighbors_and_a_blur_are_the_authors_upsampling():
     np.testing.assert_allclose(Blur()(layers.UpSampling2D(2)(MAPS)), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("side", [1, 4, 7])
-def test_a_convolution_that_doubles_is_nearest_neighbors_then_a_convolution(side):
+@pytest.mark.parametrize(("side", "size"), [(1, 3), (4, 3), (7, 3), (4, 1), (4, 5)])
+def test_a_convolution_that_doubles_is_nearest_neighbors_then_a_convolution(side, size):
     maps = RANDOM.normal(size=(2, side, side, 3)).astype(np.float32)
-    fused, plain = EqualizedUpConv2D(5), EqualizedConv2D(5, 3)
+    fused, plain = EqualizedUpConv2D(5, size), EqualizedConv2D(5, size)
     larger = layers.UpSampling2D(2)(maps)
     fused(maps), plain(larger)
     weights = [RANDOM.normal(size=each.shape) for each in plain.get_weights()]
@@ -66,8 +66,9 @@ def test_a_convolution_that_doubles_is_nearest_neighbors_then_a_convolution(side
     np.testing.assert_allclose(fused(maps), plain(larger), rtol=1e-4, atol=1e-5)
 
 
-def test_a_convolution_that_halves_is_a_convolution_then_means():
-    fused, plain = EqualizedDownConv2D(5), EqualizedConv2D(5, 3)
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_a_convolution_that_halves_is_a_convolution_then_means(size):
+    fused, plain = EqualizedDownConv2D(5, size), EqualizedConv2D(5, size)
     fused(MAPS), plain(MAPS)
     weights = [RANDOM.normal(size=each.shape) for each in plain.get_weights()]
     for layer in (fused, plain):
@@ -97,9 +98,9 @@ def test_a_filtered_convolution_that_halves_is_the_authors(size):
 LAYERS = {
     "blur": Blur,
     "blur_stride": lambda: Blur((1, 3, 3, 1), (1, 1), 2),
-    "up": lambda: EqualizedUpConv2D(3),
-    "down": lambda: EqualizedDownConv2D(3),
-    "blur_down": lambda: EqualizedBlurDownConv2D(3),
+    "up": lambda: EqualizedUpConv2D(3, 3),
+    "down": lambda: EqualizedDownConv2D(3, 3),
+    "blur_down": lambda: EqualizedBlurDownConv2D(3, 3),
     "blur_shortcut": lambda: EqualizedBlurDownConv2D(3, 1),
 }
 

@@ -39,13 +39,14 @@ def test_adain_of_a_constant_map_is_its_bias():
 def test_a_gradient_penalty_through_adain_has_the_gradient_of_finite_differences(penalty_gradient):
     with computing_in("float64"):
         layer = AdaIN()
+    before = tf.Variable(RANDOM.normal(size=(4, 4, 3)))  # so that the penalty is differentiated by the maps, too
 
     def score(maps):
-        return tf.reduce_sum(tf.tanh(layer([tf.tanh(maps), style])), axis=(1, 2, 3))
+        return tf.reduce_sum(tf.tanh(layer([tf.tanh(maps * before), style])), axis=(1, 2, 3))
 
     maps, style = tf.constant(RANDOM.normal(size=(2, 4, 4, 3))), tf.constant(RANDOM.normal(size=(2, 6)))
     score(maps)
-    found, expected = penalty_gradient(score, maps, [each.value for each in layer.trainable_variables])
+    found, expected = penalty_gradient(score, maps, [before, *(each.value for each in layer.trainable_variables)])
     assert abs(expected) > 1e-3
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 

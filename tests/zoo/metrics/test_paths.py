@@ -167,3 +167,22 @@ def test_bad_input():
         call(features=lambda images: features_of(images)[::2])
     with pytest.raises(ValueError, match=r"features \(20, 2, 2, 3\)"):
         call(features=lambda images: images)
+
+
+def test_lengths_at_the_ends():
+    """G(z) = z^2 / 8, from z = row's parity: 0 to 1, so at t = 0 only (epsilon^2 / 8)^2 / epsilon^2 is left."""
+
+    def ends(rows: range, seed: int) -> np.ndarray:
+        return np.array([[row % 2] for row in rows], np.float64)
+
+    def squares(latents: np.ndarray) -> np.ndarray:
+        return latents.astype(np.float64).reshape(-1, 1, 1, 1) ** 2 / 8
+
+    found = paths.measure_path_lengths(
+        squares, flat, ends, interpolate=lerp, sampling="end", pairs=5, epsilon=0.5, trim=0.0
+    )
+    np.testing.assert_allclose(found, np.full(5, (0.5 / 8) ** 2))
+    full = paths.measure_path_lengths(squares, flat, ends, interpolate=lerp, pairs=2_000, epsilon=1e-2, trim=0.0)
+    assert full.mean() == pytest.approx(1 / 48, rel=0.1)  # E[(2 t / 8)^2]
+    with pytest.raises(ValueError, match="sampling='middle': choose from"):
+        paths.measure_path_lengths(squares, flat, ends, sampling="middle")

@@ -83,7 +83,7 @@ def from_rgb(image, weights):
 def halving_block(x, weights):
     size = x.shape[1]
     x = leaky_relu(convolve(x, weights, f"conv_{size}_0"))
-    return smaller(leaky_relu(convolve(x, weights, f"conv_{size}_1")))
+    return leaky_relu(smaller(convolve(x, weights, f"conv_{size}_1")))  # in this order in the authors' code
 
 
 def score_by_hand(x, weights, group):

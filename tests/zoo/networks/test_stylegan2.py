@@ -56,7 +56,7 @@ def test_a_discriminator_has_the_gains_of_the_authors_code():
     for size, filters in ((16, 6), (8, 6)):
         shortcut = like(EqualizedBlurDownConv2D(filters, 1, gain=1.0, use_bias=False), f"block_{size}_shortcut", x)
         x = activate(like(EqualizedConv2D(x.shape[-1], 3, gain=1.0), f"block_{size}_convolution_0", x))
-        x = activate(like(EqualizedBlurDownConv2D(filters, gain=1.0), f"block_{size}_convolution_1", x))
+        x = activate(like(EqualizedBlurDownConv2D(filters, 3, gain=1.0), f"block_{size}_convolution_1", x))
         x = (x + shortcut) / 2**0.5
     x = network.get_layer("stddev")(x)
     x = activate(like(EqualizedConv2D(6, 3, gain=1.0), "convolution_4", x))
