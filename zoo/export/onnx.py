@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from zoo.core.ability import Ability, flat_function
 from zoo.export.subpixel import split_into_phases
-from zoo.layers.equalized import Equalized
+from zoo.layers.equalized import Equalized, EqualizedConv2D
+from zoo.layers.resampling import EqualizedUpConv2D
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
 SMALLEST_ROUNDED = 64  # values of an initializer; smaller ones stay float32: casting them saves nothing
@@ -52,18 +53,31 @@ def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
 
 
 def resize_by_interpolation(network: keras.Model) -> keras.Model:
-    """The same network with nearest upsampling as one operation: Keras writes it as repeats, ten nodes of a graph."""
+    """The same network with nearest upsampling as one operation: Keras writes it as repeats, ten nodes of a graph.
+
+    Before an equalized convolution, too, which computes both as one: its kernel's sums would be constants of the graph,
+    nearly twice as many numbers, and none that float16 holds.
+    """
 
     def call(layer: keras.layers.Layer, *arguments: Any, **options: Any) -> Any:
-        if not isinstance(layer, keras.layers.UpSampling2D) or layer.interpolation != "nearest":
-            return layer(*arguments, **options)
-        (maps,), (vertical, horizontal) = arguments, layer.size
-        sides = (vertical * maps.shape[1], horizontal * maps.shape[2])
-        return keras.ops.image.resize(maps, sides, interpolation="nearest")
+        if isinstance(layer, EqualizedUpConv2D):
+            plain = EqualizedConv2D.from_config(layer.get_config())
+            plain.build(arguments[0].shape)
+            plain.set_weights(layer.get_weights())
+            return plain(enlarge(arguments[0], (2, 2)))
+        if isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation == "nearest":
+            return enlarge(arguments[0], layer.size)
+        return layer(*arguments, **options)
 
-    if not any(isinstance(layer, keras.layers.UpSampling2D) for layer in network.layers):
+    if not any(isinstance(layer, keras.layers.UpSampling2D | EqualizedUpConv2D) for layer in network.layers):
         return network
     return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
+
+
+def enlarge(maps: keras.KerasTensor, factors: tuple[int, int]) -> keras.KerasTensor:
+    """Nearest upsampling of maps, (batch, height, width, channels), as one operation."""
+    sides = tuple(factor * side for factor, side in zip(factors, maps.shape[1:3], strict=True))
+    return keras.ops.image.resize(maps, sides, interpolation="nearest")
 
 
 def convert_expm1(context: Any, node: Any, name: str, arguments: Any) -> None:
