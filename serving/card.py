@@ -289,7 +289,8 @@ def verify_files(directory: str | Path, card: Card, names: Iterable[str] | None 
     """
     for name in card.files if names is None else names:
         if name not in card.files:
-            raise CardError(f"{name!r} is not a file of {card.name!r}: it has {sorted(card.files)}")
+            listed = to_line(str(sorted(card.files)))
+            raise CardError(f"{Path(directory) / 'card.json'} lists no {name!r}: it has {listed}")
         path, expected = Path(directory) / name, card.files[name]
         try:
             size = find_file(Path(directory), name).stat().st_size

@@ -138,4 +138,5 @@ from zoo.cli.main import main
 with contextlib.redirect_stderr(sys.stdout), contextlib.suppress(SystemExit):
     main(["train", {NAME!r}, "--smoke"])
 """
-    assert run(outside, python, "-c", code).strip() == 'training needs tensorflow: pip install "generative-zoo[train]"'
+    expected = f'zoo train {NAME}: training needs tensorflow: pip install "generative-zoo[train]"'
+    assert run(outside, python, "-c", code).strip() == expected

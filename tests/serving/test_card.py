@@ -348,8 +348,9 @@ def test_a_missing_and_an_unlisted_file_are_named(tanh_model):
     (tanh_model / "encode.onnx").unlink()
     with pytest.raises(FileMismatchError, match=r"encode\.onnx: missing; the card lists it with \d+ bytes"):
         verify_files(tanh_model, card)
-    with pytest.raises(CardError, match=r"'x.onnx' is not a file of 'tanh-model': it has"):
+    with pytest.raises(CardError) as error:
         verify_files(tanh_model, card, ["x.onnx"])
+    assert str(error.value) == f"{tanh_model / 'card.json'} lists no 'x.onnx': it has {sorted(card.files)}"
 
 
 def test_only_regular_files_within_the_directory_are_read(tanh_model, tmp_path):

@@ -124,7 +124,7 @@ def check_precision(gpus: int) -> Finding:
 
 
 def check_not_finite(gpus: int) -> Finding:
-    """A pixel that is not finite, on the last device, stops the step on all."""
+    """A gradient that is not finite, on the last device, stops the step on all."""
     return run_task("not finite", choose_all(gpus))
 
 

@@ -28,6 +28,7 @@ PRESET = "dcgan-fashion-mnist"
 MIXED_STEPS = 12  # the first ones are skipped: float16 overflows until the loss scale has come down
 IMAGES = 256
 CONTRAST = 5.0  # times fresh weights: these make images of 0.002 at most, where 1 stands for white
+GAIN = 100.0  # times fresh weights: these sum the largest numbers to some that are still finite
 # Entries of a checkpoint that say nothing of a run.
 NOT_STATE = {"_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE"}
 CONVOLUTION_LIMIT = 1e-3  # TensorFloat-32 keeps 10 bits of a factor
@@ -118,7 +119,7 @@ def task_precision(count: int) -> Finding:
 
 
 def task_not_finite(count: int) -> Finding:
-    """One NaN in the last row of the batch: the step must stop and leave every device's copy of the weights."""
+    """The last row of the batch overflows: the step must stop and leave every device's copy of the weights."""
     import tensorflow as tf
 
     from zoo.core.step import NOT_FINITE
@@ -131,7 +132,9 @@ def task_not_finite(count: int) -> Finding:
     minibatches = (model.minibatches_per_step,) if model.minibatches_per_step > 1 else ()
     shape = (recipe.batch_size, *minibatches, *recipe.to_preset().arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    images[-1].flat[0] = np.nan
+    images[-1] = np.finfo(np.float32).min  # finite: a batch with NaN is refused before its gradients are computed
+    for variable in model.variables_of("discriminator"):
+        variable.assign(GAIN * variable)
     data = tf.data.Dataset.from_tensors({"image": images, "row": np.arange(len(images))}).repeat()
     before = copy_weights(model, strategy)
     try:

@@ -3,7 +3,6 @@
 `zoo.data.load.load_images` says which folders are splits and which are classes.
 """
 
-import io
 import os
 import re
 import warnings
@@ -15,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, features
+from PIL import features
 
 from serving.card import to_line
-from zoo.data.images import FORMATS, Budget, ImageSet, Policy
+from zoo.data.images import Budget, ImageSet, Policy, open_image
 from zoo.data.published import PUBLISHED, recognize
 from zoo.data.store import Example, collect, explain
 
@@ -267,7 +266,7 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
         except MemoryError as error:
             raise RuntimeError(f"{source}: {_list_names([file])}: not enough memory to decode it") from error
         except Exception as error:  # a damaged file raises almost anything: OSError, SyntaxError, struct.error ...
-            return Example(_list_names([file]), label, error)
+            return Example(_list_names([file]), label, explain(error))
 
     content = [(file, files.sizes[file], files.stamps[file]) for _, file in chosen]
     with warnings.catch_warnings():
@@ -315,7 +314,7 @@ def _has_colors(files: Files, name: str) -> bool:
         ValueError: it can't be read.
     """
     try:
-        with Image.open(io.BytesIO(files.read(name)), formats=FORMATS) as image:
+        with open_image(files.read(name)) as image:
             return image.mode not in GRAY_MODES
     except Exception as error:  # a damaged file raises almost anything
         raise ValueError(f"{files.source}: {_list_names([name])} can't be read: {explain(error)}") from error

@@ -5,7 +5,7 @@ import io
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # no other deco
 ALIGNMENT = 64  # bytes; where TensorFlow takes memory that is not its own
 
 PIXEL_LIMIT = 100_000_000  # of one image: decoded and converted it takes up to a gigabyte
+WEIGHTS = {"WEBP": 2, "AVIF": 2}  # a pixel of these counts as so many: their decoders hold canvases of their own
+STRIP = 2**20  # pixels that are converted at a time
 UPRIGHT = 1  # EXIF's number for an image that is stored as it is seen
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,6 +54,46 @@ class Budget:
 
 
 PIXELS = Budget(50_000_000)  # of the images that are decoded at the same time: about half a gigabyte
+
+
+@contextmanager
+def open_image(data: bytes) -> Iterator[Image.Image]:
+    """An image file's bytes as a Pillow image, with as much of PIXELS as decoding it takes.
+
+    Raises:
+        ValueError: it has too many pixels.
+        Exception: a damaged file raises almost anything: OSError, SyntaxError, struct.error ...
+    """
+    with ExitStack() as stack:
+        size = _read_webp_size(data)
+        if size is not None:  # Pillow takes the memory when it opens the file
+            stack.enter_context(PIXELS.borrow(_count_pixels(size, "WEBP")))
+        image = stack.enter_context(Image.open(io.BytesIO(data), formats=FORMATS))
+        if size is None:
+            stack.enter_context(PIXELS.borrow(_count_pixels(image.size, image.format)))
+            stack.callback(image.close)  # its pixels, too, before others are let in
+        yield image
+
+
+def _count_pixels(size: tuple[int, int], format: str | None) -> int:
+    weight = WEIGHTS.get(format or "", 1)
+    count = math.prod(size) * weight
+    if count > PIXEL_LIMIT:
+        limit = f"{PIXEL_LIMIT // weight:,}" + (f" in {format}" if weight > 1 else "")
+        raise ValueError(f"{size[0]} x {size[1]} pixels; the limit is {limit}")
+    return count
+
+
+def _read_webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in the header of a WebP file; None of another one, or of one that no decoder takes."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+        return None
+    if data[12:16] == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if data[12:16] == b"VP8L":
+        sides = int.from_bytes(data[21:25], "little")
+        return 1 + sides % 2**14, 1 + (sides >> 14) % 2**14
+    return int.from_bytes(data[26:28], "little") % 2**14, int.from_bytes(data[28:30], "little") % 2**14
 
 
 @dataclass(frozen=True)
@@ -138,8 +180,7 @@ class Policy:
         """
         image = _to_eight_bits(image)
         if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = _composite_on_white(image)
         mode = "L" if self.channels == 1 else "RGB"
         if image.mode != mode:
             image = image.convert(mode)
@@ -169,17 +210,11 @@ class Policy:
         """An image file's bytes -> uint8 (height, width, channels): first frame, EXIF orientation applied.
 
         Raises:
-            ValueError: the image's numbers have no known range.
+            ValueError: the image's numbers have no known range, or it has too many pixels.
             Exception: a damaged file raises almost anything: OSError, SyntaxError, struct.error ...
         """
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > PIXEL_LIMIT:
-                raise ValueError(f"{image.width} x {image.height} pixels; the limit is {PIXEL_LIMIT:,}")
-            with PIXELS.borrow(image.width * image.height):
-                try:
-                    return self.apply(_turn_upright(image))
-                finally:
-                    image.close()  # its pixels, too, before others are let in
+        with open_image(data) as image:
+            return self.apply(_turn_upright(image))
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
@@ -197,10 +232,22 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         raise ValueError("an image of floating-point numbers has no known range")
     if not image.mode.startswith("I"):
         return image
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image).astype(np.int32)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("an image of 32-bit numbers has no known range")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    values += 128
+    values //= 257
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def _composite_on_white(image: Image.Image) -> Image.Image:
+    """RGB, a few rows at a time: the copies that it takes are many times as large as the rows."""
+    composite = Image.new("RGB", image.size)
+    height = max(1, STRIP // image.width)
+    for top in range(0, image.height, height):
+        rows = image.crop((0, top, image.width, min(top + height, image.height))).convert("RGBA")
+        composite.paste(Image.alpha_composite(Image.new("RGBA", rows.size, "white"), rows).convert("RGB"), (0, top))
+    return composite
 
 
 def allocate(shape: tuple[int, ...]) -> np.ndarray:

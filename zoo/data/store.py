@@ -28,11 +28,14 @@ SMALL_ROW = 64 * 2**10  # bytes; 16 pages, each read on its own: beyond, reading
 
 @dataclass(frozen=True)
 class Example:
-    """An image on its way into the array: decoded, or the reason why it could not be."""
+    """An image on its way into the array: decoded, or the reason why it could not be.
+
+    A reason in words, as an error would keep what was decoded by then through its traceback.
+    """
 
     name: str
     label: int | None
-    image: np.ndarray | Exception
+    image: np.ndarray | str
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ def collect(
     )
     try:
         for example in _show_progress(examples(), count):
-            if isinstance(example.image, Exception):
-                broken[example.name] = explain(example.image)
+            if isinstance(example.image, str):
+                broken[example.name] = example.image
                 continue
             if images is None:
                 images, first = _allocate((count, *example.image.shape), temporary), example.name

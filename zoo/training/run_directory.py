@@ -16,7 +16,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,6 +31,7 @@ from zoo.training.recipe import Recipe
 TIME = "%Y-%m-%d-%H%M%S-%f"  # names a run's folder
 ROOM = 160  # bytes that names within a run's folder add to its path, at most
 PATH_MAX = 4096  # bytes of a path, of Linux
+DEPTH_LIMIT = 100  # objects and arrays in one another; those of a run are a few
 
 PACKAGES = ("generative-zoo", "tensorflow", "keras", "numpy", "tensorflow-datasets", "onnxruntime-gpu", "onnxruntime")
 MEND = "Put back a copy of it, or begin a new run in another folder."
@@ -154,7 +155,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} is damaged, it is no JSON ({error}). {MEND}") from None
     if not isinstance(found, dict):
         raise RunError(f"{path} is damaged: it should hold a JSON object. {MEND}")
+    values, depth = [found], 0
+    while values := [item for value in values for item in iterate_items(value)]:
+        depth += 1
+        if depth > DEPTH_LIMIT:  # what goes through it calls itself for each level
+            raise RunError(f"{path} is damaged, it nests more than {DEPTH_LIMIT} levels deep. {MEND}")
     return found
+
+
+def iterate_items(value: Any) -> Iterable[Any]:
+    """What a JSON object or array holds; nothing of another value."""
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def require_run(directory: Path, worker: int) -> None:

@@ -1,5 +1,6 @@
 """Listing a folder or zip, its splits and classes, and what is said about bad files."""
 
+import gc
 import io
 import os
 import socket
@@ -10,6 +11,7 @@ import threading
 import time
 import tracemalloc
 import warnings
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -244,10 +246,14 @@ def test_an_image_of_too_many_pixels_is_broken_before_it_is_decoded(
         load_images(str(source), image_size=3, channels=1, split="all")
 
 
-@pytest.mark.parametrize(("pixels", "most"), [(1, 1), (31, 1), (32, 2)])
+@pytest.mark.parametrize(
+    ("ending", "pixels", "most"),
+    [("png", 1, 1), ("png", 31, 1), ("png", 32, 2), ("webp", 63, 1), ("webp", 64, 2), ("avif", 63, 1), ("avif", 64, 2)],
+)
 def test_images_of_so_many_pixels_are_decoded_at_the_same_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: int, most: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, pixels: int, most: int
 ) -> None:
+    """The decoders of WebP and AVIF take twice the memory."""
     monkeypatch.setattr(images_module, "PIXELS", images_module.Budget(pixels))
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     busy, seen, lock = 0, 0, threading.Lock()
@@ -263,8 +269,27 @@ def test_images_of_so_many_pixels_are_decoded_at_the_same_time(
         return np.zeros((4, 4, 1), np.uint8)
 
     monkeypatch.setattr(Policy, "apply", apply)
-    load_images(str(write(tmp_path, {f"{i}.png": gray(0) for i in range(20)})), image_size=4, channels=1, split="all")
+    data = encoded(Image.new("L", (4, 4)), ending)
+    load_images(str(write(tmp_path, {f"{i}.{ending}": data for i in range(20)})), image_size=4, channels=1, split="all")
     assert seen == most
+
+
+def test_nothing_of_a_broken_image_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[weakref.ref[Image.Image]] = []
+
+    def apply(policy: Policy, image: Image.Image) -> np.ndarray:
+        decoded.append(weakref.ref(image))
+        raise ValueError
+
+    monkeypatch.setattr(Policy, "apply", apply)
+    source = str(write(tmp_path, {"1.png": gray(1), "2.png": gray(2)}))
+    gc.disable()  # it runs too seldom to count on: it knows nothing of how large the images are
+    try:
+        with pytest.raises(ValueError, match="2 of 2 images cannot be decoded"):
+            load_images(source, image_size=4, channels=1, split="all")
+        assert [reference() for reference in decoded] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_files_of_so_many_bytes_are_read_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

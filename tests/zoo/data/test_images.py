@@ -1,11 +1,13 @@
 """One image: decoding, orientation, transparency, and how it becomes square."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from zoo.data import images as module
 from zoo.data.images import Policy
 from zoo.data.load import load_images
 
@@ -36,6 +38,18 @@ def test_alpha_is_composited_on_white() -> None:
     np.testing.assert_array_equal(Policy(None, 1).decode(half), np.full((2, 2, 1), 127))
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+@pytest.mark.parametrize("strip", [1, 21, 100])
+def test_alpha_is_composited_in_strips_as_at_once(mode: str, strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.Generator(np.random.Philox(0)).integers(0, 256, (11, 7, 4), np.uint8)
+    image = Image.fromarray(values).convert(mode)
+    whole = image.convert("RGBA")
+    whole = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
+    monkeypatch.setattr(module, "STRIP", strip)
+    np.testing.assert_array_equal(Policy(None, 3).apply(image), np.asarray(whole)[..., :3])
+    np.testing.assert_array_equal(Policy(None, 1).apply(image)[..., 0], np.asarray(whole.convert("L")))
+
+
 def test_transparent_palette_entry_becomes_white() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([255, 0, 0, 0, 0, 255])
@@ -52,6 +66,35 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     values = np.array([[0, 257 * 100, 65535, 128, 129]], np.uint16)  # v / 257, rounded
     data = encoded(Image.fromarray(values), "PNG")
     np.testing.assert_array_equal(Policy(None, 1).decode(data)[..., 0], [[0, 100, 255, 0, 1]])
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I"])
+def test_sixteen_bits_are_scaled_within_ten_bytes_a_pixel(mode: str) -> None:
+    image = Image.new(mode, (1000, 1000))
+    tracemalloc.start()
+    try:
+        Policy(None, 1).apply(image)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 1000 * 1000
+    finally:
+        tracemalloc.stop()
+
+
+WEBP = {"VP8 ": ("RGB", {}), "VP8L": ("RGB", {"lossless": True}), "VP8X": ("RGBA", {})}
+
+
+@pytest.mark.parametrize("chunk", WEBP)
+def test_a_webp_of_too_many_pixels_is_refused_before_its_canvas_is_made(
+    chunk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mode, options = WEBP[chunk]
+    data = encoded(Image.new(mode, (300, 20)), "WEBP", **options)
+    assert data[12:16].decode() == chunk
+    monkeypatch.setattr(module, "PIXEL_LIMIT", 2 * 300 * 20)
+    assert Policy(None, 3).decode(data).shape == (20, 300, 3)
+    monkeypatch.setattr(module, "PIXEL_LIMIT", 2 * 300 * 20 - 1)
+    monkeypatch.delattr(Image, "open")
+    with pytest.raises(ValueError, match=r"^300 x 20 pixels; the limit is 5,999 in WEBP$"):
+        Policy(None, 3).decode(data)
 
 
 def test_first_frame_of_a_gif() -> None:

@@ -179,6 +179,17 @@ def test_differences_to_a_damaged_configuration_are_one_line_of_a_bearable_lengt
     assert len(str(error.value)) < 1_000 + len(str(path))
 
 
+@pytest.mark.parametrize(("begin", "end"), [('{"a":', "}"), ('{"a":[', "]}")])
+def test_what_nests_too_deep_is_damaged(begin: str, end: str, tmp_path: Path) -> None:
+    path = a_run(tmp_path / "run", CONFIG) / "config.json"
+    for depth in (150, 100_000):
+        path.write_text(begin * depth + "1" + end * depth)
+        with pytest.raises(RunError) as error:
+            check_same_run(path, CONFIG)
+        assert str(error.value).startswith(f"{path} is damaged, ")
+        assert str(error.value).isprintable()
+
+
 def test_a_file_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     write_json(path, {"first": 1})
