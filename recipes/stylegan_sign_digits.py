@@ -11,7 +11,7 @@ from zoo.training.recipe import Recipe
 recipe = Recipe(
     preset="stylegan-sign-digits",
     data="sign-digits-64.zip",
-    steps=12_000,
+    steps=10_000,
     score_every=1_000,
     export="best",
     batch_size=32,

@@ -12,6 +12,7 @@ SMALL: dict[str, Any] = {
     "style_dim": 128,
     "channel_base": 512,
     "channel_max": 128,
+    "mapping_layers": 2,
     "augment": "color,translation,cutout",
 }
 TINY: dict[str, Any] = {
@@ -20,7 +21,6 @@ TINY: dict[str, Any] = {
     "style_dim": 8,
     "channel_base": 32,
     "channel_max": 8,
-    "mapping_layers": 2,
     "group_size": None,
     "r1_interval": 1,
 }
@@ -32,7 +32,7 @@ PRESETS = (
         family="StyleGAN",
         paper="arXiv:1812.04948",
         summary="StyleGAN on 1,853 photographs of signed digits, 64x64 color, grown from 4x4, with styles and noise.",
-        arguments={**SMALL, "fade_steps": 800, "stable_steps": 800, "r1_weight": 1.0},
+        arguments={**SMALL, "fade_steps": 400, "stable_steps": 400, "r1_weight": 0.1},
         tiny={**TINY, "fade_steps": 1, "stable_steps": 1},
     ),
     Preset(
@@ -44,7 +44,7 @@ PRESETS = (
         arguments={
             **SMALL,
             "architecture": "stylegan2",
-            "r1_weight": 0.3,
+            "r1_weight": 0.1,
             "path_length_weight": 2.0,
             "path_length_interval": 8,
         },
