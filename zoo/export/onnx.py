@@ -69,9 +69,9 @@ def resize_by_interpolation(network: keras.Model) -> keras.Model:
             return enlarge(arguments[0], layer.size)
         return layer(*arguments, **options)
 
-    if not any(isinstance(layer, keras.layers.UpSampling2D | EqualizedUpConv2D) for layer in network.layers):
+    if not any(isinstance(layer, keras.layers.UpSampling2D | EqualizedUpConv2D) for layer in network._flatten_layers()):
         return network
-    return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
+    return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call, recursive=True)
 
 
 def enlarge(maps: keras.KerasTensor, factors: tuple[int, int]) -> keras.KerasTensor:
