@@ -155,7 +155,7 @@ def with_images_that_do_not_fade(model, minibatches, draws):
         (FADING, 1, [at_another_growth, with_images_that_do_not_fade]),
         (HIGHEST, 1, [with_other_images]),
     ],
-    ids=str,
+    ids=["lowest", "fading", "highest"],
 )
 def test_one_step_is_the_papers_at_every_stage(fit, difference, stage, steps, others):
     model = compiled(critic_steps=steps)

@@ -167,7 +167,7 @@ def as_published(model, step, mixing=0.9, gamma=EVERY * GAMMA, path_length=4 * 2
         (STYLEGAN2, 1, [{"mixing": 0.0}]),
         (STYLEGAN2, 4, [{"gamma": 0.0}, {"path_length": 0.0}, {"path_length": 2.0}]),
     ],
-    ids=str,
+    ids=["lowest, R1 is due", "fading", "highest", "does not grow", "stylegan2", "stylegan2, penalties are due"],
 )
 def test_one_step_is_the_papers(fit, difference, arguments, step, others):
     model, ends = compiled(**arguments), []
@@ -255,7 +255,7 @@ def test_styles_are_mixed_at_every_layer_that_is_used(stage):
 # Abilities
 
 
-@pytest.mark.parametrize("arguments", [GROWING, {}, STYLEGAN2], ids=str)
+@pytest.mark.parametrize("arguments", [GROWING, {}, STYLEGAN2], ids=["growing", "whole", "stylegan2"])
 def test_generate_is_synthesize_of_map(fit, arguments):
     model = compiled(**arguments)
     model.step.assign(7 if "fade_steps" in arguments else 1)
@@ -319,7 +319,7 @@ def test_a_resumed_run_goes_on_alike_before_at_and_after_a_change(fit, states, s
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("arguments", "step"), [(GROWING, 4), (STYLEGAN2, 4)], ids=str)
+@pytest.mark.parametrize(("arguments", "step"), [(GROWING, 4), (STYLEGAN2, 4)], ids=["growing", "stylegan2"])
 def test_two_replicas_with_whole_groups_are_one(fit, strategy_of, difference, arguments, step):
     """Mean latent, mean path length and the probability of augmentation included."""
     images, ends = np.random.default_rng(2).uniform(-1, 1, (8, 8, 8, 3)), []
