@@ -32,7 +32,7 @@ PRESETS = (
         family="StyleGAN",
         paper="arXiv:1812.04948",
         summary="StyleGAN on 1,853 photographs of signed digits, 64x64 color, grown from 4x4, with styles and noise.",
-        arguments={**SMALL, "fade_steps": 400, "stable_steps": 400, "r1_weight": 0.1},
+        arguments={**SMALL, "fade_steps": 400, "stable_steps": 400, "r1_weight": 2.0},
         tiny={**TINY, "fade_steps": 1, "stable_steps": 1},
     ),
     Preset(
@@ -44,7 +44,7 @@ PRESETS = (
         arguments={
             **SMALL,
             "architecture": "stylegan2",
-            "r1_weight": 0.1,
+            "r1_weight": 1.0,
             "path_length_weight": 2.0,
             "path_length_interval": 8,
         },

@@ -124,7 +124,7 @@ def update_by_penalty(discriminator, real, weight):
 
 
 def update_by_length(model, generator, synthesis, draws, mixing, weight):
-    """Down weight E[(||J^T y|| - a)^2], a = 0.01 E[||J^T y||]: the average of lengths was 0."""
+    """Down weight E[(||J^T y|| - a)^2], a = E[||J^T y||] of this first batch."""
     styles, noise = draw_inputs(model, synthesis, draws, mixing)
     direction = draws.normal(*synthesis.output.shape[1:]) / 8.0  # sqrt(8 * 8)
     with tf.GradientTape() as tape:
@@ -134,7 +134,7 @@ def update_by_length(model, generator, synthesis, draws, mixing, weight):
             projected = tf.reduce_sum(synthesis([rows, *noise], training=True) * direction)
         gradient = inner.gradient(projected, rows)
         lengths = tf.sqrt(tf.reduce_mean(tf.reduce_sum(gradient**2, axis=2), axis=1))
-        loss = weight * tf.reduce_mean((lengths - 0.01 * tf.stop_gradient(tf.reduce_mean(lengths))) ** 2)
+        loss = weight * tf.reduce_mean((lengths - tf.stop_gradient(tf.reduce_mean(lengths))) ** 2)
     descend(tape, loss, generator.trainable_variables)
 
 
