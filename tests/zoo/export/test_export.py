@@ -229,8 +229,8 @@ def test_graph_stores_large_weights_as_float16(exported: Exported) -> None:
         large = [tensor for tensor in graph.initializer if np.prod(tensor.dims) >= 64]
         stored = {tensor.name for tensor in large if tensor.data_type == TensorProto.FLOAT16}
         assert stored
-        # tf2onnx has multiplied a convolution's kernel with the batch norm behind it, or summed its squares for the norm
-        # of a style: no float16 holds that exactly.
+        # tf2onnx has multiplied a convolution's kernel with the batch norm behind it, or summed its squares for a style
+        # to demodulate by: no float16 holds that exactly.
         single = {tensor.name for tensor in large if tensor.data_type == TensorProto.FLOAT}
         assert {name for name in single if not name.endswith(("/merged_input:0", "/Sum:0"))} == set()
         casts = [node for node in graph.node if node.input and node.input[0] in stored]
