@@ -379,6 +379,9 @@ class GenerativeModel(Inference, keras.Model):
                     strategy.run(run_step, (next(iterator),))
             return {metric.name: metric.result() for metric in self.metrics}
 
+        def train_alike(iterator: Any) -> dict[str, Tensor]:
+            return train(iterator, self.steps_per_execution)
+
         def make_function() -> Callable[..., dict[str, Tensor]]:
             if self.run_eagerly:
                 return train
@@ -386,10 +389,10 @@ class GenerativeModel(Inference, keras.Model):
             function._omit_frequent_tracing_warning = True  # of one source, it is traced for every plan; on purpose
             return function
 
-        if type(self).plan_of is GenerativeModel.plan_of:
-            self.train_function = partial(make_function(), count=self.steps_per_execution)
-        else:
+        if type(self).plan_of is not GenerativeModel.plan_of:
             self.train_function = partial(self._train_by_plan, defaultdict(make_function))
+        else:
+            self.train_function = train_alike if self.run_eagerly else tf.function(train_alike)
         return self.train_function
 
     def _train_by_plan(
