@@ -13,7 +13,7 @@ SMALL: dict[str, Any] = {
     "channel_base": 512,
     "channel_max": 128,
     "mapping_layers": 2,
-    "augment": "color,translation,cutout",
+    "augment": "translation,cutout",
 }
 TINY: dict[str, Any] = {
     "image_shape": (8, 8, 3),

@@ -52,7 +52,7 @@ STYLEGANS = (
     ("mean_decay", 0.995, "the authors' code, networks_stylegan.py"),
     ("group_size", 4, "the authors' code, networks_stylegan.py"),
     ("ema_decay", 0.5 ** (32 / 10_000), "the authors' code: half after 10,000 images", 0.999, "half after 22,000"),
-    ("augment", "", STYLEGAN, "color,translation,cutout", FEW_IMAGES),
+    ("augment", "", STYLEGAN, "translation,cutout", FEW_IMAGES),
     ("batch_size", 32, "the authors' code"),
     ("optimizer", "Adam", f"{STYLEGAN}, appendix C"),
     ("optimizer.beta_1", 0.0, f"{STYLEGAN}, appendix C"),
