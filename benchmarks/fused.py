@@ -3,8 +3,8 @@
     python -m benchmarks.fused --batch-size 16
 
 CPU milliseconds of one thread; both forms of a case take turns in one process. `gradients`: forward, then by the inputs
-and the kernel. `penalty`: the squared gradient by the last input, maps or styles, and its gradient by the kernel, as R1
-and the path length need it.
+and the kernel. `penalty`: the squared gradient by the inputs, and its gradient by the kernel, as R1 and the path length
+need it.
 """
 
 import os
@@ -100,9 +100,9 @@ def compile_work(form: Callable[..., Any], inputs: Sequence[Any], kernel: Any) -
     def penalty() -> Any:
         with tf.GradientTape() as outer:
             with tf.GradientTape() as inner:
-                inner.watch(inputs[-1])
+                inner.watch(inputs)
                 along = tf.reduce_sum(form(*inputs) * direction)
-            squares = tf.reduce_sum(inner.gradient(along, inputs[-1]) ** 2)
+            squares = tf.add_n([tf.reduce_sum(each**2) for each in inner.gradient(along, inputs)])
         return outer.gradient(squares, kernel.value)
 
     functions = (partial(form, *inputs), gradients, penalty)
