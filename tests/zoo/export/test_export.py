@@ -153,7 +153,8 @@ def test_every_input_of_a_graph_matters_to_its_own_row_alone(exported: Exported)
         before = session.run(feeds)
         for spec in ability.inputs:
             values = feeds[spec.name].copy()
-            values[1] = (values[1] + 1) % len(spec.classes) if spec.feed == "label" else 0.1 - values[1]
+            other = -values[1] if spec.range else 0.1 - values[1]
+            values[1] = (values[1] + 1) % len(spec.classes) if spec.feed == "label" else other
             after = session.run({**feeds, spec.name: values})
             changes = {key: np.abs(after[key] - value) for key, value in before.items()}
             spreads = {key: max(np.ptp(value), 1e-3) for key, value in before.items()}
