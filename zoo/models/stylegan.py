@@ -5,7 +5,7 @@ psi, mean latent = w_avg, noise_* = the inputs of B, r1_weight = gamma, path_len
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, Unpack, final
 
@@ -28,7 +28,7 @@ from zoo.losses.regularization import Regularization, RegularizationOptions
 from zoo.models.adversarial import AdversarialModel
 from zoo.networks import stylegan, stylegan2
 from zoo.networks.functional import with_ema, with_image_in_range
-from zoo.networks.growing import discriminator_at, generator_at, images_at, sizes_of
+from zoo.networks.growing import discriminator_at, generator_at, images_at, sizes_of, take_whole
 from zoo.networks.style import mapping_of, mean_latent_of, styles_of, synthesis_of
 
 ARCHITECTURES: dict[str, ModuleType] = {"stylegan": stylegan, "stylegan2": stylegan2}
@@ -140,6 +140,12 @@ class StyleGAN(AdversarialModel):
         self.generator = build_generator()
         self.discriminator = networks.discriminator(shape, **channels, group_size=group_size)
         self.generator_ema, ema = with_ema(self.generator, build_generator, ema_decay)
+        # Other views of the same layers, which nothing tracks or saves. StyleGAN2's do not grow.
+        grows = architecture == "stylegan"
+        self.generator_at = cache(partial(generator_at if grows else take_whole, self.generator))
+        self.discriminator_at = cache(partial(discriminator_at if grows else take_whole, self.discriminator))
+        self.synthesis_at = cache(lambda stage: synthesis_of(self.generator_at(stage)))
+        self.mapping_network = cache(partial(mapping_of, self.generator))
         self.path_length = PathLength()
         if self.schedule is None and architecture == "stylegan":
             set_growth((self.generator, self.generator_ema, self.discriminator), float(levels))
@@ -181,8 +187,8 @@ class StyleGAN(AdversarialModel):
 
     def updated_variables(self, player: str) -> list[keras.Variable]:
         """The variables of D, or of G, as far as it has grown."""
-        network = {"discriminator": self.discriminator_now, "generator": self.generator_now}[player]()
-        return list(network.trainable_variables)
+        network_at = {"discriminator": self.discriminator_at, "generator": self.generator_at}[player]
+        return list(network_at(self.plan.stage).trainable_variables)
 
     def fresh_optimizers(self, step: int) -> Sequence[str]:
         """Both players', when a resolution begins to fade in."""
@@ -195,7 +201,7 @@ class StyleGAN(AdversarialModel):
             real: x, (batch, height, width, channels) of the stage's size.
             fake: G(z), likewise.
         """
-        discriminate = partial(self.discriminator_now(), training=True)
+        discriminate = partial(self.discriminator_at(self.plan.stage), training=True)
         real_logits = discriminate(self.discriminator_input(real))
         fake_logits = discriminate(self.discriminator_input(fake))
         loss = self.loss_pair.discriminator(real_logits, fake_logits)
@@ -203,17 +209,18 @@ class StyleGAN(AdversarialModel):
 
     def r1_loss(self, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """k gamma / 2 ||grad D(x)||^2, k the steps from one to the next, one value per row; recorded without k."""
-        discriminate = partial(self.discriminator_now(), training=True)
+        discriminate = partial(self.discriminator_at(self.plan.stage), training=True)
         penalty = 0.5 * self.r1_weight * zero_centered_penalty(discriminate, self.discriminator_input(real))
         return self.r1_interval * penalty, {"gradient_penalty": penalty}
 
     def generator_loss(self, fake: Tensor) -> Tensor:
         """-log D(G(z)), one value per row."""
-        return self.loss_pair.generator(self.discriminator_now()(self.discriminator_input(fake), training=True))
+        discriminate = partial(self.discriminator_at(self.plan.stage), training=True)
+        return self.loss_pair.generator(discriminate(self.discriminator_input(fake)))
 
     def path_length_loss(self, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """k gamma_pl (||J_w^T y|| - a)^2, one value per row; recorded are the lengths."""
-        synthesis, styles = synthesis_of(self.generator_now()), self.styles(draws)
+        synthesis, styles = self.synthesis_at(self.plan.stage), self.styles(draws)
         noise = self.noise(draws, synthesis)
         direction = draws.normal(*synthesis.output.shape[1:])
         lengths = path_lengths(lambda rows: synthesis([rows, *noise], training=True), styles, direction)
@@ -242,24 +249,14 @@ class StyleGAN(AdversarialModel):
         set_growth((self.generator, self.generator_ema, self.discriminator), progress)
         return images_at(images, self.plan.stage, progress)
 
-    def generator_now(self) -> keras.Model:
-        """G as far as it has grown."""
-        return generator_at(self.generator, self.plan.stage) if self.architecture == "stylegan" else self.generator
-
-    def discriminator_now(self) -> keras.Model:
-        """D as far as it has grown."""
-        if self.architecture == "stylegan":
-            return discriminator_at(self.discriminator, self.plan.stage)
-        return self.discriminator
-
     def fakes(self, draws: Draws) -> Tensor:
         """G(z) for fresh z and noise, (batch, height, width, channels) of the stage's size."""
-        synthesis, styles = synthesis_of(self.generator_now()), self.styles(draws)
+        synthesis, styles = self.synthesis_at(self.plan.stage), self.styles(draws)
         return synthesis([styles, *self.noise(draws, synthesis)], training=True)
 
     def styles(self, draws: Draws) -> Tensor:
         """Styles of fresh z, (batch, layers, style_dim), at times mixed from one layer on; moves the mean latent."""
-        mapping = partial(mapping_of(self.generator), training=True)
+        mapping = partial(self.mapping_network(), training=True)
         first, second = mapping(draws.normal(self.latent_dim)), mapping(draws.normal(self.latent_dim))
         mean_latent = mean_latent_of(self.generator)
         (now,) = global_mean([ops.stop_gradient(ops.sum(first, axis=0))], first)

@@ -136,6 +136,11 @@ def discriminator_at(network: keras.Model, stage: Stage) -> keras.Model:
     return keras.Model(image, output_logit(x, network.output.dtype), name=stage_name(network, size, stage))
 
 
+def take_whole(network: keras.Model, stage: Stage) -> keras.Model:
+    """The network itself: what one that does not grow is at every stage."""
+    return network
+
+
 def images_at(images: Tensor, stage: Stage, progress: Tensor, start_size: int = START_SIZE) -> Tensor:
     """Images as the discriminator is given them at a stage: averaged over boxes, and faded as the generator's are.
 
