@@ -92,7 +92,6 @@ CASES = [
     ("both gradients before either update", "generator", 1, []),
     ("critic", "critic", 2, ["critic"]),
     ("critic", "generator", 1, ["critic"] * 2),
-    ("mean latent, mean path length, penalties of their own", "discriminator", 2, ["discriminator"]),
     ("mean latent, mean path length, penalties of their own", "generator", 2, ["discriminator"] * 2 + ["generator"]),
     ("one player", "autoencoder", 1, []),
 ]
