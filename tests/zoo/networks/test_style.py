@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -222,10 +223,10 @@ def test_each_graph_is_exported_with_kernels_as_initializers_and_agrees(family, 
         write_onnx(ability, tmp_path / "graph.onnx", rounded=True)
         graph = onnx.load(tmp_path / "graph.onnx").graph
         assert not {node.op_type for node in graph.node} & (RANDOM_OPERATIONS | CONTROL_FLOW)
-        # float16 as it is stored; a cast, and the scale of an equalized learning rate behind it.
+        # float16 as it is stored; behind it a cast, the scale of an equalized learning rate, the sums of a phase.
         constants = {each.name for each in graph.initializer}
         for node in graph.node:
-            if node.op_type in ("Cast", "Mul") and set(node.input) <= constants:
+            if node.op_type in ("Cast", "Mul", "MatMul") and set(node.input) <= constants:
                 constants.add(node.output[0])
         kernels = [node.input[1] for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
         assert len(kernels) == 0 if part.output_names == ["styles"] else len(kernels) > 6
