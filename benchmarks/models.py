@@ -35,6 +35,11 @@ GENERATOR = Passes(forward=1, by_weights=1, by_input=1)
 DISCRIMINATOR = Passes(forward=3, by_weights=2, by_input=2, by_image=1)
 GENERATOR_TWICE = Passes(forward=2, by_weights=1, by_input=1)  # on fresh latents for its own update
 CRITIC_STEPS = 5  # WGAN-GP's
+WITHOUT_AUGMENTATION = {"augment": ""}
+STYLE_SIZES = (
+    *("image_shape", "latent_dim", "style_dim", "mapping_layers", "channel_base", "channel_max", "group_size"),
+    *("r1_weight", "r1_interval"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,14 @@ class Measured:
     Args:
         recipe: the name of its module in `recipes`.
         peer: the name of its peer's in `benchmarks.peers`.
-        passes: network -> the passes that a step needs of it for each row of the batch.
+        passes: network -> the passes that a step needs of it for each row of the batch; empty where they are not
+            counted, as those of second derivatives through styles and filters are not.
         sizes: the constructor's arguments that the peer takes, too.
         critic_passes: network -> the passes that each update of a critic needs besides, where a step has several.
         labels: whether it learns from labels.
-        average: whether it can keep a moving average, which it does not here: no peer keeps one.
+        average: whether the moving average that it keeps by default is left out, since its peer keeps none.
+        settings: arguments that differ from the preset's, on both sides.
+        period: steps after which its lazy penalties come again: a turn is made of whole ones.
     """
 
     recipe: str
@@ -58,6 +66,8 @@ class Measured:
     critic_passes: Mapping[str, Passes] = field(default_factory=dict)
     labels: bool = False
     average: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    period: int = 1
 
     def find_recipe(self, tiny: bool = False) -> Recipe:
         """The recipe, or its smoke run with the preset's tiny twin."""
@@ -67,15 +77,29 @@ class Measured:
     def arguments(self, tiny: bool = False, **changes: Any) -> dict[str, Any]:
         """The constructor's: those of the preset, or of its tiny twin, but for `changes`."""
         average = {"ema_decay": None} if self.average else {}
-        return {**self.find_recipe(tiny).to_preset().arguments, **average, **changes}
+        return {**self.find_recipe(tiny).to_preset().arguments, **average, **self.settings, **changes}
 
     def peer_arguments(self, tiny: bool = False, **changes: Any) -> dict[str, Any]:
         """Those of them that the peer takes, too."""
         return {name: value for name, value in self.arguments(tiny, **changes).items() if name in self.sizes}
 
     def build(self, tiny: bool = False, **changes: Any) -> Any:
-        """The model with these arguments, not compiled."""
-        return resolve_class(self.find_recipe().to_preset().model)(**self.arguments(tiny, **changes))
+        """The model with these arguments, not compiled; one that grows stands at the step where it has grown."""
+        from zoo.core.growth import GrowthSchedule
+
+        model = resolve_class(self.find_recipe().to_preset().model)(**self.arguments(tiny, **changes))
+        schedule = getattr(model, "schedule", None)
+        if isinstance(schedule, GrowthSchedule):
+            model.step.assign(schedule.start(schedule.levels) + schedule.fade_steps)
+        return model
+
+    def make_optimizers(self, model: Any) -> dict[str, Any]:
+        """Player -> the recipe's optimizer, as fast with the updates by lazy penalties."""
+        intervals = model.lazy_intervals
+        return {
+            player: (optimizer.corrected_for(intervals[player]) if player in intervals else optimizer).build()
+            for player, optimizer in self.find_recipe().optimizers.items()
+        }
 
     def step_flops(self, model: Any) -> int:
         """FLOPs that a step of `model` needs for each row of the batch."""
@@ -147,5 +171,31 @@ MODELS = {
         {"classifier": Passes(forward=1, by_weights=1, by_input=1)},
         ("image_shape", "classes", "width"),
         labels=True,
+    ),
+    "progan": Measured(
+        "progan_sign_digits",
+        "progan",
+        {},
+        ("image_shape", "latent_dim", "channel_base", "channel_max", "group_size"),
+        average=False,
+        settings=WITHOUT_AUGMENTATION,
+    ),
+    "stylegan": Measured(
+        "stylegan_sign_digits",
+        "stylegan",
+        {},
+        STYLE_SIZES,
+        average=False,
+        settings=WITHOUT_AUGMENTATION,
+        period=16,
+    ),
+    "stylegan2": Measured(
+        "stylegan2_sign_digits",
+        "stylegan2",
+        {},
+        (*STYLE_SIZES, "path_length_weight", "path_length_interval"),
+        average=False,
+        settings=WITHOUT_AUGMENTATION,
+        period=16,
     ),
 }

@@ -4,9 +4,10 @@
     python -m benchmarks.train_step --model wgan-gp
     python -m benchmarks.train_step --contenders zoo zoo-fed zoo-deterministic --baseline zoo
 
-The DCGAN is that of PyTorch's example, the other models are presets for Fashion-MNIST. One batch of noise stays in
+The DCGAN is that of PyTorch's example, the other models are presets. One batch of noise stays in
 memory: reading data is no part of the figures, but for `zoo-fed`, whose distance from `zoo` is what waiting for data
-costs. The library keeps no moving average of the generator here, though its default does: no peer keeps one.
+costs. The library keeps no moving average of the generator here, though its default does, but where the peer keeps one.
+A growing network is measured at its full size; a penalty that is not due in every step counts with its share.
 """
 
 import dataclasses
@@ -38,8 +39,11 @@ SHARE_OF_MEMORY = 1 / 4  # of what is free, for the images of `zoo-fed`: beside 
 class Options(harness.Options):
     """Train step throughput, contenders side by side."""
 
-    model: Literal["dcgan", "wgan-gp", "sngan", "cgan", "vae", "classifier"] = "dcgan"
-    """What is trained: the DCGAN of --image-size and --width, or the preset for Fashion-MNIST of this kind."""
+    model: Literal["dcgan", "wgan-gp", "sngan", "cgan", "vae", "classifier", "progan", "stylegan", "stylegan2"] = (
+        "dcgan"
+    )
+    """What is trained: the DCGAN of --image-size and --width, or the preset of this kind, for Fashion-MNIST or (the
+    last three) for 64x64 in color."""
     tiny: bool = False
     """The preset's twin at test size, to try a model out."""
     contenders: tuple[str, ...] = ()
@@ -47,7 +51,8 @@ class Options(harness.Options):
     batch_size: int = 64
     """Rows of a batch; a row is one image, but of WGAN-GP one for each update of the critic."""
     steps: int = 5
-    """Train steps a turn; a contender that makes several in one call makes whole calls of them."""
+    """Train steps a turn; a contender that makes several in one call makes whole calls of them, and a model with
+    penalties every 16 steps whole sixteens."""
     images: int = 60_000
     """Images that `zoo-fed` reads from memory; fewer where they would take more than a quarter of what is free."""
 
@@ -100,8 +105,7 @@ def zoo(
     measured, changes = options.measured, options.changes | ({"schedule": schedule} if schedule else {})
     with computing_in(precision):
         model = measured.build(**changes)
-    optimizers = {player: optimizer.build() for player, optimizer in measured.find_recipe().optimizers.items()}
-    model.compile(**optimizers, steps_per_execution=steps_per_execution, jit_compile=xla)
+    model.compile(**measured.make_optimizers(model), steps_per_execution=steps_per_execution, jit_compile=xla)
     if fed:
         held = image_set(options)
         note = f"fed from {len(held.images):,} images in memory, {held.images.nbytes / 2**20:.0f} MiB"
@@ -243,8 +247,10 @@ def choose_contenders(options: Options) -> tuple[str, ...]:
 
 
 def count_flops(options: Options) -> dict[str, float]:
-    """Contender -> FLOPs that its algorithm needs for an image, whatever more it computes."""
+    """Contender -> FLOPs that its algorithm needs for an image, whatever more it computes; empty if not counted."""
     measured = options.measured
+    if not measured.passes:
+        return {}
     model = measured.build(**options.changes)
     flops = dict.fromkeys(CONTENDERS, measured.step_flops(model) / model.minibatches_per_step)
     if options.model == "dcgan":
@@ -259,7 +265,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = CONTENDERS if options.model == "dcgan" else OF_EVERY_MODEL
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # this process stays light
         flops = pool.submit(count_flops, options).result()
-    outcome = harness.compare("benchmarks.train_step", known, options, {options.batch_size: options.steps}, flops)
+    period = options.measured.period
+    cases = {options.batch_size: math.ceil(options.steps / period) * period}
+    outcome = harness.compare("benchmarks.train_step", known, options, cases, flops)
     shape = options.measured.arguments(**options.changes)["image_shape"]
     harness.report(f"{options.model} train step, {'x'.join(map(str, shape))}", outcome)
 

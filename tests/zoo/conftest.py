@@ -271,3 +271,35 @@ def style_directory(style_model: StyleModel, tmp_path_factory: pytest.TempPathFa
 def styled(style_directory: Path) -> Generator:
     """The same on ONNX Runtime."""
     return Generator.open(style_directory)
+
+
+@pytest.fixture(scope="session")
+def penalty_gradient() -> Callable[..., tuple[float, float]]:
+    """The derivative of a gradient penalty along a random direction of variables: by tapes, by central differences."""
+
+    def compute(score: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor, variables: Sequence[tf.Variable]) -> tuple:
+        @tf.function
+        def penalty() -> tf.Tensor:
+            """Sum of squares of the gradient of the rows' scores by the inputs."""
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                total = tf.reduce_sum(score(inputs))
+            return tf.reduce_sum(tf.square(tape.gradient(total, inputs)))
+
+        with tf.GradientTape() as tape:
+            value = penalty()
+        gradients = tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        random = np.random.default_rng(0)
+        directions = [random.normal(size=variable.shape) for variable in variables]
+        found = sum(float(np.sum(g * d)) for g, d in zip(gradients, directions, strict=True))
+        before, step = [variable.numpy() for variable in variables], 1e-6
+        ends = []
+        for sign in (1.0, -1.0):
+            for variable, start, direction in zip(variables, before, directions, strict=True):
+                variable.assign(start + sign * step * direction)
+            ends.append(float(penalty()))
+        for variable, start in zip(variables, before, strict=True):
+            variable.assign(start)
+        return found, (ends[0] - ends[1]) / (2 * step)
+
+    return compute

@@ -35,7 +35,7 @@ class GenerativeModel(Inference, keras.Model):
     """Minibatches that one train step takes, such as k for k discriminator updates: images are then (batch, k, ...)."""
     full_precision: str
     """What losses, abilities and noise are computed in: "float32", or "float64" where the model was built so."""
-    plan: Hashable = None
+    plan: Any = None
     """`plan_of` the step that is being traced."""
     occasional_metrics: tuple[str, ...] = ()
     """Metrics that not every step records; their means are over the steps that do."""
@@ -252,7 +252,11 @@ class GenerativeModel(Inference, keras.Model):
         return step.hold(player, self.updated_variables(player), forward, len(context.active().updates[player]))
 
     def compute_gradients(
-        self, player: str, loss: step.LossFunction, through: step.HeldForward | None = None
+        self,
+        player: str,
+        loss: step.LossFunction,
+        through: step.HeldForward | None = None,
+        allow_unused: bool = False,
     ) -> step.Gradients:
         """The gradients of `loss` by `player`'s variables, which stay as they are: the first half of `minimize`."""
         if through is not None and (through.player, through.updates) != (player, len(context.active().updates[player])):
@@ -262,7 +266,7 @@ class GenerativeModel(Inference, keras.Model):
             )
         variables, optimizer = self.updated_variables(player), self.player_optimizers[player]
         penalty = partial(self.weight_penalty, player)
-        computed = step.compute_gradients(player, variables, optimizer, loss, through, penalty)
+        computed = step.compute_gradients(player, variables, optimizer, loss, through, penalty, allow_unused)
         under_way, check = context.active(), computed.finite_check
         before = list(under_way.order)
         under_way.computed.append((player, before))
@@ -285,10 +289,22 @@ class GenerativeModel(Inference, keras.Model):
         return computed.loss_values
 
     def minimize(
-        self, player: str, loss: step.LossFunction, through: step.HeldForward | None = None
+        self,
+        player: str,
+        loss: step.LossFunction,
+        through: step.HeldForward | None = None,
+        allow_unused: bool = False,
     ) -> step.LossValues:
-        """One optimizer step of `player` down the global batch's mean of `loss`; returns the loss's values."""
-        return self.apply_gradients(self.compute_gradients(player, loss, through))
+        """One optimizer step of `player` down the global batch's mean of `loss`; returns the loss's values.
+
+        Args:
+            player: whose step it is.
+            loss: one value per row.
+            through: the pass that `hold` kept open, where the loss is a function of its output.
+            allow_unused: whether the loss, such as a penalty by itself, may leave out some of the player's variables;
+                the optimizer then gets a gradient of 0 for these.
+        """
+        return self.apply_gradients(self.compute_gradients(player, loss, through, allow_unused))
 
     def record(self, **rows: Tensor) -> dict[str, Tensor]:
         """Add one value per row to each metric; returns the metrics' results on this replica.
@@ -363,13 +379,20 @@ class GenerativeModel(Inference, keras.Model):
                     strategy.run(run_step, (next(iterator),))
             return {metric.name: metric.result() for metric in self.metrics}
 
-        def make_function() -> Callable[..., dict[str, Tensor]]:
-            return train if self.run_eagerly else tf.function(train)
+        def train_alike(iterator: Any) -> dict[str, Tensor]:
+            return train(iterator, self.steps_per_execution)
 
-        if type(self).plan_of is GenerativeModel.plan_of:
-            self.train_function = partial(make_function(), count=self.steps_per_execution)
-        else:
+        def make_function() -> Callable[..., dict[str, Tensor]]:
+            if self.run_eagerly:
+                return train
+            function = tf.function(train)
+            function._omit_frequent_tracing_warning = True  # of one source, it is traced for every plan; on purpose
+            return function
+
+        if type(self).plan_of is not GenerativeModel.plan_of:
             self.train_function = partial(self._train_by_plan, defaultdict(make_function))
+        else:
+            self.train_function = train_alike if self.run_eagerly else tf.function(train_alike)
         return self.train_function
 
     def _train_by_plan(

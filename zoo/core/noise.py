@@ -46,36 +46,32 @@ class Draws:
 
     def of_the_step(self) -> Tensor:
         """One uniform number in [0, 1) for all rows, (), the same on every replica."""
-        mine, self._rows = self._rows, tf.zeros_like(self._rows[:1])
-        try:
-            return self.uniform()[0]
-        finally:
-            self._rows = mine
+        return self._draw(tf.raw_ops.StatelessRandomUniformV2, (), alike=True)[0]
 
-    def _draw(self, op: Any, shape: tuple[int, ...]) -> Tensor:
+    def _draw(self, op: Any, shape: tuple[int, ...], alike: bool = False) -> Tensor:
         # Where these numbers were asked for, not in a function that XLA compiles: there Philox would give others.
         with self._graph.as_default() if self._graph is not current_graph() else nullcontext():
-            return self._drawn(op, shape)
+            return self._drawn(op, shape, tf.zeros([1], tf.int64) if alike else self._rows)
 
-    def _drawn(self, op: Any, shape: tuple[int, ...]) -> Tensor:
+    def _drawn(self, op: Any, shape: tuple[int, ...], rows: Tensor) -> Tensor:
         if self._count >= DRAWS_PER_STEP:
             raise ValueError(f"a train step made more than {DRAWS_PER_STEP} draws of noise.")
         size = 1
         for dimension in shape:
             size *= dimension
         counts_per_row = -(-size // VALUES_PER_COUNT)
-        first = tf.cast(self._rows[0], tf.uint64) * counts_per_row
+        first = tf.cast(rows[0], tf.uint64) * counts_per_row
         draw = tf.cast(self._step, tf.uint64) * DRAWS_PER_STEP + self._count
         self._count += 1
-        rows = tf.shape(self._rows)[0]
+        count = tf.shape(rows)[0]
         values = op(
-            shape=[rows, counts_per_row * VALUES_PER_COUNT],
+            shape=[count, counts_per_row * VALUES_PER_COUNT],
             key=tf.constant([self._seed], tf.uint64),
             counter=tf.stack([first, draw]),
             alg=PHILOX,
         )
-        values = tf.cast(tf.reshape(values[:, :size], [rows, *shape]), keras.config.floatx())
-        return tf.ensure_shape(values, [self._rows.shape[0], *shape])
+        values = tf.cast(tf.reshape(values[:, :size], [count, *shape]), keras.config.floatx())
+        return tf.ensure_shape(values, [rows.shape[0], *shape])
 
 
 # What latents are drawn from, (draws, size) -> (batch, size); the keys are feeds of a card (`serving.card.Feed`).

@@ -118,6 +118,7 @@ def compute_gradients(
     loss: LossFunction,
     through: HeldForward | None = None,
     weight_penalty: Callable[[], Tensor | None] = lambda: None,
+    allow_unused: bool = False,
 ) -> Gradients:
     """The global batch's mean gradients of `loss` with respect to `variables`, times the optimizer's loss scale.
 
@@ -131,9 +132,10 @@ def compute_gradients(
             between get none either, since nobody would use them.
         weight_penalty: a term of the variables alone, a scalar or None, which enters the mean over the rows once. It
             is taped apart, so that a held pass, too, can have one.
+        allow_unused: whether the loss may leave out some of the variables, whose gradient is then 0.
 
     Raises:
-        ValueError: the loss does not depend on one of the variables.
+        ValueError: the loss does not depend on one of the variables, and `allow_unused` is false.
     """
     scale_loss = optimizer.scale_loss
     values = [variable.value for variable in variables]
@@ -149,6 +151,9 @@ def compute_gradients(
             total = scale_loss(tf.reduce_sum(loss_of(rows)))
         upstream = tape.gradient(total, through.output)
         gradients = through.tape.gradient(through.output, values, output_gradients=upstream)
+    if allow_unused:
+        pairs = zip(values, gradients, strict=True)
+        gradients = [tf.zeros_like(value) if gradient is None else gradient for value, gradient in pairs]
     with watching(variables) as tape:
         penalty = weight_penalty()
         scaled = None if penalty is None else scale_loss(penalty)

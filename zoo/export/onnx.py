@@ -1,7 +1,7 @@
 """An ability as an ONNX graph."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from zoo.core.ability import Ability, flat_function
 from zoo.export.subpixel import split_into_phases
+from zoo.layers.equalized import Equalized, EqualizedConv2D
+from zoo.layers.resampling import EqualizedUpConv2D
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
 SMALLEST_ROUNDED = 64  # values of an initializer; smaller ones stay float32: casting them saves nothing
@@ -44,25 +46,38 @@ def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     split_into_phases(graph)
     if rounded:
-        store_as_float16(graph)
+        store_as_float16(graph, scales_of(ability.network))
     graph.producer_name = "generative-zoo"
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, str(path))
 
 
 def resize_by_interpolation(network: keras.Model) -> keras.Model:
-    """The same network with nearest upsampling as one operation: Keras writes it as repeats, ten nodes of a graph."""
+    """The same network with nearest upsampling as one operation: Keras writes it as repeats, ten nodes of a graph.
+
+    Before an equalized convolution, too, which computes both as one: its kernel's sums would be constants of the graph,
+    nearly twice as many numbers, and none that float16 holds.
+    """
 
     def call(layer: keras.layers.Layer, *arguments: Any, **options: Any) -> Any:
-        if not isinstance(layer, keras.layers.UpSampling2D) or layer.interpolation != "nearest":
-            return layer(*arguments, **options)
-        (maps,), (vertical, horizontal) = arguments, layer.size
-        sides = (vertical * maps.shape[1], horizontal * maps.shape[2])
-        return keras.ops.image.resize(maps, sides, interpolation="nearest")
+        if isinstance(layer, EqualizedUpConv2D):
+            plain = EqualizedConv2D.from_config(layer.get_config())
+            plain.build(arguments[0].shape)
+            plain.set_weights(layer.get_weights())
+            return plain(enlarge(arguments[0], (2, 2)))
+        if isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation == "nearest":
+            return enlarge(arguments[0], layer.size)
+        return layer(*arguments, **options)
 
-    if not any(isinstance(layer, keras.layers.UpSampling2D) for layer in network.layers):
+    if not any(isinstance(layer, keras.layers.UpSampling2D | EqualizedUpConv2D) for layer in network._flatten_layers()):
         return network
-    return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
+    return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call, recursive=True)
+
+
+def enlarge(maps: keras.KerasTensor, factors: tuple[int, int]) -> keras.KerasTensor:
+    """Nearest upsampling of maps, (batch, height, width, channels), as one operation."""
+    sides = tuple(factor * side for factor, side in zip(factors, maps.shape[1:3], strict=True))
+    return keras.ops.image.resize(maps, sides, interpolation="nearest")
 
 
 def convert_expm1(context: Any, node: Any, name: str, arguments: Any) -> None:
@@ -137,29 +152,46 @@ tf2onnx calls each with (context, node, name, arguments): `context` is the graph
 """
 
 
-def store_as_float16(graph: onnx.ModelProto) -> None:
+def scales_of(network: keras.Model) -> list[np.float32]:
+    """What layers with an equalized learning rate multiply their kernels by, which tf2onnx does once, beforehand."""
+    layers = network._flatten_layers()
+    return sorted({np.float32(layer.scale) for layer in layers if isinstance(layer, Equalized)})
+
+
+def store_as_float16(graph: onnx.ModelProto, scales: Sequence[np.float32] = ()) -> None:
     """Store every large float32 initializer that float16 holds exactly as float16, followed by a cast.
 
     ONNX Runtime folds the casts when it opens the file: the arithmetic stays float32.
+
+    Args:
+        graph: changed in place.
+        scales: an initializer that is one of these numbers times what float16 holds is stored as that, too, and
+            multiplied behind the cast.
     """
-    initializers, casts = [], []
+    initializers, nodes = [], []
     for tensor in graph.graph.initializer:
         array = numpy_helper.to_array(tensor)
-        exact = (
-            array.dtype == np.float32
-            and array.size >= SMALLEST_ROUNDED
-            and bool((array == array.astype(np.float16)).all())
-        )
-        if not exact:
+        factor = None
+        if array.dtype == np.float32 and array.size >= SMALLEST_ROUNDED:
+            factor = next((scale for scale in (np.float32(1), *scales) if holds_exactly(array, scale)), None)
+        if factor is None:
             initializers.append(tensor)
             continue
-        stored = f"{tensor.name}_float16"
-        initializers.append(numpy_helper.from_array(array.astype(np.float16), stored))
-        casts.append(
-            helper.make_node("Cast", [stored], [tensor.name], name=f"{tensor.name}_cast", to=TensorProto.FLOAT)
-        )
+        stored, cast = f"{tensor.name}_float16", tensor.name if factor == 1 else f"{tensor.name}_unscaled"
+        initializers.append(numpy_helper.from_array((array / factor).astype(np.float16), stored))
+        nodes.append(helper.make_node("Cast", [stored], [cast], name=f"{tensor.name}_cast", to=TensorProto.FLOAT))
+        if factor != 1:
+            initializers.append(numpy_helper.from_array(np.asarray(factor), f"{tensor.name}_scale"))
+            inputs = [cast, f"{tensor.name}_scale"]
+            nodes.append(helper.make_node("Mul", inputs, [tensor.name], name=f"{tensor.name}_scaled"))
     del graph.graph.initializer[:]
     graph.graph.initializer.extend(initializers)
-    nodes = [*casts, *graph.graph.node]  # ONNX wants a value's node before those that read it
+    nodes += graph.graph.node  # ONNX wants a value's node before those that read it
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
+
+
+def holds_exactly(array: np.ndarray, scale: np.float32) -> bool:
+    """Whether an array, float32, is `scale` times what float16 holds."""
+    with np.errstate(over="ignore"):  # what is too large for float16 does not come back
+        return bool(((array / scale).astype(np.float16).astype(np.float32) * scale == array).all())

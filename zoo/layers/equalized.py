@@ -121,6 +121,19 @@ class EqualizedConv2D(Equalized):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class ChannelBias(keras.layers.Layer):
+    """One number per channel, 0 at the start, added to every value of it."""
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        """Create the numbers, (channels,)."""
+        self.bias = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="bias")
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """(batch, ..., channels) -> likewise."""
+        return inputs + ops.convert_to_tensor(self.bias)
+
+
+@keras.saving.register_keras_serializable("zoo")
 class PixelNorm(keras.layers.Layer):
     """x / sqrt(mean of x^2 over the channels + epsilon): vectors of length sqrt(channels)  (section 4.2).
 

@@ -32,13 +32,17 @@ def path_lengths(synthesize: Callable[[Tensor], Tensor], styles: Tensor, noise: 
 
 @final
 class PathLength(keras.layers.Layer):
-    """(||J_w^T y||_2 - a)^2, a the moving average of these lengths, without its weight  (eq. 4)."""
+    """(||J_w^T y||_2 - a)^2, a the moving average of these lengths, without its weight  (eq. 4).
+
+    Authors' code: the average starts at 0, so that lengths are drawn there for the first hundreds of steps. Here it is
+    the plain mean of the batches so far, until these are 1 / `DECAY`.
+    """
 
     def __init__(self) -> None:
         super().__init__(name="path_length")
-        self.mean = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, aggregation=ONLY_FIRST_REPLICA, name="mean"
-        )
+        kept = {"shape": (), "initializer": "zeros", "trainable": False, "aggregation": ONLY_FIRST_REPLICA}
+        self.mean = self.add_weight(**kept, name="mean")
+        self.batches = self.add_weight(**kept, name="batches")
         self.built = True
 
     def penalty(self, lengths: Tensor) -> Tensor:
@@ -48,7 +52,8 @@ class PathLength(keras.layers.Layer):
             lengths: of `path_lengths`, (batch,).
         """
         (now,) = global_mean([ops.sum(ops.stop_gradient(lengths))], lengths)
+        self.batches.assign(self.batches + 1.0)
         mean = ops.convert_to_tensor(self.mean)
-        mean = mean + DECAY * (ops.cast(now, mean.dtype) - mean)
+        mean = mean + ops.maximum(1.0 / self.batches, DECAY) * (ops.cast(now, mean.dtype) - mean)
         self.mean.assign(mean)
         return ops.square(lengths - ops.cast(mean, lengths.dtype))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
+from keras import ops
 
 
 def named_network(inputs: Sequence[keras.KerasTensor], outputs: Mapping[str, keras.KerasTensor]) -> keras.Model:
@@ -29,3 +30,10 @@ def with_ema(
 def with_features(network: keras.Model, last: str) -> keras.Model:
     """The same network with one output more, the first: what its layer `last` is given."""
     return keras.Model(network.input, [network.get_layer(last).input, *network.outputs])
+
+
+def with_image_in_range(network: keras.Model) -> keras.Model:
+    """The same network, its output "image" limited to [-1, 1], which a linear last layer does not promise."""
+    inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name) for tensor in network.inputs]
+    image = network(inputs if len(inputs) > 1 else inputs[0])
+    return named_network(inputs, {"image": ops.clip(image, -1.0, 1.0)})

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from zoo.presets import autoencoder, classifier, gan, vae, wgan
+from zoo.presets import autoencoder, classifier, gan, progressive_gan, stylegan, vae, wgan
 from zoo.presets.preset import Preset
 
-PRESETS: Mapping[str, Preset] = {
-    preset.name: preset for family in (autoencoder, classifier, gan, vae, wgan) for preset in family.PRESETS
-}
+FAMILIES = (autoencoder, classifier, gan, progressive_gan, stylegan, vae, wgan)
+PRESETS: Mapping[str, Preset] = {preset.name: preset for family in FAMILIES for preset in family.PRESETS}
 EXTRACTORS: Mapping[str, str] = {data: preset.name for preset in PRESETS.values() for data in preset.extractor_for}
 """Data set -> the preset whose features tell its images apart."""
 

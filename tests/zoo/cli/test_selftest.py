@@ -272,7 +272,7 @@ def test_checkpoint_fails_where_nothing_is_restored(in_this_process, monkeypatch
 
 
 def test_export_fails_where_a_format_has_other_weights(in_this_process, monkeypatch):
-    def spoil(graph):
+    def spoil(graph, scales):
         for tensor in graph.graph.initializer:
             array = numpy_helper.to_array(tensor)
             if array.dtype == np.float32 and array.ndim == 4:

@@ -15,6 +15,8 @@ from zoo.presets.table import resolve_class
 
 TINY = {"image_shape": (8, 8, 1), "latent_dim": 4, "width": 4}
 STATEFUL = {"historical_averaging": 0.1, "augment": "translation", "augment_target": 0.6}
+STYLES = {"image_shape": (8, 8, 1), "latent_dim": 4, "style_dim": 4, "mapping_layers": 1, "group_size": None}
+STYLES |= {"channel_base": 8, "channel_max": 4}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "batch norm and its averages": ("gan.GAN", TINY),
     "k updates, spectral norm, averages of weights, augmentation": (
@@ -23,6 +25,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "both gradients before either update": ("gan.GAN", TINY | {"schedule": "simultaneous"}),
     "critic": ("wgan.WGAN", TINY | {"critic_steps": 2}),
+    "mean latent, mean path length, penalties of their own": (
+        "stylegan.StyleGAN",
+        STYLES | {"architecture": "stylegan2", "r1_interval": 1, "path_length_weight": 2.0, "path_length_interval": 1},
+    ),
     "one player": ("vae.VAE", {"image_shape": (8, 8, 1), "latent_dim": 2}),
 }
 ROWS = 6
@@ -61,16 +67,16 @@ def spoil(model: GenerativeModel, player: str, update: int, monkeypatch: pytest.
     """From now on the loss of the player's update of that number in a step is NaN, and so is its gradient."""
     compute, seen = model.compute_gradients, []
 
-    def compute_gradients(name: str, loss: Callable[[], Any], through: Any = None) -> step.Gradients:
+    def compute_gradients(name: str, loss: Callable[[], Any], *options: Any) -> step.Gradients:
         seen.append(name)
         if name != player or seen.count(name) != update:
-            return compute(name, loss, through)
+            return compute(name, loss, *options)
 
         def spoiled() -> Any:
             values = loss()
             return (values[0] * np.nan, *values[1:]) if isinstance(values, tuple) else values * np.nan
 
-        return compute(name, spoiled, through)
+        return compute(name, spoiled, *options)
 
     monkeypatch.setattr(model, "compute_gradients", compute_gradients)
     model.train_function = None  # traced without it
@@ -86,6 +92,7 @@ CASES = [
     ("both gradients before either update", "generator", 1, []),
     ("critic", "critic", 2, ["critic"]),
     ("critic", "generator", 1, ["critic"] * 2),
+    ("mean latent, mean path length, penalties of their own", "generator", 2, ["discriminator"] * 2 + ["generator"]),
     ("one player", "autoencoder", 1, []),
 ]
 

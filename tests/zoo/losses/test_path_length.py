@@ -53,9 +53,10 @@ def test_the_penalty_can_be_minimized(arrays):
     assert (gradient * direction).sum() == pytest.approx(difference, rel=1e-6)
 
 
-def test_the_average_follows_by_a_hundredth_and_the_penalty_is_around_it():
+def test_the_average_is_the_plain_mean_at_first_then_follows_by_a_hundredth():
     path = PathLength()
-    # a = 0 + 0.01 (2 - 0) = 0.02; then 0.02 + 0.01 (4 - 0.02) = 0.0598
-    np.testing.assert_allclose(path.penalty(tf.constant([1.0, 3.0])), [0.98**2, 2.98**2], rtol=1e-6)
-    np.testing.assert_allclose(path.penalty(tf.constant([4.0])), [3.9402**2], rtol=1e-6)
-    assert float(path.mean) == pytest.approx(0.0598)
+    np.testing.assert_allclose(path.penalty(tf.constant([1.0, 3.0])), [1.0, 1.0], rtol=1e-6)  # a = 2
+    np.testing.assert_allclose(path.penalty(tf.constant([5.0])), [2.25], rtol=1e-6)  # a = (2 + 5) / 2
+    path.batches.assign(1_000.0)
+    np.testing.assert_allclose(path.penalty(tf.constant([13.5])), [9.9**2], rtol=1e-6)  # a = 3.5 + 0.01 (13.5 - 3.5)
+    assert float(path.mean) == pytest.approx(3.6)

@@ -1,6 +1,7 @@
 """Regularization: what each option does to a whole train step, against the same step written with plain tapes."""
 
 import json
+from functools import partial
 
 import keras
 import numpy as np
@@ -9,11 +10,13 @@ import tensorflow as tf
 from keras.optimizers import SGD, Adam, LossScaleOptimizer
 
 from zoo.core import context
+from zoo.core.batch import images_of
 from zoo.core.noise import Draws
 from zoo.core.precision import computing_in
 from zoo.core.step import compute_gradients
-from zoo.layers.augmentation import differentiable_augment
+from zoo.layers.augmentation import differentiable_augment, next_probability
 from zoo.layers.spectral_norm import SpectralNorm
+from zoo.losses import regularization as regularization_module
 from zoo.losses.adversarial import ADVERSARIAL_LOSSES
 from zoo.losses.regularization import Regularization
 from zoo.models.conditional_gan import ConditionalGAN
@@ -318,6 +321,34 @@ def test_the_probability_follows_how_sure_d_is_of_images(logit, way, steps):
     model.regularization.probability.assign(0.0 if way < 0 else 1.0)
     step(model, IMAGES if steps == 1 else IMAGE_PAIRS)
     assert float(model.regularization.probability) == (0.0 if way < 0 else 1.0)
+
+
+@pytest.mark.parametrize("target", [0.6, 0.3])
+def test_the_probability_settles_where_an_overfitting_discriminator_meets_the_target(fit, monkeypatch, target):
+    """Images and samples are noise alike: D can only memorize its 16 images, and less of them the more they change."""
+    monkeypatch.setattr(regularization_module, "next_probability", partial(next_probability, horizon=4_000))
+    keras.utils.set_random_seed(1)
+    options = {"augment": POLICY, "augment_target": target, "discriminator_norm": "none"}
+    model = GAN((8, 8, 1), latent_dim=2, width=8, **options)
+
+    def train_step(data):
+        samples = model.draws(data).uniform(8, 8, 1, low=-1.0, high=1.0)
+        update = model.minimize("discriminator", partial(model.discriminator_loss, images_of(data), samples))
+        return model.record(
+            discriminator_loss=update[0], generator_loss=update[0], **model.metrics_of_updates([update])
+        )
+
+    monkeypatch.setattr(model, "train_step", train_step)
+    model.compile(seed=SEED, discriminator=Adam(2e-3, beta_1=0.0), generator=Adam(1e-9))
+    images = np.random.default_rng(0).uniform(-1, 1, (16, 8, 8, 1)).astype(np.float32)
+    fit(model, images, steps=500)
+    probability = float(model.regularization.probability)
+    assert 0.1 < probability < 0.9
+    many = np.tile(images, (100, 1, 1, 1))
+    draws = Draws(SEED, tf.constant(10**6, tf.int64), tf.range(len(many), dtype=tf.int64))
+    seen = differentiable_augment(tf.constant(many), draws, POLICY, probability)
+    assert np.sign(model.discriminator(images)).mean() == 1.0  # it has memorized them
+    assert np.sign(model.discriminator(seen)).mean() == pytest.approx(target, abs=0.15)
 
 
 def adaptive(kind, steps, **options):

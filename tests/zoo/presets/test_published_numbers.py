@@ -16,6 +16,7 @@ from zoo.presets.table import PRESETS, resolve_class
 
 GAN, DCGAN, WGAN, WGAN_GP = (f"arXiv:{number}" for number in ("1406.2661", "1511.06434", "1701.07875", "1704.00028"))
 ADAM, VAE, IWAE, VGG = (f"arXiv:{number}" for number in ("1412.6980", "1312.6114", "1509.00519", "1409.1556"))
+PROGAN, STYLEGAN, STYLEGAN2 = "arXiv:1710.10196", "arXiv:1812.04948", "arXiv:1912.04958"
 UNSAID = "no number published"
 EMA = (
     "ema_decay",
@@ -38,6 +39,25 @@ ADAM_OF_GANS = (
     ("optimizer.learning_rate", 2e-4, f"{DCGAN}, section 4"),
     ("optimizer.beta_1", 0.5, f"{DCGAN}, section 4"),
     ("optimizer.beta_2", 0.999, f"{ADAM}, Algorithm 1"),
+)
+FEW_IMAGES = "1,853 images are few; arXiv:2006.10738, section 4"
+STYLEGANS = (
+    ("latent_dim", 512, f"{STYLEGAN}, section 2", 128, SMALLER),
+    ("style_dim", 512, f"{STYLEGAN}, section 2", 128, SMALLER),
+    ("channel_max", 512, "the authors' code, networks_stylegan.py", 128, SMALLER),
+    ("mapping_layers", 8, f"{STYLEGAN}, section 2", 2, "at a hundredth of the rate, deep layers learn little in hours"),
+    ("style.RATE", 0.01, f"{STYLEGAN}, appendix C"),
+    ("style.LEAK", 0.2, f"{STYLEGAN}, appendix C"),
+    ("mixing", 0.9, f"{STYLEGAN}, section 3.1: 90 %"),
+    ("mean_decay", 0.995, "the authors' code, networks_stylegan.py"),
+    ("group_size", 4, "the authors' code, networks_stylegan.py"),
+    ("ema_decay", 0.5 ** (32 / 10_000), "the authors' code: half after 10,000 images", 0.999, "half after 22,000"),
+    ("augment", "", STYLEGAN, "translation,cutout", FEW_IMAGES),
+    ("batch_size", 32, "the authors' code"),
+    ("optimizer", "Adam", f"{STYLEGAN}, appendix C"),
+    ("optimizer.beta_1", 0.0, f"{STYLEGAN}, appendix C"),
+    ("optimizer.beta_2", 0.99, f"{STYLEGAN}, appendix C"),
+    ("optimizer.epsilon", 1e-8, f"{STYLEGAN}, appendix C", 1e-7, "Keras' own"),
 )
 BETAS_0_AND_09 = (("optimizer.beta_1", 0.0), ("optimizer.beta_2", 0.9))
 CONVOLUTIONS = (
@@ -210,6 +230,48 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("optimizer", "Adam", f"{WGAN_GP}, Algorithm 1"),
         ("optimizer.learning_rate", 1e-4, f"{WGAN_GP}, Algorithm 1: alpha"),
         *((*each, f"{WGAN_GP}, Algorithm 1") for each in BETAS_0_AND_09),
+    ),
+    "progan-sign-digits": (
+        ("latent_dim", 512, f"{PROGAN}, table 2", 128, SMALLER),
+        ("channel_base", 8192, "the authors' code, networks.py", 512, SMALLER),
+        ("channel_max", 512, f"{PROGAN}, table 2", 128, SMALLER),
+        ("start_size", 4, f"{PROGAN}, table 2"),
+        ("progressive.LEAK", 0.2, f"{PROGAN}, appendix A.1"),
+        ("fade_steps", 50_000, f"{PROGAN}, appendix A.1: 800,000 images, 16 a step", 1_000, SMALLER),
+        ("stable_steps", 50_000, f"{PROGAN}, appendix A.1: 800,000 images, 16 a step", 1_000, SMALLER),
+        ("penalty_weight", 10.0, f"{WGAN_GP}, Algorithm 1: lambda"),
+        ("drift", 0.001, f"{PROGAN}, appendix A.1: epsilon_drift"),
+        ("critic_steps", 1, f"{PROGAN}, appendix A.1: n_critic"),
+        ("group_size", 4, "the authors' code, networks.py; in the paper the whole batch"),
+        ("ema_decay", 0.999, f"{PROGAN}, appendix A.1"),
+        ("augment", "", PROGAN, "color,translation,cutout", FEW_IMAGES),
+        ("batch_size", 16, f"{PROGAN}, appendix A.1"),
+        ("optimizer", "Adam", f"{PROGAN}, appendix A.1"),
+        ("optimizer.learning_rate", 1e-3, f"{PROGAN}, appendix A.1"),
+        ("optimizer.beta_1", 0.0, f"{PROGAN}, appendix A.1"),
+        ("optimizer.beta_2", 0.99, f"{PROGAN}, appendix A.1"),
+        ("optimizer.epsilon", 1e-8, f"{PROGAN}, appendix A.1", 1e-7, "Keras' own"),
+    ),
+    "stylegan-sign-digits": (
+        *STYLEGANS,
+        ("channel_base", 8192, "the authors' code, networks_stylegan.py", 512, SMALLER),
+        ("fade_steps", None, "the authors' code: 600,000 images, in batches of 32 to 512", 400, SMALLER),
+        ("stable_steps", None, "the authors' code: 600,000 images, in batches of 32 to 512", 400, SMALLER),
+        ("r1_weight", 10.0, f"{STYLEGAN}, appendix C: gamma", 2.0, "of 64x64 pixels"),
+        ("r1_interval", 1, STYLEGAN, 16, f"{STYLEGAN2}, appendix B"),
+        ("path_length_weight", None, "none in the paper", 0.0, "0 leaves it out"),
+        ("optimizer.learning_rate", 1e-3, f"{STYLEGAN}, appendix C: below 128x128"),
+    ),
+    "stylegan2-sign-digits": (
+        *STYLEGANS,
+        ("architecture", "stylegan2", f"{STYLEGAN2}, section 2"),
+        ("channel_base", 16384, "the authors' code, networks_stylegan2.py: configuration F", 512, SMALLER),
+        ("fade_steps", None, f"{STYLEGAN2}, section 4.2: does not grow"),
+        ("r1_weight", 10.0, f"{STYLEGAN2}, appendix B: gamma of FFHQ", 1.0, "of 64x64 pixels"),
+        ("r1_interval", 16, f"{STYLEGAN2}, appendix B"),
+        ("path_length_weight", 2.0, "the authors' code, loss.py"),
+        ("path_length_interval", 4, "the authors' code, training_loop.py", 8, "a third less time a step"),
+        ("optimizer.learning_rate", 2e-3, "the authors' code, run_training.py"),
     ),
     "vae-mnist": (
         *IWAES,

@@ -1,0 +1,22 @@
+"""StyleGAN on photographed hands: the preset `stylegan-sign-digits`.
+
+python recipes/stylegan_sign_digits.py --data sign-digits-64.zip
+zoo train stylegan-sign-digits --data sign-digits-64.zip --devices 2
+"""
+
+from zoo.training.main import main
+from zoo.training.optimizers import Adam
+from zoo.training.recipe import Recipe
+
+recipe = Recipe(
+    preset="stylegan-sign-digits",
+    data="sign-digits-64.zip",
+    steps=10_000,
+    score_every=1_000,
+    export="best",
+    batch_size=32,
+    optimizers={"generator": Adam(1e-3, beta_1=0.0, beta_2=0.99), "discriminator": Adam(1e-3, beta_1=0.0, beta_2=0.99)},
+)
+
+if __name__ == "__main__":
+    main(recipe)

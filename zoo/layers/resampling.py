@@ -1,0 +1,106 @@
+"""Maps with twice or half the sides, through a low-pass filter (StyleGAN, arXiv:1812.04948, section 2, "bilinear").
+
+Filters are separable, and zeros lie around a map, as in the authors' code. With its [1, 3, 3, 1] = [1, 1] * [1, 2, 1],
+images are doubled by nearest neighbors and `Blur()`, which on their inside is bilinear interpolation, and halved by
+`Blur((1, 3, 3, 1), (1, 1), stride=2)`. Convolutions that double or halve are computed in one operation.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.core import convolution
+from zoo.core.types import Tensor
+from zoo.layers.equalized import EqualizedConv2D
+
+CHANNELS_LAST = "channels_last"  # whatever Keras' setting is when a layer is called
+TAPS = (1, 3, 3, 1)
+UP_PADDING = (1, 1)  # of TAPS behind a transposed convolution, 3x3 with stride 2: 2 n + 1 -> 2 n
+DOWN_PADDING = (2, 2)  # of TAPS before a convolution, 3x3 with stride 2: n -> n + 1
+
+
+def blur(maps: Tensor, taps: Sequence[float], padding: tuple[int, int], stride: int = 1, gain: float = 1.0) -> Tensor:
+    """Each channel convolved with the outer product of `taps` with itself, brought to a sum of `gain`.
+
+    Args:
+        maps: (batch, height, width, channels), floating.
+        taps: of the filter along one side.
+        padding: zeros before and after the map, along each side.
+        stride: of both sides.
+        gain: what a constant is multiplied by.
+    """
+    line = np.asarray(taps) / np.sum(taps)
+    channels, dtype = maps.shape[-1], keras.backend.standardize_dtype(maps.dtype)
+    kernel = np.tile(gain * np.outer(line, line)[:, :, None, None], (1, 1, channels, 1))
+    maps = ops.pad(maps, [(0, 0), padding, padding, (0, 0)])
+    return ops.depthwise_conv(maps, ops.convert_to_tensor(kernel, dtype), stride, "valid", CHANNELS_LAST)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Blur(keras.layers.Layer):
+    """A low-pass filter over each channel, with no weights.
+
+    Args:
+        taps: of the filter along one side; their sum is brought to 1.
+        padding: zeros before and after the map, along each side.
+        stride: of both sides.
+    """
+
+    def __init__(
+        self, taps: Sequence[float] = (1, 2, 1), padding: tuple[int, int] = (1, 1), stride: int = 1, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.taps = tuple(taps)
+        self.padding = (padding[0], padding[1])
+        self.stride = stride
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """(batch, height, width, channels) -> likewise; side + padding - taps + 1 pixels, over the stride, a side."""
+        return blur(inputs, self.taps, self.padding, self.stride)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "taps": self.taps, "padding": self.padding, "stride": self.stride}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class EqualizedUpConv2D(EqualizedConv2D):
+    """Nearest neighbors, then `EqualizedConv2D`: as one transposed convolution, for 3x3 with 4 / 9 of the products."""
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """(batch, height, width, channels) -> (batch, 2 height, 2 width, filters)."""
+        kernel = ops.flip(ops.transpose(sum_of_shifts(self.scaled_kernel()), (0, 1, 3, 2)), (0, 1))
+        return self.add_bias(convolution.convolve_transposed(inputs, kernel, 2))
+
+
+@keras.saving.register_keras_serializable("zoo")
+class EqualizedDownConv2D(EqualizedConv2D):
+    """`EqualizedConv2D`, then means of 2x2 pixels: as one convolution with stride 2."""
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """(batch, height, width, channels) -> (batch, height / 2, width / 2, filters)."""
+        kernel = sum_of_shifts(self.scaled_kernel())
+        return self.add_bias(convolution.convolve(inputs, kernel * ops.cast(0.25, kernel.dtype), 2))
+
+
+@keras.saving.register_keras_serializable("zoo")
+class EqualizedBlurDownConv2D(EqualizedConv2D):
+    """[1, 3, 3, 1], then a convolution with stride 2 (StyleGAN2, arXiv:1912.04958; kernels of 1x1 and 3x3)."""
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """(batch, height, width, channels) -> (batch, height / 2, width / 2, filters)."""
+        if self.kernel_size == 1:
+            # A convolution of 1x1 would pass over three of four filtered values: they are left out before.
+            smaller = blur(inputs, TAPS, (1, 1), stride=2)
+            return self.add_bias(convolution.convolve(smaller, self.scaled_kernel(), 1))
+        filtered = blur(inputs, TAPS, DOWN_PADDING)
+        return self.add_bias(ops.conv(filtered, self.scaled_kernel(), 2, "valid", CHANNELS_LAST))
+
+
+def sum_of_shifts(kernel: Tensor) -> Tensor:
+    """(n, n, in, out) -> (n + 1, n + 1, in, out): convolved with a box of 2x2."""
+    padded = ops.pad(kernel, [(1, 1), (1, 1), (0, 0), (0, 0)])
+    return padded[1:, 1:] + padded[1:, :-1] + padded[:-1, 1:] + padded[:-1, :-1]
