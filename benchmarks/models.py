@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from zoo.presets.table import resolve_class
+from zoo.training.optimizers import build_optimizers
 from zoo.training.recipe import Recipe
 
 
@@ -95,11 +96,7 @@ class Measured:
 
     def make_optimizers(self, model: Any) -> dict[str, Any]:
         """Player -> the recipe's optimizer, as fast with the updates by lazy penalties."""
-        intervals = model.lazy_intervals
-        return {
-            player: (optimizer.corrected_for(intervals[player]) if player in intervals else optimizer).build()
-            for player, optimizer in self.find_recipe().optimizers.items()
-        }
+        return build_optimizers(self.find_recipe().optimizers, model.lazy_intervals)
 
     def step_flops(self, model: Any) -> int:
         """FLOPs that a step of `model` needs for each row of the batch."""

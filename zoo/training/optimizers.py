@@ -5,6 +5,7 @@ Importing it needs no TensorFlow.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
@@ -145,3 +146,16 @@ class SGD(Optimizer):
     """Share of the last update in the next."""
     nesterov: bool = False
     """Take the gradient where the momentum leads."""
+
+
+def build_optimizers(choices: Mapping[str, Optimizer], lazy_intervals: Mapping[str, int]) -> dict[str, Any]:
+    """Player -> a fresh Keras optimizer, corrected for the player's updates by lazy penalties.
+
+    Args:
+        choices: the optimizer of each player.
+        lazy_intervals: of `zoo.core.model.GenerativeModel`.
+    """
+    return {
+        player: (choice.corrected_for(lazy_intervals[player]) if player in lazy_intervals else choice).build()
+        for player, choice in choices.items()
+    }

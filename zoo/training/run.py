@@ -19,6 +19,7 @@ from zoo.presets.table import resolve_class
 from zoo.training.checks import check_devices
 from zoo.training.devices import choose_strategy
 from zoo.training.model_options import CLASSES, IMAGE_SHAPE
+from zoo.training.optimizers import build_optimizers
 from zoo.training.precision import Precision, resolve_precision
 from zoo.training.recipe import Recipe
 from zoo.training.run_directory import RunError, choose_directory
@@ -146,12 +147,7 @@ def build_and_compile(recipe: Recipe, preset: Preset, strategy: tf.distribute.St
     keras.utils.set_random_seed(recipe.seed)
     with strategy.scope(), computing_in(recipe.precision):
         model = build_model(preset)
-        intervals = model.lazy_intervals
-        choices = {
-            name: choice.corrected_for(intervals[name]) if name in intervals else choice
-            for name, choice in recipe.optimizers.items()
-        }
-        optimizers = {name: choice.build() for name, choice in choices.items()}
+        optimizers = build_optimizers(recipe.optimizers, model.lazy_intervals)
         model.compile(
             seed=recipe.seed, steps_per_execution=recipe.steps_per_execution, jit_compile=recipe.xla, **optimizers
         )
