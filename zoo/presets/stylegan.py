@@ -13,7 +13,6 @@ SMALL: dict[str, Any] = {
     "channel_base": 512,
     "channel_max": 128,
     "mapping_layers": 2,
-    "augment": "translation,cutout",
 }
 TINY: dict[str, Any] = {
     "image_shape": (8, 8, 3),
@@ -32,7 +31,13 @@ PRESETS = (
         family="StyleGAN",
         paper="arXiv:1812.04948",
         summary="StyleGAN on 1,853 photographs of signed digits, 64x64 color, grown from 4x4, with styles and noise.",
-        arguments={**SMALL, "fade_steps": 400, "stable_steps": 400, "r1_weight": 2.0},
+        arguments={
+            **SMALL,
+            "fade_steps": 2_000,
+            "stable_steps": 2_000,
+            "r1_weight": 2.0,
+            "augment": "color,translation,cutout",
+        },
         tiny={**TINY, "fade_steps": 1, "stable_steps": 1},
     ),
     Preset(
@@ -47,6 +52,7 @@ PRESETS = (
             "r1_weight": 1.0,
             "path_length_weight": 2.0,
             "path_length_interval": 8,
+            "augment": "translation,cutout",
         },
         tiny={**TINY, "path_length_interval": 1},
     ),
