@@ -67,16 +67,16 @@ def spoil(model: GenerativeModel, player: str, update: int, monkeypatch: pytest.
     """From now on the loss of the player's update of that number in a step is NaN, and so is its gradient."""
     compute, seen = model.compute_gradients, []
 
-    def compute_gradients(name: str, loss: Callable[[], Any], *options: Any) -> step.Gradients:
+    def compute_gradients(name: str, loss: Callable[[], Any], *options: Any, **named: Any) -> step.Gradients:
         seen.append(name)
         if name != player or seen.count(name) != update:
-            return compute(name, loss, *options)
+            return compute(name, loss, *options, **named)
 
         def spoiled() -> Any:
             values = loss()
             return (values[0] * np.nan, *values[1:]) if isinstance(values, tuple) else values * np.nan
 
-        return compute(name, spoiled, *options)
+        return compute(name, spoiled, *options, **named)
 
     monkeypatch.setattr(model, "compute_gradients", compute_gradients)
     model.train_function = None  # traced without it
