@@ -88,6 +88,7 @@ def sample(
     seed: int = 0,
     out: Path = Path("samples.png"),
     labels: tuple[str, ...] = (),
+    truncation: float | None = None,
     format: Literal["onnx", "keras", "saved_model"] = "onnx",
 ) -> None:
     """Draw images from a pretrained preset; through ONNX Runtime, without TensorFlow, unless --format says otherwise.
@@ -98,6 +99,7 @@ def sample(
         seed: image i of a seed is always the same.
         out: .png for one grid, .npy for the array (count, height, width, channels) uint8.
         labels: for a preset that takes them: one class, by name or number, or one for each image.
+        truncation: for a style-based preset: 1 for all its variety, less for more typical images.
         format: what runs it.
     """
     import numpy as np
@@ -114,6 +116,8 @@ def sample(
     to_uint64("seed", seed)
     chosen = [int(label) if label.isdecimal() else label for label in labels]
     choices: dict[str, Any] = {"labels": chosen[0] if len(chosen) == 1 else chosen} if chosen else {}
+    if truncation is not None:
+        choices["truncation"] = truncation
     images = load_pretrained(name, format=format).sample(count, seed, **choices)
     if out.suffix == ".npy":
         np.save(out, images)

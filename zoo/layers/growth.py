@@ -32,5 +32,6 @@ class Growth(keras.layers.Layer):
             level: of the resolution that is faded in, 1 for the first above the lowest.
         """
         low, high = inputs
-        alpha = ops.cast(ops.clip(self.level - (level - 1), 0.0, 1.0), high.dtype)
-        return (1.0 - alpha) * low + alpha * high
+        alpha = ops.clip(self.level - (level - 1), 0.0, 1.0)  # in full precision: half has 256 steps for it
+        wide = [ops.cast(each, self.variable_dtype) for each in (low, high)]
+        return ops.cast((1.0 - alpha) * wide[0] + alpha * wide[1], self.compute_dtype)

@@ -1,5 +1,6 @@
 """Layers that show how the rows of a batch differ."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -133,3 +134,16 @@ class MinibatchDiscrimination(keras.layers.Layer):
         initializer = keras.initializers.serialize(self.kernel_initializer)
         own = {"kernels": self.kernels, "dimensions": self.dimensions, "group_size": self.group_size}
         return {**super().get_config(), **own, "kernel_initializer": initializer}
+
+
+def in_whole_groups(function: Callable[[Tensor], Tensor], rows: Tensor, group_size: int | None) -> Tensor:
+    """`function` of any number of rows, where it takes whole groups: the last one is filled up with the first rows.
+
+    Args:
+        function: (batch, ...) -> (batch, ...).
+        rows: (batch, ...), at least one.
+        group_size: None where any number will do.
+    """
+    count = ops.shape(rows)[0]
+    missing = -count % (group_size or 1)
+    return function(ops.take(rows, ops.arange(count + missing) % count, axis=0))[:count]

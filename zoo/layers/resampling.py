@@ -88,7 +88,21 @@ class EqualizedDownConv2D(EqualizedConv2D):
 
 @keras.saving.register_keras_serializable("zoo")
 class EqualizedBlurDownConv2D(EqualizedConv2D):
-    """[1, 3, 3, 1], then a convolution with stride 2 (StyleGAN2, arXiv:1912.04958; kernels of 1x1 and 3x3)."""
+    """[1, 3, 3, 1], then a convolution with stride 2 (StyleGAN2, arXiv:1912.04958).
+
+    Args:
+        filters: number of output channels.
+        kernel_size: side of the kernel, 1 or 3.
+        **options: of `Equalized`.
+
+    Raises:
+        ValueError: another kernel.
+    """
+
+    def __init__(self, filters: int, kernel_size: int, **options: Any):
+        super().__init__(filters, kernel_size, **options)
+        if kernel_size not in (1, 3):
+            raise ValueError(f"kernel_size={kernel_size}: choose 1 or 3.")
 
     def call(self, inputs: Tensor) -> Tensor:
         """(batch, height, width, channels) -> (batch, height / 2, width / 2, filters)."""

@@ -18,6 +18,7 @@ from zoo.core.batch import images_of, minibatches_of
 from zoo.core.growth import GrowthSchedule, Stage, set_growth
 from zoo.core.noise import Draws
 from zoo.core.types import Tensor
+from zoo.layers.minibatch import in_whole_groups
 from zoo.losses.adversarial import ADVERSARIAL_LOSSES
 from zoo.losses.penalties import gradient_penalty
 from zoo.losses.regularization import Regularization, RegularizationOptions
@@ -28,7 +29,7 @@ from zoo.networks.functional import with_ema
 
 UNFIT = {
     "gradient_penalty": "penalty_weight decides that",
-    "weight_clipping": "penalty_weight decides that",
+    "weight_clipping": "the gradient penalty takes its place",
     "label_smoothing": "D's scores are no probabilities",
     "augment_target": "D's scores have no sign",
     "r1": "penalty_weight is of the one penalty here",
@@ -202,7 +203,4 @@ class ProgressiveGAN(AdversarialModel):
         growth = self.growth
         stage = Stage(math.ceil(growth), fading=growth != math.ceil(growth))
         images = growing.images_at(images_of(batch), stage, growth, self.start_size)
-        count, group = images.shape[0], self.group_size or 1
-        # The last group is filled up with the first rows.
-        filled = ops.take(images, ops.arange(count + -count % group) % count, axis=0)
-        return self.discriminator_at(stage)(filled, training=False)[:count]
+        return in_whole_groups(partial(self.discriminator_at(stage), training=False), images, self.group_size)

@@ -4,6 +4,7 @@ mapping = f, synthesis = g, generator = g(f(z)), discriminator = D, latents = z,
 psi, mean latent = w_avg, noise_* = the inputs of B, r1_weight = gamma, path_length_weight = gamma_pl.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from types import ModuleType
@@ -20,6 +21,7 @@ from zoo.core.growth import GrowthSchedule, Stage, set_growth
 from zoo.core.noise import Draws
 from zoo.core.replicas import global_mean
 from zoo.core.types import Tensor
+from zoo.layers.minibatch import in_whole_groups
 from zoo.layers.style import mix_styles
 from zoo.losses.adversarial import ADVERSARIAL_LOSSES
 from zoo.losses.path_length import PathLength, path_lengths
@@ -55,7 +57,7 @@ class StyleGAN(AdversarialModel):
     """G maps z to w, and draws an image from a learned constant, which w styles at every layer.
 
     Args:
-        image_shape: (size, size, channels), size 4 times a power of two; images are float32 in [-1, 1].
+        image_shape: (size, size, channels), size 8, 16, 32 and so on; images are float32 in [-1, 1].
         latent_dim: length of z.
         style_dim: length of w.
         architecture: "stylegan": styles by AdaIN, bilinear filters, a discriminator without shortcuts; or "stylegan2":
@@ -133,7 +135,9 @@ class StyleGAN(AdversarialModel):
         self.path_length_weight, self.path_length_interval = path_length_weight, path_length_interval
         self.group_size = group_size
         levels = len(sizes_of(shape)) - 1
-        self.schedule = GrowthSchedule(levels, fade_steps, stable_steps) if fade_steps and stable_steps else None
+        self.schedule = None
+        if fade_steps is not None and stable_steps is not None:
+            self.schedule = GrowthSchedule(levels, fade_steps, stable_steps)
         self.grown = Stage(levels, fading=False)
         channels = {"channel_base": channel_base or networks.CHANNEL_BASE, "channel_max": channel_max}
         build_generator = partial(networks.generator, shape, latent_dim, style_dim, mapping_layers, **channels)
@@ -223,7 +227,14 @@ class StyleGAN(AdversarialModel):
         synthesis, styles = self.synthesis_at(self.plan.stage), self.styles(draws)
         noise = self.noise(draws, synthesis)
         direction = draws.normal(*synthesis.output.shape[1:])
-        lengths = path_lengths(lambda rows: synthesis([rows, *noise], training=True), styles, direction)
+        used, left = ops.split(
+            styles, [2 * (self.plan.stage.level + 1)], axis=1
+        )  # layers that the stage has; the others
+
+        def synthesize(rows: Tensor) -> Tensor:
+            return synthesis([ops.concatenate([rows, left], axis=1), *noise], training=True)
+
+        lengths = path_lengths(synthesize, used, direction)
         weight = self.path_length_interval * self.path_length_weight
         return weight * self.path_length.penalty(lengths), {"path_length": lengths}
 
@@ -271,8 +282,10 @@ class StyleGAN(AdversarialModel):
         return [draws.normal(*tensor.shape[1:]) for tensor in synthesis.inputs[1:]]
 
     def logits(self, batch: Any) -> Tensor:
-        """D's logits of a batch's images, (batch, 1), in inference mode; the last group is filled up with repeats."""
-        images, group = images_of(batch), self.group_size or 1
-        count = ops.shape(images)[0]
-        rows = ops.arange(-(-count // group) * group) % count
-        return self.discriminator(ops.take(images, rows, axis=0), training=False)[:count]
+        """D's logits of a batch's images, (batch, 1), in inference mode, at the size that it has grown to."""
+        images, stage = images_of(batch), self.grown
+        if self.schedule:
+            progress = float(self.discriminator.get_layer("growth").level)
+            stage = Stage(math.ceil(progress), fading=progress != math.ceil(progress))
+            images = images_at(images, stage, progress)
+        return in_whole_groups(partial(self.discriminator_at(stage), training=False), images, self.group_size)

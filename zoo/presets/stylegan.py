@@ -5,7 +5,7 @@ from typing import Any
 from zoo.presets.preset import Preset
 
 MODEL = "zoo.models.stylegan.StyleGAN"
-# For 1,853 photographs, and for a processor: 0.9 million weights a network, where the authors' have 23 to 30.
+# For 1,853 photographs, and for a processor: 0.8 to 0.9 million weights a network, where the authors' have 23 to 30.
 SMALL: dict[str, Any] = {
     "image_shape": (64, 64, 3),
     "latent_dim": 128,

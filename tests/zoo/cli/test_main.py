@@ -241,6 +241,12 @@ def test_sample_in_another_format(exported: Path, format: str) -> None:
     np.testing.assert_array_equal(np.load("two.npy"), load_pretrained(str(exported), format=format).sample(2))
 
 
+def test_sample_truncated(style_directory: Path) -> None:
+    main(["sample", str(style_directory), "--count", "2", "--truncation", "0.25", "--out", "two.npy"])
+    expected = load_pretrained(str(style_directory), format="onnx").sample(2, truncation=0.25)
+    np.testing.assert_array_equal(np.load("two.npy"), expected)
+
+
 def test_sample_image(exported: Path) -> None:
     main(["sample", NAME])
     expected = make_grid(load_pretrained(str(exported), format="onnx").sample(16, seed=0))
@@ -254,6 +260,7 @@ def test_sample_image(exported: Path) -> None:
         ([NAME, "--count", "-3"], "--count -3: choose at least 1."),
         ([NAME, "--seed", "-1"], "seed=-1"),
         ([NAME, "--out", "samples.jpg"], "--out samples.jpg: choose a name that ends in .png"),
+        ([NAME, "--truncation", "0.5"], "truncation given, but no input of this ability takes a truncation"),
         ([NAME, "--out", "none/samples.png"], "there is no directory none"),
         ([NAME, "--format", "keras", "--seed", "-1"], "seed=-1"),
         ([NAME, "--labels", "shirt"], "no input of this ability takes a label"),

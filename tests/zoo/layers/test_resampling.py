@@ -139,3 +139,8 @@ def test_images_are_channels_last_whatever_keras_setting(kind):
         np.testing.assert_array_equal(layer(MAPS), expected)
     finally:
         keras.config.set_image_data_format("channels_last")
+
+
+def test_a_filter_before_a_convolution_fits_two_kernels():
+    with pytest.raises(ValueError, match="kernel_size=5: choose 1 or 3"):
+        EqualizedBlurDownConv2D(4, 5)

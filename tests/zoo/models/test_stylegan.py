@@ -292,6 +292,14 @@ def test_scores_are_given_for_any_number_of_images(count):
     np.testing.assert_allclose(model.logits({"image": IMAGES[:count]}), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_scores_are_of_the_images_of_the_present_size_while_it_fades_in():
+    model, small = built(**GROWING), IMAGES.reshape(ROWS, 4, 2, 4, 2, 3).mean((2, 4))
+    model.discriminator.get_layer("growth").level.assign(0.25)
+    faded = 0.75 * small.repeat(2, axis=1).repeat(2, axis=2) + 0.25 * IMAGES
+    expected = discriminator_at(model.discriminator, Stage(1, True))(faded)
+    np.testing.assert_allclose(model.logits({"image": IMAGES}), expected, rtol=1e-4, atol=1e-5)
+
+
 # Runs
 
 
@@ -374,6 +382,12 @@ def test_a_bad_argument_is_named_with_the_good_ones(argument):
     value, message = BAD_ARGUMENTS[argument]
     with pytest.raises(ValueError, match=message):
         StyleGAN(**{**TINY, argument: value})
+
+
+@pytest.mark.parametrize("steps", [{"fade_steps": 0, "stable_steps": 3}, {"fade_steps": 3, "stable_steps": 0}])
+def test_a_stage_takes_a_step(steps):
+    with pytest.raises(ValueError, match="_steps=0: choose at least 1"):
+        StyleGAN(**TINY, **steps)
 
 
 def test_stylegan2_does_not_grow():
