@@ -86,7 +86,7 @@ def describe_run(export: Path) -> dict[str, object]:
     """What was trained, as the card says it."""
     card = read_card(export)
     recipe = {name: card.recipe[name] for name in ("seed", "steps", "batch_size", "precision")}
-    return {"preset": card.name, "data": card.data.name, **recipe}
+    return {"preset": card.recipe["name"], "data": card.data.name, **recipe}
 
 
 def score(export: Path, count: int) -> dict[str, object]:

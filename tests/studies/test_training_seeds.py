@@ -46,9 +46,10 @@ def test_finished_runs_are_scored_once(
     lines = ["run,seed,status", "run-2,2,stopped"]
     for seed in range(2):
         keras.utils.set_random_seed(seed)
-        recipe = {"seed": seed, "steps": 10, "batch_size": 4, "precision": "float32", "fit": "pad"}
+        recipe = {"name": PRESET, "seed": seed, "steps": 10, "batch_size": 4, "precision": "float32", "fit": "pad"}
         directory = sweep / f"run-{seed}" / "export"
-        export(build_model(preset), directory, preset=preset, data=data, recipe=recipe, formats=("onnx",))
+        run = replace(preset, name=f"{PRESET}-run-{seed}")  # as a sweep calls them
+        export(build_model(preset), directory, preset=run, data=data, recipe=recipe, formats=("onnx",))
         lines.append(f"run-{seed},{seed},finished")
     (sweep / "sweep.csv").write_text("\n".join(lines) + "\n")
     options = Options((sweep,), count=150, table=tmp_path / "results" / "seeds.csv")
