@@ -113,7 +113,14 @@ def test_the_fed_contender_sees_as_many_images_as_fit_and_the_others_one_batch(d
 
 
 @pytest.mark.parametrize("name", OF_EVERY_MODEL)
-@pytest.mark.parametrize("model", [name for name in MODELS if name != "dcgan"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if MODELS[name].period > 1 else [])  # traced once a penalty
+        for name in MODELS
+        if name != "dcgan"
+    ],
+)
 def test_each_model_trains_in_each_contender(model, name):
     options = train_step.Options(model=model, tiny=True, batch_size=6)
     built = train_step.CONTENDERS[name](options)
