@@ -102,6 +102,12 @@ def require_file(option: str, path: Path) -> None:
         raise ValueError(f"{option} {path}: it can't be written: choose another name.")
 
 
+def parse_labels(labels: Sequence[str]) -> int | str | list[int | str] | None:
+    """Classes by number or name: None for none, the one by itself, or a list of them."""
+    found = [int(label) if label.isdecimal() else label for label in labels]
+    return None if not found else found[0] if len(found) == 1 else found
+
+
 def find_writable(directory: Path) -> tuple[Path, bool]:
     """The nearest path at or above `directory` that exists, and whether it is a directory that can be written in.
 

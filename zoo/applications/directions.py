@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from zoo.applications.generators import ONE_DRAW, Generator, Noise, Numbers, Space
+from zoo.applications.styles import require_layers
 from zoo.metrics.checks import finite_rows
 
 
@@ -74,9 +75,7 @@ def find_directions(model: Any, count: int, space: Space = "z", layers: Sequence
         return factorize(measure_first_layers(abilities["generate"], generator.latent.name, probes).T, count)
     number, width = generator.styles_shape
     chosen = range(number) if layers is None else layers
-    outside = [layer for layer in chosen if not 0 <= layer < number]
-    if outside or not len(chosen):
-        raise ValueError(f"layers {list(outside or chosen)}: give at least one of 0 to {number - 1}.")
+    require_layers(chosen, number)
     probes = np.zeros((width, number, width), np.float32)
     probes[:, list(chosen)] = np.eye(width)[:, None]
     styles = next(spec.name for spec in generator.abilities["synthesize"].inputs if spec.feed == "style")

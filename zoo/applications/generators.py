@@ -132,6 +132,10 @@ class Generator:
         layers, width = self.abilities["map"].outputs[0].row
         return layers, width
 
+    def is_spherical(self, space: Space) -> bool:
+        """Whether codes lie near a sphere, along which paths between them run: normal latents do."""
+        return space == "z" and self.latent.feed == "normal"
+
     def dimension(self, space: Space = "z") -> int:
         """Numbers of a code in this space."""
         self._check_space(space)

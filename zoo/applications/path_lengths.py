@@ -66,12 +66,11 @@ def _measure(
     def generate(codes: np.ndarray) -> np.ndarray:
         return generator.generate(codes, space, labels=generator.draw_labels(range(len(codes)), labels=label))
 
-    spherical = space == "z" and generator.latent.feed == "normal"
     lengths = measure_path_lengths(
         generate,
         features,
         lambda rows, seed: generator.draw(rows, seed, space),
-        interpolate=slerp if spherical else lerp,
+        interpolate=slerp if generator.is_spherical(space) else lerp,
         **options,
     )
     if len(lengths) < 2:

@@ -68,6 +68,17 @@ def find_layers(layers: int, band: str) -> range:
     return found[band]
 
 
+def require_layers(layers: Sequence[int], count: int) -> None:
+    """Refuse no layers, and those beyond the `count` that there are.
+
+    Raises:
+        ValueError: naming them.
+    """
+    outside = [layer for layer in layers if not 0 <= layer < count]
+    if outside or not len(layers):
+        raise ValueError(f"layers {list(outside or layers)}: give at least one of 0 to {count - 1}.")
+
+
 def mix_styles(first: np.ndarray, second: np.ndarray, layers: Sequence[int], count: int) -> np.ndarray:
     """Every pair's styles, (rows, columns, dimension): those of `first`, and in the chosen layers those of `second`.
 
@@ -80,9 +91,7 @@ def mix_styles(first: np.ndarray, second: np.ndarray, layers: Sequence[int], cou
     Raises:
         ValueError: a layer that there is not, or none; codes of another dimension.
     """
-    outside = [layer for layer in layers if not 0 <= layer < count]
-    if outside or not len(layers):
-        raise ValueError(f"layers {list(outside or layers)}: give at least one of 0 to {count - 1}.")
+    require_layers(layers, count)
     if first.shape[1] != second.shape[1] or first.shape[1] % count:
         raise ValueError(f"styles {first.shape} and {second.shape}: give {count} layers of one width.")
     width = first.shape[1] // count

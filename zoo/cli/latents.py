@@ -24,7 +24,7 @@ from zoo.applications.styles import (
     measure_noise,
 )
 from zoo.applications.truncation import Method, sweep_truncation
-from zoo.command_line import require_file
+from zoo.command_line import parse_labels, require_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,7 @@ class Figure(ABC):
     @property
     def chosen_labels(self) -> Labels | None:
         """As `Generator.draw_labels` takes them."""
-        found = [int(label) if label.isdecimal() else label for label in self.labels]
-        return None if not found else found[0] if len(found) == 1 else found
+        return parse_labels(self.labels)
 
     def save(self, images: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> None:
         """Write a grid of images (rows, columns, height, width, channels)."""
@@ -72,8 +71,7 @@ class PathFigure(Figure):
 
     def choose_kind(self, generator: Generator) -> Curve:
         """The path's kind."""
-        natural: Curve = "spherical" if self.space == "z" and generator.latent.feed == "normal" else "linear"
-        return self.kind or natural
+        return self.kind or ("spherical" if generator.is_spherical(self.space) else "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,11 +265,11 @@ class Noise(Figure):
         classes = generator.draw_labels(latents, self.seed, self.chosen_labels)
         first = None if classes is None else classes[:1]
         shown = min(3, draws)
+        without = generate_without_noise(generator, latents[:1], seed=self.seed, labels=first)
         images, deviations, rows = [], [], []
         for inputs in (None, *([name] for name in generator.noise_inputs)):
             under = generate_under_noise(generator, latents[:1], shown, inputs, seed=self.seed, labels=first)
             effect = measure_noise(generator, latents, draws, inputs, seed=self.seed, labels=classes)
-            without = generate_without_noise(generator, latents[:1], seed=self.seed, labels=first)
             images.append(np.concatenate([without, under[0]]))
             deviations.append(effect.deviation)
             rows.append("all" if inputs is None else inputs[0])

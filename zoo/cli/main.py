@@ -12,7 +12,7 @@ import tyro
 
 from serving.card import Card
 from zoo.cli.recipes import find_recipe
-from zoo.command_line import FAILED, ending_in_one_line, require_file, require_writable
+from zoo.command_line import FAILED, ending_in_one_line, parse_labels, require_file, require_writable
 from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
 
@@ -114,10 +114,8 @@ def sample(
         raise ValueError(f"--out {out}: choose a name that ends in .png (one grid) or .npy (an array).")
     require_file("--out", out)
     to_uint64("seed", seed)
-    chosen = [int(label) if label.isdecimal() else label for label in labels]
-    choices: dict[str, Any] = {"labels": chosen[0] if len(chosen) == 1 else chosen} if chosen else {}
-    if truncation is not None:
-        choices["truncation"] = truncation
+    given = {"labels": parse_labels(labels), "truncation": truncation}
+    choices: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     images = load_pretrained(name, format=format).sample(count, seed, **choices)
     if out.suffix == ".npy":
         np.save(out, images)

@@ -1,5 +1,6 @@
 """How a network grows, a level at a time from its lowest resolution (Progressive GAN, arXiv:1710.10196, section 3)."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -72,6 +73,17 @@ class GrowthSchedule:
             return ops.convert_to_tensor(float(stage.level), "float32")
         faded = ops.cast(step - self.start(stage.level), "float32") / self.fade_steps
         return stage.level - 1 + faded
+
+
+def stage_of(growth: float) -> Stage:
+    """That of a network that has grown so far: between two levels the upper one is fading in."""
+    level = math.ceil(growth)
+    return Stage(level, fading=growth != level)
+
+
+def read_growth(network: keras.Model) -> float:
+    """How far a growing network has grown, by the weight of its layer "growth"."""
+    return float(network.get_layer("growth").level.numpy())
 
 
 def set_growth(networks: Iterable[keras.Model], level: Tensor) -> None:

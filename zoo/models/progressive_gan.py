@@ -4,18 +4,17 @@ discriminator = D, generator = G, critic_steps = n_critic, penalty_weight = lamb
 A.1, alpha of figure 2 = what the layers "growth" fade by.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any, Unpack, final
 
 import keras
-from keras import layers, ops
+from keras import ops
 
 from zoo.core.ability import Ability, generate_ability
 from zoo.core.arguments import check_counts, check_image_shape
 from zoo.core.batch import images_of, minibatches_of
-from zoo.core.growth import GrowthSchedule, Stage, set_growth
+from zoo.core.growth import GrowthSchedule, Stage, read_growth, set_growth, stage_of
 from zoo.core.noise import Draws
 from zoo.core.types import Tensor
 from zoo.layers.minibatch import in_whole_groups
@@ -25,7 +24,7 @@ from zoo.losses.regularization import Regularization, RegularizationOptions
 from zoo.losses.rows import per_row
 from zoo.models.adversarial import AdversarialModel
 from zoo.networks import growing, progressive
-from zoo.networks.functional import with_ema
+from zoo.networks.functional import with_ema, with_image_in_range
 
 UNFIT = {
     "gradient_penalty": "penalty_weight decides that",
@@ -138,16 +137,12 @@ class ProgressiveGAN(AdversarialModel):
     @property
     def growth(self) -> float:
         """The level that G has grown to, by its weights; between two of them while the upper one is faded in."""
-        return float(self.generator_ema.get_layer("growth").level.numpy())
+        return read_growth(self.generator_ema)
 
     def abilities(self) -> Mapping[str, Ability]:
         """generate: latent -> image, by the EMA of G; enlarged, and as far as it has come, while it has not grown."""
-        whole = self.generator_ema
-        highest = Stage(self.schedule.levels, fading=False)
-        shown = growing.generator_at(whole, highest) if self.growth >= highest.level else whole
         # Nothing bounds G's images: they are clipped to [-1, 1] as they are shown, and nowhere else.
-        image = layers.Activation("hard_tanh", name="image")(shown.get_layer("image").input)
-        return {"generate": generate_ability(keras.Model(whole.input, image, name=whole.name), "normal")}
+        return {"generate": generate_ability(with_image_in_range(growing.as_grown(self.generator_ema)), "normal")}
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, mix: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """D(G(z)) - D(x) + lambda (||grad D(x_hat)|| - 1)^2 + epsilon_drift D(x)^2, one value per row.
@@ -201,6 +196,6 @@ class ProgressiveGAN(AdversarialModel):
     def logits(self, batch: Any) -> Tensor:
         """D's scores of a batch's images, (batch, 1), in inference mode, at the size that it has grown to."""
         growth = self.growth
-        stage = Stage(math.ceil(growth), fading=growth != math.ceil(growth))
+        stage = stage_of(growth)
         images = growing.images_at(images_of(batch), stage, growth, self.start_size)
         return in_whole_groups(partial(self.discriminator_at(stage), training=False), images, self.group_size)

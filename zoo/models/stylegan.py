@@ -4,7 +4,6 @@ mapping = f, synthesis = g, generator = g(f(z)), discriminator = D, latents = z,
 psi, mean latent = w_avg, noise_* = the inputs of B, r1_weight = gamma, path_length_weight = gamma_pl.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from types import ModuleType
@@ -17,7 +16,7 @@ from serving.card import Feed
 from zoo.core.ability import Ability
 from zoo.core.arguments import check_counts, check_image_shape, choose
 from zoo.core.batch import images_of
-from zoo.core.growth import GrowthSchedule, Stage, set_growth
+from zoo.core.growth import GrowthSchedule, Stage, read_growth, set_growth, stage_of
 from zoo.core.noise import Draws
 from zoo.core.replicas import global_mean
 from zoo.core.types import Tensor
@@ -30,8 +29,8 @@ from zoo.losses.regularization import Regularization, RegularizationOptions
 from zoo.models.adversarial import AdversarialModel
 from zoo.networks import stylegan, stylegan2
 from zoo.networks.functional import with_ema, with_image_in_range
-from zoo.networks.growing import discriminator_at, generator_at, images_at, sizes_of, take_whole
-from zoo.networks.style import mapping_of, mean_latent_of, styles_of, synthesis_of
+from zoo.networks.growing import as_grown, discriminator_at, generator_at, images_at, sizes_of, take_whole
+from zoo.networks.style import layers_at, mapping_of, mean_latent_of, styles_of, synthesis_of
 
 ARCHITECTURES: dict[str, ModuleType] = {"stylegan": stylegan, "stylegan2": stylegan2}
 # The others take features of D, or the gradient that R1 takes.
@@ -169,9 +168,7 @@ class StyleGAN(AdversarialModel):
 
     def abilities(self) -> Mapping[str, Ability]:
         """generate: z -> image; map: z -> styles; synthesize: styles -> image; all by the EMA of G."""
-        network = self.generator_ema
-        if self.architecture == "stylegan" and float(network.get_layer("growth").level) == self.grown.level:
-            network = generator_at(network, self.grown)
+        network = as_grown(self.generator_ema) if self.architecture == "stylegan" else self.generator_ema
         noise: dict[str, Feed] = {tensor.name: "noise_map" for tensor in network.inputs[2:]}
         latent: dict[str, Feed] = {"latent": "normal", "truncation": "truncation"}
         draw = partial(Ability, kinds={"image": "image"}, ranges={"image": (-1.0, 1.0)})
@@ -227,9 +224,7 @@ class StyleGAN(AdversarialModel):
         synthesis, styles = self.synthesis_at(self.plan.stage), self.styles(draws)
         noise = self.noise(draws, synthesis)
         direction = draws.normal(*synthesis.output.shape[1:])
-        used, left = ops.split(
-            styles, [2 * (self.plan.stage.level + 1)], axis=1
-        )  # layers that the stage has; the others
+        used, left = ops.split(styles, [layers_at(self.plan.stage)], axis=1)
 
         def synthesize(rows: Tensor) -> Tensor:
             return synthesis([ops.concatenate([rows, left], axis=1), *noise], training=True)
@@ -273,7 +268,7 @@ class StyleGAN(AdversarialModel):
         (now,) = global_mean([ops.stop_gradient(ops.sum(first, axis=0))], first)
         mean_latent.assign(mean_latent + (1.0 - self.mean_decay) * (ops.cast(now, mean_latent.dtype) - mean_latent))
         # A layer from 1 to the last of the stage, or one beyond all: nothing is mixed.
-        used, count = 2 * (self.plan.stage.level + 1), 2 * (self.grown.level + 1)
+        used, count = layers_at(self.plan.stage), layers_at(self.grown)
         cut = 1 + ops.cast(ops.floor((used - 1) * draws.of_the_step()), "int32")
         return mix_styles(first, second, ops.where(draws.of_the_step() < self.mixing, cut, count), count)
 
@@ -285,7 +280,7 @@ class StyleGAN(AdversarialModel):
         """D's logits of a batch's images, (batch, 1), in inference mode, at the size that it has grown to."""
         images, stage = images_of(batch), self.grown
         if self.schedule:
-            progress = float(self.discriminator.get_layer("growth").level)
-            stage = Stage(math.ceil(progress), fading=progress != math.ceil(progress))
+            progress = read_growth(self.discriminator)
+            stage = stage_of(progress)
             images = images_at(images, stage, progress)
         return in_whole_groups(partial(self.discriminator_at(stage), training=False), images, self.group_size)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import keras
 from keras import layers, ops
 
-from zoo.core.growth import Stage
+from zoo.core.growth import Stage, read_growth
 from zoo.core.precision import full_precision
 from zoo.core.types import Tensor
 from zoo.layers.growth import Growth
@@ -82,6 +82,16 @@ def generator_at(network: keras.Model, stage: Stage) -> keras.Model:
         image = network.get_layer("growth")([larger, image], level=stage.level)
     inputs = [tensor for tensor in network.inputs if len(tensor.shape) != 4 or tensor.shape[1] <= size]
     return keras.Model(inputs, output_image(image, network.output.dtype), name=stage_name(network, size, stage))
+
+
+def as_grown(network: keras.Model) -> keras.Model:
+    """The growing generator as it is shown: once it has grown without the layers of its smaller images.
+
+    Args:
+        network: the full one, made by `join_images`.
+    """
+    highest = Stage(len(levels_of(network, "to_rgb_")) - 1, fading=False)
+    return generator_at(network, highest) if read_growth(network) >= highest.level else network
 
 
 def join_blocks(

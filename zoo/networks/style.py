@@ -8,6 +8,7 @@ parts, in the words of StyleGAN (arXiv:1812.04948, figure 1), are networks of th
 import keras
 from keras import layers
 
+from zoo.core.growth import Stage
 from zoo.core.precision import full_precision
 from zoo.layers.equalized import EqualizedConv2D, EqualizedDense, PixelNorm
 from zoo.layers.minibatch import MinibatchStddev
@@ -77,6 +78,11 @@ def synthesis_of(generator: keras.Model) -> keras.Model:
     # Keras gives the input of such a part a name of its own.
     part = keras.models.clone_model(part, [styles, *noise], clone_function=lambda layer: layer)
     return keras.Model(part.inputs, part.outputs[0], name=f"{generator.name}_synthesis")
+
+
+def layers_at(stage: Stage) -> int:
+    """How many layers of a stage's synthesis network take a style: two for each size."""
+    return 2 * (stage.level + 1)
 
 
 def mean_latent_of(generator: keras.Model) -> keras.Variable:

@@ -307,7 +307,7 @@ def test_the_image_is_that_of_the_present_size_enlarged_and_clipped(growth):
     np.testing.assert_allclose(model.generator_ema(latents), expected, rtol=1e-5, atol=1e-6)
     found = ability({"latent": latents})["image"]
     np.testing.assert_allclose(found, np.clip(expected, -1, 1), rtol=1e-5, atol=1e-6)  # ... only what it shows
-    names = {layer.name for layer in ability.network.layers}
+    names = {layer.name for layer in ability.network._flatten_layers()}
     assert ("to_rgb_4" in names) == ("growth" in names) == (growth < 1.0)
 
 
