@@ -48,7 +48,8 @@ def first_step(preset, strategy, fit, rows, start=0):
     per_row = model.minibatches_per_step
     shape = (rows, *([per_row] if per_row > 1 else []), *preset.arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape)
-    history = fit(model, images, label=np.arange(rows) % 3)
+    targets = np.random.default_rng(1).uniform(-1, 1, shape)
+    history = fit(model, images, label=np.arange(rows) % 3, target=targets)
     velocities = [v.numpy() for o in optimizers.values() for v in o.variables if "momentum" in v.path]
     return velocities, model.get_weights(), [np.array(history[name]) for name in sorted(history)]
 

@@ -96,6 +96,7 @@ def _format_readme(card: Card, path: str) -> str:
         for name, ability in card.abilities.items()
     ]
     has_reconstructions = "reconstructions.png" in card.files
+    has_preview = "preview.png" in card.files
     lines = [
         f"# {card.name}",
         "",
@@ -103,6 +104,7 @@ def _format_readme(card: Card, path: str) -> str:
         "",
         *(["![64 samples of seed 0](samples.png)", ""] if "samples.png" in card.files else []),
         *(["![Held-out images, each left of its reconstruction](reconstructions.png)", ""] * has_reconstructions),
+        *(["![Held-out images, and what the model makes of them](preview.png)", ""] * has_preview),
         "```python",
         *write_usage(card, path),
         "```",

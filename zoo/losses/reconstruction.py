@@ -42,6 +42,11 @@ def binary_cross_entropy(images: Tensor, logits: Tensor) -> Tensor:
     return sum_per_row(ops.softplus(logits) - brightness(images) * logits)
 
 
+def absolute_error(images: Tensor, targets: Tensor) -> Tensor:
+    """mean over pixels of |x - y|, both (batch, height, width, channels) in [-1, 1]."""
+    return per_row(ops.abs(images - targets))
+
+
 def l1_sparsity(codes: Tensor) -> Tensor:
     """sum_j |h_j|: (batch, units) -> (batch,)."""
     return sum_per_row(ops.abs(codes))
