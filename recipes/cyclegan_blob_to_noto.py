@@ -1,7 +1,7 @@
 """CycleGAN on emoji: the preset `cyclegan-blob-to-noto`.
 
-    python recipes/cyclegan_blob_to_noto.py --data emoji-blob2noto-64.zip
-    zoo train cyclegan-blob-to-noto --data emoji-blob2noto-64.zip --devices 2
+python recipes/cyclegan_blob_to_noto.py --data emoji-blob2noto-64.zip
+zoo train cyclegan-blob-to-noto --data emoji-blob2noto-64.zip --devices 2
 """
 
 from zoo.training.main import main

@@ -1,7 +1,7 @@
 """pix2pix on emoji: the preset `pix2pix-blob-to-noto`.
 
-    python recipes/pix2pix_blob_to_noto.py --data emoji-blob2noto-64.zip
-    zoo train pix2pix-blob-to-noto --data emoji-blob2noto-64.zip --devices 2
+python recipes/pix2pix_blob_to_noto.py --data emoji-blob2noto-64.zip
+zoo train pix2pix-blob-to-noto --data emoji-blob2noto-64.zip --devices 2
 """
 
 from zoo.training.main import main

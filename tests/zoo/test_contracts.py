@@ -17,7 +17,13 @@ from zoo.core.weights import read_weights, write_weights
 from zoo.presets.table import PRESETS, resolve_class
 
 ROWS, SEED, LEARNING_RATE = 4, 5, 1e-2
-HOOKS = {"plan_of", "updated_variables", "fresh_optimizers", "preview", "score_kind"}  # what a model whose steps differ gives besides
+HOOKS = {
+    "plan_of",
+    "updated_variables",
+    "fresh_optimizers",
+    "preview",
+    "score_kind",
+}  # what a model whose steps differ gives besides
 
 
 def build(preset, weights_seed=1):

@@ -41,7 +41,7 @@ class GenerativeModel(Inference, keras.Model):
     occasional_metrics: tuple[str, ...] = ()
     """Metrics that not every step records; their means are over the steps that do."""
     collections: Literal["one", "unpaired", "paired"] = "one"
-    """What it learns from: images, or two collections of them, of which a batch has the entries "image" and "target"."""
+    """What it learns from: images, or two collections of them, a batch's entries "image" and "target"."""
     lazy_intervals: Mapping[str, int] = {}
     """Player -> k, where it has one update more in every k-th step, of penalties alone; optimizers are set for that."""
 

@@ -34,16 +34,6 @@ def normalize_rows(x: Tensor, epsilon: float) -> Tensor:
     return Standardization(x, range(1, len(x.shape)), epsilon, synchronized=False).values()
 
 
-def normalize_maps(x: Tensor, epsilon: float) -> Tensor:
-    """Each channel of each row at mean 0 and variance 1 over its pixels, likewise shaped.
-
-    Args:
-        x: (batch, height, width, channels), float32 or float64.
-        epsilon: added to the variance.
-    """
-    return Standardization(x, (1, 2), epsilon, synchronized=False).values()
-
-
 def normalize_batch(x: Tensor, scale: Tensor, offset: Tensor, epsilon: float) -> Normalized:
     """scale x_hat + offset; each channel of x_hat is at mean 0 and variance 1 over the rows of the global batch.
 

@@ -1,11 +1,11 @@
-"""Batch norm, layer norm and instance norm: Keras' weights, and gradients that are right to any order on any number of replicas."""
+"""Batch norm, layer norm, instance norm: Keras' weights, and gradients that are right to any order on any replicas."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
-from zoo.core.normalization import normalize_batch, normalize_maps, normalize_rows
+from zoo.core.normalization import normalize_batch, normalize_rows
 from zoo.core.replicas import ONLY_FIRST_REPLICA
 from zoo.core.types import Tensor
 
@@ -128,7 +128,10 @@ class InstanceNorm(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """(batch, height, width, channels) -> likewise, by statistics in full precision."""
-        return ops.cast(normalize_maps(ops.cast(inputs, self.variable_dtype), self.epsilon), self.compute_dtype)
+        wide = ops.cast(inputs, self.variable_dtype)
+        centered = wide - ops.mean(wide, axis=(1, 2), keepdims=True)
+        variance = ops.mean(ops.square(centered), axis=(1, 2), keepdims=True)  # right to any order, as it stands
+        return ops.cast(centered * ops.rsqrt(variance + self.epsilon), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """That of the input."""

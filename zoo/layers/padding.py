@@ -55,7 +55,7 @@ class PadToMultiple(keras.layers.Layer):
     def continue_along(self, inputs: Tensor, axis: int) -> Tensor:
         """One side, reflected as often as it takes: 0 1 2 3 goes on with 2 1 0 1 2 3 2 1 ..."""
         side = ops.shape(inputs)[axis]
-        target = ops.maximum(side + (-side) % self.multiple, -(-self.least // self.multiple) * self.multiple)
+        target = round_up(ops.maximum(side, self.least), self.multiple)
         period = ops.maximum(2 * (side - 1), 1)
         place = ops.arange(target) % period
         return ops.take(inputs, ops.minimum(place, period - place), axis=axis)
@@ -63,13 +63,17 @@ class PadToMultiple(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Known where the sides are."""
         batch, *sides, channels = input_shape
-        least = -(-self.least // self.multiple) * self.multiple
-        padded = (None if side is None else max(side + -side % self.multiple, least) for side in sides)
+        padded = (None if side is None else round_up(max(side, self.least), self.multiple) for side in sides)
         return (batch, *padded, channels)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "multiple": self.multiple, "least": self.least}
+
+
+def round_up(side: Any, multiple: int) -> Any:
+    """The next multiple, without a negative number on the way: remainders of these differ between programs."""
+    return (side + multiple - 1) // multiple * multiple
 
 
 @keras.saving.register_keras_serializable("zoo")

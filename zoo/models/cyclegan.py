@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
 import keras
 import numpy as np
@@ -79,7 +79,8 @@ class CycleGAN(GenerativeModel):
         super().__init__()
         shape = check_image_shape(image_shape)
         check_counts(width=width, blocks=blocks, discriminator_width=discriminator_width, halvings=halvings)
-        for name, number in {"cycle_weight": cycle_weight, "identity_weight": identity_weight, "history": history}.items():
+        weights = {"cycle_weight": cycle_weight, "identity_weight": identity_weight, "history": history}
+        for name, number in weights.items():
             if number < 0:
                 raise ValueError(f"{name}={number}: choose a number >= 0; 0 leaves it out.")
         self.cycle_weight = cycle_weight
@@ -114,7 +115,7 @@ class CycleGAN(GenerativeModel):
         }
 
     @property
-    def score_kind(self) -> str:
+    def score_kind(self) -> Literal["probability", "logit"]:
         """What `real_score` and `fake_score` are: D's targets are 1 and 0, but its scores no probabilities."""
         return self.loss_pair.score_kind
 

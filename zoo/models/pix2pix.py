@@ -60,6 +60,8 @@ class Pix2Pix(GenerativeModel):
         choose("direction", direction, dict.fromkeys(DIRECTIONS))
         check_counts(width=width, halvings=halvings, discriminator_width=discriminator_width)
         check_counts(discriminator_halvings=discriminator_halvings)
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout={dropout}: choose from [0, 1).")
         if distance_weight < 0:
             raise ValueError(f"distance_weight={distance_weight}: choose a number >= 0; 0 leaves it out.")
         self.direction = direction
@@ -87,7 +89,7 @@ class Pix2Pix(GenerativeModel):
         return {f"translate_{self.direction}": ability}
 
     @property
-    def score_kind(self) -> str:
+    def score_kind(self) -> Literal["probability", "logit"]:
         """What `real_score` and `fake_score` are."""
         return self.loss_pair.score_kind
 

@@ -1,7 +1,7 @@
 """CycleGAN's translator (arXiv:1703.10593, appendix 7.2), for images of any size.
 
-c7s1-w, d2w, d4w, residual blocks of 4w, u2w, uw, c7s1-channels: reflection padding, instance norm and ReLU; weights from
-N(0, 0.02). Around it the image is continued to sides that are multiples of 4, and cropped again.
+c7s1-w, d2w, d4w, residual blocks of 4w, u2w, uw, c7s1-channels: reflection padding, instance norm and ReLU; weights
+from N(0, 0.02). Around it the image is continued to sides that are multiples of 4, and cropped again.
 """
 
 import keras

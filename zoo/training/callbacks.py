@@ -58,8 +58,9 @@ class RunCallback(keras.callbacks.Callback):
         targets = run.targets or (None, None)
         self.training, self.held_out = (make_batch(*pair) for pair in zip(run.data, targets, strict=True))
         self.samples = "generate" in model.abilities()
-        self.has_preview = type(model).preview is not GenerativeModel.preview
-        self.has_grids = self.samples or self.has_preview or "reconstruct" in model.abilities()
+        self.reconstructs = "reconstruct" in model.abilities()
+        has_preview = type(model).preview is not GenerativeModel.preview
+        self.has_grids = self.samples or self.reconstructs or has_preview
         compared = self.training["image"][:SAMPLES]
         self.training_diversity = nearest_neighbor_distance(compared) if len(compared) > 1 else float("nan")
         self.best = Checkpoints(model, directory / "best", 1, resumable=checkpoints)
@@ -165,10 +166,10 @@ class RunCallback(keras.callbacks.Callback):
         model, path = self.run.model, self.run.directory / "samples" / f"step-{self.done:07d}.png"
         if self.samples:
             save_grid(model.sample(SAMPLES, seed=SAMPLE_SEED), path)
-        elif self.has_preview:
-            save_grid(model.preview(self.held_out), path, columns=COLUMNS)
-        else:
+        elif self.reconstructs:
             save_grid(reconstruct_pairs(model, self.held_out), path, columns=COLUMNS)
+        elif (preview := model.preview(self.held_out)) is not None:
+            save_grid(preview, path, columns=COLUMNS)
 
 
 def reconstruct_pairs(model: GenerativeModel, batch: Mapping[str, np.ndarray]) -> np.ndarray:

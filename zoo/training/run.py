@@ -104,7 +104,7 @@ def check_count(recipe: Recipe, images: ImageSet, minibatches: int) -> None:
 
 
 def load_splits(recipe: Recipe, preset: Preset) -> tuple[ImageSplits, ImageSplits | None]:
-    """Training and held-out images at the size that the preset takes, and those of a second collection if it has one."""
+    """Training and held-out images at the size that the preset takes; and those of a second collection, if there is."""
     size, _, channels = preset.arguments[IMAGE_SHAPE]
     options = {"image_size": size, "channels": channels, "fit": recipe.fit, "skip_broken": recipe.skip_broken}
     collections = resolve_class(preset.model).collections

@@ -16,6 +16,7 @@ from zoo.presets.table import PRESETS, resolve_class
 
 GAN, DCGAN, WGAN, WGAN_GP = (f"arXiv:{number}" for number in ("1406.2661", "1511.06434", "1701.07875", "1704.00028"))
 ADAM, VAE, IWAE, VGG = (f"arXiv:{number}" for number in ("1412.6980", "1312.6114", "1509.00519", "1409.1556"))
+CYCLEGAN, PIX2PIX = "arXiv:1703.10593", "arXiv:1611.07004"
 PROGAN, STYLEGAN, STYLEGAN2 = "arXiv:1710.10196", "arXiv:1812.04948", "arXiv:1912.04958"
 UNSAID = "no number published"
 EMA = (
@@ -387,6 +388,34 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("corruption", "none", "arXiv:1104.4153"),
         ("optimizer", "SGD", "arXiv:1104.4153", "Adam", ADAM_HERE),
         *AUTOENCODERS,
+    ),
+    "cyclegan-blob-to-noto": (
+        ("width", 64, f"{CYCLEGAN}, appendix 7.2", 24, SMALLER),
+        ("discriminator_width", 64, f"{CYCLEGAN}, appendix 7.2", 32, SMALLER),
+        ("blocks", None, f"{CYCLEGAN}, appendix 7.2: 6 for 128 pixels, 9 from 256 on"),
+        ("cyclegan.BLOCKS", {128: 6, 256: 9}, f"{CYCLEGAN}, appendix 7.2"),
+        ("halvings", None, f"{CYCLEGAN}, appendix 7.2: patches of 70x70; of 34x34 below 128 pixels"),
+        ("cycle_weight", 10.0, f"{CYCLEGAN}, section 4"),
+        ("identity_weight", 5.0, f"{CYCLEGAN}, section 5.2: half of lambda"),
+        ("history", 50, f"{CYCLEGAN}, section 4"),
+        ("batch_size", 1, f"{CYCLEGAN}, section 4", 4, "more images a second on a CPU"),
+        ("optimizer", "Adam", f"{CYCLEGAN}, section 4"),
+        ("optimizer.learning_rate", 2e-4, f"{CYCLEGAN}, section 4"),
+        ("optimizer.beta_1", 0.5, "the authors' code"),
+        ("optimizer.beta_2", 0.999, "the authors' code"),
+        ("optimizer.decay", "linear", f"{CYCLEGAN}, section 4"),
+        ("optimizer.decay_begins", 100 * 1_808, f"{CYCLEGAN}, section 4: 100 epochs", 8_000, SMALLER),
+        ("optimizer.decay_steps", 100 * 1_808, f"{CYCLEGAN}, section 4: 100 epochs", 8_000, SMALLER),
+    ),
+    "pix2pix-blob-to-noto": (
+        ("width", 64, f"{PIX2PIX}, appendix 6.1.1", 20, SMALLER),
+        ("discriminator_width", 64, f"{PIX2PIX}, appendix 6.1.2", 32, SMALLER),
+        ("halvings", None, f"{PIX2PIX}, appendix 6.1.1: until 1x1"),
+        ("dropout", 0.5, f"{PIX2PIX}, appendix 6.1"),
+        ("distance_weight", 100.0, f"{PIX2PIX}, section 6.2"),
+        ("direction", "a_to_b", f"{PIX2PIX}: x to y"),
+        ("batch_size", 1, f"{PIX2PIX}, appendix 6.2: 1 to 10", 8, "batch norm here keeps its means for inference"),
+        *ADAM_OF_GANS,
     ),
     "cnn-fashion-mnist": (*CLASSIFIERS, MIRRORED),
     "cnn-mnist": (*CLASSIFIERS, (*MIRRORED, False, "a digit's mirror image is no digit")),
