@@ -138,7 +138,7 @@ def pytorch(options: Options, *, bfloat16: bool = False, compiled: bool = False,
 
 
 def pytorch_batch(torch: Any, batch: Mapping[str, np.ndarray]) -> list[Any]:
-    """A batch as PyTorch's users hold it: channels first, a critic's minibatches one after the other, labels or targets behind."""
+    """A batch as PyTorch's users hold it: channels first, a critic's minibatches in turn, labels or targets behind."""
     images = torch.from_numpy(np.moveaxis(batch["image"], -1, -3).copy())
     if images.ndim == 5:
         images = images.swapaxes(0, 1).contiguous()

@@ -1,4 +1,4 @@
-"""CycleGAN in PyTorch, given our weights mirrored, is our model mirrored: TensorFlow pads a halving at the other end."""
+"""CycleGAN in PyTorch, given our weights mirrored, is our model mirrored: TensorFlow pads halvings at the other end."""
 
 from importlib.util import find_spec
 
