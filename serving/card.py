@@ -37,6 +37,7 @@ DEPTH_LIMIT = 16  # lists and mappings in one another, in the fields that hold a
 LINE_LIMIT = 1000  # characters of a message
 QUOTE_LIMIT = 300  # of what a library says, within one
 
+_MULTIPLE = re.compile(r"([2-9]|[1-9][0-9])\*(height|width)")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -57,7 +58,10 @@ class FileMismatchError(CardError):
 
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Name, dtype and shape of a tensor; a free dimension is its name, as in ("batch", 100)."""
+    """Name, dtype and shape of a tensor; a free dimension is its name, as in ("batch", 100).
+
+    An output's may be a multiple of one of the inputs', as in ("batch", "4*height", "4*width", 3).
+    """
 
     name: str
     dtype: DType
@@ -84,6 +88,8 @@ class Input(TensorSpec, frozen=True):
 
     def __post_init__(self) -> None:
         _check_tensor(self, self.range)
+        multiples = [size for size in self.shape if split_size(size)[0] > 1]
+        _require(not multiples, f"input {self.name!r} has the dimensions {multiples}: only an output's are multiples")
         if self.feed in (*DRAWN_FEEDS, "truncation"):
             dtypes = _INTEGERS if self.feed == "label" else _FLOATS
             _require(self.dtype in dtypes, f"input {self.name!r}: a {self.feed} is one of {dtypes}, not {self.dtype}")
@@ -117,6 +123,8 @@ class Output(TensorSpec, frozen=True):
             _require(self.layout == "NHWC", f"output {self.name!r}: an image has the layout NHWC")
             shaped = len(self.shape) == 4 and self.shape[0] == "batch" and self.shape[3] in (1, 3, 4)
             _require(shaped, f"output {self.name!r}: an image is (batch, height, width, 1, 3 or 4), not {self.shape}")
+            factors = {split_size(size)[0] for size in self.shape[1:3]}
+            _require(len(factors) == 1, f"output {self.name!r}: both sides of an image are scaled alike: {self.shape}")
         supported = self.kind == "log_prob" or self.support is None
         _require(supported, f"output {self.name!r}: only a log_prob has a support")
 
@@ -133,6 +141,17 @@ class Ability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             names = [spec.name for spec in specs]
             _require(len(set(names)) == len(names), f"two {what}s of one name in {names}")
         _require(bool(self.outputs), "an ability has at least one output")
+        free = {size for spec in self.inputs for size in spec.shape if isinstance(size, str)}
+        for spec in self.outputs:
+            for size in spec.shape:
+                factor, name = split_size(size)
+                known = factor == 1 or name in free
+                _require(known, f"output {spec.name!r} has a dimension {size!r}, and no input has {name!r}")
+
+    @property
+    def scale(self) -> int:
+        """How many times as high and wide as the image that goes in the one is that comes out; 1 for the same size."""
+        return max((split_size(spec.shape[1])[0] for spec in self.outputs if spec.kind == "image"), default=1)
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -389,10 +408,16 @@ def check_size(spec: TensorSpec) -> None:
     _require(values <= VALUES_LIMIT, f"{spec.name!r} has more than {VALUES_LIMIT} values a row: {spec.shape}")
 
 
+def split_size(size: int | str) -> tuple[int, int | str]:
+    """A size of a shape as a factor and what it multiplies: "4*height" as (4, "height"), others as (1, size)."""
+    found = _MULTIPLE.fullmatch(size) if isinstance(size, str) else None
+    return (int(found[1]), found[2]) if found else (1, size)
+
+
 def _check_tensor(spec: TensorSpec, values: Range | None) -> None:
     _require(spec.name != "" and spec.name.isprintable(), f"name {spec.name!r}: a tensor has one of printable signs")
     for size in spec.shape:
-        good = size in FREE_DIMENSIONS if isinstance(size, str) else size >= 1
+        good = split_size(size)[1] in FREE_DIMENSIONS if isinstance(size, str) else size >= 1
         _require(good, f"{spec.name!r} has a dimension {size!r}: write a size from 1 or one of {FREE_DIMENSIONS}")
     check_size(spec)
     if values is not None:

@@ -1,12 +1,12 @@
 """A directory with a card -> a model that samples and runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serving.card import Ability, Card, CardError, TensorSpec, read_card, to_line, verify_files
+from serving.card import Ability, Card, CardError, TensorSpec, read_card, split_size, to_line, verify_files
 from serving.likelihood import Bound, log_prob
 from serving.sampling.sampler import Sampler, run_in_batches
 from serving.session import InputError, Session, check_feeds
@@ -72,8 +72,16 @@ class Pipeline:
             verify_files(directory, card, [chosen.file])
         path = Path(directory) / chosen.file
         session = Session(path, providers=providers, threads=threads, strict=strict)
-        _compare(f"{path}: inputs", chosen.inputs, session.inputs)
-        _compare(f"{path}: outputs", chosen.outputs, session.outputs)
+        # What a multiple is of must have its name in the graph, too: a session checks outputs by the graph's names.
+        named = {
+            each
+            for spec in chosen.outputs
+            for size in spec.shape
+            for each in (size, split_size(size)[1])
+            if split_size(size)[0] > 1
+        }
+        _compare(f"{path}: inputs", chosen.inputs, session.inputs, named)
+        _compare(f"{path}: outputs", chosen.outputs, session.outputs, named)
         return cls(card, chosen, session, batch_size=batch_size)
 
     def run(self, feeds: Mapping[str, np.ndarray], *, batch_size: int | None = None) -> dict[str, np.ndarray]:
@@ -103,14 +111,17 @@ class Pipeline:
         return log_prob(self.ability, self.run, images, **options)
 
 
-def _compare(what: str, said: Sequence[TensorSpec], found: Sequence[TensorSpec]) -> None:
-    """The card's names, dtypes and shapes against the graph's; CardError where they differ in more than free names."""
+def _compare(what: str, said: Sequence[TensorSpec], found: Sequence[TensorSpec], named: Collection[int | str]) -> None:
+    """The card's names, dtypes and shapes against the graph's; CardError where they differ.
+
+    Free sizes may have other names in the graph, as tf2onnx gives them, but for those that are `named`.
+    """
     graph = {spec.name: spec for spec in found}
     agree = {spec.name for spec in said} == set(graph) and all(
         spec.dtype == graph[spec.name].dtype
         and len(spec.shape) == len(graph[spec.name].shape)
         and all(
-            a == b or (isinstance(a, str) and isinstance(b, str))  # tf2onnx has names of its own for free sizes
+            a == b or (isinstance(a, str) and isinstance(b, str) and a not in named)
             for a, b in zip(spec.shape, graph[spec.name].shape, strict=True)
         )
         for spec in said

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.card import CardError, DType, TensorSpec, check_size, read_file, to_line
+from serving.card import CardError, DType, TensorSpec, check_size, read_file, split_size, to_line
 from serving.graph import SIZE_LIMIT, check_graph
 
 logger = logging.getLogger("serving")
@@ -107,15 +107,10 @@ class Session:
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             given = {name: array.shape for name, array in feeds.items()}
             raise ModelFileError(f"{self._path}: the graph fails on {given}: {to_line(str(error))}") from error
-        sizes = {
-            size: given for spec in self.inputs for size, given in zip(spec.shape, feeds[spec.name].shape, strict=True)
-        }
-        for spec in self.outputs:
-            expected = tuple(sizes.get(size, size) if isinstance(size, str) else size for size in spec.shape)
-            if not fits_shape(expected, shape := found[spec.name].shape):
-                raise ModelFileError(
-                    f"{self._path}: {spec.name!r} is declared as {expected}, but the graph gives {shape}"
-                )
+        try:
+            check_shapes(self.inputs, self.outputs, feeds, found)
+        except ValueError as error:
+            raise ModelFileError(f"{self._path}: {error}") from None
         return found
 
     def warm_up(self, **sizes: int) -> None:
@@ -153,6 +148,30 @@ def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, np.ndarray]) ->
                 first, owner = sizes.setdefault(size, (found, spec.name))
                 if found != first:
                     raise InputError(f"{size} is {first} in input {owner!r} but {found} in {spec.name!r}")
+
+
+def check_shapes(
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    feeds: Mapping[str, np.ndarray],
+    found: Mapping[str, np.ndarray],
+) -> None:
+    """Compare what a graph gives for `feeds`, which fit its inputs, with what its outputs are declared as.
+
+    Raises:
+        ValueError: an output has another rank, fixed size, or multiple of an input's free size.
+    """
+    sizes = {size: given for spec in inputs for size, given in zip(spec.shape, feeds[spec.name].shape, strict=True)}
+    for spec in outputs:
+        expected = tuple(_multiply(size, sizes) for size in spec.shape)
+        if not fits_shape(expected, shape := found[spec.name].shape):
+            raise ValueError(f"{spec.name!r} is declared as {expected}, but the graph gives {shape}")
+
+
+def _multiply(size: int | str, sizes: Mapping[int | str, int]) -> int | str:
+    """A size as a number, where `sizes` has the free one that it is or multiplies."""
+    factor, name = split_size(size)
+    return factor * sizes[name] if isinstance(name, str) and name in sizes else size
 
 
 def fits_shape(shape: Sequence[int | str], found: Sequence[int]) -> bool:

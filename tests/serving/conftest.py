@@ -1,4 +1,4 @@
-"""Two small exported models, with real ONNX graphs, whose outputs can be worked out by hand."""
+"""Small exported models, with real ONNX graphs, whose outputs can be worked out by hand."""
 
 import hashlib
 import json
@@ -69,11 +69,36 @@ def _mirror() -> ModelProto:
     return _model(nodes, inputs, [("image", TensorProto.FLOAT, ["batch", 1, 7, 1])], constants)
 
 
+def _translator(channels: int, output: str, scale: int, normalized: bool) -> ModelProto:
+    """output = tanh(a 3x3 convolution of the image), of any size; before it nearest upsampling or instance norm."""
+    kernel = np.random.Generator(np.random.Philox(1)).standard_normal((channels, channels, 3, 3)) / (3 * channels**0.5)
+    constants = {
+        "kernel": kernel.astype(np.float32),
+        "scales": np.array([1, 1, scale, scale], np.float32),
+        "ones": np.ones(channels, np.float32),
+        "zeros": np.zeros(channels, np.float32),
+    }
+    nodes = [("Transpose", ["image"], "maps", {"perm": [0, 3, 1, 2]})]
+    if normalized:
+        nodes += [("InstanceNormalization", ["maps", "ones", "zeros"], "larger", {})]
+    else:
+        choices = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        nodes += [("Resize", ["maps", "", "scales"], "larger", choices)]
+    nodes += [
+        ("Conv", ["larger", "kernel"], "convolved", {"pads": [1, 1, 1, 1]}),
+        ("Tanh", ["convolved"], "bounded", {}),
+        ("Transpose", ["bounded"], output, {"perm": [0, 2, 3, 1]}),
+    ]
+    sides = ["height", "width"] if scale == 1 else [f"{scale}*height", f"{scale}*width"]
+    image = ("image", TensorProto.FLOAT, ["batch", "height", "width", channels])
+    return _model(nodes, [image], [(output, TensorProto.FLOAT, ["batch", *sides, channels])], constants)
+
+
 def file_record(path: Path) -> File:
     return File(hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
 
 
-def build_card(name: str, abilities: dict[str, Ability], directory: Path) -> Card:
+def build_card(name: str, abilities: dict[str, Ability], directory: Path, default: str = "generate") -> Card:
     return Card(
         name=name,
         family="gan",
@@ -84,7 +109,7 @@ def build_card(name: str, abilities: dict[str, Ability], directory: Path) -> Car
         model={"class": "zoo.models.gan.GAN", "arguments": {"latent_dim": 4}},
         recipe={"name": "none", "steps": 1, "batch_size": 2, "seed": 0},
         abilities=abilities,
-        default_ability="generate",
+        default_ability=default,
         files={ability.file: file_record(directory / ability.file) for ability in abilities.values() if ability.file},
     )
 
@@ -121,6 +146,26 @@ def write_mirror_model(directory: Path) -> Path:
     return directory
 
 
+def write_image_model(directory: Path, channels: int = 3) -> Path:
+    """image-model: translate_a_to_b and upscale look at 3x3 pixels, translate_b_to_a at the mean of all as well."""
+    directory.mkdir(parents=True)
+    image = Input("image", "float32", ("batch", "height", "width", channels), "image", (-1.0, 1.0))
+    abilities = {}
+    for name, output, scale in (
+        ("translate_a_to_b", "translation", 1),
+        ("translate_b_to_a", "translation", 1),
+        ("upscale", "upscaled", 4),
+    ):
+        graph = _translator(channels, output, scale, normalized=name == "translate_b_to_a")
+        (directory / f"{name}.onnx").write_bytes(graph.SerializeToString())
+        sides = ("height", "width") if scale == 1 else (f"{scale}*height", f"{scale}*width")
+        made = Output(output, "float32", ("batch", *sides, channels), "image", (-1.0, 1.0), "NHWC")
+        abilities[name] = Ability((image,), (made,), f"{name}.onnx")
+    card = build_card("image-model", abilities, directory, default="translate_a_to_b")
+    (directory / "card.json").write_bytes(encode_card(card))
+    return directory
+
+
 @pytest.fixture
 def tanh_model(tmp_path: Path) -> Path:
     return write_tanh_model(tmp_path / "models" / "tanh-model")
@@ -129,6 +174,16 @@ def tanh_model(tmp_path: Path) -> Path:
 @pytest.fixture
 def mirror_model(tmp_path: Path) -> Path:
     return write_mirror_model(tmp_path / "models" / "mirror-model")
+
+
+@pytest.fixture
+def image_model(tmp_path: Path) -> Path:
+    return write_image_model(tmp_path / "models" / "image-model")
+
+
+@pytest.fixture
+def gray_model(tmp_path: Path) -> Path:
+    return write_image_model(tmp_path / "gray" / "image-model", channels=1)
 
 
 @pytest.fixture
@@ -153,10 +208,10 @@ def edit_card() -> Callable[..., None]:
 
 
 @pytest.fixture
-def edit_graph() -> Callable[[Path, Callable[[ModelProto], object]], Path]:
-    def edit(directory: Path, change: Callable[[ModelProto], object]) -> Path:
-        """Change generate.onnx, and its hash in the card."""
-        path = directory / "generate.onnx"
+def edit_graph() -> Callable[..., Path]:
+    def edit(directory: Path, change: Callable[[ModelProto], object], ability: str = "generate") -> Path:
+        """Change an ability's graph, and its hash in the card."""
+        path = directory / f"{ability}.onnx"
         model = load(path, load_external_data=False)
         change(model)
         path.write_bytes(model.SerializeToString())

@@ -35,6 +35,17 @@ def test_a_card_survives_the_round_trip_and_is_the_same_bytes_again(tanh_model):
     assert card.abilities["generate"].inputs[0].shape == ("batch", 4)
 
 
+def test_an_output_may_be_a_multiple_of_a_free_size(image_model):
+    card = read_card(image_model)
+    assert encode_card(card) == (image_model / "card.json").read_bytes()
+    assert card.abilities["upscale"].outputs[0].shape == ("batch", "4*height", "4*width", 3)
+    assert {name: ability.scale for name, ability in card.abilities.items()} == {
+        "translate_a_to_b": 1,
+        "translate_b_to_a": 1,
+        "upscale": 4,
+    }
+
+
 def test_order_of_keys_does_not_change_the_bytes(tanh_model):
     card = read_card(tanh_model)
     turned = msgspec.structs.replace(card, recipe=dict(reversed(card.recipe.items())))
@@ -270,6 +281,10 @@ def test_a_saved_model_below_the_directory_may_be_listed(tanh_model):
     assert encode_card(msgspec.structs.replace(card, files={**card.files, name: File("0" * 64, 0)}, checked=""))
 
 
+def image_output(height, width):
+    return Output("x", "float32", ("batch", height, width, 3), "image", (-1.0, 1.0), "NHWC")
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -290,6 +305,16 @@ def test_a_saved_model_below_the_directory_may_be_listed(tanh_model):
         (lambda: Output("x", "float32", ("batch", 8, 8, 1), "image", (0.0, 1.0)), "the layout NHWC"),
         (lambda: Output("x", "float32", ("batch", 3, 8, 8), "image", (0.0, 1.0), "NHWC"), "an image is (batch, height"),
         (lambda: Output("x", "float32", ("batch",), "code", support="binary"), "only a log_prob has a support"),
+        (lambda: Input("x", "float32", ("batch", "4*height"), "image"), "only an output's are multiples"),
+        (lambda: image_output("1*height", "1*width"), "a dimension '1*height'"),
+        (lambda: image_output("04*height", "4*width"), "a dimension '04*height'"),
+        (lambda: image_output("4*rows", "4*width"), "a dimension '4*rows'"),
+        (lambda: image_output("4 * height", "4*width"), "a dimension '4 * height'"),
+        (lambda: image_output("height*4", "4*width"), "a dimension 'height*4'"),
+        (lambda: image_output("4*height", "2*width"), "both sides of an image are scaled alike"),
+        (lambda: image_output("4*height", "width"), "both sides of an image are scaled alike"),
+        (lambda: Output("x", "float32", ("4*batch",), "code"), "a dimension '4*batch'"),
+        (lambda: Ability((), (image_output("4*height", "4*width"),)), "'4*height', and no input has 'height'"),
         (lambda: Ability((), ()), "at least one output"),
         (lambda: Ability((), (Output("x", "float32", (1,), "code"),) * 2), "two outputs of one name"),
     ],

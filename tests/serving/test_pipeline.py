@@ -120,6 +120,19 @@ def test_a_size_that_the_graph_leaves_free_is_none_that_a_card_can_name(tanh_mod
         Pipeline.from_directory(tanh_model)
 
 
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_a_multiple_on_the_card_is_one_in_the_graph(image_model, edit_graph, place):
+    """Under other names no run could tell that the graph gives other sizes."""
+    assert Pipeline.from_directory(image_model, ability="upscale").ability.scale == 4
+
+    def rename(model):
+        getattr(model.graph, place)[0].type.tensor_type.shape.dim[1].dim_param = "unk__7"
+
+    edit_graph(image_model, rename, "upscale")
+    with pytest.raises(CardError, match=re.escape(f"upscale.onnx: {place}s: the card says ")):
+        Pipeline.from_directory(image_model, ability="upscale")
+
+
 def test_a_pipeline_needs_only_what_the_card_lists(tanh_model, tmp_path):
     """A model copied elsewhere, without its other files, still samples the same images."""
     copy = tmp_path / "copy"

@@ -265,6 +265,19 @@ def test_a_graph_that_gives_another_shape_than_it_declares_is_refused(tanh_model
     assert "'image' is declared as (3, 8, 8, 1), but the graph gives (3, 4, 16, 1)" in line
 
 
+def test_a_multiple_of_a_free_size_is_what_a_graph_must_give(image_model, edit_graph):
+    images = np.zeros((2, 5, 3, 3), np.float32)
+    assert Session(image_model / "upscale.onnx").run({"image": images})["upscaled"].shape == (2, 20, 12, 3)
+
+    def enlarge_less(model):
+        (scales,) = [tensor for tensor in model.graph.initializer if tensor.name == "scales"]
+        scales.CopyFrom(numpy_helper.from_array(np.array([1, 1, 4, 2], np.float32), "scales"))
+
+    path = edit_graph(image_model, enlarge_less, "upscale")
+    line = fails_in_one_line(path, lambda session: session.run({"image": images}))
+    assert "'upscaled' is declared as (2, 20, 12, 3), but the graph gives (2, 20, 6, 3)" in line
+
+
 def turn_as_asked(model):
     """The shape of the image is what it was, but plus 0 times the latents: nothing but a run can tell it."""
     nodes = [

@@ -1,4 +1,5 @@
-"""What the tests of `zoo` share: strategies over logical CPUs, short runs, models for pencil and paper, styles."""
+"""What the tests of `zoo` share: strategies over logical CPUs, short runs, models for pencil and paper, styles, and
+networks of free size."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -18,6 +19,7 @@ from zoo.core.ability import Ability
 from zoo.core.batch import images_of
 from zoo.core.inference import Inference
 from zoo.core.model import GenerativeModel
+from zoo.layers.convolution import Conv2DTranspose
 from zoo.layers.equalized import EqualizedDense, PixelNorm
 from zoo.networks.functional import named_network
 from zoo.presets.preset import Preset
@@ -248,23 +250,122 @@ def style_model() -> StyleModel:
     return StyleModel()
 
 
-@pytest.fixture(scope="session")
-def style_directory(style_model: StyleModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its export."""
+def write_model(name: str, model: Inference, directory: Path) -> Path:
+    """ONNX graphs of all its abilities, and their card."""
     from zoo.export.export import describe_files
     from zoo.export.onnx import write_onnx
 
-    directory = tmp_path_factory.mktemp("styles")
     abilities = {}
-    for name, ability in style_model.abilities().items():
-        write_onnx(ability, directory / f"{name}.onnx", rounded=False)
-        abilities[name] = ability.card(f"{name}.onnx")
+    for key, ability in model.abilities().items():
+        write_onnx(ability, directory / f"{key}.onnx", rounded=False)
+        abilities[key] = ability.card(f"{key}.onnx")
     card = Card(
-        *("styles", "none", "none", "Apache-2.0", "Random styles.", Data("none", "train", 1, "MIT", "none")),
-        *({"class": "none", "arguments": {}}, {}, abilities, "generate", describe_files(directory)),
+        *(name, "none", "none", "Apache-2.0", f"Random {name}.", Data("none", "train", 1, "MIT", "none")),
+        *({"class": "none", "arguments": {}}, {}, abilities, next(iter(abilities)), describe_files(directory)),
     )
     (directory / "card.json").write_bytes(encode_card(card))
     return directory
+
+
+@pytest.fixture(scope="session")
+def style_directory(style_model: StyleModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its export."""
+    return write_model("styles", style_model, tmp_path_factory.mktemp("styles"))
+
+
+class Continued(layers.Layer):
+    """Maps continued by their mirror image, below and to the right, until both sides are multiples of 4."""
+
+    def call(self, maps: Any) -> Any:
+        for axis in (1, 2):
+            side = ops.shape(maps)[axis]
+            period = ops.maximum(2 * (side - 1), 1)
+            place = ops.arange(side + (-side) % 4) % period
+            maps = ops.take(maps, ops.minimum(place, period - place), axis=axis)
+        return maps
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (shape[0], None, None, shape[3])
+
+
+class CutLike(layers.Layer):
+    """The upper left of maps, as large as others are."""
+
+    def call(self, both: tuple[Any, Any]) -> Any:
+        maps, like = both
+        return maps[:, : ops.shape(like)[1], : ops.shape(like)[2]]
+
+    def compute_output_shape(self, shapes: tuple[tuple[int | None, ...], ...]) -> tuple[int | None, ...]:
+        return (*shapes[1][:3], shapes[0][3])
+
+
+class Normalized(layers.Layer):
+    """Each channel of each row by its own mean and deviation."""
+
+    def call(self, maps: Any) -> Any:
+        centered = maps - ops.mean(maps, axis=(1, 2), keepdims=True)
+        return centered * ops.rsqrt(ops.mean(ops.square(centered), axis=(1, 2), keepdims=True) + 1e-5)
+
+
+class DepthToSpace(layers.Layer):
+    """Channels become 2x2 pixels."""
+
+    def call(self, maps: Any) -> Any:
+        return tf.nn.depth_to_space(maps, 2)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (shape[0], None, None, shape[3] // 4)
+
+
+class ImageModel(Inference):
+    """Images in, images out, of any size: a translator each way, of which one normalizes, and an upscaler."""
+
+    def __init__(self) -> None:
+        keras.utils.set_random_seed(4)
+        self.networks = {
+            "translate_a_to_b": self.translator(normalized=False),
+            "translate_b_to_a": self.translator(normalized=True),
+            "upscale": self.upscaler(),
+        }
+
+    def translator(self, normalized: bool) -> keras.Model:
+        image = keras.Input((None, None, CHANNELS), name="image")
+        maps = layers.Conv2D(8, 3, 2, "same", activation="relu")(Continued()(image))
+        maps = layers.Conv2D(16, 4, 2, "same")(maps)
+        maps = layers.ReLU()(Normalized()(maps) if normalized else maps)
+        for size in (3, 4):
+            maps = layers.ReLU()(Conv2DTranspose(16, size, 2, "same")(maps))
+        pixels = layers.Conv2D(CHANNELS, 3, padding="same")(CutLike()([maps, image]))
+        return named_network([image], {"translation": layers.Activation("tanh")(pixels)})
+
+    def upscaler(self) -> keras.Model:
+        image = keras.Input((None, None, CHANNELS), name="image")
+        maps = layers.Conv2D(64, 3, padding="same", activation="relu")(image)
+        maps = layers.UpSampling2D(2)(DepthToSpace()(maps))
+        return named_network([image], {"upscaled": layers.Conv2D(CHANNELS, 3, padding="same", activation="tanh")(maps)})
+
+    def abilities(self) -> Mapping[str, Ability]:
+        return {
+            name: Ability(
+                network,
+                {"image": "image"},
+                dict.fromkeys(network.output_names, "image"),
+                dict.fromkeys(("image", *network.output_names), (-1.0, 1.0)),
+                scale=4 if name == "upscale" else 1,
+            )
+            for name, network in self.networks.items()
+        }
+
+
+@pytest.fixture(scope="session")
+def image_model() -> ImageModel:
+    return ImageModel()
+
+
+@pytest.fixture(scope="session")
+def image_directory(image_model: ImageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its export."""
+    return write_model("images", image_model, tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ class Ability:
         ranges: value range of an input or output, by name, where it is bounded.
         classes: names of the classes, by number, of each input that is a label.
         supports: of each output that is a log_prob, by name: what its likelihood is of (`serving.card.Output.support`).
+        scale: how many times as high and wide as the input an image of free size comes out.
     """
 
     network: keras.Model
@@ -31,6 +32,7 @@ class Ability:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     supports: Mapping[str, Support] = field(default_factory=dict)
+    scale: int = 1
 
     def card(self, file: str | None = None) -> AbilityCard:
         """The same as plain data, for card.json."""
@@ -49,7 +51,7 @@ class Ability:
             Output(
                 name,
                 tensor.dtype,
-                name_free_dimensions(tensor.shape),
+                name_free_dimensions(tensor.shape, self.scale if self.kinds[name] == "image" else 1),
                 self.kinds[name],
                 self.ranges.get(name),
                 layout="NHWC" if self.kinds[name] == "image" else None,
@@ -75,9 +77,10 @@ class Ability:
         return [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in self.network.inputs]
 
 
-def name_free_dimensions(shape: Sequence[int | None]) -> tuple[int | str, ...]:
-    """A Keras shape with its free dimensions named: the first is the batch, then height and width."""
-    names = ("batch", "height", "width")
+def name_free_dimensions(shape: Sequence[int | None], scale: int = 1) -> tuple[int | str, ...]:
+    """A Keras shape with its free dimensions named: the first is the batch, then height and width, `scale` times."""
+    factor = f"{scale}*" if scale > 1 else ""
+    names = ("batch", f"{factor}height", f"{factor}width")
     return tuple(names[axis] if size is None else size for axis, size in enumerate(shape))
 
 

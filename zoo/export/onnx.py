@@ -18,11 +18,12 @@ from zoo.layers.equalized import Equalized, EqualizedConv2D
 from zoo.layers.resampling import EqualizedUpConv2D
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
+UPSAMPLINGS = (keras.layers.UpSampling2D, EqualizedUpConv2D)
 SMALLEST_ROUNDED = 64  # values of an initializer; smaller ones stay float32: casting them saves nothing
 
 
 def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
-    """One graph, its free dimension called "batch".
+    """One graph, its free dimensions called as on the card: "batch", "height", "4*height" ...
 
     Args:
         ability: what to write.
@@ -41,9 +42,13 @@ def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
     graph, _ = tf2onnx.convert.from_function(
         function, input_signature=ability.signature(), opset=OPSET, custom_op_handlers=CONVERTERS
     )
-    # tf2onnx gives every free dimension a name of its own; the card calls the first one "batch" everywhere.
+    # tf2onnx gives every free dimension a name of its own.
+    card = ability.card()
+    shapes = {spec.name: spec.shape for spec in (*card.inputs, *card.outputs)}
     for value in (*graph.graph.input, *graph.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        for dimension, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+            if isinstance(size, str):
+                dimension.dim_param = size
     split_into_phases(graph)
     if rounded:
         store_as_float16(graph, scales_of(ability.network))
@@ -60,6 +65,8 @@ def resize_by_interpolation(network: keras.Model) -> keras.Model:
     """
 
     def call(layer: keras.layers.Layer, *arguments: Any, **options: Any) -> Any:
+        if not isinstance(layer, UPSAMPLINGS) or None in arguments[0].shape[1:3]:  # of free size: Keras' form
+            return layer(*arguments, **options)
         if isinstance(layer, EqualizedUpConv2D):
             plain = EqualizedConv2D.from_config(layer.get_config())
             plain.build(arguments[0].shape)
@@ -69,7 +76,7 @@ def resize_by_interpolation(network: keras.Model) -> keras.Model:
             return enlarge(arguments[0], layer.size)
         return layer(*arguments, **options)
 
-    if not any(isinstance(layer, keras.layers.UpSampling2D | EqualizedUpConv2D) for layer in network._flatten_layers()):
+    if not any(isinstance(layer, UPSAMPLINGS) for layer in network._flatten_layers()):
         return network
     return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call, recursive=True)
 
@@ -108,6 +115,30 @@ def convert_select(context: Any, node: Any, name: str, arguments: Any) -> None:
     replace_node(context, node, "Where", *node.input)
 
 
+def convert_floor_mod(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """With the sign of the divisor, as TensorFlow has it: tf2onnx gives integers that of the dividend."""
+    x, y = node.input
+    if is_integer(context, x):
+        replace_node(context, node, "Mod", x, y)
+    else:
+        quotient = make_node(context, "Floor", make_node(context, "Div", x, y))
+        replace_node(context, node, "Sub", x, make_node(context, "Mul", quotient, y))
+
+
+def convert_floor_div(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """Rounded down, as TensorFlow has it: tf2onnx rounds integers toward 0."""
+    x, y = node.input
+    if is_integer(context, x):
+        replace_node(context, node, "Div", make_node(context, "Sub", x, make_node(context, "Mod", x, y)), y)
+    else:
+        replace_node(context, node, "Floor", make_node(context, "Div", x, y))
+
+
+def is_integer(context: Any, name: str) -> bool:
+    """Whether a tensor of the graph holds integers."""
+    return bool(np.issubdtype(helper.tensor_dtype_to_np_dtype(context.get_dtype(name)), np.integer))
+
+
 def convert_resize_nearest(context: Any, node: Any, name: str, arguments: Any) -> None:
     """By the ratio of the sides, in the one form that ONNX Runtime runs in a channel-blocked layout."""
     before, after = context.get_shape(node.input[0]), context.get_shape(node.output[0])
@@ -141,12 +172,14 @@ def replace_node(context: Any, node: Any, operation: str, *inputs: str, **attrib
 
 CONVERTERS: dict[str, tuple[Callable[..., None], list[Any]]] = {
     "Expm1": (convert_expm1, []),
+    "FloorDiv": (convert_floor_div, []),
+    "FloorMod": (convert_floor_mod, []),
     "Log1p": (convert_log1p, []),
     "MulNoNan": (convert_multiply_no_nan, []),
     "ResizeNearestNeighbor": (convert_resize_nearest, []),
     "SelectV2": (convert_select, []),
 }
-"""Operations of TensorFlow that tf2onnx has no converter for, or one that fails at infinities.
+"""Operations of TensorFlow that tf2onnx has no converter for, or one that fails at infinities or negative integers.
 
 tf2onnx calls each with (context, node, name, arguments): `context` is the graph that it writes, `node` what to convert.
 """

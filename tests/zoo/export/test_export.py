@@ -23,14 +23,17 @@ from PIL import Image
 
 import zoo.export.export
 from serving.card import DRAWN_FEEDS, Card, CardError, Data, hash_checked, read_card, verify_files
+from serving.pipeline import Pipeline
 from serving.sampling.noise import draw
 from serving.session import Session
 from zoo.core.ability import Ability
+from zoo.core.inference import Inference
 from zoo.core.model import GenerativeModel
 from zoo.core.weights import WeightsError
-from zoo.export.agreement import ExportError, make_example
+from zoo.export.agreement import ExportError, check_agreement, list_sizes, make_example
 from zoo.export.export import export
 from zoo.export.onnx import write_onnx
+from zoo.export.saved_model import write_saved_model
 from zoo.networks.functional import named_network
 from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
@@ -467,6 +470,56 @@ def test_operations_that_tf2onnx_lacks_are_right_near_zero_and_far_out(tmp_path:
         expected.append(np.where(values > 0.0, values, -np.log1p(values)))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-6)
+
+
+class Floored(keras.layers.Layer):
+    """Remainder and quotient of x and y, both rounded down."""
+
+    def call(self, x: Any, y: Any) -> Any:
+        return tf.cast(tf.math.floormod(x, y), "float32"), tf.cast(tf.math.floordiv(x, y), "float32")
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_remainders_and_quotients_are_rounded_down(tmp_path: Path, dtype: str) -> None:
+    """(-side) % multiple is what an image of free size is padded by."""
+    x, y = keras.Input((), name="x", dtype=dtype), keras.Input((), name="y", dtype=dtype)
+    remainder, quotient = Floored()(x, y)
+    made = {"remainder": remainder, "quotient": quotient}
+    ability = Ability(named_network([x, y], made), {"x": "code", "y": "code"}, dict.fromkeys(made, "code"))
+    write_onnx(ability, tmp_path / "graph.onnx", rounded=False)
+    pairs = np.array([(a, b) for a in range(-9, 10) for b in (-4, -3, -1, 1, 3, 4)], dtype).T
+    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(list(made), {"x": pairs[0], "y": pairs[1]})
+    np.testing.assert_array_equal(found, [pairs[0] % pairs[1], pairs[0] // pairs[1]])
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 7), (2, 3), (5, 4), (33, 47), (40, 64)])
+def test_networks_of_free_size_export(image_directory: Path, image_model: Inference, sides: tuple[int, int]) -> None:
+    """Strided and transposed convolutions, gathered rows, cropped maps, instance norm, depth to space, upsampling."""
+    images = np.random.default_rng(0).uniform(-1, 1, (2, *sides, 3)).astype(np.float32)
+    for name, ability in image_model.abilities().items():
+        (output,) = ability.output_names
+        expected = image_model.run_ability(name, {"image": images})[output]
+        assert expected.shape == (2, *(ability.scale * side for side in sides), 3)
+        found = Pipeline.from_directory(image_directory, ability=name).run({"image": images})[output]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_networks_of_free_size_are_compared_at_several(image_model: Inference, tmp_path: Path) -> None:
+    """Keras, ONNX and SavedModel; a network of another scale than its card says is not exported."""
+    abilities = image_model.abilities()
+    write_saved_model(abilities, tmp_path / "saved_model" / "1")
+    for name, ability in abilities.items():
+        write_onnx(ability, tmp_path / f"{name}.onnx", rounded=False)
+        assert check_agreement(name, ability, tmp_path, ("onnx", "saved_model")) < 1e-5
+    sizes = [(each["batch"], each["height"], each["width"]) for each in list_sizes(abilities["upscale"].card())]
+    assert sizes == [(1, 32, 32), (3, 48, 64), (1, 33, 47)]
+    doubling = dataclasses.replace(abilities["upscale"], scale=2)
+    message = (
+        r"upscale at batch 1, height 32, width 32: 'upscaled' is declared as \(1, 64, 64, 3\), .* \(1, 128, 128, 3"
+    )
+    with pytest.raises(ExportError, match=message):
+        check_agreement("upscale", doubling, tmp_path, ("saved_model",))
 
 
 @pytest.mark.parametrize("factors", [(2, 2), (3, 1)])
