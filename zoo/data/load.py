@@ -31,7 +31,7 @@ def load_images(
         source: one of
 
             - "embedded": Fashion-MNIST's 10,000 published test images; "train" is the first 9,000, "test" the last
-              1,000;
+              1,000; "trainA" and "testA" are the same, "trainB" and "testB" their negatives;
             - a folder or a zip.  Top folders `train`, `test`, `validation` (`valid`, `val`), `trainA`, `trainB`,
               `testA`, `testB`, in any case, are splits where one for training has another beside it, or where they hold
               everything; the folders beneath are classes.  Linked folders count.  Folders that wrap everything are
