@@ -64,7 +64,8 @@ def shaken(preset: Preset, seed: int = 0) -> GenerativeModel:
     model, random = build_model(preset.twin()), np.random.default_rng(seed)
     for weight in model.weights:
         if weight.dtype == "float32":
-            weight.assign(weight.value * 2.0 + random.uniform(0.01, 0.2, weight.shape))
+            low = 0.01 if "variance" in weight.path else -0.1  # sums of nothing but positive numbers would saturate
+            weight.assign(weight.value * 2.0 + random.uniform(low, 0.2, weight.shape))
     return model
 
 
