@@ -16,6 +16,7 @@ from zoo.data.images import ImageSet
 from zoo.data.load import load_collections, load_images
 from zoo.presets.preset import Preset
 from zoo.presets.table import resolve_class
+from zoo.pretrained import load_pretrained
 from zoo.training.checks import check_devices
 from zoo.training.devices import choose_strategy
 from zoo.training.model_options import CLASSES, IMAGE_SHAPE
@@ -163,9 +164,30 @@ def build_and_compile(recipe: Recipe, preset: Preset, strategy: tf.distribute.St
 
 
 def build_model(preset: Preset) -> GenerativeModel:
-    """The preset's model with fresh weights.
+    """The preset's model with fresh weights, and with the extractor that it learns from, if it names one.
 
     Raises:
-        ValueError: an argument that the model's constructor refuses.
+        ValueError: an argument that the model's constructor refuses, or an extractor that is none.
+        LookupError, CardError: there is no preset of the extractor's name, or no weights of it here.
     """
-    return resolve_class(preset.model)(**preset.arguments)
+    model = resolve_class(preset.model)(**preset.arguments)
+    if name := preset.arguments.get("extractor"):
+        model.attach_extractor(load_feature_maps(name, model.content_layer))
+    return model
+
+
+def load_feature_maps(name: str, layer: str) -> keras.Model:
+    """A classifier with its weights, up to one of its layers: image -> maps.
+
+    Raises:
+        ValueError: the preset names no classes, or its network has no such maps.
+        LookupError, CardError: as of `load_pretrained`.
+    """
+    abilities = load_pretrained(name).abilities()
+    if "classify" not in abilities:
+        raise ValueError(f"extractor={name!r} classifies nothing: name a classifier, such as cnn-sign-digits.")
+    network = abilities["classify"].network
+    maps = {each.name: each.output for each in network.layers[1:] if len(each.output.shape) == 4}
+    if layer not in maps:
+        raise ValueError(f"content_layer={layer!r}: {name} has the maps {', '.join(maps)}.")
+    return keras.Model(network.input, maps[layer])
