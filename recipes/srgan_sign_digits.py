@@ -1,6 +1,6 @@
 """SRGAN on photographed hands: the preset `srgan-sign-digits`, four times as high and wide.
 
-Images and generator are those of `srresnet_sign_digits.py`. The first 5,000 steps are SRResNet's; then the
+Images and generator are those of `srresnet_sign_digits.py`. The first 3,000 steps are SRResNet's; then the
 discriminator comes in, at half the published width, and the generator's optimizer begins anew, its rate, too. The maps
 that the content loss compares are of `cnn-sign-digits`, the classifier that scores these images, at its last
 convolution (relu_3_2, 16x16): it knows hands, where the paper's VGG19 knows ImageNet's thousand classes. Between 256
@@ -17,12 +17,12 @@ from zoo.training.main import main
 from zoo.training.optimizers import Adam
 from zoo.training.recipe import Recipe
 
-rate = Adam(2e-4, beta_1=0.9, decay="cosine", decay_steps=5_000, final_learning_rate=2e-5)  # of G: in each phase
+rate = Adam(2e-4, beta_1=0.9, decay="cosine", decay_steps=3_000, final_learning_rate=2e-5)  # of G: in each phase
 
 recipe = Recipe(
     preset="srgan-sign-digits",
     data="sign-digits-64.zip",
-    steps=10_000,
+    steps=6_000,
     batch_size=16,
     optimizers={"generator": rate, "discriminator": rate},
 )

@@ -24,7 +24,7 @@ PRESETS = (
         arguments={
             "image_shape": SHAPE,
             "discriminator_width": 32,
-            "pretraining_steps": 5_000,
+            "pretraining_steps": 3_000,
             "extractor": "cnn-sign-digits",
             "feature_scale": 0.16,
         },
