@@ -28,8 +28,8 @@ from zoo.data.folders import split_held_out
 from zoo.data.images import ImageSet, compute_fingerprint, to_float32
 from zoo.data.load import load_images
 from zoo.data.store import read_hashed
-from zoo.evaluation import reference as reference_module
 from zoo.evaluation import cache, generated, held_out, scores, trained_scores
+from zoo.evaluation import reference as reference_module
 from zoo.evaluation.evaluate import REQUIREMENTS, describe_requirements
 from zoo.evaluation.evaluate import evaluate as evaluate_with_options
 from zoo.evaluation.extractors import extract_features
