@@ -88,7 +88,7 @@ def pytorch(card: Card, options: Options) -> Built:
             made = network(torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1))))
         return np.moveaxis(made.numpy(), 1, -1)
 
-    return transform, ()  # the reference form has biases before norms: its parameters are more
+    return transform, list(network.parameters())
 
 
 def contender(build: Callable[[Card, Options], Built], options: Options) -> Contender:

@@ -1,4 +1,4 @@
-"""CycleGAN in PyTorch, as the authors' repository builds and trains it: biases before every norm, a pool of fakes."""
+"""CycleGAN in PyTorch, as the authors' repository builds and trains it; no bias where a norm takes it away again."""
 
 import random
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.residual = nn.Sequential(
             nn.ReflectionPad2d(1),
-            nn.Conv2d(width, width, 3),
+            nn.Conv2d(width, width, 3, bias=False),
             nn.InstanceNorm2d(width),
             nn.ReLU(inplace=True),
             nn.ReflectionPad2d(1),
-            nn.Conv2d(width, width, 3),
+            nn.Conv2d(width, width, 3, bias=False),
             nn.InstanceNorm2d(width),
         )
 
@@ -38,7 +38,7 @@ def translator(channels: int, width: int, blocks: int) -> nn.Sequential:
         layer
         for factor in (1, 2)
         for layer in (
-            nn.Conv2d(factor * width, 2 * factor * width, 3, 2, 1),
+            nn.Conv2d(factor * width, 2 * factor * width, 3, 2, 1, bias=False),
             nn.InstanceNorm2d(2 * factor * width),
             nn.ReLU(inplace=True),
         )
@@ -47,12 +47,12 @@ def translator(channels: int, width: int, blocks: int) -> nn.Sequential:
         layer
         for factor in (2, 1)
         for layer in (
-            nn.ConvTranspose2d(2 * factor * width, factor * width, 3, 2, 1, output_padding=1),
+            nn.ConvTranspose2d(2 * factor * width, factor * width, 3, 2, 1, output_padding=1, bias=False),
             nn.InstanceNorm2d(factor * width),
             nn.ReLU(inplace=True),
         )
     ]
-    first = [nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7), nn.InstanceNorm2d(width), nn.ReLU(inplace=True)]
+    first = [nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7, bias=False), nn.InstanceNorm2d(width), nn.ReLU(True)]
     last = [nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh()]
     return nn.Sequential(*first, *down, *(ResidualBlock(4 * width) for _ in range(blocks)), *up, *last)
 
@@ -63,7 +63,7 @@ def discriminator(channels: int, width: int, halvings: int) -> nn.Sequential:
     for number in range(1, halvings + 1):
         before, after = width * min(2 ** (number - 1), 8), width * min(2**number, 8)
         layers += [
-            nn.Conv2d(before, after, 4, 2 if number < halvings else 1, 1),
+            nn.Conv2d(before, after, 4, 2 if number < halvings else 1, 1, bias=False),
             nn.InstanceNorm2d(after),
             nn.LeakyReLU(0.2, inplace=True),
         ]
@@ -120,7 +120,8 @@ class TrainStep:
         for module in chain.from_iterable(network.modules() for network in self.networks.values()):
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.normal_(module.weight, 0.0, 0.02)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         of_translators = chain(self.a_to_b.parameters(), self.b_to_a.parameters())
         of_discriminators = chain(self.discriminator_a.parameters(), self.discriminator_b.parameters())
         self.translators_optimizer = torch.optim.Adam(of_translators, 2e-4, (0.5, 0.999))

@@ -56,7 +56,7 @@ def pair():
                 for variable in layer.weights:
                     variable.assign(draw.normal(0, 0.1, variable.shape))
                 module.weight.data.copy_(torch.from_numpy(to_kernel(layer.kernel)))
-                module.bias.data.fill_(0.3)  # where a norm follows, it changes nothing
+                assert (module.bias is not None) == layer.use_bias
                 if layer.use_bias:
                     module.bias.data.copy_(torch.from_numpy(np.asarray(layer.bias)))
     images = [draw.uniform(-1, 1, (ROWS, SIDE, SIDE, 3)) for _ in range(4)]
