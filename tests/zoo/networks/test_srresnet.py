@@ -1,5 +1,7 @@
 """SRGAN's pair: published parameters, sizes, what is normalized; ONNX Runtime against Keras at several sizes."""
 
+from itertools import pairwise
+
 import keras
 import numpy as np
 import onnx
@@ -47,7 +49,7 @@ def test_the_published_discriminator_has_its_layers():
     """Figure 4: k3n64s1, k3n64s2, k3n128s1, ..., k3n512s2, a dense layer of 1,024, one logit."""
     network = srresnet.discriminator((96, 96, 3))
     channels = [3, 64, 64, 128, 128, 256, 256, 512, 512]
-    convolutions = sum(9 * before * after for before, after in zip(channels[:-1], channels[1:], strict=True))
+    convolutions = sum(9 * before * after for before, after in pairwise(channels))
     norms, dense = 2 * sum(channels[2:]), 6 * 6 * 512 * 1024 + 1024 + 1024 + 1
     assert count_weights(network) == convolutions + 64 + norms + dense
     sides = [layer.output.shape[1] for layer in network.layers if isinstance(layer, Conv2D)]
@@ -109,5 +111,6 @@ def test_onnx_is_keras_at_any_size(exported, height, width):
     expected = np.asarray(ability({"image": images})["upscaled"])
     (found,) = session.run(["upscaled"], {"image": images})
     assert found.shape == expected.shape == (2, 4 * height, 4 * width, 3)
-    assert np.ptp(expected) > 0.02
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    spread = np.ptp(expected)
+    assert spread > 0.01
+    np.testing.assert_allclose(found, expected, atol=1e-4 * spread)
