@@ -25,8 +25,10 @@ TWINS = {name: preset.twin() for name, preset in PRESETS.items()} | {
     "mlp": Preset("mlp", GAN, "GAN", "arXiv:1406.2661", "With dropout.", {**TINY, "architecture": "mlp"}),
     "k": Preset("k", GAN, "GAN", "arXiv:1406.2661", "Two steps of D.", {**TINY, "discriminator_steps": 2}),
     "fading": PRESETS["progan-sign-digits"].twin(),
+    "srgan-adversarial": PRESETS["srgan-sign-digits"].twin(),
 }
-STARTS = {"fading": 2}  # the step, where it is not the first: half of a level has faded in
+# The step, where it is not the first: half of a level has faded in; D has come in.
+STARTS = {"fading": 2, "srgan-adversarial": 1}
 # MirroredStrategy's split of 5 rows on 2 replicas: 3, 2; of 6: 3, 3; of 7 on 4: 2, 2, 2, 1.
 CASES = [*((name, 2, 5) for name in sorted(TWINS)), ("mlp", 2, 6), ("mlp", 4, 7), ("k", 4, 7)]
 

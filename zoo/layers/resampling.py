@@ -153,7 +153,8 @@ class PixelShuffle(keras.layers.Layer):
 def resize_bicubic(images: Tensor, sides: tuple[int, int]) -> Tensor:
     """Images with other sides, by the bicubic kernel, widened where they shrink (antialiased): as Pillow's BICUBIC.
 
-    As there, each of the two passes ends in 8-bit levels: across first, then down. No gradient flows through it.
+    As there, each of the two passes ends in 8-bit levels. Across comes first, then down; of images that are not square,
+    Pillow 13 takes some the other way around, which tells where black meets white. No gradient flows through it.
 
     Args:
         images: (batch, height, width, channels) in [-1, 1], height and width known.
