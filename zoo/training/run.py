@@ -16,9 +16,9 @@ from zoo.data.images import ImageSet
 from zoo.data.load import load_collections, load_images
 from zoo.presets.preset import Preset
 from zoo.presets.table import resolve_class
-from zoo.pretrained import load_pretrained
 from zoo.training.checks import check_devices
 from zoo.training.devices import choose_strategy
+from zoo.training.extractor import load_feature_maps
 from zoo.training.model_options import CLASSES, IMAGE_SHAPE
 from zoo.training.optimizers import build_optimizers
 from zoo.training.precision import Precision, resolve_precision
@@ -174,20 +174,3 @@ def build_model(preset: Preset) -> GenerativeModel:
     if name := preset.arguments.get("extractor"):
         model.attach_extractor(load_feature_maps(name, model.content_layer))
     return model
-
-
-def load_feature_maps(name: str, layer: str) -> keras.Model:
-    """A classifier with its weights, up to one of its layers: image -> maps.
-
-    Raises:
-        ValueError: the preset names no classes, or its network has no such maps.
-        LookupError, CardError: as of `load_pretrained`.
-    """
-    abilities = load_pretrained(name).abilities()
-    if "classify" not in abilities:
-        raise ValueError(f"extractor={name!r} classifies nothing: name a classifier, such as cnn-sign-digits.")
-    network = abilities["classify"].network
-    maps = {each.name: each.output for each in network.layers[1:] if len(each.output.shape) == 4}
-    if layer not in maps:
-        raise ValueError(f"content_layer={layer!r}: {name} has the maps {', '.join(maps)}.")
-    return keras.Model(network.input, maps[layer])

@@ -131,6 +131,19 @@ def test_a_step_of_each_phase_equals_plain_tapes(fit, difference):
     assert difference(found, weights(reverse, "generator", "discriminator")) > 3e-3
 
 
+def test_a_step_compiled_by_xla_is_the_plain_one(difference, fit):
+    found = []
+    for compiled_by_xla in (False, True):
+        with computing_in("float64"):
+            model = with_extractor(pretraining_steps=0)
+            model.compile(
+                seed=3, jit_compile=compiled_by_xla, **{player: keras.optimizers.SGD(RATE) for player in model.players}
+            )
+            fit(model, IMAGES.astype(np.float64))
+        found.append(model.get_weights())
+    assert difference(*found) < 1e-9
+
+
 def test_the_phases_follow_the_step():
     model = build(pretraining_steps=2)
     assert [model.plan_of(step) for step in range(4)] == ["pretraining", "pretraining", "adversarial", "adversarial"]
