@@ -5,9 +5,20 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from serving.card import Range
+
+UPRIGHT = 1  # EXIF's number for an image that is stored as it is seen
+ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def to_uint8(images: np.ndarray, range: Range) -> np.ndarray:
@@ -81,3 +92,30 @@ def make_grid(images: np.ndarray, columns: int | None = None, padding: int = 2) 
     sheet = cells.reshape(rows, columns, height + padding, width + padding, channels).swapaxes(1, 2)
     sheet = sheet.reshape(rows * (height + padding), columns * (width + padding), channels)
     return np.pad(sheet, ((0, padding), (0, padding), (0, 0)))
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """As the EXIF orientation says; `ImageOps.exif_transpose` writes all tags anew, and fails on odd ones."""
+    try:
+        turn = ORIENTATIONS.get(int(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)))
+    except Exception:  # damaged tags are no reason to refuse the pixels; they raise almost anything
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit gray -> 8-bit gray (Pillow's own conversion clips at 255 instead of scaling).
+
+    Raises:
+        ValueError: the image's numbers have no known range.
+    """
+    if image.mode == "F":
+        raise ValueError("an image of floating-point numbers has no known range")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.int32)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("an image of 32-bit numbers has no known range")
+    values += 128
+    values //= 257
+    return Image.fromarray(values.astype(np.uint8))

@@ -10,6 +10,7 @@ from serving.card import Ability, Card, CardError, TensorSpec, read_card, split_
 from serving.likelihood import Bound, log_prob
 from serving.sampling.sampler import Sampler, run_in_batches
 from serving.session import InputError, Session, check_feeds
+from serving.translation import Images, Task, find_abilities, transform
 
 
 class Pipeline:
@@ -109,6 +110,36 @@ class Pipeline:
         normalized.
         """
         return log_prob(self.ability, self.run, images, **options)
+
+    def translate(self, images: Images, **options: Any) -> Any:
+        """Images of one collection as those of another, by the ability translate_a_to_b or translate_b_to_a.
+
+        Args:
+            images: an array of uint8, a Pillow image, or a list of them: see `serving.translation.transform`.
+            **options: tile, overlap, background, batch_size and progress, as there.
+
+        Returns:
+            What `images` are, of the same size, with the channels of the other collection and the images' own alpha.
+
+        Raises:
+            InputError: another ability is open, or an image or option is not what it should be.
+        """
+        return self._transform("translate", images, options)
+
+    def upscale(self, images: Images, **options: Any) -> Any:
+        """Images enlarged by the ability upscale; arguments and errors as those of `translate`.
+
+        Returns:
+            What `images` are, `ability.scale` times as high and wide; gray stays gray, and color color.
+        """
+        return self._transform("upscale", images, options)
+
+    def _transform(self, task: Task, images: Images, options: Mapping[str, Any]) -> Any:
+        able = find_abilities(self.card.abilities, task)
+        if self.ability not in [self.card.abilities[name] for name in able]:
+            advice = f"open one of {able}" if able else f"it has only {sorted(self.card.abilities)}"
+            raise InputError(f"{self.card.name!r} can't {task} by the ability that is open: {advice}")
+        return transform(task, self.ability, self.run, images, **options)
 
 
 def _compare(what: str, said: Sequence[TensorSpec], found: Sequence[TensorSpec], named: Collection[int | str]) -> None:

@@ -1,4 +1,7 @@
-"""`Inference`: what a model does with its abilities, in Keras: sample, encode, decode, reconstruct, bound log p(x)."""
+"""`Inference`: what a model does with its abilities, in Keras.
+
+It samples, encodes, decodes, reconstructs, translates and enlarges images, and bounds log p(x).
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,6 +14,7 @@ import tensorflow as tf
 from serving.likelihood import Bound, log_prob
 from serving.sampling.sampler import OutputType, Sampler, run_in_batches
 from serving.session import check_feeds
+from serving.translation import Images, Task, find_abilities, transform
 from zoo.core.ability import Ability
 from zoo.core.types import Tensor
 
@@ -85,6 +89,37 @@ class Inference(ABC):
         """
         ability = self._ability("log_prob").card()
         return log_prob(ability, lambda feeds: self.run_ability("log_prob", feeds), images, **options)
+
+    def translate(self, images: Images, direction: str | None = None, **options: Any) -> Any:
+        """Images of one collection as those of another.
+
+        Args:
+            images: an array of uint8, a Pillow image, or a list of them: see `serving.translation.transform`.
+            direction: "a_to_b" or "b_to_a"; the model's first when not given.
+            **options: tile, overlap, background, batch_size and progress, as there.
+
+        Returns:
+            What `images` are, of the same size, with the channels of the other collection and the images' own alpha.
+
+        Raises:
+            ValueError: the model has no such ability.
+            serving.session.InputError: an image or option is not what it should be.
+        """
+        able = find_abilities(self._abilities, "translate")
+        chosen = f"translate_{direction}" if direction else next(iter(able), "translate")
+        return self._transform("translate", chosen, images, options)
+
+    def upscale(self, images: Images, **options: Any) -> Any:
+        """Images enlarged; arguments and errors as those of `translate`.
+
+        Returns:
+            What `images` are, larger; gray stays gray, and color color.
+        """
+        return self._transform("upscale", "upscale", images, options)
+
+    def _transform(self, task: Task, name: str, images: Images, options: Mapping[str, Any]) -> Any:
+        ability = self._ability(name).card()
+        return transform(task, ability, lambda feeds: self.run_ability(name, feeds), images, **options)
 
     def _ability(self, name: str) -> Ability:
         if name not in self._abilities:

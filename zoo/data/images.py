@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
+
+from serving.images import to_eight_bits, turn_upright
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # no other decoder runs, whatever a file claims to be
 ALIGNMENT = 64  # bytes; where TensorFlow takes memory that is not its own
@@ -18,16 +20,6 @@ ALIGNMENT = 64  # bytes; where TensorFlow takes memory that is not its own
 PIXEL_LIMIT = 100_000_000  # of one image: decoded and converted it takes up to a gigabyte
 WEIGHTS = {"WEBP": 2, "AVIF": 2}  # a pixel of these counts as so many: their decoders hold canvases of their own
 STRIP = 2**20  # pixels that are converted at a time
-UPRIGHT = 1  # EXIF's number for an image that is stored as it is seen
-ORIENTATIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Budget:
@@ -180,7 +172,7 @@ class Policy:
         Raises:
             ValueError: the image's numbers have no known range.
         """
-        image = _to_eight_bits(image)
+        image = to_eight_bits(image)
         if image.has_transparency_data:
             image = _composite_on_white(image)
         mode = "L" if self.channels == 1 else "RGB"
@@ -216,30 +208,7 @@ class Policy:
             Exception: a damaged file raises almost anything: OSError, SyntaxError, struct.error ...
         """
         with open_image(data) as image:
-            return self.apply(_turn_upright(image))
-
-
-def _turn_upright(image: Image.Image) -> Image.Image:
-    """As the EXIF orientation says; `ImageOps.exif_transpose` writes all tags anew, and fails on odd ones."""
-    try:
-        turn = ORIENTATIONS.get(int(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)))
-    except Exception:  # damaged tags are no reason to refuse the pixels; they raise almost anything
-        turn = None
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit gray -> 8-bit gray (Pillow's own conversion clips at 255 instead of scaling)."""
-    if image.mode == "F":
-        raise ValueError("an image of floating-point numbers has no known range")
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image).astype(np.int32)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("an image of 32-bit numbers has no known range")
-    values += 128
-    values //= 257
-    return Image.fromarray(values.astype(np.uint8))
+            return self.apply(turn_upright(image))
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:
