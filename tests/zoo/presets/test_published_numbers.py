@@ -432,7 +432,7 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
     ),
     "srresnet-sign-digits": (
         *ENLARGERS,
-        ("optimizer.learning_rate", 1e-4, f"{SRGAN}, section 3.2", 5e-4, "for 12,000 updates, not a million"),
+        ("optimizer.learning_rate", 1e-4, f"{SRGAN}, section 3.2", 5e-4, "for 6,000 updates, not a million"),
         (
             "optimizer.decay",
             "none",
@@ -444,7 +444,7 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
     "srgan-sign-digits": (
         *ENLARGERS,
         ("discriminator_width", 64, f"{SRGAN}, figure 4", 32, SMALLER),
-        ("pretraining_steps", 1_000_000, f"{SRGAN}, section 3.2", 5_000, SMALLER),
+        ("pretraining_steps", 1_000_000, f"{SRGAN}, section 3.2", 3_000, SMALLER),
         ("adversarial_weight", 1e-3, f"{SRGAN}, eq. 3"),
         (
             "extractor",
@@ -461,7 +461,7 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("optimizer.learning_rate", 1e-4, f"{SRGAN}, section 3.2", 2e-4, SHORTER),
         ("optimizer.final_learning_rate", 1e-5, f"{SRGAN}, section 3.2", 2e-5, "a tenth of the first, as published"),
         ("optimizer.decay", "one step", f"{SRGAN}, section 3.2", "cosine", SHORTER),
-        ("optimizer.decay_steps", 200_000, f"{SRGAN}, section 3.2", 5_000, SMALLER),
+        ("optimizer.decay_steps", 200_000, f"{SRGAN}, section 3.2", 3_000, SMALLER),
     ),
     "cnn-fashion-mnist": (*CLASSIFIERS, MIRRORED),
     "cnn-mnist": (*CLASSIFIERS, (*MIRRORED, False, "a digit's mirror image is no digit")),
