@@ -21,7 +21,6 @@ Images = np.ndarray | Image.Image | Sequence[np.ndarray | Image.Image]
 Progress = Callable[[int, int], None]
 
 TILE = 512  # pixels a side
-OVERLAP = 64  # pixels that tiles share, where they are large enough
 ALIGNMENT = 64  # tiles begin at multiples: a network that halves its maps sees them as it sees the whole
 WHITE = (255, 255, 255)
 TAKEN = "uint8 of shape (height, width), (height, width, 1 to 4) or (count, height, width, 1 to 4)"
@@ -50,7 +49,7 @@ def transform(
     three eighths of the overlap at each tile's end are thrown away, and the quarter between blended linearly. What a
     network makes of a pixel that looks no further than these three eighths is, up to rounding, the same as of the whole
     image. A network that normalizes by statistics of the whole image gives each tile those of its own: colors and
-    contrasts differ from those of the whole. Where memory allows, give `tile=None` for it.
+    contrasts differ from those of the whole, smoothly from tile to tile. Where memory allows, give `tile=None` for it.
 
     Args:
         task: upscale gives gray images as gray and color ones as color, whatever the network takes (a gray network gets
@@ -61,7 +60,8 @@ def transform(
             channels are 1 (gray), 2 (gray, alpha), 3 (color) or 4 (color, alpha); a Pillow image of any mode; or a list
             of arrays of one image and Pillow images, of any sizes. Pillow images are turned as their EXIF data say.
         tile: side in pixels, from 1; None for every image in one piece.
-        overlap: pixels that tiles share, at most half of `tile`; 64, or a quarter of a small tile, when not given.
+        overlap: pixels that tiles share, at most half of `tile`; a quarter when not given. Tiles begin at multiples of
+            a power of two, up to 64, so that they may share more.
         background: red, green and blue, 0 to 255, that transparent images are laid on for the network.
         batch_size: the most images of one size in one run, which has no more pixels than `tile` x `tile` besides.
         progress: called after each run of the network with the pixels done and those of all images.
@@ -169,7 +169,7 @@ def _check_settings(tile: Any, overlap: Any, background: Any, batch_size: Any) -
     colors = tuple(background) if isinstance(background, (tuple, list)) else ()
     if len(colors) != 3 or not all(_is_integer(value, 0) and value <= 255 for value in colors):
         raise InputError(f"background={background!r}: give red, green and blue, 0 to 255, such as (255, 255, 255)")
-    shared = min(OVERLAP, (tile or TILE) // 4) if overlap is None else overlap
+    shared = (tile or TILE) // 4 if overlap is None else overlap
     return Settings(tile, int(shared), colors, batch_size)
 
 

@@ -51,7 +51,7 @@ LAZY = (
     *("zoo.training.optimizers", "zoo.training.model_options", "zoo.training.run_directory"),
     *("zoo.training.claim", "zoo.training.checks", "zoo.training.resume"),
     *("zoo.cli.main", "zoo.cli.recipes", "zoo.cli.doctor", "zoo.cli.demo", "zoo.cli.selftest", "zoo.cli.processes"),
-    *("zoo.cli.findings", "zoo.cli.latents", "zoo.export.model_card"),
+    *("zoo.cli.findings", "zoo.cli.latents", "zoo.cli.translate", "zoo.export.model_card"),
     *(
         f"zoo.data.{name}"
         for name in ("images", "folders", "store", "embedded", "published", "tfds", "batches", "load")

@@ -1,4 +1,7 @@
-"""The command `zoo`: list | describe | sample | latents | train | sweep | evaluate | export | serve | demo | doctor."""
+"""The command `zoo`.
+
+list | describe | sample | latents | translate | upscale | train | sweep | evaluate | export | serve | demo | doctor
+"""
 
 import json
 import sys
@@ -12,6 +15,7 @@ import tyro
 
 from serving.card import Card
 from zoo.cli.recipes import find_recipe
+from zoo.cli.translate import translate, upscale
 from zoo.command_line import FAILED, ending_in_one_line, parse_labels, require_file, require_writable
 from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
@@ -289,6 +293,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "describe": describe,
     "sample": sample,
     "latents": latents,
+    "translate": translate,
+    "upscale": upscale,
     "train": train,
     "sweep": sweep,
     "evaluate": evaluate,

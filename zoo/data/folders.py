@@ -68,7 +68,7 @@ def open_files(source: Path) -> Files:
             source,
             {name: stat.st_size if stat else 0 for name, stat in stats.items()},
             {name: str(stat.st_mtime_ns) if stat else "" for name, stat in stats.items()},
-            lambda name: _read_file(paths[name]),
+            lambda name: read_file(paths[name]),
         )
     if not source.is_file():
         raise ValueError(f"{source}: neither a folder nor a file")
@@ -85,7 +85,13 @@ def open_files(source: Path) -> Files:
     )
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ValueError: it is no regular file, or has more than FILE_LIMIT bytes.
+        OSError: it can't be read.
+    """
     if not path.is_file():  # to read from a pipe or a device may never end
         raise ValueError("a broken link" if path.is_symlink() and not path.exists() else "no regular file")
     _check_size(path.stat().st_size)
@@ -129,7 +135,8 @@ def _walk(source: Path) -> Iterator[Path]:
                 yield path
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a name, POSIX, ends as image files do, and neither it nor a folder in it is hidden."""
     path = PurePosixPath(name)
     strange = path.is_absolute() or any(part.startswith(".") or part == "__MACOSX" for part in path.parts)  # "..", too
     return not strange and path.suffix.lower() in SUFFIXES
@@ -242,7 +249,7 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
         RuntimeError: not enough memory to decode an image.
     """
     files = open_files(source)
-    names = sorted(name for name in files.sizes if _is_image(name))
+    names = sorted(name for name in files.sizes if is_image(name))
     if not names:
         raise ValueError(
             f"{source} holds no images: looked at {len(files.sizes)} files for the endings {', '.join(SUFFIXES)}"
@@ -303,7 +310,7 @@ def count_channels(source: Path) -> int:
         ValueError: there is no image, or one before the first with colors can't be read.
     """
     files = open_files(source)
-    names = sorted(filter(_is_image, files.sizes))
+    names = sorted(filter(is_image, files.sizes))
     if not names:
         raise ValueError(f"{source} holds no images: looked at {len(files.sizes)} files.")
     with warnings.catch_warnings():

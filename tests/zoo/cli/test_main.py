@@ -627,6 +627,7 @@ def test_importing_the_zoo_imports_nothing_heavy() -> None:
         ["latents", "PATH", "interpolate"],
         ["latents", "PATH", "walk", "--frames", "3"],
         ["latents", "PATH", "truncate", "--method", "resample"],
+        ["translate", "--help"],
         ["train", NAME, "--help"],
         ["sweep", NAME, "--help"],
         ["evaluate", "--help"],
