@@ -55,6 +55,7 @@ class Measured:
         sizes: the constructor's arguments that the peer takes, too.
         critic_passes: network -> the passes that each update of a critic needs besides, where a step has several.
         labels: whether it learns from labels.
+        targets: whether it learns from two collections of images.
         average: whether the moving average that it keeps by default is left out, since its peer keeps none.
         settings: arguments that differ from the preset's, on both sides.
         period: steps after which its lazy penalties come again: a turn is made of whole ones.
@@ -66,6 +67,7 @@ class Measured:
     sizes: tuple[str, ...]
     critic_passes: Mapping[str, Passes] = field(default_factory=dict)
     labels: bool = False
+    targets: bool = False
     average: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
     period: int = 1
@@ -110,7 +112,7 @@ class Measured:
         return once + model.minibatches_per_step * an_update
 
     def make_batch(self, arguments: Mapping[str, Any], rows: int) -> dict[str, np.ndarray]:
-        """Noise as a batch: "image" (rows, height, width, channels) in [-1, 1], "row", and "label" where it has them.
+        """Noise as a batch: "image" (rows, height, width, channels) in [-1, 1] and "row"; "label", "target" as needed.
 
         Of a critic that is updated several times a step, "image" is (rows, updates, height, width, channels).
         """
@@ -118,6 +120,8 @@ class Measured:
         updates = (self.minibatches(arguments),) if self.minibatches(arguments) > 1 else ()
         images = draw.uniform(-1, 1, (rows, *updates, *arguments["image_shape"])).astype(np.float32)
         batch = {"image": images, "row": np.arange(rows)}
+        if self.targets:
+            batch["target"] = draw.uniform(-1, 1, images.shape).astype(np.float32)
         return batch | ({"label": draw.integers(0, len(arguments["classes"]), rows)} if self.labels else {})
 
     def minibatches(self, arguments: Mapping[str, Any]) -> int:
@@ -194,5 +198,13 @@ MODELS = {
         average=False,
         settings=WITHOUT_AUGMENTATION,
         period=16,
+    ),
+    "cyclegan": Measured(
+        "cyclegan_blob_to_noto",
+        "cyclegan",
+        {},
+        ("image_shape", "width", "blocks", "discriminator_width"),
+        targets=True,
+        average=False,
     ),
 }

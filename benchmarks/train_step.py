@@ -39,11 +39,11 @@ SHARE_OF_MEMORY = 1 / 4  # of what is free, for the images of `zoo-fed`: beside 
 class Options(harness.Options):
     """Train step throughput, contenders side by side."""
 
-    model: Literal["dcgan", "wgan-gp", "sngan", "cgan", "vae", "classifier", "progan", "stylegan", "stylegan2"] = (
-        "dcgan"
-    )
+    model: Literal[
+        "dcgan", "wgan-gp", "sngan", "cgan", "vae", "classifier", "progan", "stylegan", "stylegan2", "cyclegan"
+    ] = "dcgan"
     """What is trained: the DCGAN of --image-size and --width, or the preset of this kind, for Fashion-MNIST or (the
-    last three) for 64x64 in color."""
+    last four) for 64x64 in color."""
     tiny: bool = False
     """The preset's twin at test size, to try a model out."""
     contenders: tuple[str, ...] = ()
@@ -138,10 +138,12 @@ def pytorch(options: Options, *, bfloat16: bool = False, compiled: bool = False,
 
 
 def pytorch_batch(torch: Any, batch: Mapping[str, np.ndarray]) -> list[Any]:
-    """A batch as PyTorch's users hold it: channels first, a critic's minibatches one after the other, labels behind."""
+    """A batch as PyTorch's users hold it: channels first, a critic's minibatches in turn, labels or targets behind."""
     images = torch.from_numpy(np.moveaxis(batch["image"], -1, -3).copy())
     if images.ndim == 5:
         images = images.swapaxes(0, 1).contiguous()
+    if "target" in batch:
+        return [images, torch.from_numpy(np.moveaxis(batch["target"], -1, -3).copy())]
     return [images, torch.from_numpy(batch["label"])] if "label" in batch else [images]
 
 

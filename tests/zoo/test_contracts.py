@@ -17,7 +17,13 @@ from zoo.core.weights import read_weights, write_weights
 from zoo.presets.table import PRESETS, resolve_class
 
 ROWS, SEED, LEARNING_RATE = 4, 5, 1e-2
-HOOKS = {"plan_of", "updated_variables", "fresh_optimizers"}  # what a model whose steps differ gives besides
+HOOKS = {
+    "plan_of",
+    "updated_variables",
+    "fresh_optimizers",
+    "preview",
+    "score_kind",
+}  # what a model whose steps differ gives besides
 
 
 def build(preset, weights_seed=1):
@@ -39,7 +45,9 @@ def batches(preset, model, first, count):
 
     def batch(step):
         images = tf.random.stateless_uniform((*lead, *shape), [0, tf.cast(step, tf.int32)], -1.0, 1.0)
-        return {"image": images, "row": tf.range(ROWS, dtype=tf.int64), "label": tf.zeros(lead, tf.int64)}
+        targets = tf.random.stateless_uniform((*lead, *shape), [1, tf.cast(step, tf.int32)], -1.0, 1.0)
+        columns = {"row": tf.range(ROWS, dtype=tf.int64), "label": tf.zeros(lead, tf.int64), "target": targets}
+        return {"image": images, **columns}
 
     return tf.data.Dataset.range(first, first + count).map(batch)
 

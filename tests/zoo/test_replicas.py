@@ -25,8 +25,10 @@ TWINS = {name: preset.twin() for name, preset in PRESETS.items()} | {
     "mlp": Preset("mlp", GAN, "GAN", "arXiv:1406.2661", "With dropout.", {**TINY, "architecture": "mlp"}),
     "k": Preset("k", GAN, "GAN", "arXiv:1406.2661", "Two steps of D.", {**TINY, "discriminator_steps": 2}),
     "fading": PRESETS["progan-sign-digits"].twin(),
+    "srgan-adversarial": PRESETS["srgan-sign-digits"].twin(),
 }
-STARTS = {"fading": 2}  # the step, where it is not the first: half of a level has faded in
+# The step, where it is not the first: half of a level has faded in; D has come in.
+STARTS = {"fading": 2, "srgan-adversarial": 1}
 # MirroredStrategy's split of 5 rows on 2 replicas: 3, 2; of 6: 3, 3; of 7 on 4: 2, 2, 2, 1.
 CASES = [*((name, 2, 5) for name in sorted(TWINS)), ("mlp", 2, 6), ("mlp", 4, 7), ("k", 4, 7)]
 
@@ -48,7 +50,8 @@ def first_step(preset, strategy, fit, rows, start=0):
     per_row = model.minibatches_per_step
     shape = (rows, *([per_row] if per_row > 1 else []), *preset.arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape)
-    history = fit(model, images, label=np.arange(rows) % 3)
+    targets = np.random.default_rng(1).uniform(-1, 1, shape)
+    history = fit(model, images, label=np.arange(rows) % 3, target=targets)
     velocities = [v.numpy() for o in optimizers.values() for v in o.variables if "momentum" in v.path]
     return velocities, model.get_weights(), [np.array(history[name]) for name in sorted(history)]
 

@@ -168,7 +168,9 @@ def export(
 
     license = LICENSE if preset.name in PRESETS else card.license
     out.parent.mkdir(parents=True, exist_ok=True)
-    kept = {file: (directory / file).read_bytes() for file in card.files if file == "reconstructions.png"}
+    kept = {
+        file: (directory / file).read_bytes() for file in card.files if file in ("reconstructions.png", "preview.png")
+    }
     data = card.data if data_license is None else msgspec.structs.replace(card.data, license=data_license)
     about: dict[str, Any] = {"preset": preset, "data": data, "recipe": card.recipe, "scores": card.scores}
     export_model(model, out, **about, formats=format, weights=weights, license=license, images=kept)

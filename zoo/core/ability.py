@@ -105,3 +105,14 @@ def generate_ability(network: keras.Model, prior: Feed, classes: Sequence[str] =
     if classes:
         feeds["label"] = "label"
     return Ability(network, feeds, {"image": "image"}, ranges, {"label": classes} if classes else {})
+
+
+def upscale_ability(network: keras.Model, scale: int) -> Ability:
+    """The ability of a network that enlarges images: image -> upscaled, both in [-1, 1].
+
+    Args:
+        network: with the input "image" and the output "upscaled", of free height and width.
+        scale: how many times as high and wide its output is.
+    """
+    ranges = dict.fromkeys(("image", "upscaled"), (-1.0, 1.0))
+    return Ability(network, {"image": "image"}, {"upscaled": "image"}, ranges, scale=scale)

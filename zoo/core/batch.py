@@ -61,7 +61,15 @@ def check_images(data: Any) -> Any:
         ValueError: another type of number.
         tf.errors.InvalidArgumentError: NaN or infinity, or what looks like 8 bits or like [0, 1].
     """
-    images = images_of(data)
+    checked = check_range(images_of(data))
+    if isinstance(data, Mapping):
+        targets = {"target": check_range(data["target"])} if "target" in data else {}
+        return {**data, "image": checked, **targets}
+    return (checked, *data[1:]) if isinstance(data, (tuple, list)) else checked
+
+
+def check_range(images: Tensor) -> Tensor:
+    """The same images, once they can be float numbers in [-1, 1]; raises as `check_images` does."""
     if not images.dtype.is_floating:
         raise ValueError(f"images are {images.dtype.name}: give float32 in [-1, 1], as in images / 127.5 - 1.")
     least, most = tf.reduce_min(images), tf.reduce_max(images)  # NaN and infinity come through
@@ -80,10 +88,7 @@ def check_images(data: Any) -> Any:
         ),
     ]
     with tf.control_dependencies(checks):
-        checked = tf.identity(images)
-    if isinstance(data, Mapping):
-        return {**data, "image": checked}
-    return (checked, *data[1:]) if isinstance(data, (tuple, list)) else checked
+        return tf.identity(images)
 
 
 def check_labels(data: Any, classes: int) -> Any:
@@ -121,6 +126,20 @@ def labels_of(data: Any) -> Tensor:
     if isinstance(data, (tuple, list)) and len(data) > 1:
         return data[1]
     raise ValueError("this model learns from labeled images: give a data set with classes, or a folder a class.")
+
+
+def targets_of(data: Any) -> Tensor:
+    """The images of the second collection in a batch, the entry "target".
+
+    Raises:
+        ValueError: the data have none.
+    """
+    if isinstance(data, Mapping) and "target" in data:
+        return data["target"]
+    raise ValueError(
+        'this model learns from two collections of images, {"image": ..., "target": ...}; '
+        "zoo.data.batches.batches(..., targets=...) gives them."
+    )
 
 
 def rows_of(data: Any) -> Tensor:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Literal, Self
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from zoo.core import context, noise, replicas, step
@@ -39,6 +40,8 @@ class GenerativeModel(Inference, keras.Model):
     """`plan_of` the step that is being traced."""
     occasional_metrics: tuple[str, ...] = ()
     """Metrics that not every step records; their means are over the steps that do."""
+    collections: Literal["one", "unpaired", "paired"] = "one"
+    """What it learns from: images, or two collections of them, a batch's entries "image" and "target"."""
     lazy_intervals: Mapping[str, int] = {}
     """Player -> k, where it has one update more in every k-th step, of penalties alone; optimizers are set for that."""
 
@@ -112,6 +115,17 @@ class GenerativeModel(Inference, keras.Model):
     @abstractmethod
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:
         """Scalars that compare training images with held-out ones, both as batches of the training data are."""
+
+    def preview(self, batch: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """What to look at of a model that neither generates images nor reconstructs them; None where it does.
+
+        Args:
+            batch: of training data, NumPy arrays; its first images are taken.
+
+        Returns:
+            uint8 (count, height, width, channels), to be shown 8 in a row: images and what the model makes of them.
+        """
+        return None
 
     def weight_penalty(self, player: str) -> Tensor | None:
         """A term of the player's variables alone that is added to each of its losses, a scalar; None for none."""

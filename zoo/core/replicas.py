@@ -35,6 +35,14 @@ def sum_over_replicas(values: Any) -> Any:
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
+def gather_rows(rows: Tensor) -> Tensor:
+    """The rows of all replicas in the order of the global batch, the same on every replica; no gradient is meant."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return rows
+    return replica.all_gather(rows, axis=0)
+
+
 def global_mean(sums: Sequence[Tensor], like: Tensor) -> list[Tensor]:
     """Sums over one replica's rows -> means over the rows of the global batch, in one all-reduce.
 

@@ -48,6 +48,8 @@ def batches(
     minibatches_per_step: int = 1,
     replicas: range = range(1),
     replica_count: int = 1,
+    targets: ImageSet | None = None,
+    paired: bool = False,
 ) -> Any:  # tf.data.Dataset
     """An endless `tf.data.Dataset` of global batches, from `start_step` on.
 
@@ -63,18 +65,25 @@ def batches(
             several times a step, as a WGAN its critic: a row then holds k images, one of each minibatch.
         replicas: numbers of the replicas whose rows are wanted: one element for each of them, step by step.
         replica_count: how many replicas share the global batch.
+        targets: a second collection, of which a row holds an image, too; it has epochs of its own.
+        paired: whether image i of the second collection belongs to image i of the first: a row then holds such a pair.
 
     Returns:
         Dictionaries of `image`, float32 (batch, height, width, channels) in [-1, 1]; `row`, int64 (batch,), the row's
-        number 0 ... batch_size - 1 in the global batch; and, where the images have labels, `label`, int64 (batch,).
+        number 0 ... batch_size - 1 in the global batch; where the images have labels, `label`, int64 (batch,); and,
+        where there is a second collection, `target`, as `image`.
         With k > 1: image (batch, k, height, width, channels) and label (batch, k).
 
     Raises:
-        ValueError: see `steps_per_epoch`; a negative seed or step; a batch that the replicas can't share alike.
+        ValueError: see `steps_per_epoch`; a negative seed or step; a batch that the replicas can't share alike; pairs
+            of collections that have not as many images.
     """
     import tensorflow as tf
 
-    per_epoch = steps_per_epoch(image_set, batch_size, minibatches_per_step)
+    for each in (image_set, targets or image_set):
+        steps_per_epoch(each, batch_size, minibatches_per_step)  # refuses what has no whole step
+    if paired and targets is not None and len(targets.images) != len(image_set.images):
+        raise ValueError(f"{len(image_set.images)} and {len(targets.images)} images are no pairs")
     if start_step < 0 or seed < 0:
         raise ValueError(f"start_step={start_step}, seed={seed}: both must be >= 0")
     if batch_size % replica_count:
@@ -84,26 +93,40 @@ def batches(
     count = batch_size // replica_count
     rows = (count,) if minibatches_per_step == 1 else (count, minibatches_per_step)
     key = np.random.SeedSequence(seed).generate_state(2)  # neighboring seeds -> unrelated keys
+    target_key = key if paired else np.random.SeedSequence((seed, 1)).generate_state(2)
 
     expect_random_reads(images)
     shared = share(images)
+    shared_targets = None if targets is None else share(targets.images)
 
-    def make_batch(element: Any) -> dict[str, Any]:
-        step, replica = element // len(replicas), replicas.start + element % len(replicas)
+    def choose_indices(step: Any, replica: Any, total: int, key: np.ndarray) -> Any:
+        """Which of `total` images this replica's rows are, in order."""
+        per_epoch = total // per_step
         epoch, position = step // per_epoch, step % per_epoch
         first = position * per_step + replica * count * minibatches_per_step
         # Where the epoch's permutation sends these positions: no permutation is ever stored.
-        indices = tf.random_index_shuffle(
+        return tf.random_index_shuffle(
             first + tf.range(count * minibatches_per_step, dtype=tf.int64),
             seed=tf.stack([*tf.unstack(tf.constant(key)), tf.cast(epoch, tf.uint32)]),
-            max_index=tf.constant(len(images) - 1, tf.int64),
+            max_index=tf.constant(total - 1, tf.int64),
             rounds=SHUFFLE_ROUNDS,
         )
-        image = tf.reshape(tf.gather(shared, indices), (*rows, *images.shape[1:]))
+
+    def gather_images(shared: Any, indices: Any) -> Any:
+        """Float32 in [-1, 1]."""
+        image = tf.reshape(tf.gather(shared, indices), (*rows, *shared.shape[1:]))
+        return tf.cast(image, tf.float32) / 127.5 - 1.0
+
+    def make_batch(element: Any) -> dict[str, Any]:
+        step, replica = element // len(replicas), replicas.start + element % len(replicas)
+        indices = choose_indices(step, replica, len(images), key)
         row = replica * count + tf.range(count, dtype=tf.int64)
-        example = {"image": tf.cast(image, tf.float32) / 127.5 - 1.0, "row": row}
+        example = {"image": gather_images(shared, indices), "row": row}
         if labels is not None:
             example["label"] = tf.reshape(tf.gather(tf.constant(labels), indices), rows)
+        if targets is not None:
+            indices = choose_indices(step, replica, len(targets.images), target_key)
+            example["target"] = gather_images(shared_targets, indices)
         return example
 
     options = tf.data.Options()

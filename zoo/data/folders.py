@@ -31,7 +31,8 @@ SPLIT_FOLDERS = {
     "valid": "validation",
     "val": "validation",
 }
-TRAINING_SPLITS = {"train", "trainA", "trainB"}
+HELD_OUT_SPLITS = {"train": "test", "trainA": "testA", "trainB": "testB"}
+TRAINING_SPLITS = set(HELD_OUT_SPLITS)
 FILE_LIMIT = 256 * 2**20  # bytes of one image file, unpacked
 BYTES = Budget(FILE_LIMIT)  # of the files that are in memory at the same time, unpacked
 AHEAD_LIMIT = 256 * 2**20  # bytes of the decoded images that wait for their turn
@@ -224,11 +225,12 @@ def _find_splits(source: Path, names: list[str]) -> dict[str, dict[str, str]]:
             members[rest] = file
     else:
         splits = {"train": inner}
-    if "train" in splits and "test" not in splits:
-        everything = splits["train"]
-        train, test = split_held_out(list(everything))
-        splits["train"] = {name: everything[name] for name in train}
-        splits["test"] = {name: everything[name] for name in test}
+    for training, held_out in HELD_OUT_SPLITS.items():
+        if training in splits and held_out not in splits:
+            everything = splits[training]
+            train, test = split_held_out(list(everything))
+            splits[training] = {name: everything[name] for name in train}
+            splits[held_out] = {name: everything[name] for name in test}
     return splits
 
 
@@ -286,6 +288,7 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
             skip_broken=skip_broken,
             cache=cache,
         )
+    broken = set(found.broken)
     return ImageSet(
         images=found.images,
         labels=found.labels,
@@ -296,6 +299,7 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
         ignored=len(files.sizes) - sum(len(members) for members in splits.values()),
         broken=found.broken,
         license=PUBLISHED[published].license if published else "",
+        names=tuple(name for name, file in chosen if _list_names([file]) not in broken),
     )
 
 

@@ -110,6 +110,8 @@ class ImageSet:
     """Images that could not be decoded, left out because `skip_broken` asked for it."""
     license: str
     """Short name; "" where unknown."""
+    names: tuple[str, ...] = ()
+    """Of the files beneath their split's folder, one an image, where the images are files: equal names make a pair."""
 
 
 def _crop(image: Image.Image, size: int) -> Image.Image:

@@ -6,6 +6,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from zoo.data.embedded import read_embedded
 from zoo.data.folders import read_files
@@ -30,12 +31,13 @@ def load_images(
         source: one of
 
             - "embedded": Fashion-MNIST's 10,000 published test images; "train" is the first 9,000, "test" the last
-              1,000;
+              1,000; "trainA" and "testA" are the same, "trainB" and "testB" their negatives;
             - a folder or a zip.  Top folders `train`, `test`, `validation` (`valid`, `val`), `trainA`, `trainB`,
               `testA`, `testB`, in any case, are splits where one for training has another beside it, or where they hold
               everything; the folders beneath are classes.  Linked folders count.  Folders that wrap everything are
               looked through.  With no `test` folder, of each class the last tenth by name is "test" and not "train",
-              where "9.png" comes before "10.png": see `zoo.data.folders.split_held_out`;
+              where "9.png" comes before "10.png": see `zoo.data.folders.split_held_out`; likewise of `trainA` and
+              `trainB`;
             - the name of an image data set of TensorFlow Datasets, such as "mnist" or "fashion_mnist:3.0.1", kept under
               `TFDS_DATA_DIR`.  With no "test" split, the last tenth of "train" is "test" and not "train".
 
@@ -59,6 +61,40 @@ def load_images(
     if path.exists():
         return read_files(path, split, policy, skip_broken=skip_broken, cache=cache)
     return read_tfds(source, split, policy, cache)
+
+
+def load_collections(source: str, *, held_out: bool, paired: bool, **options: Any) -> tuple[ImageSet, ImageSet]:
+    """Decode two collections of one source: A, of split "trainA" or "testA", and B, of "trainB" or "testB".
+
+    Args:
+        source: as in `load_images`.
+        held_out: whether to load the images for testing.
+        paired: whether image i of A is to belong to image i of B, as files of one name do.
+        **options: of `load_images`, but for `split`.
+
+    Raises:
+        ValueError: as in `load_images`; the source has no two collections; paired, and they have other names or counts.
+        FileNotFoundError, RuntimeError: as in `load_images`.
+    """
+    kind = "test" if held_out else "train"
+    splits = f"{kind}A", f"{kind}B"
+    try:
+        one, other = (load_images(source, split=split, **options) for split in splits)
+    except ValueError as error:
+        if "split" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}; two collections of images are wanted: put them into folders trainA and trainB, held-out ones "
+            "into testA and testB"
+        ) from error
+    if paired and (one.names != other.names or len(one.images) != len(other.images)):
+        unmatched = sorted(set(one.names) ^ set(other.names))
+        example = f", such as {unmatched[0]}" if unmatched else ""
+        raise ValueError(
+            f"{source}: {len(one.images)} images in {splits[0]} and {len(other.images)} in {splits[1]} are no pairs: "
+            f"{len(unmatched)} names are in one of them alone{example}; give both images of a pair the same name"
+        )
+    return one, other
 
 
 def require_source(source: str, advice: str = "") -> Path:

@@ -27,6 +27,11 @@ PUBLISHED = {
         license="Apache-2.0",
         origin="python -m recipes.data.sign_digits makes it of https://github.com/ardamavi/Sign-Language-Digits-Dataset",
     ),
+    "emoji-blob2noto-64.zip": Published(
+        names_sha256="41376762d33827b1777be426c74bc9755542634116f6bafbdd28f3f65ee1054a",
+        license="Apache-2.0 and OFL-1.1",
+        origin="python -m recipes.data.emoji makes it of https://github.com/googlefonts/noto-emoji",
+    ),
 }
 """By the name that recipes and cards give it."""
 

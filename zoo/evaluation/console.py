@@ -11,7 +11,7 @@ from rich.table import Table
 from zoo.evaluation.options import Progress
 from zoo.evaluation.record import Record
 from zoo.evaluation.scores import Better
-from zoo.export.model_card import BASELINES, list_parts
+from zoo.export.model_card import BASELINES, PAIR_BASELINES, list_parts
 
 BETTER_IN_SHORT: Mapping[Better, str] = {"lower": "low", "higher": "high", "like training images": "as training"}
 ROUNDING = 1e-7  # of a value: a spread below it is that of sums in another order, not of other images
@@ -41,7 +41,9 @@ def show_records(records: Sequence[Record], console: Console) -> None:
 
 def make_table(model: str, records: Sequence[Record]) -> Table:
     """One row per score: value, those baselines that there are, which way is good."""
-    shown = [images for images in BASELINES if any(images in record.baselines for record in records)]
+    shown = [
+        images for images in (*BASELINES, *PAIR_BASELINES) if any(images in record.baselines for record in records)
+    ]
     columns = ("score", "value", *shown, "good")
     table = Table(*columns, title=model, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0))
     for column in table.columns:

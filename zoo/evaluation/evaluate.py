@@ -14,6 +14,7 @@ from zoo.evaluation.generated import GeneratedEvaluation, score_samples
 from zoo.evaluation.held_out import HeldOutEvaluation, has_ability
 from zoo.evaluation.inception import read_inception, require_weights
 from zoo.evaluation.options import EvaluationOptions, Progress
+from zoo.evaluation.pairs import PairEvaluation, transforms_images
 from zoo.evaluation.random_features import DIMENSION, RandomFeatures
 from zoo.evaluation.random_features import NAME as RANDOM_FEATURES
 from zoo.evaluation.record import Record
@@ -45,6 +46,8 @@ REQUIREMENTS: Mapping[str, str] = {
     "spectrum": GENERATED,
     "paths": f"{FEATURES} and a generator of latents alone",
     "accuracy": "a classifier",
+    "upscaling": "the ability upscale",
+    "translation": "the ability translate_a_to_b or translate_b_to_a",
     "classifier": f"{FEATURES}, training images (--trained-on) and labels of both real sets",
     "discriminator": GENERATED,
     "bounds": "the ability log_prob, held-out images of its classes if it takes a class, and for bits_per_dimension a "
@@ -64,7 +67,8 @@ def evaluate(
     """Score the images that `name` generates, and its likelihoods, latents and reconstructions of held-out ones.
 
     Args:
-        name: see `zoo.evaluation.source.open_source`; or a classifier of the zoo, which gets its accuracy.
+        name: see `zoo.evaluation.source.open_source`; or a classifier of the zoo, which gets its accuracy, or a model
+            that enlarges or translates images.
         options: the protocol.
         report_progress: called with a one-line progress message.
 
@@ -95,6 +99,8 @@ def compute_scores(name: str, options: EvaluationOptions, report_progress: Progr
                 f"metrics={sorted(options.metrics)}: {name} is a classifier, whose only score is accuracy."
             )
         return [evaluate_classifier(target, options, report_progress)]
+    if isinstance(target, ExportedModel) and transforms_images(target):
+        return PairEvaluation(target, options, report_progress).compute_records()
     source = open_resolved(target, name)
     check_source(source, options)
     metrics = options.metrics or (*DEFAULT_METRICS, *HELD_OUT_METRICS)

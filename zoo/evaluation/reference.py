@@ -13,7 +13,7 @@ from zoo.data.folders import count_channels
 from zoo.data.images import ImageSet, center_crop, compute_fingerprint
 from zoo.data.load import load_images
 from zoo.evaluation.options import EvaluationOptions
-from zoo.evaluation.source import Source, fixed_permutation
+from zoo.evaluation.source import ExportedModel, Source, fixed_permutation
 
 # Of the held-out images, those among the training images. Images that people collect repeat a few, so 0 is too strict.
 SHARED_AT_MOST = 0.01
@@ -95,6 +95,44 @@ def load_reference(source: Source, options: EvaluationOptions) -> Reference:
     shared = f"; {left_out.sum()} left out that training has too" if left_out.any() else ""
     preprocessing = f"8 bits a channel; real ones {fit} to {size} x {size}, Lanczos{whose}{shared}{others}"
     return Reference(real, train, None if crop == height else crop, preprocessing)
+
+
+def load_held_out(model: ExportedModel, options: EvaluationOptions) -> tuple[ImageSet, str]:
+    """The held-out images of a model that is given images, at the size it was trained on; and what was done to them.
+
+    Args:
+        model: says by its card what it was trained on, and how those images were brought to size.
+        options: against, split and trained_on.
+
+    Raises:
+        ValueError: the model was trained on them, or not on what its card says.
+    """
+    card = model.card
+    size, _, channels = card.model["arguments"]["image_shape"]
+    fit = card.recipe.get("fit", "crop")
+    load = partial(load_images, image_size=size, channels=channels, fit=fit)
+    real = load(options.against or card.data.source, split=choose_split(options, card.data.source))
+    train = load(card.data.source, split=card.data.split)
+    same = check_content(card, train, options)
+    if same and options.trained_on and options.against is None:  # a copy may have any name
+        real = replace(real, name=card.data.name)
+    check_held_out(card.name, real, train)
+    others = "" if same else "; training images are others than the card's"
+    return real, f"8 bits a channel; {fit} to {size} x {size}, Lanczos{others}"
+
+
+def check_held_out(name: str, real: ImageSet, train: ImageSet) -> None:
+    """Refuse images that a model was trained on.
+
+    Raises:
+        ValueError: too many of them are among its training images.
+    """
+    shared = find_shared(real.images, train.images)
+    if shared.mean() > SHARED_AT_MOST:
+        raise ValueError(
+            f"{shared.sum()} of {len(shared)} images of {real.name}, {real.split}, are among those that {name} "
+            "was trained on: give images that were held out."
+        )
 
 
 def _has_colors(source: str) -> bool:

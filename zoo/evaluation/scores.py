@@ -313,6 +313,11 @@ GROUPS: Mapping[str, Callable[[SampleStatistics, ReferenceStatistics], dict[str,
 }
 
 
+TRANSLATION_SCORES: tuple[tuple[str, Better, str], ...] = (
+    ("l1", "lower", "mean absolute error of pairs, brightness 0 to 1"),
+    ("ssim", "higher", "structural similarity of pairs"),
+    ("wasserstein", "lower", "sliced Wasserstein distance from the other collection"),
+)
 OTHER_METRICS: dict[str, Metric] = {
     "perceptual_path_length": Metric("paths", "lower", "features: how fast images change with the latent", "PPL"),
     "accuracy": Metric("accuracy", "higher", "of a classifier, on held-out images"),
@@ -325,6 +330,24 @@ OTHER_METRICS: dict[str, Metric] = {
     "discriminator_jsd_bound": Metric(
         "discriminator", "lower", "lower bound of JSD(generated, real), by a discriminator trained per seed, nats"
     ),
+    "psnr_y": Metric("upscaling", "higher", "enlarged images: peak signal over error of luminance, dB"),
+    "ssim_y": Metric("upscaling", "higher", "enlarged images: structural similarity of luminance"),
+    "psnr_rgb": Metric("upscaling", "higher", "enlarged images: peak signal over error of colors, dB"),
+    "ssim_rgb": Metric("upscaling", "higher", "enlarged images: structural similarity of colors"),
+    "feature_distance": Metric(
+        "upscaling",
+        "lower",
+        "enlarged images: squared distance of features, over that of other images",
+        "feature_distance",
+    ),
+    "upscaled_frechet_distance": Metric(
+        "upscaling", "lower", "enlarged images: mean and covariance of features", "FCD"
+    ),
+    **{
+        f"{name}_{direction}": Metric("translation", better, f"translations: {about}")
+        for direction in ("a_to_b", "b_to_a")
+        for name, better, about in TRANSLATION_SCORES
+    },
     "elbo": Metric("bounds", "higher", "of log p(x), nats"),
     "importance_weighted_bound": Metric("bounds", "higher", "of log p(x), by K samples of z, nats"),
     "bits_per_dimension": Metric("bounds", "lower", "that bound in bits per pixel and channel"),
@@ -347,5 +370,11 @@ HELD_OUT_METRICS = tuple(name for name, metric in OTHER_METRICS.items() if metri
 """Metrics of a model's likelihoods, latents and reconstructions of held-out images: they need no generated ones."""
 SECOND_OPINION = "frechet_distance"
 """What random features score beside a classifier's, unless extractors are named: what tables are ordered by."""
-DEFAULT_METRICS = tuple(name for name in ALL_METRICS if name not in (*NETWORK_TRAINING_METRICS, *HELD_OUT_METRICS))
+PAIR_GROUPS = ("upscaling", "translation")
+"""Groups of scores of models that turn images into images, which have no others."""
+DEFAULT_METRICS = tuple(
+    name
+    for name, metric in ALL_METRICS.items()
+    if name not in (*NETWORK_TRAINING_METRICS, *HELD_OUT_METRICS) and metric.group not in PAIR_GROUPS
+)
 """Metrics of generated images, but for those that train a network."""

@@ -11,18 +11,19 @@ from typing import Any
 
 from serving.card import read_card
 from zoo.evaluation.cards import to_records, write_scores
-from zoo.evaluation.console import format_value, short_title
+from zoo.evaluation.console import format_number, format_value, short_title
 from zoo.evaluation.evaluate import evaluate
 from zoo.evaluation.options import EvaluationOptions, Progress
 from zoo.evaluation.random_features import NAME as RANDOM_FEATURES
 from zoo.evaluation.record import Record, to_plain_data
 from zoo.evaluation.scores import SECOND_OPINION
-from zoo.export.model_card import BASELINES
+from zoo.export.model_card import BASELINES, PAIR_BASELINES
 from zoo.pretrained import PACKAGE, SHIPPED, list_models, shipped_directory
 
 CHECKOUT = PACKAGE.parent
 COLUMNS = (
-    *("model", "metric", "value", "std", *BASELINES, "floor_std", "better", "extractor", "data", "split", "seeds"),
+    *("model", "metric", "value", "std", *BASELINES, *PAIR_BASELINES, "floor_std", "better", "extractor", "data"),
+    *("split", "seeds"),
     *("real_count", "generated_count", "preprocessing", "source_sha256", "data_sha256", "versions", "parts"),
 )
 BEGIN, END = "<!-- scores: written by zoo evaluate --all -->", "<!-- end of scores -->"
@@ -36,6 +37,17 @@ OPINIONS = {
     "spectral_distance": "spectral",
 }
 WITHIN = 2  # standard deviations of a difference
+PAIR_BLOCKS = (
+    (
+        ("identity",),
+        ("l1_a_to_b", "ssim_a_to_b", "wasserstein_a_to_b", "l1_b_to_a", "ssim_b_to_a", "wasserstein_b_to_a"),
+    ),
+    (
+        ("bicubic", "lanczos"),
+        ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "feature_distance", "upscaled_frechet_distance"),
+    ),
+)
+"""Baselines and scores of translations, and of enlarged images."""
 IN_README = ("precision", "recall", "coverage", "smallest_class_share", "copies", "ms_ssim")
 
 
@@ -91,11 +103,14 @@ def find_place(record: Record) -> tuple[str, str]:
 
 
 def write_tables(records: Sequence[Record], folder: Path) -> None:
-    """One file per data set, <data>.csv: a row per score, ordered by model."""
+    """One file per data set, <data>.csv: a row per score, ordered by model; of baselines of pairs those there are."""
     folder.mkdir(exist_ok=True)
-    for data, found in groupby(sorted(records, key=lambda record: record.data), key=lambda record: record.data):
+    for data, group in groupby(sorted(records, key=lambda record: record.data), key=lambda record: record.data):
+        found = list(group)
+        unused = {*PAIR_BASELINES} - {name for record in found for name in record.baselines}
         with (folder / f"{Path(data).stem}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            columns = [column for column in COLUMNS if column not in unused]
+            writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(make_row(record) for record in found)
 
@@ -123,7 +138,8 @@ def replace_table(readme: str, records: Sequence[Record]) -> str:
 def readme_table(records: Sequence[Record]) -> str:
     """Markdown: a table for each data set, its models from the best to the worst Frechet distance; then the others.
 
-    Those are one of models with a bound of log p(x), one of models that only reconstruct, and one of classifiers.
+    Those are one of models with a bound of log p(x), one of models that only reconstruct, those of models that turn
+    images into images, and one of classifiers.
     """
     by_model = {model: index_records(found) for model, found in groupby(records, key=lambda record: record.model)}
     generators = {model: scores for model, scores in by_model.items() if ORDERED_BY in scores}
@@ -151,11 +167,38 @@ def readme_table(records: Sequence[Record]) -> str:
         lines = ["| autoencoder | squared error | on |", "|---|---|---|"]
         lines += [f"| `{one.model}` | {format_value(one)} | {describe_images(one)} |" for one in reconstructing]
         blocks.append("\n".join(lines))
+    for baseline, scores_of in PAIR_BLOCKS:
+        blocks += list_pairs([scores for scores in by_model.values() if scores_of[0] in scores], baseline, scores_of)
     if classifiers:
         lines = ["| classifier | accuracy | on |", "|---|---|---|"]
         lines += [f"| `{one.model}` | {one.value:.2%} | {describe_images(one)} |" for one in classifiers]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def list_pairs(models: list[dict[str, Record]], baselines: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """The table of models that turn images into images, with what filters or the input itself get; none without models.
+
+    Args:
+        models: their records by name.
+        baselines: rows below them, of the images of the first.
+        columns: names of scores.
+    """
+    if not models:
+        return []
+    found = [name for name in columns if any(name in scores for scores in models)]
+    titles = [next(short_title(scores[name]) for scores in models if name in scores) for name in found]
+    first = models[0][columns[0]]
+    lines = [f"| {describe_images(first)} | {' | '.join(titles)} |", "|---" * (len(found) + 1) + "|"]
+    for scores in models:
+        cells = [format_value(scores.get(name)) for name in found]
+        lines.append(f"| `{scores[columns[0]].model}` | {' | '.join(cells)} |")
+    for baseline in baselines:
+        values = [
+            next((scores[name].baselines.get(baseline) for scores in models if name in scores), None) for name in found
+        ]
+        lines.append(f"| {baseline} | {' | '.join(map(format_number, values))} |")
+    return ["\n".join(lines)]
 
 
 def list_generators(generators: dict[str, dict[str, Record]]) -> str:

@@ -1,7 +1,7 @@
 """The README.md beside an exported model, made from its card."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from zoo.presets.table import PRESETS
 
 BASELINES = ("training", "noise", "blurred")
 """Images that are scored in the place of generated ones: training images, noise, and blurred training images."""
+PAIR_BASELINES = ("identity", "bicubic", "lanczos")
+"""Images in the place of translated or enlarged ones: the input itself, and the input enlarged by a filter."""
 
 
 NOT_STATED = "not stated"
@@ -96,6 +98,7 @@ def _format_readme(card: Card, path: str) -> str:
         for name, ability in card.abilities.items()
     ]
     has_reconstructions = "reconstructions.png" in card.files
+    has_preview = "preview.png" in card.files
     lines = [
         f"# {card.name}",
         "",
@@ -103,6 +106,7 @@ def _format_readme(card: Card, path: str) -> str:
         "",
         *(["![64 samples of seed 0](samples.png)", ""] if "samples.png" in card.files else []),
         *(["![Held-out images, each left of its reconstruction](reconstructions.png)", ""] * has_reconstructions),
+        *(["![Held-out images, and what the model makes of them](preview.png)", ""] * has_preview),
         "```python",
         *write_usage(card, path),
         "```",
@@ -150,18 +154,25 @@ def format_tensor(spec: Input | Output) -> str:
 
 def list_scores(scores: tuple[Score, ...]) -> list[str]:
     """A table, and a sentence for each protocol in it."""
-    lines = [f"| score | value | {' | '.join(BASELINES)} | better |", "|---" * (len(BASELINES) + 3) + "|"]
+    shown = choose_baselines(score.protocol.get("baselines", {}) for score in scores)
+    lines = [f"| score | value | {' | '.join(shown)} | better |", "|---" * (len(shown) + 3) + "|"]
     protocols: dict[str, None] = {}
     for score in scores:
         protocol = score.protocol
         spread = "" if score.std is None else f" ± {score.std:.2g}"
-        baselines = [protocol.get("baselines", {}).get(images) for images in BASELINES]
+        baselines = [protocol.get("baselines", {}).get(images) for images in shown]
         numbers = ["" if value is None else f"{value:.4g}" for value in baselines]
         cells = [score.metric, f"{score.value:.4g}{spread}", *numbers, protocol.get("better", "")]
         lines.append(f"| {' | '.join(cells)} |")
         protocols[describe_protocol(protocol)] = None
     parts = {score.metric: score.protocol["parts"] for score in scores if "parts" in score.protocol}
     return [*lines, "", *protocols, *(list_parts(metric, each) for metric, each in parts.items())]
+
+
+def choose_baselines(found: Iterable[Mapping[str, float]]) -> tuple[str, ...]:
+    """Columns of a table of scores: those of pairs that any score has, or else those of generated images."""
+    named = {name for baselines in found for name in baselines}
+    return tuple(name for name in PAIR_BASELINES if name in named) or BASELINES
 
 
 def list_parts(metric: str, parts: Sequence[float]) -> str:

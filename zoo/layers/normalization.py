@@ -1,4 +1,4 @@
-"""Batch norm and layer norm: Keras' weights, and gradients that are right to any order on any number of replicas."""
+"""Batch norm, layer norm, instance norm: Keras' weights, and gradients that are right to any order on any replicas."""
 
 from typing import Any
 
@@ -101,6 +101,37 @@ class LayerNorm(keras.layers.Layer):
         """(batch, ..., channels) -> likewise, by statistics in full precision."""
         normalized = normalize_rows(ops.cast(inputs, self.variable_dtype), self.epsilon)
         return ops.cast(normalized * self.gamma + self.beta, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """That of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class InstanceNorm(keras.layers.Layer):
+    """Each channel of each row over its pixels (arXiv:1607.08022, eq. 2), with no weights.
+
+    As PyTorch's `InstanceNorm2d` by default, and so as in CycleGAN's code; `keras.layers.GroupNormalization` with a
+    group a channel gives the same values, and other second derivatives.
+
+    Args:
+        epsilon: added to the variance.
+    """
+
+    def __init__(self, epsilon: float = 1e-5, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """(batch, height, width, channels) -> likewise, by statistics in full precision."""
+        wide = ops.cast(inputs, self.variable_dtype)
+        centered = wide - ops.mean(wide, axis=(1, 2), keepdims=True)
+        variance = ops.mean(ops.square(centered), axis=(1, 2), keepdims=True)  # right to any order, as it stands
+        return ops.cast(centered * ops.rsqrt(variance + self.epsilon), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """That of the input."""

@@ -6,6 +6,7 @@ from zoo.core.replicas import global_mean
 from zoo.core.types import Tensor
 from zoo.losses.rows import per_row, sum_per_row
 
+LEAST_ERROR = 4e-10  # of images that are alike: 100 dB
 EPSILON = 1e-6  # a mean activation is kept this far from 0 and 1, where a divergence has no value
 
 
@@ -40,6 +41,21 @@ def squared_error(images: Tensor, logits: Tensor) -> Tensor:
 def binary_cross_entropy(images: Tensor, logits: Tensor) -> Tensor:
     """-sum over pixels of x log r + (1 - x) log(1 - r), x and r = sigmoid(logits) in [0, 1]; as `squared_error`."""
     return sum_per_row(ops.softplus(logits) - brightness(images) * logits)
+
+
+def mean_squared_error(images: Tensor, targets: Tensor) -> Tensor:
+    """mean over all values of (x - y)^2, both (batch, ...), such as images in [-1, 1] or maps of features."""
+    return per_row(ops.square(images - targets))
+
+
+def peak_signal_to_noise(images: Tensor, targets: Tensor) -> Tensor:
+    """PSNR in dB, over all channels: 10 log10(2^2 / mean squared error), both (batch, ...) in [-1, 1]."""
+    return 10.0 * ops.log10(4.0 / ops.maximum(mean_squared_error(images, targets), LEAST_ERROR))
+
+
+def absolute_error(images: Tensor, targets: Tensor) -> Tensor:
+    """mean over pixels of |x - y|, both (batch, height, width, channels) in [-1, 1]."""
+    return per_row(ops.abs(images - targets))
 
 
 def l1_sparsity(codes: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def multiscale_similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     weights = scale_weights(*one.shape[1:3])
     similarity = np.ones((len(one), one.shape[3]))
     for scale, weight in enumerate(weights):
-        luminance, structure = _luminance_and_structure(x, y)
+        luminance, structure = luminance_and_structure(x, y)
         last = scale == len(weights) - 1
         similarity *= np.maximum((luminance * structure if last else structure).mean(axis=(1, 2)), 0.0) ** weight
         x, y = _halve(x), _halve(y)
@@ -118,7 +118,7 @@ def spectral_distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(one - other))))
 
 
-def _luminance_and_structure(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def luminance_and_structure(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Maps of l and c s (Wang et al. 2004, eq. 6, 13) wherever the whole window lies inside the image."""
     mean_x, mean_y = _gaussian_mean(x), _gaussian_mean(y)
     products = mean_x * mean_y

@@ -32,8 +32,8 @@ def with_features(network: keras.Model, last: str) -> keras.Model:
     return keras.Model(network.input, [network.get_layer(last).input, *network.outputs])
 
 
-def with_image_in_range(network: keras.Model) -> keras.Model:
-    """The same network, its output "image" limited to [-1, 1], which a linear last layer does not promise."""
+def with_image_in_range(network: keras.Model, name: str = "image") -> keras.Model:
+    """The same network, its output `name` limited to [-1, 1], which a linear last layer does not promise."""
     inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name) for tensor in network.inputs]
     image = network(inputs if len(inputs) > 1 else inputs[0])
-    return named_network(inputs, {"image": ops.clip(image, -1.0, 1.0)})
+    return named_network(inputs, {name: ops.clip(image, -1.0, 1.0)})

@@ -9,10 +9,20 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from zoo.presets import autoencoder, classifier, gan, progressive_gan, stylegan, vae, wgan
+from zoo.presets import (
+    autoencoder,
+    classifier,
+    gan,
+    progressive_gan,
+    stylegan,
+    super_resolution,
+    translation,
+    vae,
+    wgan,
+)
 from zoo.presets.preset import Preset
 
-FAMILIES = (autoencoder, classifier, gan, progressive_gan, stylegan, vae, wgan)
+FAMILIES = (autoencoder, classifier, gan, progressive_gan, stylegan, super_resolution, translation, vae, wgan)
 PRESETS: Mapping[str, Preset] = {preset.name: preset for family in FAMILIES for preset in family.PRESETS}
 EXTRACTORS: Mapping[str, str] = {data: preset.name for preset in PRESETS.values() for data in preset.extractor_for}
 """Data set -> the preset whose features tell its images apart."""

@@ -55,9 +55,12 @@ class RunCallback(keras.callbacks.Callback):
         if not run.workers.chief:
             return
         model, directory = run.model, run.directory
-        self.training, self.held_out = (make_batch(images) for images in run.data)
+        targets = run.targets or (None, None)
+        self.training, self.held_out = (make_batch(*pair) for pair in zip(run.data, targets, strict=True))
         self.samples = "generate" in model.abilities()
-        self.has_grids = self.samples or "reconstruct" in model.abilities()
+        self.reconstructs = "reconstruct" in model.abilities()
+        has_preview = type(model).preview is not GenerativeModel.preview
+        self.has_grids = self.samples or self.reconstructs or has_preview
         compared = self.training["image"][:SAMPLES]
         self.training_diversity = nearest_neighbor_distance(compared) if len(compared) > 1 else float("nan")
         self.best = Checkpoints(model, directory / "best", 1, resumable=checkpoints)
@@ -159,12 +162,14 @@ class RunCallback(keras.callbacks.Callback):
         return found
 
     def write_grid(self) -> None:
-        """The grid of the fixed latents; of a model that draws none, held-out images beside what it gives back."""
+        """The grid of the fixed latents; of a model that draws none, held-out images beside what it makes of them."""
         model, path = self.run.model, self.run.directory / "samples" / f"step-{self.done:07d}.png"
         if self.samples:
             save_grid(model.sample(SAMPLES, seed=SAMPLE_SEED), path)
-        else:
+        elif self.reconstructs:
             save_grid(reconstruct_pairs(model, self.held_out), path, columns=COLUMNS)
+        elif (preview := model.preview(self.held_out)) is not None:
+            save_grid(preview, path, columns=COLUMNS)
 
 
 def reconstruct_pairs(model: GenerativeModel, batch: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -204,7 +209,10 @@ def compute_norm(arrays: list[np.ndarray]) -> float:
     return float(np.sqrt(sum(np.sum(np.square(array, dtype=np.float64)) for array in arrays)))
 
 
-def make_batch(image_set: ImageSet) -> dict[str, np.ndarray]:
-    """The first images of a set as a batch of training data."""
-    batch = {"image": to_float32(np.asarray(image_set.images[:DIAGNOSED]))}
+def make_batch(image_set: ImageSet, targets: ImageSet | None = None) -> dict[str, np.ndarray]:
+    """The first images of a set as a batch of training data; of two collections, as many of each."""
+    count = DIAGNOSED if targets is None else min(DIAGNOSED, len(image_set.images), len(targets.images))
+    batch = {"image": to_float32(np.asarray(image_set.images[:count]))}
+    if targets is not None:
+        batch["target"] = to_float32(np.asarray(targets.images[:count]))
     return batch if image_set.labels is None else batch | {"label": image_set.labels[:DIAGNOSED]}

@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 CLIPPINGS = ("clipnorm", "global_clipnorm", "clipvalue")
-DECAY = ("decay", "decay_steps", "final_learning_rate")
+DECAY = ("decay", "decay_begins", "decay_steps", "final_learning_rate")
 BELOW_ONE = ("beta_1", "beta_2", "rho", "momentum")
 
 
@@ -30,8 +30,10 @@ class Optimizer:
     _: KW_ONLY
     decay: Literal["none", "linear", "cosine"] = "none"
     """How the learning rate goes down to the final one; needs the number of updates it takes."""
+    decay_begins: int = 0
+    """Updates of this optimizer at the first learning rate, before the decay begins."""
     decay_steps: int | None = None
-    """Updates of this optimizer until the final learning rate; k discriminator steps are k updates a train step."""
+    """Updates from there to the final learning rate; k discriminator steps are k updates a train step."""
     final_learning_rate: float = 0.0
     """Where the decay ends."""
     clipnorm: float | None = None
@@ -64,7 +66,11 @@ class Optimizer:
     def check_decay(self) -> None:
         """The part of `__post_init__` about the three fields of the decay."""
         if self.decay == "none":
-            given = {"decay_steps": self.decay_steps, "final_learning_rate": self.final_learning_rate or None}
+            given = {
+                "decay_begins": self.decay_begins or None,
+                "decay_steps": self.decay_steps,
+                "final_learning_rate": self.final_learning_rate or None,
+            }
             for name in [name for name, value in given.items() if value is not None]:
                 raise ValueError(f"{name}={given[name]} without a decay: choose decay=linear or decay=cosine, too.")
             return
@@ -72,6 +78,8 @@ class Optimizer:
             raise ValueError(f"decay={self.decay} needs decay_steps, the updates until the final learning rate.")
         if self.decay_steps < 1:
             raise ValueError(f"decay_steps={self.decay_steps}: choose at least 1.")
+        if self.decay_begins < 0:
+            raise ValueError(f"decay_begins={self.decay_begins}: choose 0 or more.")
         if not 0 <= self.final_learning_rate <= self.learning_rate:
             raise ValueError(
                 f"final_learning_rate={self.final_learning_rate}: choose 0 <= final_learning_rate <= learning_rate, "
@@ -84,10 +92,15 @@ class Optimizer:
             return self.learning_rate
         from keras.optimizers import schedules
 
+        from zoo.core.schedules import Delayed
+
         if self.decay == "linear":
-            return schedules.PolynomialDecay(self.learning_rate, self.decay_steps, self.final_learning_rate, power=1.0)
-        share = self.final_learning_rate / self.learning_rate
-        return schedules.CosineDecay(self.learning_rate, self.decay_steps, alpha=share)
+            rates = (self.learning_rate, self.decay_steps, self.final_learning_rate)
+            schedule = schedules.PolynomialDecay(*rates, power=1.0)
+        else:
+            share = self.final_learning_rate / self.learning_rate
+            schedule = schedules.CosineDecay(self.learning_rate, self.decay_steps, alpha=share)
+        return Delayed(schedule, self.decay_begins) if self.decay_begins else schedule
 
     def corrected_for(self, interval: int) -> "Optimizer":
         """The same speed, of a player that is updated once more in every `interval`-th step, by its penalties alone.

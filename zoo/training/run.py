@@ -13,11 +13,12 @@ from rich.console import Console
 from zoo.core.model import GenerativeModel
 from zoo.core.precision import computing_in
 from zoo.data.images import ImageSet
-from zoo.data.load import load_images
+from zoo.data.load import load_collections, load_images
 from zoo.presets.preset import Preset
 from zoo.presets.table import resolve_class
 from zoo.training.checks import check_devices
 from zoo.training.devices import choose_strategy
+from zoo.training.extractor import load_feature_maps
 from zoo.training.model_options import CLASSES, IMAGE_SHAPE
 from zoo.training.optimizers import build_optimizers
 from zoo.training.precision import Precision, resolve_precision
@@ -27,7 +28,7 @@ from zoo.training.workers import Workers, has_several_workers
 
 
 class ImageSplits(NamedTuple):
-    """The images of a run."""
+    """The images of a run, or one of its two collections."""
 
     training: ImageSet
     held_out: ImageSet
@@ -41,7 +42,8 @@ class Run:
         recipe: what was asked for, with the precision that "auto" comes to.
         preset: with the recipe's image size and model arguments, and the classes of the data.
         model: of the preset, compiled, with fresh weights until a checkpoint is restored.
-        data: training and held-out images.
+        data: training and held-out images; of two collections, those of A.
+        targets: those of B; None where the model learns from one collection.
         directory: the run directory.
         precision: what the networks compute in, and why.
         workers: this process's place in the cluster, and the `tf.distribute.Strategy`.
@@ -52,6 +54,7 @@ class Run:
     preset: Preset
     model: GenerativeModel
     data: ImageSplits
+    targets: ImageSplits | None
     directory: Path
     precision: Precision
     workers: Workers
@@ -73,15 +76,16 @@ def resolve_run(recipe: Recipe, console: Console) -> Run:
     check_devices(recipe, strategy.num_replicas_in_sync)
     workers = Workers(strategy)
     preset = recipe.to_preset()
-    data = load_splits(recipe, preset)
+    data, targets = load_splits(recipe, preset)
     preset = resolve_classes(recipe, preset, data)
     directory = workers.together(lambda: choose_directory(recipe, worker=workers.index, worker_count=workers.count))
     precision = resolve_precision(recipe, directory, workers)
     recipe = dataclasses.replace(recipe, precision=precision.policy)
     model = build_and_compile(recipe, preset, strategy)
-    check_count(recipe, data.training, model.minibatches_per_step)
+    for splits in filter(None, (data, targets)):
+        check_count(recipe, splits.training, model.minibatches_per_step)
     shown = console if workers.chief else Console(quiet=True)
-    return Run(recipe, preset, model, data, directory, precision, workers, shown)
+    return Run(recipe, preset, model, data, targets, directory, precision, workers, shown)
 
 
 def check_count(recipe: Recipe, images: ImageSet, minibatches: int) -> None:
@@ -100,11 +104,16 @@ def check_count(recipe: Recipe, images: ImageSet, minibatches: int) -> None:
         )
 
 
-def load_splits(recipe: Recipe, preset: Preset) -> ImageSplits:
-    """Training and held-out images at the size that the preset takes."""
+def load_splits(recipe: Recipe, preset: Preset) -> tuple[ImageSplits, ImageSplits | None]:
+    """Training and held-out images at the size that the preset takes; and those of a second collection, if there is."""
     size, _, channels = preset.arguments[IMAGE_SHAPE]
     options = {"image_size": size, "channels": channels, "fit": recipe.fit, "skip_broken": recipe.skip_broken}
-    return ImageSplits(*(load_images(recipe.data, split=split, **options) for split in ("train", "test")))
+    collections = resolve_class(preset.model).collections
+    if collections == "one":
+        return ImageSplits(*(load_images(recipe.data, split=split, **options) for split in ("train", "test"))), None
+    pairs = {"paired": collections == "paired", **options}
+    training, held_out = (load_collections(recipe.data, held_out=each, **pairs) for each in (False, True))
+    return ImageSplits(training[0], held_out[0]), ImageSplits(training[1], held_out[1])
 
 
 def resolve_classes(recipe: Recipe, preset: Preset, data: ImageSplits) -> Preset:
@@ -155,9 +164,13 @@ def build_and_compile(recipe: Recipe, preset: Preset, strategy: tf.distribute.St
 
 
 def build_model(preset: Preset) -> GenerativeModel:
-    """The preset's model with fresh weights.
+    """The preset's model with fresh weights, and with the extractor that it learns from, if it names one.
 
     Raises:
-        ValueError: an argument that the model's constructor refuses.
+        ValueError: an argument that the model's constructor refuses, or an extractor that is none.
+        LookupError, CardError: there is no preset of the extractor's name, or no weights of it here.
     """
-    return resolve_class(preset.model)(**preset.arguments)
+    model = resolve_class(preset.model)(**preset.arguments)
+    if name := preset.arguments.get("extractor"):
+        model.attach_extractor(load_feature_maps(name, model.content_layer))
+    return model

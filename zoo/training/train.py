@@ -19,6 +19,7 @@ from serving.card import Card, Data
 from serving.images import save_grid
 from zoo.core.step import NOT_FINITE
 from zoo.data.batches import distributed_batches
+from zoo.data.images import ImageSet
 from zoo.training import run_directory
 from zoo.training.callbacks import COLUMNS, RunCallback, make_batch, reconstruct_pairs
 from zoo.training.checkpoints import Checkpoints, is_out_of_room
@@ -111,9 +112,10 @@ def announce(run: Run) -> None:
     """Say what will be done, in one line; in others, what it computes in, and how many files are no images."""
     height, width, channels = run.preset.arguments["image_shape"]
     images, count = run.data.training, run.workers.count
+    counts = f"{len(images.images)}" + (f" and {len(run.targets.training.images)}" if run.targets else "")
     on = f"{run.workers.strategy.num_replicas_in_sync} device(s)" + (f" of {count} workers" if count > 1 else "")
     run.console.print(
-        f"[bold]{run.preset.name}[/bold] on {len(images.images)} images of {escape(images.name)} "
+        f"[bold]{run.preset.name}[/bold] on {counts} images of {escape(images.name)} "
         f"({height}x{width}x{channels}), {run.recipe.steps} steps of {run.recipe.batch_size}, {on}; "
         f"run: {escape(str(run.directory))}",
         highlight=False,
@@ -139,8 +141,10 @@ def begin_or_resume(run: Run, checkpoints: Checkpoints) -> None:
         "model": run.model.get_config(),
         "model_facts": {"score_kind": run.model.score_kind},
         "optimizers": {player: type(optimizer).__name__ for player, optimizer in run.model.player_optimizers.items()},
-        "data": {"fingerprint": run.data.training.fingerprint, "count": len(run.data.training.images)},
+        "data": describe_data(run.data.training),
     }
+    if run.targets:
+        config["targets"] = describe_data(run.targets.training)
     everything = {key: str(value) for key, value in dataclasses.asdict(recipe).items() if key not in PER_WORKER_OPTIONS}
     workers.agree({"options or data": hash_to_number([everything, config])})
 
@@ -206,6 +210,8 @@ def fit(run: Run, checkpoints: Checkpoints, claim: Claim) -> None:
         seed=run.recipe.seed,
         start_step=done,
         minibatches_per_step=model.minibatches_per_step,
+        targets=run.targets.training if run.targets else None,
+        paired=model.collections == "paired",
     )
     # Keras' bar on a terminal; elsewhere the callback's lines, since Keras' own would name every metric in one.
     options: dict[str, Any] = {"shuffle": False, "verbose": int(workers.chief and sys.stdout.isatty())}
@@ -271,8 +277,16 @@ def export_run(run: Run) -> Card:
         file = BytesIO()
         save_grid(reconstruct_pairs(model, make_batch(run.data.held_out)), file, columns=COLUMNS)
         images["reconstructions.png"] = file.getvalue()
+    preview = model.preview(make_batch(run.data.held_out, run.targets.held_out if run.targets else None))
+    if preview is not None:
+        save_grid(preview, file := BytesIO(), columns=COLUMNS)
+        images["preview.png"] = file.getvalue()
     data_license = recipe.data_license or training.license or NOT_STATED
-    data = Data(training.name, training.split, len(training.images), data_license, recipe.data)
+    split, count = training.split, len(training.images)
+    if run.targets:
+        about["target_sha256"] = run.targets.training.fingerprint
+        split, count = f"{split} and {run.targets.training.split}", count + len(run.targets.training.images)
+    data = Data(training.name, split, count, data_license, recipe.data)
     name = recipe.name or make_name(recipe.preset, run.directory.resolve().name)
     preset = rename(run.preset, name, data.name, data.count)
     license = LICENSE if name == recipe.preset else NOT_STATED  # a model of one's own is its maker's
@@ -294,10 +308,19 @@ def print_next(run: Run, card: Card) -> None:
     lines = [f"report: {directory / 'report.html'}", f"exported: {directory / 'export'}", "next:"]
     if "generate" in card.abilities:
         lines.append(f"  zoo sample {export}")
-    if "generate" in card.abilities or "reconstruct" in card.abilities:
+    if "upscale" in card.abilities:
+        lines.append(f"  zoo upscale {export} photo.png --out larger")
+    if any(name.startswith("translate_") for name in card.abilities):
+        lines.append(f"  zoo translate {export} photo.png --out translated")
+    if "classify" not in card.abilities:
         lines.append(f"  zoo evaluate {export}")
     for line in [*lines, f"  zoo serve --models {parent}"]:
         print_line(run.console, line)
+
+
+def describe_data(images: ImageSet) -> dict[str, Any]:
+    """What tells images apart, for a run's configuration."""
+    return {"fingerprint": images.fingerprint, "count": len(images.images)}
 
 
 def hash_to_number(value: Any) -> int:

@@ -37,7 +37,8 @@ def trained(preset, fit, jit_compile, steps=1):
     per_row = model.minibatches_per_step
     shape = (ROWS, *([per_row] if per_row > 1 else []), *preset.arguments["image_shape"])
     images = np.random.default_rng(0).uniform(-1, 1, shape)
-    history = fit(model, images, steps=steps, label=np.arange(ROWS) % 3)
+    targets = np.random.default_rng(1).uniform(-1, 1, shape)
+    history = fit(model, images, steps=steps, label=np.arange(ROWS) % 3, target=targets)
     assert int(model.step) == steps
     velocities = [v.numpy() for o in optimizers.values() for v in o.variables if "momentum" in v.path]
     return velocities, model.get_weights(), [np.array(history[name]) for name in sorted(history)]

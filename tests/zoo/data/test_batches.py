@@ -270,3 +270,51 @@ print("equal")
 def test_each_replica_has_a_contiguous_slice() -> None:
     done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.strip() == "equal", done.stderr[-2000:]
+
+
+def take_pairs(count: int, one: int, other: int, paired: bool, **arguments: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Numbers of images and of targets, step by step."""
+    found = take(
+        count, numbered(one, labeled=False), targets=numbered(other, labeled=False), paired=paired, **arguments
+    )
+    return [
+        tuple(np.rint((step[key][:, 0, 0, 0] + 1) * 127.5).astype(int) for key in ("image", "target")) for step in found
+    ]
+
+
+def test_a_pair_stays_together() -> None:
+    for image, target in take_pairs(12, 30, 30, True, batch_size=5, seed=1):
+        np.testing.assert_array_equal(image, target)
+
+
+def test_two_collections_have_epochs_of_their_own_in_unrelated_orders() -> None:
+    steps = take_pairs(30, 30, 50, False, batch_size=5, seed=1)
+    images, targets = (np.concatenate([step[side] for step in steps]) for side in (0, 1))
+    for epoch in range(5):
+        assert sorted(images[epoch * 30 : (epoch + 1) * 30]) == list(range(30))
+    for epoch in range(3):
+        assert sorted(targets[epoch * 50 : (epoch + 1) * 50]) == list(range(50))
+    assert np.mean(images[:30] == targets[:30]) < 0.2
+
+
+def test_a_second_collection_leaves_the_order_of_the_first() -> None:
+    alone = take(4, numbered(30), batch_size=5, seed=1)
+    beside = take(4, numbered(30), targets=numbered(40), batch_size=5, seed=1)
+    assert_equal([{key: step[key] for key in alone[0]} for step in beside], alone)
+
+
+def test_targets_are_a_function_of_the_step_on_any_number_of_replicas() -> None:
+    options = {"batch_size": 4, "seed": 2, "targets": numbered(25)}
+    whole = take(6, numbered(30), **options)
+    assert_equal(take(3, numbered(30), start_step=3, **options), whole[3:])
+    halves = take(12, numbered(30), replicas=range(2), replica_count=2, **options)
+    pairs = zip(halves[::2], halves[1::2], strict=True)
+    joined = [{key: np.concatenate([one[key], other[key]]) for key in one} for one, other in pairs]
+    assert_equal(joined, whole)
+
+
+def test_pairs_need_as_many_targets_and_both_collections_a_whole_step() -> None:
+    with pytest.raises(ValueError, match="30 and 25 images are no pairs"):
+        batches(numbered(30), targets=numbered(25), paired=True, batch_size=4, seed=0)
+    with pytest.raises(ValueError, match="numbered train has 3"):
+        batches(numbered(30), targets=numbered(3), batch_size=4, seed=0)

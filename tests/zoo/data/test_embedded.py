@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zoo.data.load import load_images
+from zoo.data.load import load_collections, load_images
 
 
 def test_embedded_sample_is_the_ten_thousand_test_images() -> None:
@@ -23,5 +23,14 @@ def test_embedded_sample_is_the_ten_thousand_test_images() -> None:
 
 
 def test_embedded_sample_has_no_other_split() -> None:
-    with pytest.raises(ValueError, match=r"split='validation': the embedded sample has \['all', 'test', 'train'\]"):
+    with pytest.raises(ValueError, match=r"split='validation': the embedded sample has \['all', 'test', 'testA', "):
         load_images("embedded", split="validation", image_size=32, channels=1, fit="pad")
+
+
+def test_two_collections_are_images_and_their_negatives() -> None:
+    for held_out, split in ((False, "train"), (True, "test")):
+        one, other = load_collections("embedded", held_out=held_out, paired=True, image_size=None, channels=1)
+        np.testing.assert_array_equal(
+            one.images, load_images("embedded", split=split, image_size=None, channels=1).images
+        )
+        np.testing.assert_array_equal(other.images, 255 - one.images)

@@ -23,7 +23,7 @@ from zoo.data import folders as module
 from zoo.data import images as images_module
 from zoo.data.folders import count_channels, split_held_out
 from zoo.data.images import Policy
-from zoo.data.load import load_images
+from zoo.data.load import load_collections, load_images
 from zoo.data.store import Example
 
 
@@ -141,6 +141,43 @@ def test_unpaired_domains_are_splits_without_classes(tmp_path: Path) -> None:
     assert domain.images[0, 0, 0, 0] == 1
     assert domain.labels is None
     assert domain.class_names == ()
+
+
+def test_a_tenth_of_each_collection_is_held_out_where_none_is_given(tmp_path: Path) -> None:
+    files = {f"{split}/{i}.png": gray(i) for i in range(20) for split in ("trainA", "trainB")}
+    source = str(write(tmp_path, files))
+    for held_out, expected in ((False, range(18)), (True, range(18, 20))):
+        pair = load_collections(source, held_out=held_out, paired=True, image_size=None, channels=1)
+        for each in pair:
+            assert sorted(each.images[:, 0, 0, 0]) == list(expected)
+        assert pair[0].names == pair[1].names
+
+
+def test_pairs_have_the_same_names(tmp_path: Path) -> None:
+    files = {"trainA/1.png": gray(1), "trainA/2.png": gray(2), "trainB/1.png": gray(3), "trainB/x.png": gray(4)}
+    source = str(write(tmp_path, {**files, "testA/3.png": gray(5), "testB/3.png": gray(6)}))
+    options = {"image_size": None, "channels": 1}
+    with pytest.raises(ValueError, match=r"2 names are in one of them alone, such as 2\.png"):
+        load_collections(source, held_out=False, paired=True, **options)
+    one, other = load_collections(source, held_out=False, paired=False, **options)
+    assert (one.names, other.names) == (("1.png", "2.png"), ("1.png", "x.png"))
+    assert [each.split for each in load_collections(source, held_out=True, paired=True, **options)] == [
+        "testA",
+        "testB",
+    ]
+
+
+def test_images_that_are_left_out_have_no_names(tmp_path: Path) -> None:
+    files = {"train/1.png": gray(1), "train/2.png": b"broken", "train/3.png": gray(3), "test/4.png": gray(4)}
+    source = str(write(tmp_path, files))
+    found = load_images(source, split="train", image_size=None, channels=1, skip_broken=True)
+    assert found.names == ("1.png", "3.png")
+
+
+def test_one_collection_is_not_two(tmp_path: Path) -> None:
+    source = str(write(tmp_path, {f"{i}.png": gray(i) for i in range(4)}))
+    with pytest.raises(ValueError, match="two collections of images are wanted: put them into folders trainA"):
+        load_collections(source, held_out=False, paired=False, image_size=None, channels=1)
 
 
 def test_a_class_named_train_is_no_split(tmp_path: Path) -> None:

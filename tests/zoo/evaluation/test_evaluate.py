@@ -28,8 +28,8 @@ from zoo.data.folders import split_held_out
 from zoo.data.images import ImageSet, compute_fingerprint, to_float32
 from zoo.data.load import load_images
 from zoo.data.store import read_hashed
-from zoo.evaluation import accuracy as accuracy_module
 from zoo.evaluation import cache, generated, held_out, scores, trained_scores
+from zoo.evaluation import reference as reference_module
 from zoo.evaluation.evaluate import REQUIREMENTS, describe_requirements
 from zoo.evaluation.evaluate import evaluate as evaluate_with_options
 from zoo.evaluation.extractors import extract_features
@@ -625,13 +625,13 @@ def test_a_classifier_has_one_score(classifier: Path) -> None:
 
 @pytest.mark.parametrize(("split", "count"), [("test", 1_000), pytest.param("all", 10_000, marks=pytest.mark.slow)])
 def test_the_shipped_classifier_names_nine_in_ten(split: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, train = accuracy_module.load_images, embedded("train")
+    real, train = reference_module.load_images, embedded("train")
     blank = replace(train, images=np.zeros_like(train.images), name="fashion_mnist")
 
     def load(source: str, **options: Any) -> ImageSet:  # its training images are not here
         return blank if source == "fashion_mnist" else real(source, **options)
 
-    monkeypatch.setattr(accuracy_module, "load_images", load)
+    monkeypatch.setattr(reference_module, "load_images", load)
     (record,) = evaluate(CLASSIFIER, against="embedded", split=split)
     assert record.real_count == count
     assert record.value > 0.9

@@ -1,4 +1,4 @@
-"""Batch norm and layer norm beside Keras' own, and batch norm on several replicas."""
+"""Batch norm, layer norm and instance norm beside Keras' own, and batch norm on several replicas."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from keras import ops
 
 from zoo.core import replicas
 from zoo.core.precision import computing_in
-from zoo.layers.normalization import BatchNorm, LayerNorm
+from zoo.layers.normalization import BatchNorm, InstanceNorm, LayerNorm
 
 RANDOM = np.random.default_rng(0)
 SHAPE = (5, 4, 6, 3)
@@ -98,6 +98,23 @@ def test_a_network_with_either_is_read_back_from_its_configuration(kind):
     copy.set_weights(network.get_weights())
     np.testing.assert_array_equal(copy(MAPS), network(MAPS))
     assert copy.get_layer("norm").get_config() == network.get_layer("norm").get_config()
+
+
+@pytest.mark.parametrize(
+    ("policy", "tolerance"), [("float32", 1e-5), ("float64", 1e-12), ("mixed_bfloat16", 2e-2), ("mixed_float16", 3e-3)]
+)
+def test_instance_norm_is_keras_group_norm_of_single_channels(policy, tolerance):
+    with computing_in(policy):
+        layers = (InstanceNorm(), keras.layers.GroupNormalization(-1, epsilon=1e-5, center=False, scale=False))
+        found, expected = (first_order(built(lambda each=each: each, []), MAPS, GIVEN) for each in layers)
+    assert layers[0].weights == []
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * np.abs(other).max())
+    assert InstanceNorm.from_config(InstanceNorm(1e-3).get_config()).epsilon == 1e-3
+
+
+def test_instance_norm_of_a_constant_is_zero():
+    assert np.abs(InstanceNorm()(np.full((2, 1, 1, 3), 5.0))).max() == 0.0
 
 
 # Several replicas

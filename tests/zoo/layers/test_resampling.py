@@ -1,15 +1,24 @@
-"""Filters against SciPy's `upfirdn`; convolutions that resample against one step after the other."""
+"""Filters against SciPy's `upfirdn` and Pillow; convolutions that resample against one step after the other."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from PIL import Image
 from scipy.signal import upfirdn
 
 from zoo.core.precision import computing_in
 from zoo.layers.equalized import EqualizedConv2D
-from zoo.layers.resampling import Blur, EqualizedBlurDownConv2D, EqualizedDownConv2D, EqualizedUpConv2D
+from zoo.layers.resampling import (
+    Blur,
+    EqualizedBlurDownConv2D,
+    EqualizedDownConv2D,
+    EqualizedUpConv2D,
+    PixelShuffle,
+    bicubic_weights,
+    resize_bicubic,
+)
 
 RANDOM = np.random.default_rng(0)
 MAPS = RANDOM.normal(size=(2, 8, 8, 3)).astype(np.float32)
@@ -144,3 +153,63 @@ def test_images_are_channels_last_whatever_keras_setting(kind):
 def test_a_filter_before_a_convolution_fits_two_kernels():
     with pytest.raises(ValueError, match="kernel_size=5: choose 1 or 3"):
         EqualizedBlurDownConv2D(4, 5)
+
+
+def test_a_pixel_shuffle_is_pytorchs_with_its_channels_in_another_order():
+    """torch.nn.PixelShuffle: out[c, h r + i, w r + j] = in[c r^2 + i r + j, h, w]."""
+    factor, count = 2, 3
+    maps = RANDOM.normal(size=(2, 4, 5, factor**2 * count)).astype(np.float32)
+    expected = np.zeros((2, 4 * factor, 5 * factor, count), np.float32)
+    for i in range(factor):
+        for j in range(factor):
+            for channel in range(count):
+                expected[:, i::factor, j::factor, channel] = maps[..., channel * factor**2 + i * factor + j]
+    order = np.arange(factor**2 * count).reshape(count, factor**2).T.ravel()
+    np.testing.assert_array_equal(PixelShuffle(factor)(maps[..., order]), expected)
+    assert np.any(PixelShuffle(factor)(maps) != expected)
+    assert PixelShuffle.from_config(PixelShuffle(3).get_config()).factor == 3
+
+
+def photograph(height, width, hard):
+    """Gray and noisy, far from black and white; or with hard edges of both, where passes overshoot and are clipped."""
+    image = np.tile(np.linspace(80, 180, width), (height, 1))[..., None] + RANDOM.normal(0, 10, (height, width, 3))
+    if hard:
+        image[height // 4 : height // 2, ::3], image[height // 2 :, width // 2 :] = 255, 0
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "hard"),
+    [
+        ((64, 64), (16, 16), True),
+        ((64, 64), (32, 32), True),
+        ((16, 16), (64, 64), True),
+        # Which of the passes Pillow takes first depends on its version where sides differ.
+        ((48, 20), (12, 5), False),
+        ((7, 9), (14, 36), False),
+    ],
+)
+def test_bicubic_resizing_is_pillows(before, after, hard):
+    images = np.stack([photograph(*before, hard) for _ in range(3)])
+    size = after[::-1]
+    expected = np.stack([Image.fromarray(each).resize(size, Image.Resampling.BICUBIC) for each in images]).astype(int)
+    resize = tf.function(lambda given: resize_bicubic(given, after), jit_compile=True)
+    for found in (resize_bicubic(images / 127.5 - 1, after), resize(tf.constant(images / 127.5 - 1, tf.float32))):
+        levels = 127.5 * (np.asarray(found, np.float64) + 1)
+        np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)  # of 8 bits
+        assert np.abs(np.rint(levels) - expected).max() <= 1
+
+
+def test_what_shrinks_is_filtered_before():
+    images = np.stack([photograph(64, 64, hard=True)])
+    found = np.rint(127.5 * (np.asarray(resize_bicubic(images / 127.5 - 1, (16, 16))) + 1))
+    assert np.abs(images[:, ::4, ::4] - found).max() > 50
+
+
+def test_bicubic_weights_are_keys_kernel():
+    """Keys' table 1, a = -1/2, halfway between two pixels: -1/16, 9/16, 9/16, -1/16."""
+    np.testing.assert_allclose(bicubic_weights(8, 8), np.eye(8), atol=1e-15)
+    doubled = bicubic_weights(8, 16)
+    quarter = [-0.0703125, 0.8671875, 0.2265625, -0.0234375]  # at 1/4 of a pixel
+    np.testing.assert_allclose(doubled[9, 3:7], quarter)
+    np.testing.assert_allclose(bicubic_weights(9, 12).sum(axis=1), 1.0)

@@ -26,6 +26,8 @@ from zoo.losses.reconstruction import (
     commitment_loss,
     kl_sparsity,
     l1_sparsity,
+    mean_squared_error,
+    peak_signal_to_noise,
     squared_error,
 )
 from zoo.losses.rows import per_row, sum_per_row
@@ -422,3 +424,18 @@ def test_units_that_are_all_off_or_all_on_have_a_divergence():
 
 def test_every_loss_has_a_name_that_options_can_show():
     assert set(get_args(LossName)) == set(LOSSES)
+
+
+def test_psnr_is_of_the_range_of_256_levels():
+    """One gray level: 20 log10 255 = 48.13 dB; white for black: 0 dB; alike: no more than 100 dB."""
+    black = np.full((3, 4, 5, 3), -1.0, np.float32)
+    other = black + np.array([2 / 255, 2.0, 0.0], np.float32)[:, None, None, None]
+    np.testing.assert_allclose(mean_squared_error(other, black), [(2 / 255) ** 2, 4.0, 0.0], rtol=1e-4)
+    np.testing.assert_allclose(peak_signal_to_noise(other, black), [48.1308, 0.0, 100.0], atol=1e-3)
+
+
+def test_a_rows_mean_squared_error_is_over_all_its_values():
+    random = np.random.default_rng(0)
+    maps, others = random.normal(size=(2, 3, 4, 4, 7))
+    expected = [np.mean((maps[row] - others[row]) ** 2) for row in range(3)]
+    np.testing.assert_allclose(mean_squared_error(maps, others), expected, rtol=1e-6)

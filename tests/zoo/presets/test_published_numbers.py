@@ -16,6 +16,7 @@ from zoo.presets.table import PRESETS, resolve_class
 
 GAN, DCGAN, WGAN, WGAN_GP = (f"arXiv:{number}" for number in ("1406.2661", "1511.06434", "1701.07875", "1704.00028"))
 ADAM, VAE, IWAE, VGG = (f"arXiv:{number}" for number in ("1412.6980", "1312.6114", "1509.00519", "1409.1556"))
+CYCLEGAN, PIX2PIX, SRGAN = "arXiv:1703.10593", "arXiv:1611.07004", "arXiv:1609.04802"
 PROGAN, STYLEGAN, STYLEGAN2 = "arXiv:1710.10196", "arXiv:1812.04948", "arXiv:1912.04958"
 UNSAID = "no number published"
 EMA = (
@@ -40,6 +41,7 @@ ADAM_OF_GANS = (
     ("optimizer.beta_1", 0.5, f"{DCGAN}, section 4"),
     ("optimizer.beta_2", 0.999, f"{ADAM}, Algorithm 1"),
 )
+SHORTER = "the run is shorter"
 FEW_IMAGES = "1,853 images are few; arXiv:2006.10738, section 4"
 STYLEGANS = (
     ("latent_dim", 512, f"{STYLEGAN}, section 2", 128, SMALLER),
@@ -74,6 +76,18 @@ DCGANS = (
     ("batch_size", 128, f"{DCGAN}, section 4", 64, SMALLER),
 )
 DCGAN_WIDTH = ("convolutional.generator.width", 128, f"{DCGAN}, figure 1", 64, SMALLER)
+
+ENLARGERS = (
+    ("scale", 4, f"{SRGAN}, section 3.1"),
+    ("width", 64, f"{SRGAN}, figure 4"),
+    ("blocks", 16, f"{SRGAN}, section 3.2"),
+    ("srresnet.END_KERNEL", 9, f"{SRGAN}, figure 4"),
+    ("srresnet.SLOPE", 0.25, "arXiv:1502.01852, section 2.1"),
+    ("batch_size", 16, f"{SRGAN}, section 3.2"),
+    ("optimizer", "Adam", f"{SRGAN}, section 3.2"),
+    ("optimizer.beta_1", 0.9, f"{SRGAN}, section 3.2"),
+    ("optimizer.beta_2", 0.999, f"{ADAM}, Algorithm 1"),
+)
 
 # The optimizers of what learns one loss alone.
 SURE_RATE = ("optimizer.learning_rate", 1e-3, f"{ADAM}, Algorithm 1")
@@ -387,6 +401,67 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("corruption", "none", "arXiv:1104.4153"),
         ("optimizer", "SGD", "arXiv:1104.4153", "Adam", ADAM_HERE),
         *AUTOENCODERS,
+    ),
+    "cyclegan-blob-to-noto": (
+        ("width", 64, f"{CYCLEGAN}, appendix 7.2", 24, SMALLER),
+        ("discriminator_width", 64, f"{CYCLEGAN}, appendix 7.2", 32, SMALLER),
+        ("blocks", None, f"{CYCLEGAN}, appendix 7.2: 6 for 128 pixels, 9 from 256 on"),
+        ("cyclegan.BLOCKS", {128: 6, 256: 9}, f"{CYCLEGAN}, appendix 7.2"),
+        ("halvings", None, f"{CYCLEGAN}, appendix 7.2: patches of 70x70; of 34x34 below 128 pixels"),
+        ("cycle_weight", 10.0, f"{CYCLEGAN}, section 4"),
+        ("identity_weight", 5.0, f"{CYCLEGAN}, section 5.2: half of lambda"),
+        ("history", 50, f"{CYCLEGAN}, section 4"),
+        ("batch_size", 1, f"{CYCLEGAN}, section 4", 4, "more images a second on a CPU"),
+        ("optimizer", "Adam", f"{CYCLEGAN}, section 4"),
+        ("optimizer.learning_rate", 2e-4, f"{CYCLEGAN}, section 4"),
+        ("optimizer.beta_1", 0.5, "the authors' code"),
+        ("optimizer.beta_2", 0.999, "the authors' code"),
+        ("optimizer.decay", "linear", f"{CYCLEGAN}, section 4"),
+        ("optimizer.decay_begins", 100 * 1_808, f"{CYCLEGAN}, section 4: 100 epochs", 8_000, SMALLER),
+        ("optimizer.decay_steps", 100 * 1_808, f"{CYCLEGAN}, section 4: 100 epochs", 8_000, SMALLER),
+    ),
+    "pix2pix-blob-to-noto": (
+        ("width", 64, f"{PIX2PIX}, appendix 6.1.1", 20, SMALLER),
+        ("discriminator_width", 64, f"{PIX2PIX}, appendix 6.1.2", 32, SMALLER),
+        ("halvings", None, f"{PIX2PIX}, appendix 6.1.1: until 1x1"),
+        ("dropout", 0.5, f"{PIX2PIX}, appendix 6.1"),
+        ("distance_weight", 100.0, f"{PIX2PIX}, section 6.2"),
+        ("direction", "a_to_b", f"{PIX2PIX}: x to y"),
+        ("batch_size", 1, f"{PIX2PIX}, appendix 6.2: 1 to 10", 8, "batch norm here keeps its means for inference"),
+        *ADAM_OF_GANS,
+    ),
+    "srresnet-sign-digits": (
+        *ENLARGERS,
+        ("optimizer.learning_rate", 1e-4, f"{SRGAN}, section 3.2", 5e-4, "for 6,000 updates, not a million"),
+        (
+            "optimizer.decay",
+            "none",
+            f"{SRGAN}, section 3.2",
+            "cosine",
+            "ends at a rate of 0, having begun at a high one",
+        ),
+    ),
+    "srgan-sign-digits": (
+        *ENLARGERS,
+        ("discriminator_width", 64, f"{SRGAN}, figure 4", 32, SMALLER),
+        ("pretraining_steps", 1_000_000, f"{SRGAN}, section 3.2", 3_000, SMALLER),
+        ("adversarial_weight", 1e-3, f"{SRGAN}, eq. 3"),
+        (
+            "extractor",
+            "VGG19",
+            f"{SRGAN}, section 2.2.1",
+            "cnn-sign-digits",
+            "it knows these images, and is in the zoo",
+        ),
+        ("content_layer", "conv_5_4", f"{SRGAN}, section 3.2: VGG54", "relu_3_2", "the classifier's last maps"),
+        ("feature_scale", 1 / 12.75, f"{SRGAN}, section 3.2", 0.16, "chosen likewise, for these maps"),
+        ("srresnet.LEAK", 0.2, f"{SRGAN}, section 2.1.1"),
+        ("srresnet.UNITS", 16, f"{SRGAN}, figure 4: 1,024 beside maps of 64"),
+        ("srresnet.GROWTH", (1, 2, 4, 8), f"{SRGAN}, figure 4"),
+        ("optimizer.learning_rate", 1e-4, f"{SRGAN}, section 3.2", 2e-4, SHORTER),
+        ("optimizer.final_learning_rate", 1e-5, f"{SRGAN}, section 3.2", 2e-5, "a tenth of the first, as published"),
+        ("optimizer.decay", "one step", f"{SRGAN}, section 3.2", "cosine", SHORTER),
+        ("optimizer.decay_steps", 200_000, f"{SRGAN}, section 3.2", 3_000, SMALLER),
     ),
     "cnn-fashion-mnist": (*CLASSIFIERS, MIRRORED),
     "cnn-mnist": (*CLASSIFIERS, (*MIRRORED, False, "a digit's mirror image is no digit")),
