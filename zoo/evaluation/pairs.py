@@ -12,7 +12,7 @@ from serving.images import to_pil, to_uint8
 from serving.pipeline import Pipeline
 from zoo.data.images import ImageSet, iterate_chunks, to_float32
 from zoo.data.load import load_collections
-from zoo.evaluation.extractors import ClassifierExtractor, Extractor, extract_features, open_extractor
+from zoo.evaluation.extractors import ClassifierExtractor, Extractor, extract_features, format_size, open_extractor
 from zoo.evaluation.options import EvaluationOptions, Progress
 from zoo.evaluation.record import Record, make_held_out_record, mean_and_error, round_digits
 from zoo.evaluation.reference import check_content, check_held_out, load_held_out, read_image_shape
@@ -112,12 +112,19 @@ class PairEvaluation:
 
     def find_extractor(self, real: ImageSet) -> Extractor | None:
         """The one that is asked for, or the data set's own where it is on this machine and takes such images."""
+        size = real.images.shape[1:]
         if self.options.extractors:
-            return open_extractor(self.options.extractors[0], real.images.shape[1:])
+            named = open_extractor(self.options.extractors[0], size)
+            if isinstance(named, ClassifierExtractor) and named.image.row != size:
+                raise ValueError(
+                    f"extractors={list(self.options.extractors)}: {named.name} takes images of "
+                    f"{format_size(named.image.row)}, and these are of {format_size(size)}: name another."
+                )
+            return named
         name = EXTRACTORS.get(real.name)
         directory = local_directory(name) if name else None
         extractor = None if directory is None else ClassifierExtractor(directory)
-        return extractor if extractor is not None and extractor.image.row == real.images.shape[1:] else None
+        return extractor if extractor is not None and extractor.image.row == size else None
 
     # Translations
 

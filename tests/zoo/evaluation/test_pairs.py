@@ -257,6 +257,10 @@ def test_images_of_the_training_are_refused(upscaler: Path, translators: Path, c
         ({"metrics": ("feature_distance",)}, "feature_distance can't be computed for made-up: it needs a classifier"),
         ({"crop": 8}, "crop=8: made-up turns images into images"),
         ({"bound_samples": 8}, "bound_samples=8"),
+        (
+            {"extractors": ("cnn-mnist",)},
+            "cnn-mnist takes images of 28 x 28 x 1, and these are of 24 x 24 x 3: name an",
+        ),
         ({"count": 5}, "count=5: made-up turns images into images"),
         ({"seeds": (1,)}, r"seeds=\(1,\): made-up turns images into images"),
         ({"extractors": ("cnn-sign-digits", "cnn-mnist")}, "is scored by one"),
