@@ -111,7 +111,8 @@ class ImageSet:
     license: str
     """Short name; "" where unknown."""
     names: tuple[str, ...] = ()
-    """Of the files beneath their split's folder, one an image, where the images are files: equal names make a pair."""
+    """Of the files beneath their split's folder, or of the embedded images, one an image; of others there are none.
+    Equal names make a pair."""
 
 
 def _crop(image: Image.Image, size: int) -> Image.Image:

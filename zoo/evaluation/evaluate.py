@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from serving.sampling.noise import to_uint64
 from zoo.evaluation.accuracy import evaluate_classifier
-from zoo.evaluation.extractors import ClassifierExtractor, Extractor
+from zoo.evaluation.extractors import Extractor, open_extractor
 from zoo.evaluation.generated import GeneratedEvaluation, score_samples
 from zoo.evaluation.held_out import HeldOutEvaluation, has_ability
 from zoo.evaluation.inception import read_inception, require_weights
@@ -192,12 +192,7 @@ def choose_extractors(
         return []
     own = EXTRACTORS.get(reference.real.name)
     names = options.extractors or ((own,) if own else ())
-    extractors: list[Extractor] = [
-        RandomFeatures(reference.real.images.shape[1:])
-        if name == RANDOM_FEATURES
-        else ClassifierExtractor(find_directory(name))
-        for name in dict.fromkeys(names)
-    ]
+    extractors = [open_extractor(name, reference.real.images.shape[1:]) for name in dict.fromkeys(names)]
     if options.inception is not None:
         extractors.append(read_inception(options.inception, options.inception_sha256, cache_root() / "inception"))
     return extractors

@@ -10,8 +10,11 @@ import numpy as np
 
 from serving.pipeline import Pipeline
 from zoo.data.images import iterate_chunks, to_float32
+from zoo.evaluation.random_features import NAME as RANDOM_FEATURES
+from zoo.evaluation.random_features import RandomFeatures
 from zoo.evaluation.source import graph_sha256
 from zoo.metrics.checks import images_in_range
+from zoo.pretrained import find_directory
 
 BATCH_SIZE = 250
 SCALED_AT_ONCE = 1000  # images in float32, four times the memory of uint8
@@ -76,6 +79,19 @@ class ClassifierExtractor:
             )
         outputs = self.pipeline.run({self.image.name: images.astype(np.float32)}, batch_size=BATCH_SIZE)
         return outputs["features"], softmax(outputs["logits"])
+
+
+def open_extractor(name: str, size: tuple[int, ...]) -> Extractor:
+    """The extractor that is called so, for images of a size (height, width, channels).
+
+    Args:
+        name: `RANDOM_FEATURES`; or a classifier, by preset or exported directory.
+        size: of the images.
+
+    Raises:
+        UnknownPresetError, CardError, ValueError: there is none, or see `ClassifierExtractor`.
+    """
+    return RandomFeatures(size) if name == RANDOM_FEATURES else ClassifierExtractor(find_directory(name))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Real images to compare with."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -108,7 +108,7 @@ def load_held_out(model: ExportedModel, options: EvaluationOptions) -> tuple[Ima
         ValueError: the model was trained on them, or not on what its card says.
     """
     card = model.card
-    size, _, channels = card.model["arguments"]["image_shape"]
+    size, _, channels = read_image_shape(card)
     fit = card.recipe.get("fit", "crop")
     load = partial(load_images, image_size=size, channels=channels, fit=fit)
     real = load(options.against or card.data.source, split=choose_split(options, card.data.source))
@@ -119,6 +119,18 @@ def load_held_out(model: ExportedModel, options: EvaluationOptions) -> tuple[Ima
     check_held_out(card.name, real, train)
     others = "" if same else "; training images are others than the card's"
     return real, f"8 bits a channel; {fit} to {size} x {size}, Lanczos{others}"
+
+
+def read_image_shape(card: Card) -> Sequence[int]:
+    """(height, width, channels) of the images that a model was trained on.
+
+    Raises:
+        ValueError: the card does not say it.
+    """
+    arguments = card.model["arguments"]
+    if "image_shape" not in arguments:
+        raise ValueError(f"the card of {card.name} names no image_shape among the model's arguments: write it there.")
+    return arguments["image_shape"]
 
 
 def check_held_out(name: str, real: ImageSet, train: ImageSet) -> None:
@@ -160,18 +172,19 @@ def choose_split(options: EvaluationOptions, own: str | None) -> str:
     return "all" if folder.exists() and folder.resolve() != own_folder else "test"
 
 
-def check_content(card: Card, train: ImageSet, options: EvaluationOptions) -> bool:
+def check_content(card: Card, train: ImageSet, options: EvaluationOptions, key: str = "data_sha256") -> bool:
     """Whether training images are those that a card was written for, as far as it says so.
 
     Args:
         card: whose recipe may name the sha256 of the images, as `ImageSet` has it.
         train: with the fingerprint of the images at the model's size.
         options: may have named them.
+        key: of the sha256 in the recipe.
 
     Raises:
         ValueError: they are others, and only the card has named them.
     """
-    expected = card.recipe.get("data_sha256", train.fingerprint)
+    expected = card.recipe.get(key, train.fingerprint)
     if expected != train.fingerprint and options.trained_on is None:
         raise ValueError(
             f"{card.data.source} holds other images than {card.name} was trained on (sha256 "

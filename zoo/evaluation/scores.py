@@ -317,6 +317,7 @@ TRANSLATION_SCORES: tuple[tuple[str, Better, str], ...] = (
     ("l1", "lower", "mean absolute error of pairs, brightness 0 to 1"),
     ("ssim", "higher", "structural similarity of pairs"),
     ("wasserstein", "lower", "sliced Wasserstein distance from the other collection"),
+    ("frechet", "lower", "features: mean and covariance against the other collection's"),
 )
 OTHER_METRICS: dict[str, Metric] = {
     "perceptual_path_length": Metric("paths", "lower", "features: how fast images change with the latent", "PPL"),
@@ -344,7 +345,9 @@ OTHER_METRICS: dict[str, Metric] = {
         "upscaling", "lower", "enlarged images: mean and covariance of features", "FCD"
     ),
     **{
-        f"{name}_{direction}": Metric("translation", better, f"translations: {about}")
+        f"{name}_{direction}": Metric(
+            *("translation", better, f"translations: {about}", f"FCD_{direction}" if name == "frechet" else None)
+        )
         for direction in ("a_to_b", "b_to_a")
         for name, better, about in TRANSLATION_SCORES
     },

@@ -40,7 +40,7 @@ WITHIN = 2  # standard deviations of a difference
 PAIR_BLOCKS = (
     (
         ("identity",),
-        ("l1_a_to_b", "ssim_a_to_b", "wasserstein_a_to_b", "l1_b_to_a", "ssim_b_to_a", "wasserstein_b_to_a"),
+        tuple(f"{name}_{way}" for way in ("a_to_b", "b_to_a") for name in ("l1", "ssim", "wasserstein", "frechet")),
     ),
     (
         ("bicubic", "lanczos"),
@@ -167,8 +167,9 @@ def readme_table(records: Sequence[Record]) -> str:
         lines = ["| autoencoder | squared error | on |", "|---|---|---|"]
         lines += [f"| `{one.model}` | {format_value(one)} | {describe_images(one)} |" for one in reconstructing]
         blocks.append("\n".join(lines))
-    for baseline, scores_of in PAIR_BLOCKS:
-        blocks += list_pairs([scores for scores in by_model.values() if scores_of[0] in scores], baseline, scores_of)
+    for baselines, columns in PAIR_BLOCKS:
+        models = [scores for scores in by_model.values() if set(columns) & set(scores)]
+        blocks += list_pairs(models, baselines, columns)
     if classifiers:
         lines = ["| classifier | accuracy | on |", "|---|---|---|"]
         lines += [f"| `{one.model}` | {one.value:.2%} | {describe_images(one)} |" for one in classifiers]
@@ -177,28 +178,36 @@ def readme_table(records: Sequence[Record]) -> str:
 
 
 def list_pairs(models: list[dict[str, Record]], baselines: Sequence[str], columns: Sequence[str]) -> list[str]:
-    """The table of models that turn images into images, with what filters or the input itself get; none without models.
+    """A table for each data set of models that turn images into images, with what filters or the input itself get.
 
     Args:
-        models: their records by name.
-        baselines: rows below them, of the images of the first.
+        models: their records by name, each with one of `columns` at least.
+        baselines: rows below the models.
         columns: names of scores.
     """
-    if not models:
-        return []
-    found = [name for name in columns if any(name in scores for scores in models)]
-    titles = [next(short_title(scores[name]) for scores in models if name in scores) for name in found]
-    first = models[0][columns[0]]
-    lines = [f"| {describe_images(first)} | {' | '.join(titles)} |", "|---" * (len(found) + 1) + "|"]
+    by_data: dict[str, list[dict[str, Record]]] = {}
     for scores in models:
-        cells = [format_value(scores.get(name)) for name in found]
-        lines.append(f"| `{scores[columns[0]].model}` | {' | '.join(cells)} |")
-    for baseline in baselines:
-        values = [
-            next((scores[name].baselines.get(baseline) for scores in models if name in scores), None) for name in found
-        ]
-        lines.append(f"| {baseline} | {' | '.join(map(format_number, values))} |")
-    return ["\n".join(lines)]
+        first = next(scores[name] for name in columns if name in scores)
+        by_data.setdefault(first.data, []).append(scores)
+    blocks = []
+    for _, group in sorted(by_data.items()):
+        found = {name: [scores[name] for scores in group if name in scores] for name in columns}
+        shown = {name: records for name, records in found.items() if records}
+        titles = [short_title(records[0]) for records in shown.values()]
+        (first, *_), *_ = shown.values()
+        lines = [f"| {describe_images(first)} | {' | '.join(titles)} |", "|---" * (len(shown) + 1) + "|"]
+        for scores in group:
+            model = next(iter(scores.values())).model
+            lines.append(f"| `{model}` | {' | '.join(format_value(scores.get(name)) for name in shown)} |")
+        for baseline in baselines:
+            values = [records[0].baselines.get(baseline) for records in shown.values()]
+            lines.append(f"| {baseline} | {' | '.join(map(format_number, values))} |")
+        versions = dict.fromkeys(records[0].metric.partition("(")[2].rstrip(")") for records in shown.values())
+        names = [f"`{version}`" for version in versions if version]
+        if names:
+            lines += ["", f"Features: {', '.join(names)}."]
+        blocks.append("\n".join(lines))
+    return blocks
 
 
 def list_generators(generators: dict[str, dict[str, Record]]) -> str:
