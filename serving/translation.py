@@ -4,7 +4,7 @@ A network takes images of one number of channels, as floats, in batches of one s
 large. Here they are brought into that form, cut into tiles where they are large, and given back as what they came as.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ WHITE = (255, 255, 255)
 TAKEN = "uint8 of shape (height, width), (height, width, 1 to 4) or (count, height, width, 1 to 4)"
 
 
-def find_abilities(abilities: Mapping[str, Any], task: Task) -> list[str]:
+def find_abilities(abilities: Iterable[str], task: Task) -> list[str]:
     """The names of those that do a task: translate_a_to_b and translate_b_to_a, or upscale."""
     return [name for name in abilities if name == task or (task == "translate" and name.startswith("translate_"))]
 

@@ -347,6 +347,7 @@ def test_cards_tables_and_the_console_show_them(
         readme = make_readme(card)
         assert ("| score | value | bicubic | lanczos | better |" in readme) == (model is upscaler)
         assert ("| score | value | identity | better |" in readme) == (model is translators)
+        assert f"image = model.{'upscale' if model is upscaler else 'translate'}(Image.open(" in readme
     tables.write_tables(records, tmp_path / "results")
     for file, baselines in (("photographs", "bicubic,lanczos"), ("collections", "identity")):
         header = (tmp_path / "results" / f"{file}.csv").read_text().splitlines()[0]
