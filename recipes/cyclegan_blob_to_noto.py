@@ -1,4 +1,10 @@
-"""CycleGAN on emoji: the preset `cyclegan-blob-to-noto`.
+"""CycleGAN on emoji: the preset `cyclegan-blob-to-noto`, without pairs.
+
+Collection A are 1,808 emoji in Google's "blob" design of 2017, B the same in that of today, 64x64 on white;
+`python -m recipes.data.emoji` makes the zip of two commits of googlefonts/noto-emoji. Which images belong together is
+not told. 24 channels where the paper has 64, batches of 4 where it has 1, 35 epochs where it has 200: 16,000 steps in
+bfloat16 took 100 minutes on a crowded core of an AMD EPYC. On 138 held-out pairs the mean absolute error of G is 0.155,
+where the input itself has 0.160: shading and outlines are learned, shapes are not.
 
 python recipes/cyclegan_blob_to_noto.py --data emoji-blob2noto-64.zip
 zoo train cyclegan-blob-to-noto --data emoji-blob2noto-64.zip --devices 2

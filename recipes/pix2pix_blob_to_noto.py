@@ -11,7 +11,7 @@ from zoo.training.recipe import Recipe
 recipe = Recipe(
     preset="pix2pix-blob-to-noto",
     data="emoji-blob2noto-64.zip",
-    steps=10_000,
+    steps=8_000,
     batch_size=8,
     optimizers={"translator": Adam(2e-4, beta_1=0.5), "discriminator": Adam(2e-4, beta_1=0.5)},
 )
