@@ -219,7 +219,7 @@ def test_each_graph_is_exported_with_kernels_as_initializers_and_agrees(family, 
         variable.assign(variable.numpy().astype(np.float16))
     for part in (network, style.styles_of(network), style.synthesis_of(network)):
         feeds = {each.name: "normal" for each in part.inputs}
-        ability = Ability(part, feeds, dict.fromkeys(part.output_names, "image"))
+        ability = Ability(part, feeds, dict.fromkeys(part.output_names, "code"))
         write_onnx(ability, tmp_path / "graph.onnx", rounded=True)
         graph = onnx.load(tmp_path / "graph.onnx").graph
         assert not {node.op_type for node in graph.node} & (RANDOM_OPERATIONS | CONTROL_FLOW)
