@@ -6,8 +6,8 @@ not told. 24 channels where the paper has 64, batches of 4 where it has 1, 35 ep
 bfloat16 took 100 minutes on a crowded core of an AMD EPYC. On 138 held-out pairs the mean absolute error of G is 0.155,
 where the input itself has 0.160: shading and outlines are learned, shapes are not.
 
-python recipes/cyclegan_blob_to_noto.py --data emoji-blob2noto-64.zip
-zoo train cyclegan-blob-to-noto --data emoji-blob2noto-64.zip --devices 2
+    python recipes/cyclegan_blob_to_noto.py --data emoji-blob2noto-64.zip
+    zoo train cyclegan-blob-to-noto --data emoji-blob2noto-64.zip --devices 2
 """
 
 from zoo.training.main import main

@@ -4,8 +4,8 @@ The images are those of `cyclegan_blob_to_noto.py`; here it is told which of the
 in bfloat16 took 17 minutes on a core of an AMD EPYC. They memorize the 1,808 pairs: the mean absolute error (brightness
 from 0 to 1) is 0.05 on them and 0.146 on held-out ones, where the input itself has 0.160. No weights are published.
 
-python recipes/pix2pix_blob_to_noto.py --data emoji-blob2noto-64.zip
-zoo train pix2pix-blob-to-noto --data emoji-blob2noto-64.zip --devices 2
+    python recipes/pix2pix_blob_to_noto.py --data emoji-blob2noto-64.zip
+    zoo train pix2pix-blob-to-noto --data emoji-blob2noto-64.zip --devices 2
 """
 
 from zoo.training.main import main
