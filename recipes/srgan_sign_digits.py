@@ -7,7 +7,9 @@ convolution (relu_3_2, 16x16): it knows hands, where the paper's VGG19 knows Ima
 images and what the bicubic filter gives back of them, the mean squared difference is 0.0208 in the pixels and 0.816 in
 the maps; multiplied by 0.16, the maps' is 0.0209. That is how the paper chose its 1 / 12.75: so that the weight of the
 adversarial loss means the same beside either. Rates are twice the published ones, and fall to a tenth of that in each
-phase. A step takes about 0.25 CPU seconds at first, then 0.4, in bfloat16 on a core of an AMD EPYC.
+phase. 43 minutes in bfloat16 on a crowded core of an AMD EPYC: on 209 held-out images the PSNR of luminance falls from
+SRResNet's 30.9 dB to 26.1, and the distance of features from 0.101 to 0.042, but skin is speckled. No weights are
+published.
 
     python recipes/srgan_sign_digits.py --data sign-digits-64.zip
     zoo train srgan-sign-digits --data sign-digits-64.zip --model.extractor None  # SRGAN-MSE, on any images
