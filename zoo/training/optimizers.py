@@ -30,8 +30,8 @@ class Optimizer:
     _: KW_ONLY
     decay: Literal["none", "linear", "cosine"] = "none"
     """How the learning rate goes down to the final one; needs the number of updates it takes."""
-    decay_begins: int = 0
-    """Updates of this optimizer at the first learning rate, before the decay begins."""
+    decay_begins: int | None = None
+    """Updates of this optimizer at the first learning rate, before the decay begins; by default none."""
     decay_steps: int | None = None
     """Updates from there to the final learning rate; k discriminator steps are k updates a train step."""
     final_learning_rate: float = 0.0
@@ -67,7 +67,7 @@ class Optimizer:
         """The part of `__post_init__` about the three fields of the decay."""
         if self.decay == "none":
             given = {
-                "decay_begins": self.decay_begins or None,
+                "decay_begins": self.decay_begins,
                 "decay_steps": self.decay_steps,
                 "final_learning_rate": self.final_learning_rate or None,
             }
@@ -78,7 +78,7 @@ class Optimizer:
             raise ValueError(f"decay={self.decay} needs decay_steps, the updates until the final learning rate.")
         if self.decay_steps < 1:
             raise ValueError(f"decay_steps={self.decay_steps}: choose at least 1.")
-        if self.decay_begins < 0:
+        if self.decay_begins is not None and self.decay_begins < 0:
             raise ValueError(f"decay_begins={self.decay_begins}: choose 0 or more.")
         if not 0 <= self.final_learning_rate <= self.learning_rate:
             raise ValueError(

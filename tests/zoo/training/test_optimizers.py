@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from zoo.training.optimizers import SGD, Adam, Optimizer, RMSprop
+from zoo.training.optimizers import DECAY, SGD, Adam, Optimizer, RMSprop
 
 CHOICES = (Adam, RMSprop, SGD)
 STEPS = 10
@@ -53,7 +53,7 @@ def test_the_built_optimizer_has_the_class_and_numbers_of_the_choice(choice: Any
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_field_is_an_argument_of_keras_or_of_the_decay(choice: type[Any]) -> None:
-    names = {field.name for field in dataclasses.fields(choice)} - {"decay", "decay_steps", "final_learning_rate"}
+    names = {field.name for field in dataclasses.fields(choice)} - {*DECAY}
     assert names <= set(choice().build().get_config())
 
 
