@@ -1,6 +1,7 @@
 """Arrays of images as 8-bit values, Pillow images, grids and files."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -38,6 +39,17 @@ def to_uint8(images: np.ndarray, range: Range) -> np.ndarray:
     inside = np.clip(np.asarray(images, np.promote_types(images.dtype, np.float32)), low, high)
     levels = (inside.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+def interleave(columns: Sequence[np.ndarray], range: Range) -> np.ndarray:
+    """Images for a grid: the first of each column, then the second of each, as `to_uint8` gives them.
+
+    Args:
+        columns: likewise shaped (count, height, width, channels).
+        range: (low, high) of the values.
+    """
+    cells = np.stack([np.asarray(column) for column in columns], axis=1)
+    return to_uint8(cells.reshape(-1, *cells.shape[2:]), range)
 
 
 def save_grid(images: np.ndarray, file: str | Path | IO[bytes], columns: int | None = None) -> None:

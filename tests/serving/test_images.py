@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from serving.images import make_grid, to_pil, to_uint8
+from serving.images import interleave, make_grid, to_pil, to_uint8
+
+
+def test_columns_are_interleaved():
+    black, white = np.full((3, 2, 2, 1), -1.0), np.full((3, 2, 2, 1), 1.0)
+    found = interleave([black, white, black], (-1.0, 1.0))
+    assert found.shape == (9, 2, 2, 1)
+    assert found[:, 0, 0, 0].tolist() == [0, 255, 0] * 3
 
 
 def test_gray_levels():

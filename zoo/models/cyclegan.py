@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from serving.images import to_uint8
+from serving.images import interleave
 from zoo.core.ability import Ability
 from zoo.core.arguments import check_counts, check_image_shape
 from zoo.core.batch import images_of, rows_of, targets_of
@@ -211,5 +211,4 @@ class CycleGAN(GenerativeModel):
         count = min(len(a), len(b))
         a, b = a[:count], b[:count]
         made = [self._first_output(f"translate_{name}", image=each) for name, each in (("a_to_b", a), ("b_to_a", b))]
-        cells = np.stack([a, made[0], b, made[1]], axis=1)
-        return to_uint8(cells.reshape(-1, *a.shape[1:]), RANGE)
+        return interleave([a, made[0], b, made[1]], RANGE)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from serving.images import to_uint8
+from serving.images import interleave
 from zoo.core.ability import Ability
 from zoo.core.arguments import check_counts, check_image_shape, choose
 from zoo.core.batch import images_of, targets_of
@@ -157,5 +157,4 @@ class Pix2Pix(GenerativeModel):
         """x, G(x), y and |G(x) - y| of the first images, one after the other."""
         x, y = (np.asarray(each[:PREVIEWED]) for each in self.pairs_of(batch))
         made = self._first_output(f"translate_{self.direction}", image=x)
-        cells = np.stack([x, made, y, np.abs(made - y) - 1.0], axis=1)
-        return to_uint8(cells.reshape(-1, *x.shape[1:]), RANGE)
+        return interleave([x, made, y, np.abs(made - y) - 1.0], RANGE)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from serving.images import to_uint8
+from serving.images import interleave
 from zoo.core.ability import Ability, upscale_ability
 from zoo.core.arguments import check_counts, check_image_shape
 from zoo.core.batch import images_of
@@ -93,5 +93,5 @@ class SRResNet(GenerativeModel):
         images = np.asarray(images_of(batch)[:PREVIEWED])
         small = self.reduce(images)
         made = self._first_output("upscale", image=np.asarray(small))
-        cells = np.stack([resize_bicubic(small, images.shape[1:3]), made, images, np.abs(made - images) - 1.0], axis=1)
-        return to_uint8(cells.reshape(-1, *images.shape[1:]), (-1.0, 1.0))
+        filtered = resize_bicubic(small, images.shape[1:3])
+        return interleave([filtered, made, images, np.abs(made - images) - 1.0], (-1.0, 1.0))

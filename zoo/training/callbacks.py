@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from rich.markup import escape
 
-from serving.images import save_grid, to_uint8
+from serving.images import interleave, save_grid
 from zoo.core.model import GenerativeModel
 from zoo.data.images import ImageSet, to_float32
 from zoo.metrics.distances import nearest_neighbor_distance
@@ -184,8 +184,7 @@ def reconstruct_pairs(model: GenerativeModel, batch: Mapping[str, np.ndarray]) -
     """
     feeds = {spec.name: batch[spec.name][: SAMPLES // 2] for spec in model.abilities()["reconstruct"].signature()}
     images = feeds.pop("image")
-    pairs = np.stack([images, model.reconstruct(images, **feeds)], axis=1)
-    return to_uint8(pairs.reshape(-1, *images.shape[1:]), (-1.0, 1.0))
+    return interleave([images, model.reconstruct(images, **feeds)], (-1.0, 1.0))
 
 
 def copy_weights(model: GenerativeModel) -> dict[str, list[np.ndarray]]:
