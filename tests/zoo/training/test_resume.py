@@ -427,7 +427,7 @@ def callback_of(base: Recipe, images: Path) -> Callable[[Path], RunCallback]:
         checkpoints = Checkpoints(model, directory / "checkpoints", 1)
         alone, console = Workers(tf.distribute.get_strategy()), Console(file=io.StringIO())
         precision = Precision("float32", "recipe", "as asked")
-        run = Run(base, preset, model, ImageSplits(shown, shown), directory, precision, alone, console)
+        run = Run(base, preset, model, ImageSplits(shown, shown), None, directory, precision, alone, console)
         return RunCallback(run, checkpoints, SignalHandler(), Claim(directory))
 
     return keep
