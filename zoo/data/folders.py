@@ -17,7 +17,7 @@ import numpy as np
 from PIL import features
 
 from serving.card import to_line
-from zoo.data.images import Budget, ImageSet, Policy, open_image
+from zoo.data.images import Budget, ImageSet, Policy, UnknownSplitError, open_image
 from zoo.data.published import PUBLISHED, recognize
 from zoo.data.store import Example, collect, explain
 
@@ -259,7 +259,7 @@ def read_files(source: Path, split: str, policy: Policy, *, skip_broken: bool, c
     chosen = [pair for part in parts for pair in part.items()]  # (name beneath the split's folder, file)
     if not chosen:
         known = ", ".join(f"{name} ({len(members)})" for name, members in sorted(splits.items()))
-        raise ValueError(f"{source} has no images in split {split!r}; it has {known}")
+        raise UnknownSplitError(f"{source} has no images in split {split!r}; it has {known}")
     # Over all splits, so that a class has the same number in each of them.
     class_names = sorted({name.split("/")[0] for members in splits.values() for name in members if "/" in name})
     labeled = all("/" in name for name, _ in chosen)

@@ -22,6 +22,10 @@ WEIGHTS = {"WEBP": 2, "AVIF": 2}  # a pixel of these counts as so many: their de
 STRIP = 2**20  # pixels that are converted at a time
 
 
+class UnknownSplitError(ValueError):
+    """A set has no images in the split that is asked for."""
+
+
 class Budget:
     """An amount that threads share: one that wants more than is left waits, and one that wants it all gets it alone."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.data.embedded import read_embedded
 from zoo.data.folders import read_files
-from zoo.data.images import ImageSet, Policy
+from zoo.data.images import ImageSet, Policy, UnknownSplitError
 from zoo.data.published import PUBLISHED
 from zoo.data.tfds import read_tfds
 
@@ -80,9 +80,7 @@ def load_collections(source: str, *, held_out: bool, paired: bool, **options: An
     splits = f"{kind}A", f"{kind}B"
     try:
         one, other = (load_images(source, split=split, **options) for split in splits)
-    except ValueError as error:
-        if "split" not in str(error):
-            raise
+    except UnknownSplitError as error:
         raise ValueError(
             f"{error}; two collections of images are wanted: put them into folders trainA and trainB, held-out ones "
             "into testA and testB"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.images import ImageSet, Policy
+from zoo.data.images import ImageSet, Policy, UnknownSplitError
 from zoo.data.store import Example, collect
 from zoo.extras import start_tensorflow
 
@@ -202,4 +202,4 @@ def _choose_split(splits: Any, split: str, source: str) -> str:
     except (KeyError, ValueError, AssertionError):
         pass  # an unknown name or slice
     known = ", ".join(f"{name} ({info.num_examples})" for name, info in splits.items())
-    raise ValueError(f"{source} has no images in split {split!r}; it has {known}")
+    raise UnknownSplitError(f"{source} has no images in split {split!r}; it has {known}")

@@ -180,6 +180,14 @@ def test_one_collection_is_not_two(tmp_path: Path) -> None:
         load_collections(source, held_out=False, paired=False, image_size=None, channels=1)
 
 
+def test_a_broken_image_of_a_collection_is_named_as_such(tmp_path: Path) -> None:
+    files = {f"{split}/{i}.png": gray(i) for i in range(2) for split in ("trainA", "trainB", "testA", "testB")}
+    source = str(write(tmp_path / "my-splits", {**files, "trainB/x.png": b"broken"}))
+    with pytest.raises(ValueError, match=r"1 of 3 images cannot be decoded") as error:
+        load_collections(source, held_out=False, paired=False, image_size=None, channels=1)
+    assert "two collections" not in str(error.value)
+
+
 def test_a_class_named_train_is_no_split(tmp_path: Path) -> None:
     files = {f"{name}/{i}.png": gray(i) for i in range(4) for name in ("bus", "car", "train")}
     found = load_images(str(write(tmp_path, files)), split="all", image_size=None, channels=1)
