@@ -26,9 +26,16 @@ WHITE = (255, 255, 255)
 TAKEN = "uint8 of shape (height, width), (height, width, 1 to 4) or (count, height, width, 1 to 4)"
 
 
+def find_task(ability: str) -> Task | None:
+    """What an ability of that name does: translate_a_to_b and translate_b_to_a translate; None for another task."""
+    if ability == "translate" or ability.startswith("translate_"):
+        return "translate"
+    return "upscale" if ability == "upscale" else None
+
+
 def find_abilities(abilities: Iterable[str], task: Task) -> list[str]:
-    """The names of those that do a task: translate_a_to_b and translate_b_to_a, or upscale."""
-    return [name for name in abilities if name == task or (task == "translate" and name.startswith("translate_"))]
+    """The names of those that do a task."""
+    return [name for name in abilities if find_task(name) == task]
 
 
 def transform(

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from serving.card import read_card
 from serving.pipeline import Pipeline
 from studies.figures import pyplot, write_table
 from zoo.data.images import to_float32
@@ -28,7 +29,7 @@ from zoo.metrics.fidelity import absolute_errors
 from zoo.pretrained import find_directory
 
 LEVELS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # standard deviations of the noise, gray levels of 255
-WAYS = (("a_to_b", "b_to_a"), ("b_to_a", "a_to_b"))
+WAYS = ("a_to_b", "b_to_a")
 COLUMNS = ("model", "first", "noise", "cycle", "cycle_std", "ratio", "control", "images", "seed")
 BATCH_SIZE = 50
 Translate = Callable[[np.ndarray], np.ndarray]
@@ -94,17 +95,17 @@ def main(options: Options) -> None:
     rows: list[dict[str, Any]] = []
     for name in options.names:
         directory = find_directory(name)
-        card = Pipeline.from_directory(directory).card
+        card = read_card(directory)
         size, _, channels = card.model["arguments"]["image_shape"]
         fit = card.recipe.get("fit", "crop")
         sets = load_collections(
             options.data or card.data.source, held_out=True, paired=False, image_size=size, channels=channels, fit=fit
         )
         a, b = (to_float32(each.images) for each in sets)
-        for ways, images, others in zip(WAYS, (a, b), (b, a), strict=True):
-            forth, back = (open_translator(directory, way) for way in ways)
-            facts = {"model": card.name, "first": ways[0], "images": len(images), "seed": options.seed}
-            rows += [{**facts, **row} for row in measure(forth, back, images, others, options.seed)]
+        a_to_b, b_to_a = (open_translator(directory, way) for way in WAYS)
+        for first, parts in zip(WAYS, ((a_to_b, b_to_a, a, b), (b_to_a, a_to_b, b, a)), strict=True):
+            facts = {"model": card.name, "first": first, "images": len(parts[2]), "seed": options.seed}
+            rows += [{**facts, **row} for row in measure(*parts, options.seed)]
     write_table(options.table, COLUMNS, rows)
     draw(rows, options.figure)
 
@@ -112,7 +113,7 @@ def main(options: Options) -> None:
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """A panel for each direction: the cycle's error over the noise, dashed what the noise does to real images."""
     figure, axes = pyplot().subplots(1, len(WAYS), figsize=(9, 3.6), layout="constrained", sharey=True)
-    for axis, (first, _) in zip(axes, WAYS, strict=True):
+    for axis, first in zip(axes, WAYS, strict=True):
         for number, model in enumerate(dict.fromkeys(row["model"] for row in rows)):
             chosen = [row for row in rows if (row["model"], row["first"]) == (model, first)]
             levels = [row["noise"] for row in chosen]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from serving.images import to_pil, to_uint8
 from serving.pipeline import Pipeline
+from serving.translation import find_task
 from zoo.data.images import ImageSet, iterate_chunks, to_float32
 from zoo.data.load import load_collections
 from zoo.evaluation.extractors import ClassifierExtractor, Extractor, extract_features, format_size, open_extractor
@@ -261,8 +262,7 @@ REQUIREMENTS: Mapping[str, str] = {
 
 def transforms_images(model: ExportedModel) -> bool:
     """Whether an exported model turns images into other ones."""
-    default = model.card.default_ability
-    return default == UPSCALE or default.startswith(TRANSLATE)
+    return find_task(model.card.default_ability) is not None
 
 
 def resize(images: np.ndarray, factor: float, filter: Image.Resampling) -> np.ndarray:

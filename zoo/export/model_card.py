@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from serving.card import Card, CardError, Input, Output, Score, encode_card, is_model_name, to_line
-from serving.translation import Task, find_abilities
+from serving.translation import find_task
 from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
 
@@ -202,9 +202,8 @@ def write_usage(card: Card, path: str) -> list[str]:
     load = f'load_pretrained("{path}", format="onnx")'
     if card.default_ability == "generate":
         return ["from zoo import load_pretrained", f"images = {load}.sample(16, seed=0)"]
-    tasks = [task for task in get_args(Task) if find_abilities([card.default_ability], task)]
-    if tasks:
+    if task := find_task(card.default_ability):
         lines = ["from PIL import Image", "from zoo import load_pretrained", f"model = {load}"]
-        return [*lines, f'image = model.{tasks[0]}(Image.open("photo.png"))  # of any size; or uint8 arrays']
+        return [*lines, f'image = model.{task}(Image.open("photo.png"))  # of any size; or uint8 arrays']
     feeds = ", ".join(f'"{spec.name}": {spec.name}' for spec in card.abilities[card.default_ability].inputs)
     return ["from zoo import load_pretrained", f"outputs = {load}.run({{{feeds}}})"]

@@ -55,10 +55,11 @@ class ImageHistory(keras.layers.Layer):
             new, full = self.size + row, count >= self.size
             place = ops.where(full, places[row], count)
             stored = ops.logical_or(ops.logical_not(full), exchanges[row])
-            before = ops.take(held, ops.minimum(place, self.size - 1))
+            before = ops.take(held, place)
             out = ops.where(ops.logical_and(full, stored), before, new)
-            index = ops.reshape(ops.minimum(place, self.size - 1), (1, 1))
-            held = ops.scatter_update(held, index, ops.reshape(ops.cast(ops.where(stored, new, before), "int32"), (1,)))
+            held = ops.scatter_update(
+                held, ops.reshape(place, (1, 1)), ops.reshape(ops.cast(ops.where(stored, new, before), "int32"), (1,))
+            )
             given = ops.scatter_update(given, ops.reshape(row, (1, 1)), ops.reshape(ops.cast(out, "int32"), (1,)))
             return held, given, ops.cast(ops.minimum(count + 1, self.size), "int32")
 

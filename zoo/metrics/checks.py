@@ -38,6 +38,18 @@ def same_dimension(one: np.ndarray, other: np.ndarray, what: str) -> None:
         )
 
 
+def brightness_of_pairs(one: np.ndarray, other: np.ndarray, *, smallest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both in 0..1, float64, once they are known to be pairs of images: see `images_in_range`.
+
+    Raises:
+        ValueError: the shapes differ, or one holds something else.
+    """
+    if one.shape != other.shape:
+        raise ValueError(f"images {one.shape} and {other.shape}: give pairs of the same shape.")
+    x, y = ((images_in_range(images, smallest=smallest).astype(np.float64) + 1) / 2 for images in (one, other))
+    return x, y
+
+
 def images_in_range(images: np.ndarray, *, smallest: int, least: int = 1) -> np.ndarray:
     """The same array, once it is known to hold images: float (count, height, width, channels) in [-1, 1].
 

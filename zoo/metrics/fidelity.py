@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zoo.metrics.checks import images_in_range
+from zoo.metrics.checks import brightness_of_pairs
 from zoo.metrics.similarity import WINDOW, luminance_and_structure
 
 # ITU-R BT.601, of red, green and blue in 0..1 to 16..235, as MATLAB's rgb2ycbcr has it.
@@ -36,7 +36,7 @@ def absolute_errors(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the shapes differ; out of range; NaN.
     """
-    x, y = _brightness(one, other, smallest=1)
+    x, y = brightness_of_pairs(one, other, smallest=1)
     return np.abs(x - y).mean(axis=(1, 2, 3))
 
 
@@ -50,7 +50,7 @@ def peak_signal_to_noise_ratios(one: np.ndarray, other: np.ndarray) -> np.ndarra
     Raises:
         ValueError: the shapes differ; out of range; NaN.
     """
-    x, y = _brightness(one, other, smallest=1)
+    x, y = brightness_of_pairs(one, other, smallest=1)
     return -10.0 * np.log10(np.maximum(np.square(x - y).mean(axis=(1, 2, 3)), LEAST_ERROR))
 
 
@@ -67,7 +67,7 @@ def structural_similarities(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the shapes differ; too small; out of range; NaN.
     """
-    x, y = _brightness(one, other, smallest=WINDOW)
+    x, y = brightness_of_pairs(one, other, smallest=WINDOW)
     of_luminance, of_structure = luminance_and_structure(x, y)
     return (of_luminance * of_structure).mean(axis=(1, 2, 3))
 
@@ -75,11 +75,3 @@ def structural_similarities(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def shave(images: np.ndarray, border: int) -> np.ndarray:
     """Images without so many pixels at each side, as super-resolution by that factor is scored; a view."""
     return images[:, border : images.shape[1] - border, border : images.shape[2] - border]
-
-
-def _brightness(one: np.ndarray, other: np.ndarray, smallest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both in 0..1, float64."""
-    if one.shape != other.shape:
-        raise ValueError(f"images {one.shape} and {other.shape}: give pairs of the same shape.")
-    x, y = ((images_in_range(images, smallest=smallest).astype(np.float64) + 1) / 2 for images in (one, other))
-    return x, y

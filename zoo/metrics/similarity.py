@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zoo.metrics.checks import images_in_range
+from zoo.metrics.checks import brightness_of_pairs, images_in_range
 from zoo.metrics.moments import Spread
 
 SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])  # Wang, Simoncelli, Bovik 2003, section 3.2
@@ -40,9 +40,7 @@ def multiscale_similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the shapes differ; too small; out of range; NaN.
     """
-    if one.shape != other.shape:
-        raise ValueError(f"images {one.shape} and {other.shape}: give pairs of the same shape.")
-    x, y = ((images_in_range(images, smallest=WINDOW).astype(np.float64) + 1) / 2 for images in (one, other))
+    x, y = brightness_of_pairs(one, other, smallest=WINDOW)
     weights = scale_weights(*one.shape[1:3])
     similarity = np.ones((len(one), one.shape[3]))
     for scale, weight in enumerate(weights):
