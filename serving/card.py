@@ -12,7 +12,7 @@ import math
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,10 +25,13 @@ DType = Literal["float16", "float32", "float64", "int32", "int64", "uint8", "boo
 Feed = Literal["normal", "uniform", "label", "image", "noise_map", "style", "code", "state", "truncation"]
 Kind = Literal["image", "reconstruction", "code", "style", "state", "score", "log_prob", "logits", "label"]
 Support = Literal["binary", "levels", "real"]
+IterationKind = Literal["autoregressive", "gibbs"]
 Range = tuple[float, float]
 
 DRAWN_FEEDS = ("normal", "uniform", "noise_map", "label")
 """The feeds that `serving.sampling.noise.draw` makes from a seed, a row at a time; every other one is handed in."""
+
+SAMPLING_ABILITIES = ("generate", "step")
 
 CARD_LIMIT = 2**20  # bytes of a card; those of the zoo have about 30,000
 VALUES_LIMIT = 2**24  # values of a tensor with free sizes of 1: an image of 2,048 x 2,048 x 4
@@ -109,12 +112,14 @@ class Output(TensorSpec, frozen=True):
     layout: the order of an image's axes.
     support: of a log_prob, what its likelihood is of. binary: black and white pixels; levels: the 256 levels of 8 bits,
         so that bits per dimension exist; real: real numbers, so that it is a density. None where nothing is known.
+    estimator: of a log_prob that is an estimate or rests on one, by what, such as "AIS of 100 chains".
     """
 
     kind: Kind
     range: Range | None = None
     layout: Literal["NHWC"] | None = None
     support: Support | None = None
+    estimator: str = ""
 
     def __post_init__(self) -> None:
         _check_tensor(self, self.range)
@@ -125,16 +130,41 @@ class Output(TensorSpec, frozen=True):
             _require(shaped, f"output {self.name!r}: an image is (batch, height, width, 1, 3 or 4), not {self.shape}")
             factors = {split_size(size)[0] for size in self.shape[1:3]}
             _require(len(factors) == 1, f"output {self.name!r}: both sides of an image are scaled alike: {self.shape}")
-        supported = self.kind == "log_prob" or self.support is None
-        _require(supported, f"output {self.name!r}: only a log_prob has a support")
+        supported = self.kind == "log_prob" or (self.support is None and not self.estimator)
+        _require(supported, f"output {self.name!r}: only a log_prob has a support or an estimator")
+
+
+class Iteration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an ability is repeated to draw samples: its graph is one step, and no sample by itself.
+
+    The states are zeros before the first step; each step takes, in place of a state, the output that the step before
+    gave for it. Inputs that take uniform or normal numbers get new ones in each step. The sample is the last step's.
+
+    kind: autoregressive: so many steps complete a sample, no less and no more. gibbs: steps of a Markov chain, of which
+        more come nearer to its distribution.
+    count: steps of a sample.
+    states: input -> the output that it takes in the next step.
+    """
+
+    kind: IterationKind
+    count: int
+    states: dict[str, str]
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.count < 2**31, f"iteration: {self.count} steps: write 1 or more, and less than 2**31")
 
 
 class Ability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One thing a model can do, such as generate or encode; `file` is its ONNX graph, None where it has none."""
+    """One thing a model can do, such as generate or encode.
+
+    file: its ONNX graph, None where it has none.
+    iteration: how it is repeated to draw samples, where it is a step of a sampler.
+    """
 
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     file: str | None = None
+    iteration: Iteration | msgspec.UnsetType = msgspec.UNSET  # left out of JSON: older cards stay as they are
 
     def __post_init__(self) -> None:
         for what, specs in (("input", self.inputs), ("output", self.outputs)):
@@ -147,6 +177,23 @@ class Ability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 factor, name = split_size(size)
                 known = factor == 1 or name in free
                 _require(known, f"output {spec.name!r} has a dimension {size!r}, and no input has {name!r}")
+        if self.iteration is not msgspec.UNSET:
+            self._check_states(self.iteration.states)
+
+    def _check_states(self, states: Mapping[str, str]) -> None:
+        fed = sorted(spec.name for spec in self.inputs if spec.feed == "state")
+        _require(sorted(states) == fed, f"iteration: its states are {sorted(states)}, the inputs that take one {fed}")
+        inputs = {spec.name: spec for spec in self.inputs}
+        outputs = {spec.name: spec for spec in self.outputs}
+        for name, source in states.items():
+            fits = source in outputs and (outputs[source].dtype, outputs[source].shape) == (
+                inputs[name].dtype,
+                inputs[name].shape,
+            )
+            _require(fits, f"iteration: the state {name!r} can't take the output {source!r}: none, or of another form")
+            free = [size for size in inputs[name].shape if isinstance(size, str)]
+            rows = inputs[name].shape[:1] == ("batch",) and free == ["batch"]
+            _require(rows, f"iteration: the state {name!r} has the shape ('batch', sizes ...)")
 
     @property
     def scale(self) -> int:
@@ -234,6 +281,11 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name, ability in self.abilities.items():
             listed = ability.file is None or ability.file in self.files
             _require(listed, f"ability {name!r}: {ability.file!r} is not among the files {sorted(self.files)}")
+
+
+def find_sampling(abilities: Iterable[str]) -> str | None:
+    """The ability that draws images from a seed: "generate", or else "step", which is repeated; None for neither."""
+    return next((name for name in SAMPLING_ABILITIES if name in abilities), None)
 
 
 class _Header(msgspec.Struct):

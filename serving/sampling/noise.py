@@ -20,19 +20,21 @@ _DRAWS: dict[str, Callable[[np.random.Generator, Input], Any]] = {
 }
 
 
-def draw(input: Input, indices: Sequence[int] | range, seed: int) -> np.ndarray:
+def draw(input: Input, indices: Sequence[int] | range, seed: int, step: int = 0) -> np.ndarray:
     """The sampling noise of some images: (len(indices), *input.shape[1:]) in the input's dtype.
 
-    Row i of seed s comes from NumPy's `Philox(key=[s, i], counter=[0, 0, 0, h])`, with h the first eight bytes of
-    sha256(input.name), little-endian. So it depends on s, i and the input's name alone, and the inputs of one ability
-    read parts of one sequence that lie 2**192 blocks or more apart. Numbers are drawn in float64, then rounded. NumPy
-    may one day turn the same bits into other normal numbers (NEP 19): a test holds today's.
+    Row i of seed s comes from NumPy's `Philox(key=[s, i], counter=[0, 0, t, h])`, with t the step and h the first eight
+    bytes of sha256(input.name), little-endian. So it depends on s, i, t and the input's name alone: the inputs of one
+    ability read parts of one sequence that lie 2**192 blocks or more apart, and steps parts 2**128 blocks apart.
+    Numbers are drawn in float64, then rounded. NumPy may one day turn the same bits into other normal numbers (NEP 19):
+    a test holds today's.
 
     Args:
         input: one of the feeds in `DRAWN_FEEDS`. normal and noise_map: N(0, 1); uniform: its range, (-1, 1) by
             default; label: each class equally likely.
         indices: the images' numbers, each 0 <= i < 2**64.
         seed: 0 <= seed < 2**64.
+        step: of a sampler that takes new numbers in each of its steps, 0 <= step < 2**64; 0 for others.
 
     Raises:
         InputError: no seed gives such an input, its card names no classes, or a number is out of its range.
@@ -45,8 +47,8 @@ def draw(input: Input, indices: Sequence[int] | range, seed: int) -> np.ndarray:
         raise InputError(f"input {input.name!r}: the card names no classes to draw from: give labels")
     seed = to_uint64("seed", seed)
     stream = int.from_bytes(hashlib.sha256(input.name.encode()).digest()[:8], "little")
-    # The stream is in the counter's highest word, which no draw reaches: streams of one key can't overlap.
-    counter = np.array([0, 0, 0, stream], np.uint64)
+    # Stream and step are in the counter's upper words, which no draw reaches: streams of one key can't overlap.
+    counter = np.array([0, 0, to_uint64("step", step), stream], np.uint64)
     rows = np.empty((len(indices), *input.row), input.dtype)
     for row, index in enumerate(indices):
         key = np.array([seed, to_uint64("index", index)], np.uint64)

@@ -5,6 +5,7 @@ on. The image does too, up to the rounding of the program that runs the graph.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from serving.card import DRAWN_FEEDS, Ability, Input, Output
 from serving.images import to_pil, to_uint8
+from serving.sampling.iteration import choose_steps, run_steps
 from serving.sampling.noise import draw, to_uint64
 from serving.session import InputError
 
@@ -47,6 +49,7 @@ class Sampler:
         start: int = 0,
         labels: Labels | None = None,
         truncation: float | None = None,
+        steps: int | None = None,
         output_type: OutputType = "uint8",
     ) -> np.ndarray | list[Image.Image]:
         """Images start ... start + count - 1 of a seed.
@@ -58,6 +61,7 @@ class Sampler:
             labels: for an ability with a label input, one class (number or name) for all or one for each image;
                 drawn from the seed when not given.
             truncation: for an ability with a truncation input; 1.0 when not given.
+            steps: for an ability that is a step of a Markov chain, how many of them; as its card says when not given.
             output_type: one of "uint8", (count, height, width, channels) in 0..255; "float32", the same in the range
                 that the card gives; "pil", a list of Pillow images.
 
@@ -68,13 +72,14 @@ class Sampler:
         if output_type not in OUTPUT_TYPES:
             raise InputError(f"output_type={output_type!r}: choose from {OUTPUT_TYPES}")
         output, given = self.image, self._collect_given(count, labels, truncation)
+        steps = choose_steps(self.ability, steps)
         assert output.range is not None  # the card holds this for an image
         dtype = np.float32 if output_type == "float32" else np.uint8
         images = np.empty((0, *output.row), dtype)
         for first in range(0, count, self.batch_size):
             rows = range(first, min(first + self.batch_size, count))
-            feeds = {spec.name: self._make_feed(spec, rows, start, seed, given) for spec in self.ability.inputs}
-            raw = np.asarray(self.run(feeds)[output.name])
+            make_feeds = partial(self._make_feeds, rows, start, seed, given)
+            raw = np.asarray(run_steps(self.ability, self.run, len(rows), steps, make_feeds)[output.name])
             if len(raw) != len(rows):  # of a graph that no input tells how many
                 raise InputError(f"this ability makes {len(raw)} images where {len(rows)} are asked for: run it")
             if not first:  # room for all of them before the second batch: where there is none, that is said at once
@@ -108,17 +113,26 @@ class Sampler:
                 given[spec.name] = make_label_rows(spec, count, labels)
             elif spec.feed == "truncation":
                 given[spec.name] = np.full(count, _check_truncation(spec, truncation), spec.dtype)
-            elif spec.feed not in DRAWN_FEEDS:
+            elif spec.feed not in DRAWN_FEEDS and not (spec.feed == "state" and self.ability.iteration):
                 raise InputError(
                     f"input {spec.name!r} takes {spec.feed!r}, which no seed gives: run the ability instead"
                 )
         return given
 
-    def _make_feed(
-        self, spec: Input, rows: range, start: int, seed: int, given: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
-        if spec.name not in given:
-            return draw(spec, range(start + rows.start, start + rows.stop), seed)
+    def _make_feeds(
+        self, rows: range, start: int, seed: int, given: Mapping[str, np.ndarray], step: int
+    ) -> dict[str, np.ndarray]:
+        """All inputs of a step but the states."""
+        indices = range(start + rows.start, start + rows.stop)
+        feeds = {}
+        for spec in self.ability.inputs:
+            if spec.name in given:
+                feeds[spec.name] = self._cut_given(spec, rows, given)
+            elif spec.feed != "state":
+                feeds[spec.name] = draw(spec, indices, seed, 0 if spec.feed == "label" else step)
+        return feeds
+
+    def _cut_given(self, spec: Input, rows: range, given: Mapping[str, np.ndarray]) -> np.ndarray:
         values = given[spec.name][rows.start : rows.stop]
         if spec.shape[:1] != ("batch",):  # one factor for the whole batch
             return np.full([size for size in spec.shape if isinstance(size, int)], values[0], spec.dtype)

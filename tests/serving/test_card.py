@@ -17,6 +17,7 @@ from serving.card import (
     File,
     FileMismatchError,
     Input,
+    Iteration,
     Output,
     Score,
     encode_card,
@@ -285,6 +286,21 @@ def image_output(height, width):
     return Output("x", "float32", ("batch", height, width, 3), "image", (-1.0, 1.0), "NHWC")
 
 
+def make_step(states, shape=("batch", 3)):
+    outputs = Output("next", "float32", shape, "state"), Output("longer", "float32", ("batch", 4), "state")
+    inputs = Input("state", "float32", shape, "state"), Input("image", "float32", ("batch", 3), "image")
+    return Ability(inputs, outputs, iteration=Iteration("gibbs", 10, states))
+
+
+def test_how_an_ability_is_repeated_is_on_the_card_and_among_what_was_checked(tanh_model):
+    card = read_card(tanh_model)
+    assert "iteration" not in json.loads(encode_card(card))["abilities"]["generate"]
+    abilities = {**card.abilities, "step": make_step({"state": "next"})}
+    written = msgspec.json.decode(encode_card(msgspec.structs.replace(card, abilities=abilities, checked="")))
+    assert written["abilities"]["step"]["iteration"] == {"kind": "gibbs", "count": 10, "states": {"state": "next"}}
+    assert written["checked"] != card.checked
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -316,6 +332,11 @@ def image_output(height, width):
         (lambda: Output("x", "float32", ("4*batch",), "code"), "a dimension '4*batch'"),
         (lambda: Ability((), (image_output("4*height", "4*width"),)), "'4*height', and no input has 'height'"),
         (lambda: Ability((), ()), "at least one output"),
+        (lambda: Iteration("gibbs", 0, {}), "iteration: 0 steps"),
+        (lambda: make_step({}), "its states are [], the inputs that take one ['state']"),
+        (lambda: make_step({"state": "other"}), "the state 'state' can't take the output 'other'"),
+        (lambda: make_step({"state": "longer"}), "the state 'state' can't take the output 'longer'"),
+        (lambda: make_step({"state": "next"}, ("height", 3)), "the state 'state' has the shape ('batch', sizes ...)"),
         (lambda: Ability((), (Output("x", "float32", (1,), "code"),) * 2), "two outputs of one name"),
     ],
 )

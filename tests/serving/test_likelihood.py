@@ -130,8 +130,33 @@ def test_no_images_at_once_are_refused(batch_size: int) -> None:
 def test_a_bound_that_the_ability_does_not_give_is_refused_with_those_it_gives() -> None:
     only = Ability(ABILITY.inputs, BOUNDS[:1], None)
     with pytest.raises(InputError, match=r"bound='importance_weighted': this ability gives \['elbo'\]"):
-        log_prob(only, Graph(), IMAGES)
+        log_prob(only, Graph(), IMAGES, bound="importance_weighted")
     images = Output("image", "float32", ("batch", 1, 2, 1), "image", (-1.0, 1.0), "NHWC")
     generate = Ability((NOISE,), (images,), None)
-    with pytest.raises(InputError, match=r"bound='elbo': this ability gives \['image'\]"):
+    with pytest.raises(InputError, match=r"no bound: this ability gives \['image'\]"):
         log_prob(generate, Graph(), IMAGES, bound="elbo")
+
+
+EXACT = Output("exact", "float32", ("batch",), "log_prob", support="binary")
+ESTIMATE = Output("estimate", "float32", ("batch",), "log_prob", estimator="AIS of 100 chains")
+
+
+def sum_pixels(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A graph without samples."""
+    values = feeds["image"].sum(axis=(1, 2, 3))
+    return {"exact": values, "estimate": values + 1}
+
+
+def test_what_is_known_exactly_takes_no_samples_and_comes_first() -> None:
+    ability = Ability(ABILITY.inputs[:1], (ESTIMATE, EXACT), None)
+    found = log_prob(ability, sum_pixels, IMAGES, batch_size=2)
+    assert found[:2] == ("exact", 0)
+    np.testing.assert_allclose(found.values, IMAGES.sum(axis=(1, 2, 3)))
+    with pytest.raises(InputError, match="samples=10: this ability takes no samples"):
+        log_prob(ability, sum_pixels, IMAGES, samples=10)
+
+
+def test_an_estimate_says_what_it_rests_on() -> None:
+    found = log_prob(Ability(ABILITY.inputs[:1], (ESTIMATE,), None), sum_pixels, IMAGES)
+    assert found[:2] == ("estimate (AIS of 100 chains)", 0)
+    np.testing.assert_allclose(found.values, IMAGES.sum(axis=(1, 2, 3)) + 1, rtol=1e-6)

@@ -23,7 +23,8 @@ HOOKS = {
     "fresh_optimizers",
     "preview",
     "score_kind",
-}  # what a model whose steps differ gives besides
+    "finish",
+}  # what a model may give besides
 
 
 def build(preset, weights_seed=1):

@@ -6,9 +6,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from msgspec import UNSET
 
 from serving.card import Ability as AbilityCard
-from serving.card import Feed, Input, Kind, Output, Support
+from serving.card import Feed, Input, Iteration, Kind, Output, Support
 from zoo.core.types import Tensor
 
 
@@ -24,6 +25,8 @@ class Ability:
         classes: names of the classes, by number, of each input that is a label.
         supports: of each output that is a log_prob, by name: what its likelihood is of (`serving.card.Output.support`).
         scale: how many times as high and wide as the input an image of free size comes out.
+        iteration: how the network is repeated to draw samples, where it is a step of a sampler.
+        estimators: of a log_prob that is an estimate, by name: what it rests on (`serving.card.Output.estimator`).
     """
 
     network: keras.Model
@@ -33,6 +36,8 @@ class Ability:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     supports: Mapping[str, Support] = field(default_factory=dict)
     scale: int = 1
+    iteration: Iteration | None = None
+    estimators: Mapping[str, str] = field(default_factory=dict)
 
     def card(self, file: str | None = None) -> AbilityCard:
         """The same as plain data, for card.json."""
@@ -56,10 +61,11 @@ class Ability:
                 self.ranges.get(name),
                 layout="NHWC" if self.kinds[name] == "image" else None,
                 support=self.supports.get(name),
+                estimator=self.estimators.get(name, ""),
             )
             for name, tensor in zip(self.output_names, self.network.outputs, strict=True)
         )
-        return AbilityCard(inputs, outputs, file)
+        return AbilityCard(inputs, outputs, file, self.iteration or UNSET)
 
     @property
     def output_names(self) -> list[str]:

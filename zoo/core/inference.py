@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from serving.card import find_sampling
 from serving.likelihood import Bound, log_prob
 from serving.sampling.sampler import OutputType, Sampler, run_in_batches
 from serving.session import check_feeds
@@ -50,10 +51,12 @@ class Inference(ABC):
             seed: 0 <= seed < 2**64.
             output_type: "uint8" or "float32", an array (count, height, width, channels); "pil", a list of images.
             batch_size: images per call of the network.
-            **choices: what else the ability takes, such as `labels`.
+            **choices: what else the ability takes, such as `labels`; `steps` of a Markov chain.
         """
-        ability = self._ability("generate").card()
-        sampler = Sampler(ability, lambda feeds: self.run_ability("generate", feeds), batch_size=batch_size)
+        name = find_sampling(self._abilities) or "generate"
+        sampler = Sampler(
+            self._ability(name).card(), lambda feeds: self.run_ability(name, feeds), batch_size=batch_size
+        )
         return sampler.sample(count, seed, output_type=output_type, **choices)
 
     def encode(self, images: np.ndarray, **more: np.ndarray) -> np.ndarray:

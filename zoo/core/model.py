@@ -127,6 +127,12 @@ class GenerativeModel(Inference, keras.Model):
         """
         return None
 
+    def finish(self) -> None:
+        """Once, after training and before an export: compute what belongs to the model and not to a step.
+
+        Such as a normalizing constant; it is kept in a weight that is not trained. Nothing by default.
+        """
+
     def weight_penalty(self, player: str) -> Tensor | None:
         """A term of the player's variables alone that is added to each of its losses, a scalar; None for none."""
         return None

@@ -140,7 +140,11 @@ class GeneratorSource(ImageSource):
     def latent(self) -> Input | None:
         """The one input of a generator that takes nothing but a latent vector."""
         inputs = self.sampler.ability.inputs
-        return inputs[0] if len(inputs) == 1 and inputs[0].feed in ("normal", "uniform") else None
+        return inputs[0] if len(inputs) == 1 and _is_latent(inputs[0]) else None
+
+
+def _is_latent(spec: Input) -> bool:
+    return spec.feed in ("normal", "uniform") and len(spec.row) == 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from msgspec import UNSET
 
 from serving.card import DRAWN_FEEDS, Input, Output
 from serving.card import Ability as AbilityCard
@@ -15,6 +16,8 @@ from zoo.core.ability import Ability
 from zoo.export.saved_model import read_saved_model
 
 TOLERANCE = 1e-4  # of the output's range
+DECISIONS = 0.999  # of those that a sampler's step draws, the share that must be the same
+DECIDED = ("image", "state", "code")  # kinds of a step's outputs that its decisions make
 CHECKED_BATCHES = (1, 3)  # two sizes: a graph may have frozen the one that it was traced with
 CHECKED_SIDES = ((32, 32), (48, 64), (33, 47))  # where they are free: square, even and odd ones
 
@@ -33,7 +36,8 @@ def check_agreement(name: str, ability: Ability, directory: Path, formats: Seque
         formats: of `zoo.export.export.FORMATS`.
 
     Raises:
-        ExportError: it is more than `TOLERANCE`, or not a number; or Keras' outputs have not the shapes of the card.
+        ExportError: it is more than `TOLERANCE`, or not a number; or Keras' outputs have not the shapes of the card. Of
+            what a step of a sampler decides, one value in a thousand may differ.
         ModelFileError: ONNX Runtime can't open the graph.
     """
     runs = {}
@@ -58,7 +62,11 @@ def check_agreement(name: str, ability: Ability, directory: Path, formats: Seque
         for format_name, run in runs.items():
             found = run(feeds)
             for spec in card.outputs:
-                difference = float(np.abs(found[spec.name] - expected[spec.name]).max()) / measure_span(spec, expected)
+                differences = np.abs(found[spec.name] - expected[spec.name]) / measure_span(spec, expected)
+                difference = float(differences.max())
+                if card.iteration is not UNSET and spec.kind in DECIDED:
+                    # A probability that lies within rounding of its random number is decided either way.
+                    difference = float(np.quantile(differences, DECISIONS))
                 if not difference <= TOLERANCE:  # NaN is no agreement either
                     raise ExportError(
                         f"{format_name} differs from Keras by {difference:.1e} of the range of {name}'s output "

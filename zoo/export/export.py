@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from serving.card import Card, Data, File, Score, read_card
+from serving.card import Card, Data, File, Score, find_sampling, read_card
 from serving.images import save_grid
 from zoo.core.model import GenerativeModel
 from zoo.core.precision import computing_in
@@ -102,7 +102,7 @@ def _write_files(
         write_saved_model(abilities, directory / "saved_model" / "1")
     for name, ability in abilities.items():
         check_agreement(name, ability, directory, formats)
-    if "generate" in abilities:
+    if find_sampling(abilities):
         save_grid(twin.sample(SAMPLE_COUNT, seed=0), directory / "samples.png")
     for name, content in images.items():
         (directory / name).write_bytes(content)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from serving.card import Card, CardError, Input, Output, Score, encode_card, is_model_name, to_line
+from serving.card import Card, CardError, Input, Output, Score, encode_card, find_sampling, is_model_name, to_line
 from serving.translation import find_task
 from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
@@ -123,7 +123,7 @@ def _format_readme(card: Card, path: str) -> str:
         *(list_scores(card.scores) if card.scores else ["None measured yet."]),
         "",
     ]
-    if "generate" in card.abilities:
+    if find_sampling(card.abilities):
         lines += ["The images are random draws of a small network: none is chosen by hand, and some are flawed.", ""]
     return "\n".join(lines)
 
@@ -200,7 +200,7 @@ def describe_protocol(protocol: Mapping[str, Any]) -> str:
 def write_usage(card: Card, path: str) -> list[str]:
     """Lines of Python that load the model by `path` and use its default ability, through ONNX Runtime."""
     load = f'load_pretrained("{path}", format="onnx")'
-    if card.default_ability == "generate":
+    if card.default_ability == find_sampling(card.abilities):
         return ["from zoo import load_pretrained", f"images = {load}.sample(16, seed=0)"]
     if task := find_task(card.default_ability):
         lines = ["from PIL import Image", "from zoo import load_pretrained", f"model = {load}"]

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from rich.markup import escape
 
+from serving.card import find_sampling
 from serving.images import interleave, save_grid
 from zoo.core.model import GenerativeModel
 from zoo.data.images import ImageSet, to_float32
@@ -57,7 +58,7 @@ class RunCallback(keras.callbacks.Callback):
         model, directory = run.model, run.directory
         targets = run.targets or (None, None)
         self.training, self.held_out = (make_batch(*pair) for pair in zip(run.data, targets, strict=True))
-        self.samples = "generate" in model.abilities()
+        self.samples = find_sampling(model.abilities()) is not None
         self.reconstructs = "reconstruct" in model.abilities()
         has_preview = type(model).preview is not GenerativeModel.preview
         self.has_grids = self.samples or self.reconstructs or has_preview

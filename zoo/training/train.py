@@ -15,7 +15,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.markup import escape
 
-from serving.card import Card, Data
+from serving.card import Card, Data, find_sampling
 from serving.images import save_grid
 from zoo.core.step import NOT_FINITE
 from zoo.data.batches import distributed_batches
@@ -258,6 +258,7 @@ def export_run(run: Run) -> Card:
             chosen = f"best of {recipe.steps} steps by {score} = {value:.4g}, scored every {recipe.score_every}"
         else:
             print_line(run.console, f"no score was recorded, so there is no best step: exporting {chosen}.")
+    model.finish()
     about = {
         "name": recipe.preset,
         "steps": int(model.step.numpy()),
@@ -306,7 +307,7 @@ def print_next(run: Run, card: Card) -> None:
     directory = run.directory.absolute()
     export, parent = shlex.quote(str(directory / "export")), shlex.quote(str(directory))
     lines = [f"report: {directory / 'report.html'}", f"exported: {directory / 'export'}", "next:"]
-    if "generate" in card.abilities:
+    if find_sampling(card.abilities):
         lines.append(f"  zoo sample {export}")
     if "upscale" in card.abilities:
         lines.append(f"  zoo upscale {export} photo.png --out larger")

@@ -16,10 +16,10 @@ LABEL = Input("label", "int64", ("batch",), "label", classes=("cat", "dog", "fro
 words = st.integers(0, 2**64 - 1)
 
 
-def philox(seed, index, name):
+def philox(seed, index, name, step=0):
     """What draw promises, written out again."""
     stream = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    bits = np.random.Philox(key=np.array([seed, index], np.uint64), counter=np.array([0, 0, 0, stream], np.uint64))
+    bits = np.random.Philox(key=np.array([seed, index], np.uint64), counter=np.array([0, 0, step, stream], np.uint64))
     return np.random.Generator(bits)
 
 
@@ -28,6 +28,12 @@ def test_a_row_is_philox_keyed_by_seed_and_index_on_a_stream_of_its_name(seed, i
     normal, uniform = philox(seed, index, "latent").standard_normal(3), philox(seed, index, "noise").uniform(-1, 1, 3)
     np.testing.assert_array_equal(draw(LATENT, [index], seed), [normal.astype(np.float32)])
     np.testing.assert_array_equal(draw(UNIFORM, [index], seed), [uniform.astype(np.float32)])
+
+
+@given(seed=words, index=words, step=words)
+def test_each_step_of_a_sampler_has_numbers_of_its_own(seed, index, step):
+    expected = philox(seed, index, "latent", step).standard_normal(3)
+    np.testing.assert_array_equal(draw(LATENT, [index], seed, step), [expected.astype(np.float32)])
 
 
 def test_golden_numbers():
