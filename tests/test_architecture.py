@@ -21,9 +21,9 @@ FLOORS = (
     ("serving", "zoo.data.classes"),  # names of classes are plain data, and presets need them
     ("zoo.core",),
     ("zoo.layers",),
-    ("zoo.losses", "zoo.networks"),
+    ("zoo.losses", "zoo.networks", "zoo.metrics"),
     ("zoo.models",),
-    ("zoo.presets", "zoo.metrics", "zoo.extras"),
+    ("zoo.presets", "zoo.extras"),
     ("zoo.data", "zoo.export", "zoo.sources"),
     ("zoo.pretrained", "zoo.command_line"),
     ("zoo.evaluation",),

@@ -1,0 +1,27 @@
+"""Presets of Boltzmann machines."""
+
+from zoo.presets.preset import Preset
+
+PRESETS = (
+    Preset(
+        name="rbm-mnist",
+        model="zoo.models.rbm.RBM",
+        family="RBM",
+        paper="arXiv:1412.8566",
+        summary="A restricted Boltzmann machine of 500 hidden units on binarized MNIST, 28x28 black and white.",
+        arguments={
+            "image_shape": (28, 28, 1),
+            "units": 500,
+            "persistent": True,
+            "initial_brightness": 0.13,
+        },
+        tiny={
+            "image_shape": (8, 8, 1),
+            "units": 6,
+            "chains": 16,
+            "sampling_steps": 3,
+            "annealing_chains": 10,
+            "annealing_temperatures": 20,
+        },
+    ),
+)
