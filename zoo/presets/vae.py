@@ -24,13 +24,13 @@ PRESETS = (
         model="zoo.models.vae.VAE",
         family="IWAE",
         paper="arXiv:1509.00519",
-        summary="A dense VAE that learns by the bound of 50 samples, on binarized MNIST, 28x28 black and white.",
+        summary="A dense VAE that learns by the bound of 5 samples, on binarized MNIST, 28x28 black and white.",
         arguments={
             "image_shape": (28, 28, 1),
             "latent_dim": 50,
             "hidden": (200, 200),
             "activation": "tanh",
-            "importance_samples": 50,
+            "importance_samples": 5,
             "initial_brightness": 0.13,
         },
         tiny={
