@@ -248,6 +248,15 @@ class RBM(GenerativeModel):
             found[f"{name}_squared_error"] = ops.mean(self.squared_errors(visible, ops.sigmoid(hidden_logits)))
         return found
 
+    def annealed_machine(self) -> dict[str, np.ndarray]:
+        """What annealing estimates log Z of: weights (pixels, units), visible_bias and hidden_bias."""
+        parts = {
+            "weights": self.rbm.kernel,
+            "visible_bias": self.rbm.visible_bias,
+            "hidden_bias": self.rbm.hidden_bias,
+        }
+        return {name: np.asarray(part) for name, part in parts.items()}
+
     def finish(self) -> None:
         """Estimate log Z by AIS, of the weights as files of float16 hold them."""
         parts = (self.rbm.kernel, self.rbm.visible_bias, self.rbm.hidden_bias)
