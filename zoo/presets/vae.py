@@ -46,15 +46,14 @@ PRESETS = (
         model="zoo.models.vae.VAE",
         family="VAE",
         paper="arXiv:1312.6114",
-        summary="A convolutional VAE with a probability for each gray level, on Fashion-MNIST, 28x28 gray.",
+        summary="A dense VAE with a probability for each gray level, on Fashion-MNIST, 28x28 gray.",
         arguments={
             "image_shape": (28, 28, 1),
-            "architecture": "convolutional",
-            "hidden": (32, 64),
             "likelihood": "discretized_logistic",
+            "scale": 0.3,
             "bound_samples": 10,
         },
-        tiny={"image_shape": (8, 8, 1), "hidden": (4, 8), "latent_dim": 4, "bound_samples": 2},
+        tiny={"image_shape": (8, 8, 1), "hidden": (8,), "latent_dim": 4, "bound_samples": 2},
     ),
     Preset(
         name="beta-vae-fashion-mnist",
