@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 
 from zoo.evaluation.board import (
-    BASELINE,
     LIKELIHOOD,
     Board,
     BoardImages,
@@ -16,12 +15,10 @@ from zoo.evaluation.board import (
     Declared,
     Published,
     Row,
-    Task,
-    list_tasks,
     load_board_images,
-    make_rows,
     read_declared,
 )
+from zoo.evaluation.board_estimates import BASELINE, Task, list_tasks, make_rows
 from zoo.evaluation.options import Progress
 from zoo.evaluation.record import round_digits
 from zoo.pretrained import local_directory

@@ -18,22 +18,20 @@ from serving.pipeline import Pipeline
 from zoo import pretrained
 from zoo.data.images import ImageSet, to_float32
 from zoo.data.load import load_images
-from zoo.evaluation import board as module
+from zoo.evaluation import board_estimates as module
 from zoo.evaluation.board import (
-    BASELINE,
     Board,
     BoardImages,
     BoardOptions,
     Declared,
-    GraphEvaluation,
     Published,
     Row,
     load_board_images,
     read_declared,
-    sample_prior,
 )
+from zoo.evaluation.board_estimates import BASELINE, GraphEvaluation, sample_prior
 from zoo.evaluation.board_table import evaluate_board, make_table, read_rows, write_board
-from zoo.evaluation.source import ExportedModel
+from zoo.evaluation.source import ExportedModel, fixed_permutation
 from zoo.export.export import export
 from zoo.models.rbm import RBM
 from zoo.models.vae import VAE
@@ -284,7 +282,7 @@ def test_gray_images_are_binarized_by_their_brightness_and_always_alike(tmp_path
     assert set(np.unique(first.test.images)) == {0, 255}
     np.testing.assert_array_equal(first.test.images[:40], again.test.images)
     assert (first.test.images != other.test.images).any()
-    gray = load_images(source, split="test", image_size=None, channels=1).images[module.fixed_permutation(120)]
+    gray = load_images(source, split="test", image_size=None, channels=1).images[fixed_permutation(120)]
     for level, share in ((0, 0.0), (51, 0.2), (255, 1.0)):
         drawn = first.test.images[gray == level] > 0
         assert drawn.mean() == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / drawn.size) + 1e-12)
