@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from serving.card import Support
-from zoo.data.images import ImageSet, to_float32
+from zoo.data.images import ImageSet, compute_fingerprint, to_float32
 from zoo.data.load import load_images
 from zoo.evaluation.source import fixed_permutation
 from zoo.metrics.likelihood import smoothed_rates
@@ -201,6 +201,6 @@ def load_board_images(board: Board, options: BoardOptions) -> BoardImages:
     if board.binarization == "dynamic":
         draws = np.random.Generator(np.random.Philox(options.seed))
         images = np.where(draws.random(images.shape, np.float32) * 255 < images, np.uint8(255), np.uint8(0))
-    fingerprint = test.fingerprint if len(rows) == len(test.images) else f"{test.fingerprint}[:{wanted}]"
+    fingerprint = compute_fingerprint(images)
     labels = None if test.labels is None else test.labels[rows]
     return BoardImages(board, replace(test, images=images, labels=labels, fingerprint=fingerprint), train, options.seed)

@@ -21,6 +21,7 @@ from zoo.evaluation.board import (
 from zoo.evaluation.board_estimates import BASELINE, Task, list_tasks, make_rows
 from zoo.evaluation.options import Progress
 from zoo.evaluation.record import round_digits
+from zoo.presets.table import PRESETS
 from zoo.pretrained import local_directory
 
 COLUMNS = tuple(item.name for item in fields(Row))
@@ -45,7 +46,8 @@ def evaluate_board(
 ) -> list[Row]:
     """Score every model that stands on a board, and write likelihood.csv and likelihood.md after each.
 
-    A row that stands in the file already is kept where its protocol, its graph and its images are the same.
+    A row that stands in the file already is kept where its protocol, its graph and its images are the same, and where
+    its model can't be asked here.
 
     Args:
         folder: where both files are.
@@ -76,6 +78,8 @@ def evaluate_board(
         for task in tasks:
             rows += find_rows(old, task, images) or make_rows(task, task.compute(), images)
             write_board(folder, [*rows, *(row for row in old if not is_replaced(row, rows))], declared)
+        asked = {task.model for task in tasks}
+        rows += [row for row in old if row.board == board.name and row.model in PRESETS and row.model not in asked]
     if not rows:
         raise ValueError("no board can be made: none of its data is on this machine.")
     write_board(folder, rows, declared)

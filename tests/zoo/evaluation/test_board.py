@@ -189,6 +189,15 @@ def test_a_run_that_is_cut_off_keeps_what_it_has_made(
     assert {row.estimator for row in read_rows(tmp_path / "likelihood.csv")} == {"exact", "importance", "ELBO"}
 
 
+def test_rows_of_a_model_that_is_not_here_stay(shipped: Path, declared: Declared, tmp_path: Path) -> None:
+    there = Row(*("small", "iwae-mnist", "ELBO", 1, -99.0, 0.5, "nats", 24, "fixed", "", 1.0, "a", "b", "ab", "cd"))
+    gone = replace(there, model="a preset of old")
+    write_board(tmp_path, [there, gone], declared)
+    rows = evaluate_board(tmp_path, BoardOptions(samples=4), QUIET, QUIET, declared)
+    assert rows[-1] == read_rows(tmp_path / "likelihood.csv")[-1] == there
+    assert gone not in rows
+
+
 def test_the_table_has_published_values_beside_and_below(shipped: Path, declared: Declared, tmp_path: Path) -> None:
     said: list[str] = []
     rows = evaluate_board(tmp_path, BoardOptions(samples=8), QUIET, said.append, declared)
@@ -286,7 +295,7 @@ def test_gray_images_are_binarized_by_their_brightness_and_always_alike(tmp_path
     for level, share in ((0, 0.0), (51, 0.2), (255, 1.0)):
         drawn = first.test.images[gray == level] > 0
         assert drawn.mean() == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / drawn.size) + 1e-12)
-    assert first.test.fingerprint != again.test.fingerprint
+    assert len({first.test.fingerprint, again.test.fingerprint, other.test.fingerprint}) == 3
 
 
 def make_images(supports: tuple[Any, ...], levels: np.ndarray, labels: np.ndarray | None = None) -> BoardImages:
@@ -328,6 +337,21 @@ def test_given_the_class_and_summed_over_the_classes() -> None:
     given, summed = GraphEvaluation(pipeline, images, "binary", 0, 1, QUIET).compute()
     np.testing.assert_allclose(given.values, [-1, -1, -1, -3])
     np.testing.assert_allclose(summed.values, math.log(0.75 * math.exp(-1) + 0.25 * math.exp(-3)))
+    assert (given.given, summed.given) == ("the class", "")
+
+
+def test_a_model_that_tells_classes_says_how_likely_an_image_is_in_its_own() -> None:
+    labels, log_given = np.array([0, 0, 0, 1]), np.array([[-1.0, -4.0], [-2.0, -2.5], [-3.0, -0.5], [-5.0, -6.0]])
+    images = make_images(("binary",), np.zeros((4, 2, 2, 1), np.uint8), labels)
+    log_joint = log_given + np.log([0.75, 0.25])  # as often as the classes of the training images
+    exact = logsumexp(log_joint, axis=1)
+    opened = {
+        "log_prob": make_pipeline(lambda feeds: exact, "binary"),
+        "classify": SimpleNamespace(run=lambda feeds, batch_size: {"logits": log_joint + 9.0}),
+    }
+    summed, given = module.split_by_class(SimpleNamespace(open=opened.get), images)  # type: ignore[arg-type]
+    np.testing.assert_allclose(summed.values, exact, rtol=1e-12)
+    np.testing.assert_allclose(given.values, log_given[np.arange(4), labels], rtol=1e-12)
     assert (given.given, summed.given) == ("the class", "")
 
 
