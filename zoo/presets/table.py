@@ -13,6 +13,7 @@ from zoo.presets import (
     autoencoder,
     classifier,
     gan,
+    pixel_cnn,
     progressive_gan,
     stylegan,
     super_resolution,
@@ -22,7 +23,18 @@ from zoo.presets import (
 )
 from zoo.presets.preset import Preset
 
-FAMILIES = (autoencoder, classifier, gan, progressive_gan, stylegan, super_resolution, translation, vae, wgan)
+FAMILIES = (
+    autoencoder,
+    classifier,
+    gan,
+    pixel_cnn,
+    progressive_gan,
+    stylegan,
+    super_resolution,
+    translation,
+    vae,
+    wgan,
+)
 PRESETS: Mapping[str, Preset] = {preset.name: preset for family in FAMILIES for preset in family.PRESETS}
 EXTRACTORS: Mapping[str, str] = {data: preset.name for preset in PRESETS.values() for data in preset.extractor_for}
 """Data set -> the preset whose features tell its images apart."""
