@@ -1,7 +1,8 @@
 """The gated PixelCNN (arXiv:1606.05328) of codes or gray levels, and its cached sampler.
 
 p(x) = prod p(x_i | x_1 ... x_{i-1}), pixels in rows from the upper left. What has no order, such as the codes of a
-VQ-VAE, enters one-hot, gray levels as one value in [-1, 1]; both are 0 outside of the image, which no pixel is.
+VQ-VAE, enters one-hot or, where it has many values, as a vector that is learned for each; gray levels enter as one
+value in [-1, 1]. All are 0 outside of the image.
 
 A row is sampled from what earlier rows left behind: each block keeps the `depth - 1` last rows of its vertical maps.
 Zeros before the first row are then what the convolutions take for the outside. Every map is computed once, so that all
@@ -29,6 +30,7 @@ def pixel_cnn(
     kernel: int = 5,
     classes: int = 0,
     ordered: bool = False,
+    embedding: int = 0,
     name: str = "pixel_cnn",
 ) -> keras.Model:
     """codes (batch, height, width, 1) int32 in [0, levels), and label (batch,) int32 -> logits (..., 1, levels).
@@ -43,6 +45,8 @@ def pixel_cnn(
         kernel: of the others, k x k, odd.
         classes: number of classes, 0 where it is given none.
         ordered: whether codes are gray levels, which enter as one value in [-1, 1]; else they enter one-hot.
+        embedding: size of the learned vectors that codes enter as; 0 for none. The first kernel, which has a part for
+            each of the levels, then has one for each of these.
         name: of the network.
 
     Raises:
@@ -54,7 +58,7 @@ def pixel_cnn(
         raise ValueError(f"levels={levels}, blocks={blocks}: choose at least 2 of both.")
     codes = keras.Input(shape, dtype="int32", name="codes")
     label = [keras.Input((), dtype="int32", name="label")] if classes else []
-    values = Encoding(levels, ordered, name="encoding")(codes)
+    values = Encoding(levels, ordered, embedding, name="encoding")(codes)
     # Mask A: each place is given the row above it, and the pixel on its left. All that follows is mask B.
     x = [
         layers.ZeroPadding2D(((1, 0), (0, 0)))(values[:, :-1]),
@@ -82,21 +86,33 @@ class Encoding(layers.Layer):
     Args:
         levels: values of a code.
         ordered: one channel, from -1 for code 0 to 1 for the last; else one-hot, `levels` channels.
+        embedding: in place of one-hot, a learned vector of so many channels; 0 for none.
     """
 
-    def __init__(self, levels: int, ordered: bool, **kwargs: Any):
+    def __init__(self, levels: int, ordered: bool, embedding: int = 0, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
-        self.levels, self.ordered = levels, ordered
+        if ordered and embedding:
+            raise ValueError(f"embedding={embedding}: gray levels, which are ordered, enter as they are.")
+        self.levels, self.ordered, self.embedding = levels, ordered, embedding
+        self.vectors: keras.Variable | None = None
+
+    def build(self, input_shape: Any) -> None:
+        """Create the vectors, where they are learned."""
+        if self.embedding:
+            self.vectors = self.add_weight((self.levels, self.embedding), "uniform", name="vectors")
 
     def call(self, codes: Tensor) -> Tensor:
         """In the type that the layer computes in; int32 codes."""
         if self.ordered:
             return ops.cast(codes, self.compute_dtype) * (2.0 / (self.levels - 1)) - 1.0
+        if self.vectors is not None:
+            return ops.cast(ops.take(ops.convert_to_tensor(self.vectors), codes[..., 0], axis=0), self.compute_dtype)
         return ops.one_hot(codes[..., 0], self.levels, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "levels": self.levels, "ordered": self.ordered}
+        arguments = {"levels": self.levels, "ordered": self.ordered, "embedding": self.embedding}
+        return {**super().get_config(), **arguments}
 
 
 def pixel_cnn_step(network: keras.Model) -> keras.Model:
@@ -132,8 +148,8 @@ def pixel_cnn_sampler(network: keras.Model) -> keras.Model:
     sampler = RowSampler(network)
     height, width, _ = sampler.shape
     uniform, label = keras.Input((height, width, 1), name="uniform"), label_inputs(network)
-    image: Tensor = ops.zeros_like(uniform[:, :1, :1]) + ops.zeros((1, *sampler.shape))
-    features: Tensor = ops.zeros_like(uniform[:, :1, :1, :, None]) + ops.zeros((1, *sampler.features_shape))
+    image: Tensor = ops.tile(ops.zeros_like(uniform[:, :1, :1]), (1, *sampler.shape))
+    features: Tensor = ops.tile(ops.zeros_like(uniform[:, :1, :1, :, None]), (1, *sampler.features_shape))
     found = []
     for row in range(height):
         image, features, logits, codes = sampler([image, features, uniform[:, row], *label])

@@ -19,6 +19,7 @@ from zoo.presets import (
     super_resolution,
     translation,
     vae,
+    vq_vae,
     wgan,
 )
 from zoo.presets.preset import Preset
@@ -33,6 +34,7 @@ FAMILIES = (
     super_resolution,
     translation,
     vae,
+    vq_vae,
     wgan,
 )
 PRESETS: Mapping[str, Preset] = {preset.name: preset for family in FAMILIES for preset in family.PRESETS}
