@@ -189,7 +189,7 @@ class RowSampler(layers.Layer):
             skips = 0.0
             for number, (block, link) in enumerate(zip(self.blocks, links, strict=True)):
                 # The first block sees the pixels on the left alone, the others their own place too.
-                out = dense(gate(self.sum_up(block, maps[number]) + link[:, column]), block.out)
+                out = dense(gate(self.sum_up(block, maps[number]) + link[column]), block.out)
                 if block.last:
                     skips += out
                 else:
@@ -204,10 +204,10 @@ class RowSampler(layers.Layer):
         row = ops.stack(values, axis=1)[:, None]
         return ops.concatenate([image[:, 1:], row], axis=1), features, logits[:, :, None], codes
 
-    def compute_rows(self, image: Tensor, features: Tensor, labels: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def compute_rows(self, image: Tensor, features: Tensor, labels: list[Tensor]) -> tuple[Tensor, list[list[Tensor]]]:
         """The vertical stack at one row: the new features, and of each block what its horizontal stack takes of it.
 
-        The latter is (batch, width, 2 filters), shifts by class included.
+        The latter is (batch, 2 filters) for each column, shifts by class included.
         """
         missing = max(0, self.blocks[0].depth - self.shape[0])
         window = ops.pad(image, [(0, 0), (missing, 0), (0, 0), (0, 0)])[:, -self.blocks[0].depth :]
@@ -223,7 +223,7 @@ class RowSampler(layers.Layer):
             if block.shift is not None:
                 shifts = ops.take(ops.convert_to_tensor(block.shift.embeddings), labels[0], axis=0)
                 rows, link = block.shift_by_class(rows, link, shifts[:, None, None])
-            links.append(link[:, 0])
+            links.append(ops.unstack(link[:, 0], axis=1))
             window = gate(rows)
         return ops.stack(kept, axis=1), links
 
