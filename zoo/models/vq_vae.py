@@ -14,7 +14,7 @@ from keras import ops
 
 from serving.card import Feed, Kind
 from zoo.core.ability import Ability
-from zoo.core.arguments import check_counts, check_image_shape
+from zoo.core.arguments import check_counts, check_image_shape, choose
 from zoo.core.batch import images_of
 from zoo.core.model import GenerativeModel
 from zoo.core.precision import full_precision
@@ -104,10 +104,16 @@ class VQVAE(GenerativeModel):
     ):
         super().__init__()
         self.image_shape = shape = check_image_shape(image_shape)
-        check_counts(codes=codes, code_dim=code_dim, block_width=block_width, usage_window=usage_window)
-        check_counts(prior_begins=prior_begins, prior_filters=prior_filters, prior_blocks=prior_blocks)
+        check_counts(code_dim=code_dim, block_width=block_width, usage_window=usage_window)
+        check_counts(prior_begins=prior_begins, prior_filters=prior_filters)
+        for argument, count in {"codes": codes, "prior_blocks": prior_blocks}.items():
+            if count < 2:
+                raise ValueError(f"{argument}={count}: choose at least 2.")
         if commitment_weight < 0.0 or blocks < 0:
             raise ValueError(f"commitment_weight={commitment_weight}, blocks={blocks}: choose numbers from 0.")
+        choose("codebook", codebook, {name: name for name in ("moving_average", "gradient")})
+        if not 0.0 <= codebook_decay < 1.0:
+            raise ValueError(f"codebook_decay={codebook_decay}: choose 0 <= codebook_decay < 1.")
         if not 0.0 <= revive_below < 1.0:
             raise ValueError(f"revive_below={revive_below}: choose a part of an even share, 0 <= revive_below < 1.")
         self.code_count, self.commitment_weight = codes, commitment_weight

@@ -771,12 +771,12 @@ def quantizer_step(strategy, x, learning):
         layer.build((None, *x.shape[1:]))
     numbers = tf.constant(np.random.default_rng(1).uniform(size=6))
     revived = np.zeros(6, int)
-    for step in range(3):
+    for number in range(3):
 
-        def replica(rows, step=step):
+        def replica(rows, number=number):
             quantized, indices = layer(rows, training=True)
             dead = layer.revive(rows, numbers, least=0.9)
-            return quantized, indices, dead, *usage.observe(indices, tf.constant(step))
+            return quantized, indices, dead, *usage.observe(indices, tf.constant(number))
 
         quantized, indices, dead, *used = per_replica(strategy, replica, x)
         revived += all_alike(dead)
