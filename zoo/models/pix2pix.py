@@ -60,7 +60,7 @@ class Pix2Pix(GenerativeModel):
         discriminator_width: int = 64,
         discriminator_halvings: int | None = None,
         distance_weight: float = 100.0,
-        jitter: float = 30 / 256,
+        jitter: float = 0.1171875,  # 30 / 256
         mirror: bool = True,
     ):
         super().__init__()
@@ -75,7 +75,7 @@ class Pix2Pix(GenerativeModel):
         if not 0.0 <= jitter <= 1.0:
             raise ValueError(f"jitter={jitter}: choose from [0, 1].")
         self.direction, self.sides, self.mirror = direction, shape[:2], mirror
-        self.enlarged = tuple(round(side * (1 + jitter)) for side in self.sides)
+        self.enlarged = round(shape[0] * (1 + jitter)), round(shape[1] * (1 + jitter))
         self.distance_weight = distance_weight
         self.loss_pair = LOSSES["non_saturating"]
         channels = shape[-1]
