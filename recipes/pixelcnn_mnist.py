@@ -23,6 +23,8 @@ recipe = Recipe(
     steps=55_000,
     batch_size=16,
     optimizers={"network": Adam(2e-3, beta_1=0.9, decay="cosine", decay_steps=55_000, final_learning_rate=2e-5)},
+    log_every=500,  # each compares 512 images, 1 s
+    sample_every=2_500,
 )
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import tensorflow as tf
 from keras import ops
 
 from zoo.core.precision import computing_in
-from zoo.layers.gated import GatedBlock, gate
 from zoo.networks.pixel_cnn import (
     Encoding,
     draw_codes,
@@ -90,38 +89,6 @@ def test_no_weight_is_masked():
             assert (ops.convert_to_numpy(gradient) != 0.0).all(), variable.path
 
 
-def test_a_block_is_the_papers_equation():
-    """Figure 2, written out place by place: tanh(W_f * x) sigmoid(W_g * x) in both stacks, the link before the gate."""
-    block = GatedBlock(2, 3)
-    vertical, horizontal = (np.random.default_rng(seed).normal(size=(1, 4, 4, 2)).astype(np.float32) for seed in (0, 1))
-    block([vertical, horizontal])
-    randomize(block)
-    rows, across, skip = (ops.convert_to_numpy(each) for each in block([vertical, horizontal]))
-
-    def at(maps, kernel, bias, places):
-        values = sum(maps[0, r, c] @ kernel[i] for i, (r, c) in enumerate(places) if 0 <= c < 4 and 0 <= r < 4)
-        return values + bias
-
-    def gated(values):
-        return np.tanh(values[:2]) / (1 + np.exp(-values[2:]))
-
-    weights = {
-        name: [v.numpy() for v in getattr(block, name).weights] for name in ("vertical", "link", "horizontal", "out")
-    }
-    kernel, bias = weights["vertical"]
-    for row, column in itertools.product(range(4), range(4)):
-        places = [(row + i - 1, column + j - 1) for i, j in itertools.product(range(2), range(3))]
-        above = at(vertical, kernel.reshape(6, 2, 4), bias, places)
-        beside = at(
-            horizontal, weights["horizontal"][0][0], weights["horizontal"][1], [(row, column - 1), (row, column)]
-        )
-        out = gated(beside + above @ weights["link"][0][0, 0] + weights["link"][1]) @ weights["out"][0][0, 0]
-        out = out + weights["out"][1]
-        np.testing.assert_allclose(rows[0, row, column], gated(above), atol=1e-6)
-        np.testing.assert_allclose(across[0, row, column], horizontal[0, row, column] + out[:2], atol=1e-5)
-        np.testing.assert_allclose(skip[0, row, column], out[2:], atol=1e-5)
-
-
 @pytest.mark.parametrize(("levels", "ordered"), [(2, True), (4, False)])
 def test_half_precision_ends_in_full(levels, ordered):
     with computing_in("mixed_bfloat16"):
@@ -131,9 +98,9 @@ def test_half_precision_ends_in_full(levels, ordered):
     assert network.output.dtype == network.get_layer("logits").compute_dtype == "float32"
 
 
-def test_layers_come_back_from_their_configs():
-    for layer in (GatedBlock(3, 5, False, True, 2, name="block"), Encoding(4, True)):
-        assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
+def test_the_encoding_comes_back_from_its_config():
+    layer = Encoding(4, True)
+    assert Encoding.from_config(layer.get_config()).get_config() == layer.get_config()
 
 
 def test_gray_levels_enter_as_one_value_and_other_codes_one_hot():
@@ -197,10 +164,6 @@ def test_a_level_is_drawn_where_the_cumulative_probabilities_say():
     certain = np.array([[90.0, 0.0], [0.0, 90.0]], np.float32)
     for number in (0.0, 0.5, 1 - 2**-24):
         np.testing.assert_array_equal(draw_codes(certain, np.full((2, 1), number, np.float32))[:, 0], [0, 1])
-
-
-def test_what_is_gated_is_split_in_halves():
-    np.testing.assert_allclose(gate(np.array([[1.0, 2.0]], np.float32)), [[np.tanh(1.0) / (1 + np.exp(-2.0))]], 1e-6)
 
 
 @pytest.mark.parametrize(
