@@ -19,7 +19,7 @@ from zoo.core.types import Tensor
 from zoo.layers.gated import GatedBlock, gate
 from zoo.networks.functional import named_network
 
-FIRST_KERNEL = 7  # section 3.1 of arXiv:1601.06759
+FIRST_KERNEL = 7  # arXiv:1601.06759, table 1
 
 
 def pixel_cnn(

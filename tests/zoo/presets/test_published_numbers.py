@@ -16,6 +16,7 @@ from zoo.presets.table import PRESETS, resolve_class
 
 GAN, DCGAN, WGAN, WGAN_GP = (f"arXiv:{number}" for number in ("1406.2661", "1511.06434", "1701.07875", "1704.00028"))
 ADAM, VAE, IWAE, VGG = (f"arXiv:{number}" for number in ("1412.6980", "1312.6114", "1509.00519", "1409.1556"))
+PIXELCNN, GATED = "arXiv:1601.06759", "arXiv:1606.05328"
 CYCLEGAN, PIX2PIX, SRGAN = "arXiv:1703.10593", "arXiv:1611.07004", "arXiv:1609.04802"
 PROGAN, STYLEGAN, STYLEGAN2 = "arXiv:1710.10196", "arXiv:1812.04948", "arXiv:1912.04958"
 UNSAID = "no number published"
@@ -287,6 +288,18 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("path_length_weight", 2.0, "the authors' code, loss.py"),
         ("path_length_interval", 4, "the authors' code, training_loop.py", 8, "a third less time a step"),
         ("optimizer.learning_rate", 2e-3, "the authors' code, run_training.py"),
+    ),
+    "pixelcnn-mnist": (
+        ("filters", None, f"{GATED}: of MNIST {UNSAID}", 32, SMALLER),
+        ("blocks", None, f"{GATED}: of MNIST {UNSAID}", 7, SMALLER),
+        ("kernel", None, f"{GATED}: of MNIST {UNSAID}", 5, "sees as much as two layers of 3x3, in less time"),
+        ("pixel_cnn.FIRST_KERNEL", 7, f"{PIXELCNN}, table 1"),
+        ("ema_decay", None, GATED, 0.999, "a thousand steps near the end, averaged, find images more likely"),
+        ("batch_size", 16, f"{PIXELCNN}, section 5.2: of MNIST"),
+        ("optimizer", "RMSprop", f"{PIXELCNN}, section 5.2", "Adam", "what later models of the kind use"),
+        ("optimizer.learning_rate", None, f"{PIXELCNN}, section 5.2: by hand", 2e-3, "fast, and falls to 2e-5"),
+        ("optimizer.beta_1", 0.9, f"{ADAM}, Algorithm 1"),
+        ("optimizer.beta_2", 0.999, f"{ADAM}, Algorithm 1"),
     ),
     "vae-mnist": (
         *IWAES,
