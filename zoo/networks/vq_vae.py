@@ -13,6 +13,8 @@ from zoo.core.precision import full_precision
 from zoo.layers.convolution import Conv2D, Conv2DTranspose
 from zoo.networks.coders import KERNEL, STRIDE, Shape, smallest
 
+BLOCK_KERNEL = 3
+
 
 def encoder(
     image_shape: Shape,
@@ -41,7 +43,7 @@ def encoder(
     x = image
     for number, channels in enumerate(hidden, start=1):
         x = Conv2D(channels, KERNEL, STRIDE, "same", activation="relu", name=f"down_{number}")(x)
-    x = Conv2D(hidden[-1], 3, padding="same", name="inner")(x)
+    x = Conv2D(hidden[-1], BLOCK_KERNEL, padding="same", name="inner")(x)
     x = residual_blocks(x, blocks, block_width)
     vectors = Conv2D(code_dim, 1, padding="same", dtype=full_precision(), name="vectors")(x)
     return keras.Model(image, vectors, name=name)
@@ -63,7 +65,7 @@ def decoder(
     """
     *channels, deepest = hidden
     vectors = keras.Input((*smallest(image_shape, hidden), code_dim), name="vectors")
-    x = Conv2D(deepest, 3, padding="same", name="inner")(vectors)
+    x = Conv2D(deepest, BLOCK_KERNEL, padding="same", name="inner")(vectors)
     x = residual_blocks(x, blocks, block_width)
     for number, count in enumerate(reversed(channels), start=1):
         x = Conv2DTranspose(count, KERNEL, STRIDE, "same", activation="relu", name=f"up_{number}")(x)
@@ -76,7 +78,7 @@ def residual_blocks(x: keras.KerasTensor, blocks: int, width: int) -> keras.Kera
     for number in range(1, blocks + 1):
         name = f"block_{number}"
         residual = layers.ReLU(name=f"{name}_relu")(x)
-        residual = Conv2D(width, 3, padding="same", activation="relu", name=f"{name}_3x3")(residual)
+        residual = Conv2D(width, BLOCK_KERNEL, padding="same", activation="relu", name=f"{name}_3x3")(residual)
         residual = Conv2D(x.shape[-1], 1, padding="same", name=f"{name}_1x1")(residual)
         x = layers.Add(name=name)([x, residual])
     return layers.ReLU(name="relu")(x)

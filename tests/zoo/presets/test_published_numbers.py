@@ -16,7 +16,7 @@ from zoo.presets.table import PRESETS, resolve_class
 
 GAN, DCGAN, WGAN, WGAN_GP = (f"arXiv:{number}" for number in ("1406.2661", "1511.06434", "1701.07875", "1704.00028"))
 ADAM, VAE, IWAE, VGG = (f"arXiv:{number}" for number in ("1412.6980", "1312.6114", "1509.00519", "1409.1556"))
-PIXELCNN, GATED = "arXiv:1601.06759", "arXiv:1606.05328"
+PIXELCNN, GATED, VQVAE = "arXiv:1601.06759", "arXiv:1606.05328", "arXiv:1711.00937"
 CYCLEGAN, PIX2PIX, SRGAN = "arXiv:1703.10593", "arXiv:1611.07004", "arXiv:1609.04802"
 PROGAN, STYLEGAN, STYLEGAN2 = "arXiv:1710.10196", "arXiv:1812.04948", "arXiv:1912.04958"
 UNSAID = "no number published"
@@ -288,6 +288,31 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("path_length_weight", 2.0, "the authors' code, loss.py"),
         ("path_length_interval", 4, "the authors' code, training_loop.py", 8, "a third less time a step"),
         ("optimizer.learning_rate", 2e-3, "the authors' code, run_training.py"),
+    ),
+    "vq-vae-fashion-mnist": (
+        ("codes", 512, f"{VQVAE}, section 4.2: of ImageNet", 256, "images are small and gray"),
+        ("code_dim", 64, "the authors' code"),
+        ("hidden", (256, 256), f"{VQVAE}, section 4.1", (32, 64), SMALLER),
+        ("blocks", 2, f"{VQVAE}, section 4.1"),
+        ("block_width", 256, f"{VQVAE}, section 4.1; 32 in the authors' code", 32, SMALLER),
+        ("commitment_weight", 0.25, f"{VQVAE}, section 3.2"),
+        ("codebook_decay", 0.99, f"{VQVAE}, appendix A.1"),
+        (
+            "revive_below",
+            0.0,
+            f"{VQVAE}: none are",
+            0.1,
+            "most codes are never the nearest of those that a run begins with",
+        ),
+        ("prior_begins", 250_000, f"{VQVAE}, section 4.1", 15_000, SHORTER),
+        ("prior_filters", None, f"{VQVAE}: {UNSAID}", 64, SMALLER),
+        ("prior_blocks", None, f"{VQVAE}: {UNSAID}", 6, SMALLER),
+        ("vq_vae.BLOCK_KERNEL", 3, f"{VQVAE}, section 4.1"),
+        ("batch_size", 128, f"{VQVAE}, section 4.1", 64, "a prior learns by updates, and its step costs the most"),
+        ("optimizer", "Adam", f"{VQVAE}, section 4.1"),
+        ("optimizer.learning_rate", 2e-4, f"{VQVAE}, section 4.1", 1e-3, SHORTER),
+        ("optimizer.beta_1", 0.9, f"{ADAM}, Algorithm 1"),
+        ("optimizer.beta_2", 0.999, f"{ADAM}, Algorithm 1"),
     ),
     "pixelcnn-mnist": (
         ("filters", None, f"{GATED}: of MNIST {UNSAID}", 32, SMALLER),
