@@ -11,6 +11,7 @@ from typing import Any
 
 from zoo.presets import (
     autoencoder,
+    classical,
     classifier,
     gan,
     progressive_gan,
@@ -22,7 +23,18 @@ from zoo.presets import (
 )
 from zoo.presets.preset import Preset
 
-FAMILIES = (autoencoder, classifier, gan, progressive_gan, stylegan, super_resolution, translation, vae, wgan)
+FAMILIES = (
+    autoencoder,
+    classical,
+    classifier,
+    gan,
+    progressive_gan,
+    stylegan,
+    super_resolution,
+    translation,
+    vae,
+    wgan,
+)
 PRESETS: Mapping[str, Preset] = {preset.name: preset for family in FAMILIES for preset in family.PRESETS}
 EXTRACTORS: Mapping[str, str] = {data: preset.name for preset in PRESETS.values() for data in preset.extractor_for}
 """Data set -> the preset whose features tell its images apart."""
