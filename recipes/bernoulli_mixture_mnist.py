@@ -11,12 +11,12 @@ from zoo.training.recipe import Recipe
 recipe = Recipe(
     preset="bernoulli-mixture-mnist",
     data="binarized_mnist",
-    steps=50,
+    steps=30,
     batch_size=50_000,
     optimizers={"mixture": SGD(1.0)},
     log_every=5,
-    sample_every=25,
-    checkpoint_every=25,
+    sample_every=10,
+    checkpoint_every=10,
     precision="float32",
 )
 

@@ -11,12 +11,12 @@ from zoo.training.recipe import Recipe
 recipe = Recipe(
     preset="gmm-fashion-mnist",
     data="fashion_mnist",
-    steps=50,
+    steps=40,
     batch_size=60_000,
     optimizers={"mixture": SGD(1.0)},
     log_every=5,
-    sample_every=25,
-    checkpoint_every=25,
+    sample_every=20,
+    checkpoint_every=20,
     precision="float32",
 )
 
