@@ -11,12 +11,12 @@ from zoo.training.recipe import Recipe
 recipe = Recipe(
     preset="hmm-mnist",
     data="binarized_mnist",
-    steps=250,
+    steps=100,
     batch_size=10_000,
-    optimizers={"chain": SGD(1.0, decay="linear", decay_steps=250, final_learning_rate=0.05)},
+    optimizers={"chain": SGD(1.0, decay="linear", decay_steps=100, final_learning_rate=0.05)},
     log_every=5,
-    sample_every=25,
-    checkpoint_every=25,
+    sample_every=20,
+    checkpoint_every=20,
     precision="float32",
 )
 

@@ -40,7 +40,7 @@ class HiddenMarkov(GenerativeModel):
         ValueError: a number out of its range.
     """
 
-    def __init__(self, image_shape: Sequence[int], states: int = 64, smoothing: float = 0.01):
+    def __init__(self, image_shape: Sequence[int], states: int = 64, smoothing: float = 1e-3):
         super().__init__()
         self.image_shape = check_image_shape(image_shape)
         check_counts(states=states)

@@ -35,8 +35,8 @@ PRESETS = (
         model="zoo.models.hidden_markov.HiddenMarkov",
         family="hidden Markov model",
         paper="arXiv:0712.4273",
-        summary="Reads a digit row by row, by 128 hidden states, on binarized MNIST, 28x28 black and white.",
-        arguments={"image_shape": (28, 28, 1), "states": 128},
+        summary="Reads a digit row by row, by 256 hidden states, on binarized MNIST, 28x28 black and white.",
+        arguments={"image_shape": (28, 28, 1), "states": 256},
         tiny={"image_shape": (8, 8, 1), "states": 3},
     ),
 )
