@@ -11,6 +11,7 @@ from typing import Any
 
 from zoo.presets import (
     autoencoder,
+    classical,
     classifier,
     gan,
     pixel_cnn,
@@ -26,6 +27,7 @@ from zoo.presets.preset import Preset
 
 FAMILIES = (
     autoencoder,
+    classical,
     classifier,
     gan,
     pixel_cnn,

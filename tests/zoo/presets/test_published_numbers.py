@@ -61,6 +61,11 @@ STYLEGANS = (
     ("optimizer.beta_2", 0.99, f"{STYLEGAN}, appendix C"),
     ("optimizer.epsilon", 1e-8, f"{STYLEGAN}, appendix C", 1e-7, "Keras' own"),
 )
+MADE = "arXiv:1502.03509"
+EM = (
+    ("optimizer", None, UNSAID, "SGD", "EM is descent at a rate of 1 here"),
+    ("optimizer.learning_rate", None, UNSAID, 1.0, "an M-step"),
+)
 BETAS_0_AND_09 = (("optimizer.beta_1", 0.0), ("optimizer.beta_2", 0.9))
 CONVOLUTIONS = (
     ("convolutional.LEAK", 0.2, f"{DCGAN}, section 4"),
@@ -325,6 +330,30 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("optimizer.learning_rate", None, f"{PIXELCNN}, section 5.2: by hand", 2e-3, "fast, and falls to 2e-5"),
         ("optimizer.beta_1", 0.9, f"{ADAM}, Algorithm 1"),
         ("optimizer.beta_2", 0.999, f"{ADAM}, Algorithm 1"),
+    ),
+    "bernoulli-mixture-mnist": (
+        ("components", 500, MADE + ": MoBernoullis, K = 500"),
+        ("smoothing", None, UNSAID, 1e-3, "a tenth of an image in 100: held-out images are likeliest"),
+        *EM,
+        ("batch_size", None, UNSAID, 50_000, "all images: EM is exact"),
+    ),
+    "gmm-fashion-mnist": (
+        ("components", None, "arXiv:1805.12462: other data", 100, SMALLER),
+        ("factors", None, "arXiv:1805.12462: other data", 10, SMALLER),
+        ("smoothing", None, UNSAID, 0.01, "keeps components with few images from one pixel's variance"),
+        *EM,
+        ("batch_size", None, UNSAID, 60_000, "all images: EM is exact"),
+    ),
+    "naive-bayes-mnist": (
+        ("smoothing", None, UNSAID, 1e-4, "0.6 images of each color a class, near Laplace's one"),
+        *EM,
+        ("batch_size", None, UNSAID, 60_000, "all images: counting is exact"),
+    ),
+    "hmm-mnist": (
+        ("states", None, UNSAID, 256, "128 do not overfit"),
+        ("smoothing", None, UNSAID, 1e-3, "held-out images are likeliest"),
+        *EM,
+        ("batch_size", None, UNSAID, 10_000, "online EM learns from an epoch five times"),
     ),
     "vae-mnist": (
         *IWAES,
