@@ -141,7 +141,9 @@ def test_parameters_stay_probabilities_whatever_the_weights_are():
     model.mixture.white.assign(np.full((3, 4), 3.0))
     shares, white = read(model)
     assert shares.sum() == pytest.approx(1.0)
-    assert (shares > 0).all() and (white > 0).all() and (white < 1).all()
+    assert (shares > 0).all()
+    assert (white > 0).all()
+    assert (white < 1).all()
 
 
 def test_two_replicas_end_where_one_does(fit, strategy_of, difference):

@@ -121,7 +121,8 @@ def test_parameters_stay_probabilities_whatever_the_weights_are():
     initial, transitions, white = read(model)
     assert initial.sum() == pytest.approx(1.0)
     np.testing.assert_allclose(transitions.sum(axis=1), 1.0, rtol=1e-5)
-    assert (white > 0).all() and (white < 1).all()
+    assert (white > 0).all()
+    assert (white < 1).all()
 
 
 def test_two_replicas_end_where_one_does(fit, strategy_of, difference):
