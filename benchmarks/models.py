@@ -207,4 +207,10 @@ MODELS = {
         targets=True,
         average=False,
     ),
+    "pixelcnn": Measured(
+        "pixelcnn_mnist",
+        "pixel_cnn",
+        {},
+        ("image_shape", "levels", "filters", "blocks", "kernel"),
+    ),
 }

@@ -40,10 +40,20 @@ class Options(harness.Options):
     """Train step throughput, contenders side by side."""
 
     model: Literal[
-        "dcgan", "wgan-gp", "sngan", "cgan", "vae", "classifier", "progan", "stylegan", "stylegan2", "cyclegan"
+        "dcgan",
+        "wgan-gp",
+        "sngan",
+        "cgan",
+        "vae",
+        "classifier",
+        "pixelcnn",
+        "progan",
+        "stylegan",
+        "stylegan2",
+        "cyclegan",
     ] = "dcgan"
-    """What is trained: the DCGAN of --image-size and --width, or the preset of this kind, for Fashion-MNIST or (the
-    last four) for 64x64 in color."""
+    """What is trained: the DCGAN of --image-size and --width, or the preset of this kind, for MNIST or Fashion-MNIST or
+    (the last four) for 64x64 in color."""
     tiny: bool = False
     """The preset's twin at test size, to try a model out."""
     contenders: tuple[str, ...] = ()

@@ -188,12 +188,25 @@ def cluster(codes: np.ndarray, labels: np.ndarray, seed: int = 0) -> Clusters:
     """
     classes = _find_classes(codes, labels, "codes")
     with threadpool_limits(1):
-        found = KMeans(len(classes), n_init=RESTARTS, random_state=seed).fit_predict(codes)
+        return compare_clusters(KMeans(len(classes), n_init=RESTARTS, random_state=seed).fit_predict(codes), labels)
+
+
+def compare_clusters(found: np.ndarray, labels: np.ndarray) -> Clusters:
+    """Clusters, however they were found, against the classes.
+
+    Args:
+        found: (count,) integers, such as the likeliest component of a mixture; of clusters that no class is matched
+            with, no row counts for the accuracy.
+        labels: (count,) integers.
+
+    Raises:
+        ValueError: of scikit-learn, where they are not as many.
+    """
     counts = contingency_matrix(labels, found)  # (classes, clusters)
     return Clusters(
         float(adjusted_rand_score(labels, found)),
         float(normalized_mutual_info_score(labels, found)),
-        float(counts[linear_sum_assignment(counts, maximize=True)].sum() / len(codes)),
+        float(counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels)),
     )
 
 

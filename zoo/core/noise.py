@@ -44,9 +44,9 @@ class Draws:
         """Uniform numbers in [low, high), (batch, *shape)."""
         return low + (high - low) * self._draw(tf.raw_ops.StatelessRandomUniformV2, shape)
 
-    def of_the_step(self) -> Tensor:
-        """One uniform number in [0, 1) for all rows, (), the same on every replica."""
-        return self._draw(tf.raw_ops.StatelessRandomUniformV2, (), alike=True)[0]
+    def of_the_step(self, *shape: int) -> Tensor:
+        """Uniform numbers in [0, 1) for all rows together, of this shape, the same on every replica."""
+        return self._draw(tf.raw_ops.StatelessRandomUniformV2, shape, alike=True)[0]
 
     def _draw(self, op: Any, shape: tuple[int, ...], alike: bool = False) -> Tensor:
         # Where these numbers were asked for, not in a function that XLA compiles: there Philox would give others.

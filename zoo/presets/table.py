@@ -12,20 +12,23 @@ from typing import Any
 from zoo.presets import (
     autoencoder,
     boltzmann,
+    classical,
     classifier,
     gan,
+    pixel_cnn,
     progressive_gan,
     stylegan,
     super_resolution,
     translation,
     vae,
+    vq_vae,
     wgan,
 )
 from zoo.presets.preset import Preset
 
 FAMILIES = (
-    *(autoencoder, boltzmann, classifier, gan, progressive_gan),
-    *(stylegan, super_resolution, translation, vae, wgan),
+    *(autoencoder, boltzmann, classical, classifier, gan, pixel_cnn, progressive_gan),
+    *(stylegan, super_resolution, translation, vae, vq_vae, wgan),
 )
 PRESETS: Mapping[str, Preset] = {preset.name: preset for family in FAMILIES for preset in family.PRESETS}
 EXTRACTORS: Mapping[str, str] = {data: preset.name for preset in PRESETS.values() for data in preset.extractor_for}

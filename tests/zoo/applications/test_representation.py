@@ -17,6 +17,7 @@ from zoo.applications.representation import (
     KINDS,
     STRENGTHS,
     cluster,
+    compare_clusters,
     draw_labeled_rows,
     find_best_inputs,
     find_most_activating,
@@ -188,6 +189,15 @@ def test_the_best_matching_is_taken() -> None:
     codes = np.array([0.0] * 7 + [100.0] * 3)[:, None]
     labels = np.array([0] * 4 + [1] * 3 + [0] * 3)
     assert cluster(codes, labels).accuracy == pytest.approx(0.6)
+
+
+def test_more_clusters_than_classes_are_matched_with_as_many() -> None:
+    # Class 0 is clusters 0 and 1, of 3 rows and 1, class 1 is cluster 2: 3 + 4 of 8 are in the cluster of their class.
+    found = compare_clusters(np.array([0, 0, 0, 1, 2, 2, 2, 2]), np.array([0] * 4 + [1] * 4))
+    assert found.accuracy == pytest.approx(7 / 8)
+    # I = H(class) = log 2; H(cluster) = 3/8 log(8/3) + 1/8 log 8 + 1/2 log 2; the mean of both is what I is divided by.
+    entropy = 3 / 8 * np.log(8 / 3) + 1 / 8 * np.log(8) + 1 / 2 * np.log(2)
+    assert found.mutual_information == pytest.approx(np.log(2) / ((np.log(2) + entropy) / 2))
 
 
 def test_clusters_of_labels_at_random_are_chance() -> None:

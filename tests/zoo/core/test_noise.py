@@ -133,6 +133,9 @@ def test_a_number_of_the_step_is_the_same_for_all_rows_and_a_draw_of_its_own():
     assert first != second
     assert float(draws(7, 6).of_the_step()) != first
     np.testing.assert_array_equal(part.normal(3), whole.normal(3)[12:])  # the rows are its own again
+    several = draws(7, 5).of_the_step(2, 3).numpy()
+    np.testing.assert_array_equal(draws(7, 5, start=12, count=11).of_the_step(2, 3), several)
+    assert (several.shape, len(np.unique(several)), several[0, 0]) == ((2, 3), 6, np.float32(first))
     numbers = [float(draws(step=step).of_the_step()) for step in range(400)]
     assert 0.0 <= min(numbers) < 0.02
     assert 0.98 < max(numbers) < 1.0

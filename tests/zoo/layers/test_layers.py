@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras.optimizers import SGD
+from sklearn.cluster import KMeans
 
 from serving.session import Session
 from zoo.core import context, noise, replicas, step
@@ -14,7 +15,7 @@ from zoo.layers.convolution import Conv2D, Conv2DTranspose
 from zoo.layers.dropout import Dropout
 from zoo.layers.maxout import Maxout
 from zoo.layers.minibatch import MinibatchDiscrimination, MinibatchStddev
-from zoo.layers.quantizer import Quantizer
+from zoo.layers.quantizer import CodeUsage, Quantizer, perplexity_of
 from zoo.layers.spectral_norm import SpectralNorm
 from zoo.losses.rows import per_row
 
@@ -616,7 +617,8 @@ def quantizer(codebook, **options):
     layer = Quantizer(len(codebook), **{"dtype": "float64", **options})
     layer.build((None, codebook.shape[1]))
     layer.codebook.assign(codebook)
-    layer.sums.assign(codebook / len(codebook))
+    if layer.sums is not None:
+        layer.sums.assign(codebook / len(codebook))
     return layer
 
 
@@ -677,6 +679,80 @@ def test_codes_converge_to_the_means_of_their_clusters():
     np.testing.assert_allclose(layer.codebook, [x[:50].mean(axis=0), x[50:].mean(axis=0)], rtol=1e-6)
 
 
+def test_a_codebook_without_memory_takes_the_steps_of_k_means():
+    random = np.random.default_rng(3)
+    x = random.normal(size=(200, 2))  # of no clusters, which takes the algorithm several iterations
+    means = start = x[random.choice(len(x), 5, replace=False)]
+    layer = quantizer(start, decay=0.0, epsilon=1e-14)
+    moved = []
+    for _ in range(25):
+        nearest = np.linalg.norm(x[:, None] - means, axis=-1).argmin(axis=1)
+        before, means = means, np.stack([x[nearest == code].mean(axis=0) for code in range(5)])
+        moved.append(np.abs(means - before).max())
+        layer(x, training=True)
+        np.testing.assert_allclose(layer.codebook, means, rtol=1e-9)
+    assert np.count_nonzero(moved) > 3
+    assert moved[-1] == 0.0  # and has come to its end, which is scikit-learn's
+    found = KMeans(5, init=start, n_init=1, max_iter=100, tol=0.0).fit(x)
+    np.testing.assert_allclose(layer.codebook, found.cluster_centers_, rtol=1e-9)
+
+
+def test_a_dead_code_begins_anew_at_a_vector_of_the_batch():
+    shares = np.array([0.5, 0.02, 0.03, 0.45])
+    codebook = np.array([[0.0, 0.0], [90.0, 90.0], [-90.0, 90.0], [1.0, 1.0]])
+    layer = quantizer(codebook, decay=0.5, epsilon=1e-12)
+    layer.shares.assign(shares)
+    layer.sums.assign(shares[:, None] * codebook)
+    x = np.arange(20.0).reshape(5, 2, 2)  # ten vectors
+    dead = layer.revive(x, tf.constant([0.99, 0.35, 0.9, 0.0]), least=0.1)  # of 1/4: 0.025
+    np.testing.assert_array_equal(dead, [False, True, False, False])
+    vector = np.array([6.0, 7.0])  # 0.35 of ten: number 3
+    np.testing.assert_array_equal(layer.codebook, [codebook[0], vector, *codebook[2:]])
+    np.testing.assert_allclose(layer.shares, [0.5, 0.25, 0.03, 0.45])
+    np.testing.assert_allclose(layer.sums, [0.5 * codebook[0], 0.25 * vector, *(shares[2:, None] * codebook[2:])])
+    layer(np.zeros((4, 2)), training=True)  # nothing comes near it: it stays there, with half of its share
+    np.testing.assert_allclose(layer.codebook.numpy()[1], vector, rtol=1e-9)
+    assert layer.shares.numpy()[1] == pytest.approx(0.125)
+
+
+@pytest.mark.parametrize("number", [0.0, 1.0 - 2.0**-24])
+def test_every_number_below_one_names_a_vector(number):
+    layer = quantizer([[7.0]], dtype="float32")
+    x = np.arange(300, dtype=np.float32)[:, None]
+    layer.shares.assign([0.0])
+    layer.revive(x, tf.constant([number]), least=0.5)
+    assert float(layer.codebook[0, 0]) == (0.0 if number == 0.0 else 299.0)
+
+
+def test_a_codebook_may_learn_by_gradient_instead():
+    layer = quantizer([[0.0], [10.0]], decay=0.5, learning="gradient")
+    quantized, indices = layer(np.array([[1.0], [2.0], [3.0], [8.0]]), training=True)
+    np.testing.assert_array_equal(indices, [0, 0, 0, 1])
+    np.testing.assert_allclose(quantized, [[0.0], [0.0], [0.0], [10.0]], atol=1e-15)
+    np.testing.assert_array_equal(layer.codebook, [[0.0], [10.0]])
+    np.testing.assert_allclose(layer.shares, [0.625, 0.375])
+    assert [variable.name for variable in layer.trainable_variables] == ["codebook"]
+    dead = layer.revive(np.array([[4.0]]), tf.constant([0.5, 0.5], tf.float64), least=0.8)
+    np.testing.assert_array_equal(dead, [False, True])  # 0.375 < 0.8 / 2
+    np.testing.assert_array_equal(layer.codebook, [[0.0], [4.0]])
+    np.testing.assert_allclose(layer.shares, [0.625, 0.5])
+
+
+def test_codes_used_are_counted_back_to_the_windows_start():
+    usage = CodeUsage(4, window=2)
+    batches = [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [3, 3, 3, 1], [3, 3, 3, 3], [3, 3, 3, 3]]
+    found = [usage.observe(tf.constant(codes), tf.constant(step, tf.int64)) for step, codes in enumerate(batches)]
+    # Two steps, this one included: {0}, {0, 1}, {0, 1}, {1, 3}, {1, 3}, {3}.
+    assert [float(used) for _, used in found] == [1, 2, 2, 2, 2, 1]
+    # e^H of (3/4, 1/4): (3/4)^(-3/4) (1/4)^(-1/4) = 1.7548
+    expected = [1.0, 2.0, 1.0, 0.75**-0.75 * 0.25**-0.25, 1.0, 1.0]
+    np.testing.assert_allclose([float(perplexity) for perplexity, _ in found], expected, rtol=1e-6)
+
+
+def test_the_perplexity_of_codes_used_alike_is_their_number():
+    np.testing.assert_allclose(perplexity_of(tf.fill([12], 1 / 12)), 12.0, rtol=1e-6)
+
+
 def test_dead_codes_stay_finite():
     layer = quantizer([[0.0, 0.0], [50.0, 50.0], [-70.0, 20.0]], decay=0.1, dtype="float32")
     for _ in range(60):  # 0.1^60: zero in float32
@@ -687,23 +763,38 @@ def test_dead_codes_stay_finite():
     assert np.isfinite(layer.codebook).all()
 
 
-def quantizer_step(strategy, x):
+def quantizer_step(strategy, x, learning):
+    """Three calls, codes revived after each: the last outputs, the state, and which codes were revived how often."""
     with strategy.scope():
         keras.utils.set_random_seed(4)
-        layer = Quantizer(6, decay=0.9, dtype="float64")
+        layer, usage = Quantizer(6, decay=0.5, dtype="float64", learning=learning), CodeUsage(6, window=2)
         layer.build((None, *x.shape[1:]))
-    for _ in range(3):
-        outputs = per_replica(strategy, lambda rows: layer(rows, training=True), x)
-    state = [all_alike(copies_of(variable)) for variable in (layer.codebook, layer.shares, layer.sums)]
-    return [*(np.concatenate(parts) for parts in outputs), *state]
+    numbers = tf.constant(np.random.default_rng(1).uniform(size=6))
+    revived = np.zeros(6, int)
+    for number in range(3):
+
+        def replica(rows, number=number):
+            quantized, indices = layer(rows, training=True)
+            dead = layer.revive(rows, numbers, least=0.9)
+            return quantized, indices, dead, *usage.observe(indices, tf.constant(number))
+
+        quantized, indices, dead, *used = per_replica(strategy, replica, x)
+        revived += all_alike(dead)
+    kept = (layer.codebook, layer.shares, usage.last_used, *([] if layer.sums is None else [layer.sums]))
+    state = [all_alike(copies_of(variable)) for variable in kept]
+    return [*(np.concatenate(parts) for parts in (quantized, indices)), *map(all_alike, used), *state, revived]
 
 
-@pytest.mark.parametrize(("replicas", "rows"), [(2, 8), (4, 8), (4, 7), (2, 5)])
-def test_the_codebook_follows_the_global_batch(replicas, rows, strategy_of, difference):
+@pytest.mark.parametrize(
+    ("replicas", "rows", "learning"),
+    [*((*split, "moving_average") for split in ((2, 8), (4, 8), (4, 7), (2, 5))), (4, 7, "gradient")],
+)
+def test_the_codebook_follows_the_global_batch(replicas, rows, learning, strategy_of, difference):
     # Unequal rows tell a mean over vectors from a mean over replicas.
     x = np.random.default_rng(10).normal(size=(rows, 2, 2, 3)) + np.arange(rows)[:, None, None, None] / 4
-    expected = quantizer_step(strategy_of(1), x)
-    assert difference(quantizer_step(strategy_of(replicas), x), expected) < 1e-12
+    expected = quantizer_step(strategy_of(1), x, learning)
+    assert 0 < expected[-1].sum() < 3 * 6  # some codes were revived
+    assert difference(quantizer_step(strategy_of(replicas), x, learning), expected) < 1e-12
 
 
 def test_a_network_with_a_quantizer_has_integer_indices():
@@ -722,6 +813,7 @@ def test_a_network_with_a_quantizer_has_integer_indices():
         ({"codes": 0}, "codes=0: a codebook holds at least 1"),
         ({"codes": 2, "decay": 1.0}, "decay=1.0: choose 0 <= decay < 1"),
         ({"codes": 2, "epsilon": 0.0}, "epsilon=0.0: choose a share > 0"),
+        ({"codes": 2, "learning": "adam"}, r"learning='adam': choose from \['gradient', 'moving_average'\]"),
     ],
 )
 def test_a_quantizer_refuses_what_cannot_work(arguments, message):
@@ -738,7 +830,8 @@ def test_a_quantizer_refuses_what_cannot_work(arguments, message):
         SpectralNorm(keras.layers.Dense(4, use_bias=False, name="inner", dtype="float64"), name="outer"),
         MinibatchStddev(4, 1e-6, name="stddev"),
         MinibatchDiscrimination(3, 2, 4, "he_normal", name="discrimination"),
-        Quantizer(5, 0.9, 1e-7, name="quantizer"),
+        Quantizer(5, 0.9, 1e-7, "gradient", name="quantizer"),
+        CodeUsage(5, 7, name="usage"),
     ],
     ids=lambda x: x.name,
 )

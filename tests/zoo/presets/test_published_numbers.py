@@ -16,6 +16,7 @@ from zoo.presets.table import PRESETS, resolve_class
 
 GAN, DCGAN, WGAN, WGAN_GP = (f"arXiv:{number}" for number in ("1406.2661", "1511.06434", "1701.07875", "1704.00028"))
 ADAM, VAE, IWAE, VGG = (f"arXiv:{number}" for number in ("1412.6980", "1312.6114", "1509.00519", "1409.1556"))
+PIXELCNN, GATED, VQVAE = "arXiv:1601.06759", "arXiv:1606.05328", "arXiv:1711.00937"
 CYCLEGAN, PIX2PIX, SRGAN = "arXiv:1703.10593", "arXiv:1611.07004", "arXiv:1609.04802"
 PROGAN, STYLEGAN, STYLEGAN2 = "arXiv:1710.10196", "arXiv:1812.04948", "arXiv:1912.04958"
 UNSAID = "no number published"
@@ -59,6 +60,11 @@ STYLEGANS = (
     ("optimizer.beta_1", 0.0, f"{STYLEGAN}, appendix C"),
     ("optimizer.beta_2", 0.99, f"{STYLEGAN}, appendix C"),
     ("optimizer.epsilon", 1e-8, f"{STYLEGAN}, appendix C", 1e-7, "Keras' own"),
+)
+MADE = "arXiv:1502.03509"
+EM = (
+    ("optimizer", None, UNSAID, "SGD", "EM is descent at a rate of 1 here"),
+    ("optimizer.learning_rate", None, UNSAID, 1.0, "an M-step"),
 )
 BETAS_0_AND_09 = (("optimizer.beta_1", 0.0), ("optimizer.beta_2", 0.9))
 CONVOLUTIONS = (
@@ -287,6 +293,67 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("path_length_interval", 4, "the authors' code, training_loop.py", 8, "a third less time a step"),
         ("optimizer.learning_rate", 2e-3, "the authors' code, run_training.py"),
     ),
+    "vq-vae-fashion-mnist": (
+        ("codes", 512, f"{VQVAE}, section 4.2: of ImageNet", 256, "images are small and gray"),
+        ("code_dim", 64, "the authors' code"),
+        ("hidden", (256, 256), f"{VQVAE}, section 4.1", (32, 64), SMALLER),
+        ("blocks", 2, f"{VQVAE}, section 4.1"),
+        ("block_width", 256, f"{VQVAE}, section 4.1; 32 in the authors' code", 32, SMALLER),
+        ("commitment_weight", 0.25, f"{VQVAE}, section 3.2"),
+        ("codebook_decay", 0.99, f"{VQVAE}, appendix A.1"),
+        (
+            "revive_below",
+            0.0,
+            f"{VQVAE}: none are",
+            0.1,
+            "most codes are never the nearest of those that a run begins with",
+        ),
+        ("prior_begins", 250_000, f"{VQVAE}, section 4.1", 15_000, SHORTER),
+        ("prior_filters", None, f"{VQVAE}: {UNSAID}", 64, SMALLER),
+        ("prior_blocks", None, f"{VQVAE}: {UNSAID}", 6, SMALLER),
+        ("vq_vae.BLOCK_KERNEL", 3, f"{VQVAE}, section 4.1"),
+        ("batch_size", 128, f"{VQVAE}, section 4.1", 64, "a prior learns by updates, and its step costs the most"),
+        ("optimizer", "Adam", f"{VQVAE}, section 4.1"),
+        ("optimizer.learning_rate", 2e-4, f"{VQVAE}, section 4.1", 1e-3, SHORTER),
+        ("optimizer.beta_1", 0.9, f"{ADAM}, Algorithm 1"),
+        ("optimizer.beta_2", 0.999, f"{ADAM}, Algorithm 1"),
+    ),
+    "pixelcnn-mnist": (
+        ("filters", None, f"{GATED}: of MNIST {UNSAID}", 32, SMALLER),
+        ("blocks", None, f"{GATED}: of MNIST {UNSAID}", 7, SMALLER),
+        ("kernel", None, f"{GATED}: of MNIST {UNSAID}", 5, "sees as much as two layers of 3x3, in less time"),
+        ("pixel_cnn.FIRST_KERNEL", 7, f"{PIXELCNN}, table 1"),
+        ("ema_decay", None, GATED, 0.999, "a thousand steps near the end, averaged, find images more likely"),
+        ("batch_size", 16, f"{PIXELCNN}, section 5.2: of MNIST", 32, "fewer, larger steps cost less an image"),
+        ("optimizer", "RMSprop", f"{PIXELCNN}, section 5.2", "Adam", "what later models of the kind use"),
+        ("optimizer.learning_rate", None, f"{PIXELCNN}, section 5.2: by hand", 1e-3, "fast, and falls to 1e-5"),
+        ("optimizer.beta_1", 0.9, f"{ADAM}, Algorithm 1"),
+        ("optimizer.beta_2", 0.999, f"{ADAM}, Algorithm 1"),
+    ),
+    "bernoulli-mixture-mnist": (
+        ("components", 500, MADE + ": MoBernoullis, K = 500"),
+        ("smoothing", None, UNSAID, 1e-3, "a tenth of an image in 100: held-out images are likeliest"),
+        *EM,
+        ("batch_size", None, UNSAID, 50_000, "all images: EM is exact"),
+    ),
+    "gmm-fashion-mnist": (
+        ("components", None, "arXiv:1805.12462: other data", 100, SMALLER),
+        ("factors", None, "arXiv:1805.12462: other data", 10, SMALLER),
+        ("smoothing", None, UNSAID, 0.01, "keeps components with few images from one pixel's variance"),
+        *EM,
+        ("batch_size", None, UNSAID, 60_000, "all images: EM is exact"),
+    ),
+    "naive-bayes-mnist": (
+        ("smoothing", None, UNSAID, 1e-4, "0.6 images of each color a class, near Laplace's one"),
+        *EM,
+        ("batch_size", None, UNSAID, 60_000, "all images: counting is exact"),
+    ),
+    "hmm-mnist": (
+        ("states", None, UNSAID, 256, "128 do not overfit"),
+        ("smoothing", None, UNSAID, 1e-3, "held-out images are likeliest"),
+        *EM,
+        ("batch_size", None, UNSAID, 10_000, "online EM learns from an epoch five times"),
+    ),
     "vae-mnist": (
         *IWAES,
         ("optimizer.learning_rate", 1e-3, f"{IWAE}, section 5"),
@@ -436,6 +503,8 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("dropout", 0.5, f"{PIX2PIX}, appendix 6.1"),
         ("distance_weight", 100.0, f"{PIX2PIX}, section 6.2"),
         ("direction", "a_to_b", f"{PIX2PIX}: x to y"),
+        ("jitter", 30 / 256, f"{PIX2PIX}, section 6.2: 286 cut to 256"),
+        ("mirror", True, f"{PIX2PIX}, section 6.2"),
         ("batch_size", 1, f"{PIX2PIX}, appendix 6.2: 1 to 10", 8, "batch norm here keeps its means for inference"),
         *ADAM_OF_GANS,
     ),

@@ -1,0 +1,24 @@
+"""Naive Bayes on MNIST: the preset `naive-bayes-mnist`.
+
+python recipes/naive_bayes_mnist.py
+zoo train naive-bayes-mnist --devices 2
+"""
+
+from zoo.training.main import main
+from zoo.training.optimizers import SGD
+from zoo.training.recipe import Recipe
+
+recipe = Recipe(
+    preset="naive-bayes-mnist",
+    data="mnist",
+    steps=1,
+    batch_size=60_000,
+    optimizers={"classes": SGD(1.0)},
+    log_every=5,
+    sample_every=25,
+    checkpoint_every=25,
+    precision="float32",
+)
+
+if __name__ == "__main__":
+    main(recipe)
