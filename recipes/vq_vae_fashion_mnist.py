@@ -24,6 +24,8 @@ recipe = Recipe(
         "autoencoder": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=15_000, final_learning_rate=1e-5),
         "prior": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=22_000, final_learning_rate=1e-5),
     },
+    log_every=500,  # each compares 512 images
+    sample_every=2_500,
 )
 
 if __name__ == "__main__":
