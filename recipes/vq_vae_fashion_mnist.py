@@ -1,8 +1,8 @@
 """A VQ-VAE on Fashion-MNIST: the preset `vq-vae-fashion-mnist`.
 
 van den Oord et al. (arXiv:1711.00937): two convolutions that halve the image, residual blocks, 7x7 codes out of 256
-whose codebook follows moving averages, a decoder in reverse with a discretized logistic whose scale is learned. 15,000
-steps of encoder, codebook and decoder; then these stand still, and 22,000 steps of a gated PixelCNN over the codes.
+whose codebook follows moving averages, a decoder in reverse with a discretized logistic whose scale is learned. 8,000
+steps of encoder, codebook and decoder; then these stand still, and 9,000 steps of a gated PixelCNN over the codes.
 Batches of 64, Adam at 1e-3 with beta_1 = 0.9 and a cosine decay each. In float32: what code an image has must not hang
 on the precision that it was trained in.
 
@@ -17,12 +17,12 @@ from zoo.training.recipe import Recipe
 recipe = Recipe(
     preset="vq-vae-fashion-mnist",
     data="fashion_mnist",
-    steps=37_000,
+    steps=17_000,
     batch_size=64,
     precision="float32",
     optimizers={
-        "autoencoder": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=15_000, final_learning_rate=1e-5),
-        "prior": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=22_000, final_learning_rate=1e-5),
+        "autoencoder": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=8_000, final_learning_rate=1e-5),
+        "prior": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=9_000, final_learning_rate=1e-5),
     },
     log_every=500,  # each compares 512 images
     sample_every=2_500,

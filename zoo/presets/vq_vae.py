@@ -15,7 +15,7 @@ PRESETS = (
             "hidden": (32, 64),
             "block_width": 32,
             "revive_below": 0.1,
-            "prior_begins": 15_000,
+            "prior_begins": 8_000,
             "prior_blocks": 6,
         },
         tiny={

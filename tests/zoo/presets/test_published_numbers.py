@@ -308,7 +308,7 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
             0.1,
             "most codes are never the nearest of those that a run begins with",
         ),
-        ("prior_begins", 250_000, f"{VQVAE}, section 4.1", 15_000, SHORTER),
+        ("prior_begins", 250_000, f"{VQVAE}, section 4.1", 8_000, SHORTER),
         ("prior_filters", None, f"{VQVAE}: {UNSAID}", 64, SMALLER),
         ("prior_blocks", None, f"{VQVAE}: {UNSAID}", 6, SMALLER),
         ("vq_vae.BLOCK_KERNEL", 3, f"{VQVAE}, section 4.1"),
