@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from keras.optimizers import SGD
 
-from zoo.models.bernoulli_mixture import STARTED, BernoulliMixture
+from zoo.layers.mixtures import STARTED
+from zoo.models.bernoulli_mixture import BernoulliMixture
 
 SHAPE, COMPONENTS, SMOOTHING = (2, 2, 1), 3, 0.05
 BITS = np.array(list(itertools.product([0.0, 1.0], repeat=4)))
@@ -141,7 +142,9 @@ def test_parameters_stay_probabilities_whatever_the_weights_are():
     model.mixture.white.assign(np.full((3, 4), 3.0))
     shares, white = read(model)
     assert shares.sum() == pytest.approx(1.0)
-    assert (shares > 0).all() and (white > 0).all() and (white < 1).all()
+    assert (shares > 0).all()
+    assert (white > 0).all()
+    assert (white < 1).all()
 
 
 def test_two_replicas_end_where_one_does(fit, strategy_of, difference):

@@ -7,6 +7,7 @@ import pytest
 import tensorflow_probability as tfp
 from keras.optimizers import SGD
 
+from zoo.layers.mixtures import STARTED
 from zoo.models.hidden_markov import HiddenMarkov
 
 SHAPE, STATES, SMOOTHING = (3, 2, 1), 3, 0.05
@@ -108,7 +109,7 @@ def test_states_start_at_rows_of_images_from_top_to_bottom(fit):
     model = make(started=False)
     drawn = model.rows.white.numpy()
     fit(model, EVERY[CHOSEN])
-    starts = (model.rows.white.numpy() - 0.25 * drawn) / 0.75
+    starts = (model.rows.white.numpy() - (1.0 - STARTED) * drawn) / STARTED
     np.testing.assert_allclose(starts, np.round(starts), atol=1e-5)
     for state, row in enumerate(np.round(starts)):
         assert tuple(row) in {tuple(each) for each in BITS[CHOSEN][:, state]}
@@ -121,7 +122,8 @@ def test_parameters_stay_probabilities_whatever_the_weights_are():
     initial, transitions, white = read(model)
     assert initial.sum() == pytest.approx(1.0)
     np.testing.assert_allclose(transitions.sum(axis=1), 1.0, rtol=1e-5)
-    assert (white > 0).all() and (white < 1).all()
+    assert (white > 0).all()
+    assert (white < 1).all()
 
 
 def test_two_replicas_end_where_one_does(fit, strategy_of, difference):
