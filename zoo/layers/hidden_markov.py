@@ -59,7 +59,7 @@ class HiddenMarkovRows(keras.layers.Layer):
         self.states = states
         self.smoothing = smoothing
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Create the statistics."""
         _, self.height, self.width, self.channels = input_shape
         uniform = keras.initializers.RandomUniform
@@ -102,7 +102,8 @@ class HiddenMarkovRows(keras.layers.Layer):
         log_likelihoods = ops.matmul(rows, ops.transpose(logits)) + ops.sum(black, axis=1)  # (batch, T, K)
         largest = ops.max(log_likelihoods, axis=2, keepdims=True)
         likelihoods = ops.unstack(ops.exp(log_likelihoods - largest), axis=1)
-        beliefs, scales = [], []
+        beliefs: list[Tensor] = []
+        scales: list[Tensor] = []
         for likelihood in likelihoods:
             predicted = ops.matmul(beliefs[-1], chain.transitions) if beliefs else chain.initial[None]
             joint = predicted * likelihood
@@ -163,7 +164,8 @@ class HiddenMarkovRows(keras.layers.Layer):
             states: (batch, height).
             pixels: (batch, height, width, channels).
         """
-        chain, chosen = self.parameters(), []
+        chain = self.parameters()
+        chosen: list[Tensor] = []
         for place in range(self.height):
             odds = ops.matmul(chosen[-1], chain.transitions) if chosen else chain.initial
             chosen.append(choose_category(odds, states[:, place]))

@@ -14,6 +14,7 @@ from zoo.core.replicas import gather_rows, global_mean
 from zoo.core.types import Tensor
 
 LOG_TWO_PI = math.log(2.0 * math.pi)
+STARTED = 0.75  # what an image counts where a component begins at it; the rest is drawn, so no two begin alike
 
 
 def whiten(images: Tensor, dtype: str) -> Tensor:
@@ -76,7 +77,7 @@ class PartOf(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class BernoulliMixture(keras.layers.Layer):
+class BernoulliComponents(keras.layers.Layer):
     """Black and white pixels, independent given the component: image (batch, ...) in [-1, 1] -> log joint (batch, K).
 
     The weights are expected statistics, as shares of what all components have alike: count = K E[r_k] and white =
@@ -93,7 +94,7 @@ class BernoulliMixture(keras.layers.Layer):
         self.components = components
         self.smoothing = smoothing
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Create the statistics."""
         self.image_shape = tuple(input_shape[1:])
         self.count = self.add_weight(shape=(self.components,), initializer="ones", name="count")
@@ -150,7 +151,7 @@ class BernoulliMixture(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class GaussianMixture(keras.layers.Layer):
+class GaussianComponents(keras.layers.Layer):
     """Normal components of diagonal covariance Psi, or factor analyzers, Lambda Lambda' + Psi: image -> log joint.
 
     mean = mu, of images counted from black, x + 1: pixels that are black in all images then cost no digits.
@@ -171,7 +172,7 @@ class GaussianMixture(keras.layers.Layer):
         self.smoothing = smoothing
         self.least_deviation = least_deviation
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Create the parameters."""
         self.image_shape = tuple(input_shape[1:])
         self.dimension = math.prod(self.image_shape)

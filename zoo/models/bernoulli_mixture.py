@@ -20,8 +20,6 @@ from zoo.layers import mixtures
 from zoo.losses.expectation import towards
 from zoo.networks.functional import named_network
 
-STARTED = 0.75  # what an image counts where a component begins at it; the rest is drawn, so no two begin alike
-
 
 @final
 class BernoulliMixture(GenerativeModel):
@@ -46,7 +44,7 @@ class BernoulliMixture(GenerativeModel):
         check_counts(components=components)
         if smoothing <= 0.0:
             raise ValueError(f"smoothing={smoothing}: choose a number > 0.")
-        self.mixture = mixtures.BernoulliMixture(components, smoothing, dtype=full_precision(), name="mixture")
+        self.mixture = mixtures.BernoulliComponents(components, smoothing, dtype=full_precision(), name="mixture")
         image = keras.Input(self.image_shape, name="image")
         self.network = keras.Model(image, self.mixture(image), name="components")
         self.setup("log_prob")
@@ -110,7 +108,7 @@ class BernoulliMixture(GenerativeModel):
             responsibilities = mixtures.choose_rows(uniform, rows_of(data), self.mixture.components)
         new = self.mixture.maximize(images, responsibilities)
         variables = self.variables_of("mixture")
-        self.minimize("mixture", partial(towards, variables, new, images, STARTED if self.plan else 1.0))
+        self.minimize("mixture", partial(towards, variables, new, images, mixtures.STARTED if self.plan else 1.0))
         return self.record(log_prob=ops.logsumexp(log_joint, axis=1))
 
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:

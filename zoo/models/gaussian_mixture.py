@@ -20,8 +20,6 @@ from zoo.layers import mixtures
 from zoo.losses.expectation import towards
 from zoo.networks.functional import named_network
 
-STARTED = 0.75  # what an image counts where a component begins at it; the rest is drawn, so no two begin alike
-
 
 @final
 class GaussianMixture(GenerativeModel):
@@ -58,7 +56,7 @@ class GaussianMixture(GenerativeModel):
                 f"factors={factors}, smoothing={smoothing}, least_deviation={least_deviation}: choose factors from 0, "
                 "and numbers > 0."
             )
-        self.mixture = mixtures.GaussianMixture(
+        self.mixture = mixtures.GaussianComponents(
             components, factors, smoothing, least_deviation, dtype=full_precision(), name="mixture"
         )
         image = keras.Input(self.image_shape, name="image")
@@ -127,7 +125,7 @@ class GaussianMixture(GenerativeModel):
         else:
             new = self.mixture.maximize(images, ops.softmax(log_joint))
         variables = self.variables_of("mixture")
-        self.minimize("mixture", partial(towards, variables, new, images, STARTED if self.plan else 1.0))
+        self.minimize("mixture", partial(towards, variables, new, images, mixtures.STARTED if self.plan else 1.0))
         return self.record(log_prob=ops.logsumexp(log_joint, axis=1))
 
     def diagnose(self, training: Any, held_out: Any) -> dict[str, Tensor]:

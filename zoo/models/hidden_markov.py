@@ -17,11 +17,9 @@ from zoo.core.model import GenerativeModel
 from zoo.core.precision import full_precision
 from zoo.core.types import Tensor
 from zoo.layers.hidden_markov import HiddenMarkovRows
-from zoo.layers.mixtures import PartOf, choose_rows
+from zoo.layers.mixtures import STARTED, PartOf, choose_rows
 from zoo.losses.expectation import towards
 from zoo.networks.functional import named_network
-
-STARTED = 0.75  # what a row counts where a state begins at it; the rest is drawn, so no two begin alike
 
 
 @final

@@ -41,7 +41,7 @@ class NaiveBayes(GenerativeModel):
         self.image_shape, self.classes = check_image_shape(image_shape), check_class_names(classes)
         if smoothing <= 0.0:
             raise ValueError(f"smoothing={smoothing}: choose a number > 0.")
-        self.mixture = mixtures.BernoulliMixture(len(classes), smoothing, dtype=full_precision(), name="mixture")
+        self.mixture = mixtures.BernoulliComponents(len(classes), smoothing, dtype=full_precision(), name="mixture")
         image = keras.Input(self.image_shape, name="image")
         self.network = keras.Model(image, self.mixture(image), name="classes")
         self.setup("log_prob", "accuracy")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from keras.optimizers import SGD
 
-from zoo.models.bernoulli_mixture import STARTED, BernoulliMixture
+from zoo.layers.mixtures import STARTED
+from zoo.models.bernoulli_mixture import BernoulliMixture
 
 SHAPE, COMPONENTS, SMOOTHING = (2, 2, 1), 3, 0.05
 BITS = np.array(list(itertools.product([0.0, 1.0], repeat=4)))

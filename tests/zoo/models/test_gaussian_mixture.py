@@ -9,7 +9,8 @@ from scipy import stats
 from sklearn import mixture
 from sklearn.exceptions import ConvergenceWarning
 
-from zoo.models.gaussian_mixture import STARTED, GaussianMixture
+from zoo.layers.mixtures import STARTED
+from zoo.models.gaussian_mixture import GaussianMixture
 
 SHAPE, COMPONENTS, PIXELS, LEAST = (2, 3, 1), 3, 6, 0.01
 LITTLE = 1e-6  # smoothing that no digit shows

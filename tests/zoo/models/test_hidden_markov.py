@@ -7,6 +7,7 @@ import pytest
 import tensorflow_probability as tfp
 from keras.optimizers import SGD
 
+from zoo.layers.mixtures import STARTED
 from zoo.models.hidden_markov import HiddenMarkov
 
 SHAPE, STATES, SMOOTHING = (3, 2, 1), 3, 0.05
@@ -108,7 +109,7 @@ def test_states_start_at_rows_of_images_from_top_to_bottom(fit):
     model = make(started=False)
     drawn = model.rows.white.numpy()
     fit(model, EVERY[CHOSEN])
-    starts = (model.rows.white.numpy() - 0.25 * drawn) / 0.75
+    starts = (model.rows.white.numpy() - (1.0 - STARTED) * drawn) / STARTED
     np.testing.assert_allclose(starts, np.round(starts), atol=1e-5)
     for state, row in enumerate(np.round(starts)):
         assert tuple(row) in {tuple(each) for each in BITS[CHOSEN][:, state]}
