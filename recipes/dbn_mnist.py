@@ -12,7 +12,7 @@ from zoo.training.main import main
 from zoo.training.optimizers import SGD
 from zoo.training.recipe import Recipe
 
-# Optimizers begin anew with each stage; recognition and generative weights are one machine's at first, and take one rate.
+# Optimizers begin anew with each stage. Recognition and generative weights are one machine's at first: one rate.
 lower = SGD(0.05, decay="linear", decay_steps=120_000, final_learning_rate=0.0005)
 
 recipe = Recipe(

@@ -127,6 +127,8 @@ class DBN(GenerativeModel):
         self.top_machine = keras.Model(hidden, top, name="top_machine")
         kept = self.sizes[:-1] if persistent else ()
         self.chains = [PersistentChains(chains, size, dtype=precision) for size in kept]
+        for number, layer in enumerate(self.chains):
+            setattr(self, f"chains_{number}", layer)  # TensorFlow's checkpoints pass over what only a list holds
         self.setup("loss", "data_free_energy", "model_free_energy", "reconstruction_error", *self.occasional_metrics)
 
     @property
