@@ -39,6 +39,25 @@ def translate(images: Tensor, uniform: Tensor, share: float, fill: float = -1.0)
     return images
 
 
+def crop(images: Tensor, uniform: Tensor, sides: tuple[int, int]) -> Tensor:
+    """A box of each image.
+
+    Args:
+        images: (batch, height, width, channels).
+        uniform: (batch, 2) in [0, 1): where the box begins, from the top to the bottom and from the left to the right.
+        sides: height and width of the box, at most the image's.
+
+    Returns:
+        (batch, *sides, channels).
+    """
+    for axis, side in zip((1, 2), sides, strict=True):
+        first = ops.cast(ops.floor(uniform[:, axis - 1] * (images.shape[axis] - side + 1)), "int32")
+        source = ops.arange(side, dtype="int32")[None, :] + first[:, None]  # (batch, side): where each line comes from
+        lines = (-1, side, 1, 1) if axis == 1 else (-1, 1, side, 1)
+        images = ops.take_along_axis(images, ops.reshape(source, lines), axis=axis)
+    return images
+
+
 def flip(images: Tensor, uniform: Tensor) -> Tensor:
     """Every second image, on average, mirrored left to right.
 

@@ -13,7 +13,10 @@ from zoo.core.ability import Ability
 from zoo.core.arguments import check_counts, check_image_shape, choose
 from zoo.core.batch import images_of, targets_of
 from zoo.core.model import GenerativeModel
+from zoo.core.noise import Draws
 from zoo.core.types import Tensor
+from zoo.layers import augmentation
+from zoo.layers.resampling import resize_bicubic
 from zoo.losses.adversarial import LOSSES
 from zoo.losses.reconstruction import absolute_error
 from zoo.losses.rows import per_row
@@ -37,6 +40,9 @@ class Pix2Pix(GenerativeModel):
         discriminator_width: channels of the discriminator's first maps.
         discriminator_halvings: of its maps; None for 2, patches of 34x34 pixels, or 3, of 70x70, from 128 pixels on.
         distance_weight: lambda, of |G(x) - y|.
+        jitter: by how much training pairs are enlarged before a box of their size is cut out at random, as a share of
+            their sides; 0 leaves them as they are.
+        mirror: whether every second training pair, on average, is mirrored left to right.
 
     Raises:
         ValueError: an unknown direction or a number out of its range.
@@ -54,6 +60,8 @@ class Pix2Pix(GenerativeModel):
         discriminator_width: int = 64,
         discriminator_halvings: int | None = None,
         distance_weight: float = 100.0,
+        jitter: float = 0.1171875,  # 30 / 256
+        mirror: bool = True,
     ):
         super().__init__()
         shape = check_image_shape(image_shape)
@@ -64,7 +72,10 @@ class Pix2Pix(GenerativeModel):
             raise ValueError(f"dropout={dropout}: choose from [0, 1).")
         if distance_weight < 0:
             raise ValueError(f"distance_weight={distance_weight}: choose a number >= 0; 0 leaves it out.")
-        self.direction = direction
+        if not 0.0 <= jitter <= 1.0:
+            raise ValueError(f"jitter={jitter}: choose from [0, 1].")
+        self.direction, self.sides, self.mirror = direction, shape[:2], mirror
+        self.enlarged = round(shape[0] * (1 + jitter)), round(shape[1] * (1 + jitter))
         self.distance_weight = distance_weight
         self.loss_pair = LOSSES["non_saturating"]
         channels = shape[-1]
@@ -98,6 +109,16 @@ class Pix2Pix(GenerativeModel):
         a, b = images_of(batch), targets_of(batch)
         return (a, b) if self.direction == "a_to_b" else (b, a)
 
+    def augment(self, x: Tensor, y: Tensor, draw: Draws) -> tuple[Tensor, Tensor]:
+        """Both images of each pair jittered and mirrored alike (section 6.2)."""
+        pair = ops.concatenate([x, y], axis=-1)
+        if self.enlarged != self.sides:
+            pair = augmentation.crop(resize_bicubic(pair, self.enlarged), draw.uniform(2), self.sides)
+        if self.mirror:
+            pair = augmentation.flip(pair, draw.uniform())
+        x, y = ops.split(pair, 2, axis=-1)
+        return x, y
+
     def logits(self, x: Tensor, y: Tensor, training: bool) -> Tensor:
         """D(x, y) of patches, (batch, rows, columns, 1)."""
         return self.discriminator(ops.concatenate([x, y], axis=-1), training=training)
@@ -129,8 +150,7 @@ class Pix2Pix(GenerativeModel):
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """One update of D, then one of G on the same translation, scored again (section 3.3)."""
-        self.draws(data)
-        x, y = self.pairs_of(data)
+        x, y = self.augment(*self.pairs_of(data), self.draws(data))
         fake = self.hold("translator", lambda: self.translator(x, training=True))
         loss_of_discriminator = partial(self.discriminator_loss, x, y, fake.output)
         discriminator_loss, metrics = self.minimize("discriminator", loss_of_discriminator)

@@ -22,7 +22,17 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from PIL import Image
 
 import zoo.export.export
-from serving.card import DRAWN_FEEDS, Card, CardError, Data, hash_checked, read_card, verify_files
+from serving.card import (
+    DRAWN_FEEDS,
+    Card,
+    CardError,
+    Data,
+    Iteration,
+    find_sampling,
+    hash_checked,
+    read_card,
+    verify_files,
+)
 from serving.pipeline import Pipeline
 from serving.sampling.noise import draw
 from serving.session import Session
@@ -83,7 +93,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def draws_images(exported: Exported) -> None:
     """Skip what is said of images for a model that draws none."""
-    if "generate" not in exported.card.abilities:
+    if not find_sampling(exported.card.abilities):
         pytest.skip(f"{exported.preset.family} draws no images")
 
 
@@ -523,6 +533,35 @@ def test_networks_of_free_size_are_compared_at_several(image_model: Inference, t
     )
     with pytest.raises(ExportError, match=message):
         check_agreement("upscale", doubling, tmp_path, ("saved_model",))
+
+
+def make_step(shift: float = 0.0, scale: float = 1.0) -> Ability:
+    """A step of a sampler that decides 32 x 32 pixels, by uniforms that are shifted; the logits it gives are scaled."""
+    shape = (32, 32, 1)
+    state, uniform = keras.Input(shape, name="state"), keras.Input(shape, name="uniform")
+    logits = 2.0 * state
+    image = 2.0 * ops.cast(uniform + shift < ops.sigmoid(logits), "float32") - 1.0
+    network = named_network([state, uniform], {"image": image, "next": image, "logits": scale * logits})
+    return Ability(
+        network,
+        {"state": "state", "uniform": "uniform"},
+        {"image": "image", "next": "state", "logits": "logits"},
+        {"uniform": (0.0, 1.0), "image": (-1.0, 1.0)},
+        iteration=Iteration("gibbs", 10, {"state": "next"}),
+    )
+
+
+@pytest.mark.parametrize(("shift", "scale", "wrong"), [(1e-5, 1.0, None), (0.01, 1.0, "image"), (0.0, 1.001, "logits")])
+def test_of_a_steps_decisions_999_in_1000_must_be_the_same(
+    tmp_path: Path, shift: float, scale: float, wrong: str | None
+) -> None:
+    """Where an image is drawn in one pass, any decision that differs is refused; logits are always compared."""
+    write_onnx(make_step(shift, scale), tmp_path / "step.onnx", rounded=False)
+    if wrong is None:
+        assert check_agreement("step", make_step(), tmp_path, ("onnx",)) < 1e-5
+        return
+    with pytest.raises(ExportError, match=f"ONNX differs from Keras by .* of the range of step's output '{wrong}'"):
+        check_agreement("step", make_step(), tmp_path, ("onnx",))
 
 
 @pytest.mark.parametrize("factors", [(2, 2), (3, 1)])

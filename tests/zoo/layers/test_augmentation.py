@@ -14,6 +14,16 @@ FACTORS = np.array([0.0, 0.5, 1.0, 1.9])
 EVERYTHING = "color,translation,cutout"
 
 
+def test_a_crop_begins_anywhere_that_leaves_it_inside():
+    # 8 x 6, boxes of 6 x 6: the first line is floor(3 u), the first column 0.
+    found = augment.crop(IMAGES, uniform([0.0, 0.0], [0.34, 0.9], [0.67, 0.5], [0.999, 0.1]), (6, 6))
+    expected = [image[first : first + 6] for image, first in zip(IMAGES, (0, 1, 2, 2), strict=True)]
+    np.testing.assert_array_equal(found, expected)
+    found = augment.crop(IMAGES, uniform([0.0, 0.0], [0.0, 0.25], [0.0, 0.5], [0.0, 0.999]), (8, 3))
+    expected = [image[:, first : first + 3] for image, first in zip(IMAGES, (0, 1, 2, 3), strict=True)]
+    np.testing.assert_array_equal(found, expected)
+
+
 def draws(count=4, start=0, step=0):
     return Draws(3, tf.constant(step, tf.int64), tf.range(start, start + count, dtype=tf.int64))
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from zoo.core.noise import Draws
 from zoo.models.pix2pix import Pix2Pix
 
 SHAPE = (16, 16, 3)
-TINY = {"width": 2, "halvings": 3, "discriminator_width": 2, "dropout": 0.0}
+TINY = {"width": 2, "halvings": 3, "discriminator_width": 2, "dropout": 0.0, "jitter": 0.0, "mirror": False}
 
 
 def build(**arguments):
@@ -72,6 +73,27 @@ def test_a_step_updates_the_discriminator_first(direction, fit):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("jitter", "mirror", "places", "sides"), [(0.25, False, 5, 1), (0.25, True, 5, 2), (0.0, True, 1, 2)]
+)
+def test_a_pair_is_jittered_and_mirrored_as_one(jitter, mirror, places, sides):
+    """y = -x stays so. Values that grow across tell where a box was cut out, and which way round it is."""
+    ramp = np.linspace(-1.0, 1.0, 16, dtype=np.float32)
+    x = np.broadcast_to(ramp[None, None, :, None], (200, *SHAPE))
+    model, draws = (
+        build(jitter=jitter, mirror=mirror),
+        Draws(3, tf.constant(0, tf.int64), tf.range(200, dtype=tf.int64)),
+    )
+    found, other = (np.asarray(each) for each in model.augment(x, -x, draws))
+    assert found.shape == other.shape == x.shape
+    np.testing.assert_allclose(other, -found, atol=1.01 / 127.5)  # both are rounded to levels when they are enlarged
+    slopes, middles = found[:, 0, -1, 0] - found[:, 0, 0, 0], found[:, 0, :, 0].mean(axis=1)
+    assert len(np.unique(np.sign(slopes))) == sides
+    assert len(np.unique((middles * np.sign(slopes)).round(2))) == places
+    enlarged = np.abs(np.diff(found[:, 0, :, 0], axis=1)).mean()
+    assert enlarged == pytest.approx(np.diff(ramp).mean() / (1 + jitter), rel=0.02)
+
+
 def test_the_ability_is_named_after_the_direction():
     for direction in ("a_to_b", "b_to_a"):
         assert list(build(direction=direction).abilities()) == [f"translate_{direction}"]
@@ -101,6 +123,7 @@ def test_a_preview_has_the_truth_beside_the_translation():
         ({"direction": "b"}, "direction='b': choose from"),
         ({"distance_weight": -1.0}, "distance_weight=-1.0: choose a number >= 0"),
         ({"dropout": 1.0}, "dropout=1.0: choose from"),
+        ({"jitter": -0.1}, "jitter=-0.1: choose from"),
         ({"halvings": 0}, "halvings=0: choose at least 1"),
     ],
 )

@@ -427,6 +427,8 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("dropout", 0.5, f"{PIX2PIX}, appendix 6.1"),
         ("distance_weight", 100.0, f"{PIX2PIX}, section 6.2"),
         ("direction", "a_to_b", f"{PIX2PIX}: x to y"),
+        ("jitter", 30 / 256, f"{PIX2PIX}, section 6.2: 286 cut to 256"),
+        ("mirror", True, f"{PIX2PIX}, section 6.2"),
         ("batch_size", 1, f"{PIX2PIX}, appendix 6.2: 1 to 10", 8, "batch norm here keeps its means for inference"),
         *ADAM_OF_GANS,
     ),
