@@ -282,9 +282,10 @@ class DBN(GenerativeModel):
         return found
 
     def bound(self, visible: Tensor, noise: Tensor, of: str = "log_prob") -> Tensor:
-        """E_q [sum_k log p(h_(k-1) | h_k) + log p(h_top)] + the entropy of q, nats, (batch,).
+        """E_q [sum_k log p(h_(k-1) | h_k) - log q(h_k | h_(k-1)) + log p(h_top)], nats, (batch,).
 
-        The expectation is the mean over samples; the entropy of each layer is exact, given the sample below.
+        The expectation is the mean over samples. The entropy of q could be had exactly, and would make it less exact:
+        where q is the posterior, the terms of each sample add up to log p(v) itself.
 
         Args:
             visible: v, (batch, pixels).
@@ -295,8 +296,7 @@ class DBN(GenerativeModel):
         for up, down in zip(self.recognizers, self.generators, strict=True):
             logits = up(below)
             above = draw_bernoulli(logits, noise[:, :, first : first + up.units])
-            entropy = ops.sum(ops.softplus(logits) - ops.sigmoid(logits) * logits, axis=-1)
-            total = total + entropy - cross_entropy(below, down(above))
+            total = total + cross_entropy(above, logits) - cross_entropy(below, down(above))
             below, first = above, first + up.units
         log_prob = self.top(below, of=of)
         return ops.mean(total + (log_prob if of == "log_prob" else -log_prob), axis=1)
