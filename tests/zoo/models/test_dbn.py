@@ -197,14 +197,14 @@ def test_a_recognition_that_is_exact_makes_the_bound_log_p():
 def test_greedy_layers_learn_what_they_are_shown_and_fine_tuning_keeps_it(fit):
     """Four images, in turn: log(4) = 1.39 nats at best, log(64) = 4.16 at the start."""
     data = states(6)[np.random.default_rng(0).choice([1, 7, 56, 63], 100)]
-    model = build(units=(8, 8), layer_steps=(600, 300), persistent=True, gibbs_steps=3)
-    compiled(model, 0.1)
+    model = build(units=(8, 8), layer_steps=(600, 300), persistent=True)
+    compiled(model, 0.5)
     bounds = []
     for steps in (900, 300):
         fit(model, images(data), steps=steps)
         model.finish()
         bounds.append(model.log_prob(images(data), samples=100).values.mean())
-    assert bounds[0] > -2.6
+    assert bounds[0] > -2.0
     assert bounds[1] > bounds[0] - 0.2
     found = model.diagnose({"image": images(data)}, {"image": -images(data)})
     assert float(found["train_unnormalized_bound"]) > float(found["held_out_unnormalized_bound"]) + 1
