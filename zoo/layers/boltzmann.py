@@ -140,8 +140,8 @@ class RestrictedBoltzmann(keras.layers.Layer):
     @property
     def machine(self) -> Machine:
         """The parameters at this moment."""
-        parameters = (self.kernel, self.visible_bias, self.hidden_bias)
-        return Machine(*(ops.convert_to_tensor(each) for each in parameters), self.binary)
+        weights, *biases = map(ops.convert_to_tensor, (self.kernel, self.visible_bias, self.hidden_bias))
+        return Machine(weights, biases[0], biases[1], self.binary)
 
     def log_prob(self, visible: Tensor) -> Tensor:
         """-F(v) - log Z, (batch,), by the estimate of log Z that was set."""

@@ -101,7 +101,7 @@ class DBN(GenerativeModel):
             )
         self.gibbs_steps, self.sampling_steps, self.bound_samples = gibbs_steps, sampling_steps, bound_samples
         self.fine_tuning_scale = fine_tuning_scale
-        self.annealing = {"chains": annealing_chains, "temperatures": annealing_temperatures}
+        self.annealing_chains, self.temperatures = annealing_chains, annealing_temperatures
         self.begins = (0, *accumulate(layer_steps))
         self.pixels = math.prod(shape)
         self.sizes = (self.pixels, *units)
@@ -119,7 +119,7 @@ class DBN(GenerativeModel):
             down.kernel.assign(ops.transpose(up.kernel))
             self.recognizers.append(up)
             self.generators.append(down)
-        self.top = RestrictedBoltzmann(*self.sizes[-2:], dtype=precision, name="top")
+        self.top = RestrictedBoltzmann(self.sizes[-2], self.sizes[-1], dtype=precision, name="top")
         visible, hidden = (keras.Input((size,)) for size in (self.pixels, self.sizes[-2]))
         self.recognition = keras.Model(visible, self.recognize(visible), name="recognition")
         self.generative = keras.Model(hidden, self.generate_logits(hidden), name="generative")
@@ -211,7 +211,7 @@ class DBN(GenerativeModel):
         start = self.chains[stage].take(rows_of(data)) if self.chains else awake[-1]
         samples = self.machine(stage).gibbs_chain(start, draws, self.gibbs_steps)
         losses = dict.fromkeys(self.learners(stage), partial(self.contrastive_loss, stage, awake[-1], samples))
-        recorded = {}
+        recorded: dict[str, Tensor] = {}
         if self.plan > self.lower:
             asleep = self.draw_down(samples, draws)
             losses["generative"] = partial(self.wake_loss, awake)
@@ -307,7 +307,7 @@ class DBN(GenerativeModel):
         weights, visible_bias, hidden_bias = (np.asarray(part).astype(np.float16) for part in parts)
         base = base_rate_bias(np.asarray(self.top.mean))
         found = annealed_importance_sampling(
-            weights, visible_bias, hidden_bias, base, seed=ANNEALING_SEED, **self.annealing
+            weights, visible_bias, hidden_bias, base, self.temperatures, self.annealing_chains, ANNEALING_SEED
         )
         self.top.set_log_partition(found.value)
 
@@ -330,7 +330,7 @@ class DBN(GenerativeModel):
         }
         feeds: dict[str, Feed] = {"image": "image", "code": "code", "noise": "uniform"}
         ranges = {**dict.fromkeys(("image", "reconstruction"), (-1.0, 1.0)), "noise": (0.0, 1.0)}
-        estimator = f"AIS of {self.annealing['chains']:,} chains, {self.annealing['temperatures']:,} temperatures"
+        estimator = f"AIS of {self.annealing_chains:,} chains, {self.temperatures:,} temperatures"
         return {"step": self.step_ability()} | {
             name: Ability(
                 named_network(taken, found),

@@ -91,7 +91,7 @@ class RBM(GenerativeModel):
         self.units, self.gibbs_steps, self.sampling_steps = units, gibbs_steps, sampling_steps
         self.sparsity_target, self.sparsity_weight = sparsity_target, sparsity_weight
         self.image_mean, self.image_scale = image_mean, image_scale
-        self.annealing = {"chains": annealing_chains, "temperatures": annealing_temperatures}
+        self.annealing_chains, self.temperatures = annealing_chains, annealing_temperatures
         self.pixels = int(np.prod(shape))
         first = (
             logit(initial_brightness) if visible == "bernoulli" else self.standardize(2.0 * initial_brightness - 1.0)
@@ -130,7 +130,7 @@ class RBM(GenerativeModel):
         }
         feeds: dict[str, Feed] = {"image": "image", "code": "code"}
         ranges = dict.fromkeys(("image", "reconstruction"), (-1.0, 1.0))
-        estimator = f"AIS of {self.annealing['chains']:,} chains, {self.annealing['temperatures']:,} temperatures"
+        estimator = f"AIS of {self.annealing_chains:,} chains, {self.temperatures:,} temperatures"
         return {"step": self.step_ability()} | {
             name: Ability(
                 named_network([taken], found),
@@ -238,6 +238,10 @@ class RBM(GenerativeModel):
         weights, visible_bias, hidden_bias = (np.asarray(part).astype(np.float16) for part in parts)
         base = base_rate_bias(np.asarray(self.rbm.mean), self.rbm.visible)
         found = annealed_importance_sampling(
-            weights, visible_bias, hidden_bias, base, seed=ANNEALING_SEED, visible=self.rbm.visible, **self.annealing
+            *(weights, visible_bias, hidden_bias, base),
+            temperatures=self.temperatures,
+            chains=self.annealing_chains,
+            seed=ANNEALING_SEED,
+            visible=self.rbm.visible,
         )
         self.rbm.set_log_partition(found.value)
