@@ -5,18 +5,90 @@ are independent given v, and the visible ones given h. weights = W, visible_bias
 """
 
 import math
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from zoo.core.arguments import check_counts, choose
+from zoo.core.noise import Draws
 from zoo.core.replicas import ONLY_FIRST_REPLICA, gather_rows, global_mean
 from zoo.core.types import Tensor
 
 Visible = Literal["bernoulli", "gaussian"]
 FIRST_WEIGHT = 0.01  # deviation of W at the start (Hinton 2010, UTML TR 2010-003, section 8)
+
+
+class Contrast(NamedTuple):
+    """Data beside samples, one value a row.
+
+    Args:
+        data: F(v) of the data, (batch,).
+        samples: F(v') of the machine's samples, (batch,).
+        error: the mean over visible units of (v - E p(v|E h))^2, (batch,).
+        activations: E p(h|v) of the data, (batch, units).
+    """
+
+    data: Tensor
+    samples: Tensor
+    error: Tensor
+    activations: Tensor
+
+
+class Machine(NamedTuple):
+    """A machine's parameters as they are, and what follows from them in closed form.
+
+    Args:
+        weights: W, (pixels, units).
+        visible_bias: b, (pixels,).
+        hidden_bias: c, (units,).
+        binary: whether visible units are in {0, 1}; Gaussian ones of variance 1 otherwise.
+    """
+
+    weights: Tensor
+    visible_bias: Tensor
+    hidden_bias: Tensor
+    binary: bool = True
+
+    def free_energy(self, visible: Tensor) -> Tensor:
+        """F(v) = -log sum_h e^-E(v, h) = -b v - sum_j log(1 + e^(c_j + v W_j)), or with 1/2 ||v - b||^2; (batch,)."""
+        energy = (
+            -ops.matmul(visible, self.visible_bias)
+            if self.binary
+            else 0.5 * ops.sum(ops.square(visible - self.visible_bias), axis=-1)
+        )
+        return energy - ops.sum(ops.softplus(self.hidden_logits(visible)), axis=-1)
+
+    def hidden_logits(self, visible: Tensor) -> Tensor:
+        """c + v W, logits of p(h|v), (batch, units)."""
+        return ops.matmul(visible, self.weights) + self.hidden_bias
+
+    def visible_values(self, hidden: Tensor) -> Tensor:
+        """b + W h, logits of p(v|h), or its mean where units are Gaussian, (batch, pixels)."""
+        return ops.matmul(hidden, ops.transpose(self.weights)) + self.visible_bias
+
+    def visible_mean(self, hidden: Tensor) -> Tensor:
+        """The mean of p(v|h), (batch, pixels)."""
+        values = self.visible_values(hidden)
+        return ops.sigmoid(values) if self.binary else values
+
+    def gibbs_chain(self, visible: Tensor, draws: Draws, steps: int) -> Tensor:
+        """v after so many steps of Gibbs sampling from v, both (batch, pixels); no gradient passes."""
+        pixels, units = self.weights.shape
+        for _ in range(steps):
+            hidden = draw_bernoulli(self.hidden_logits(visible), draws.uniform(units))
+            noise = draws.uniform(pixels) if self.binary else draws.normal(pixels)
+            visible = draw_visible(self.visible_values(hidden), noise, self.binary)
+        return ops.stop_gradient(visible)
+
+    def contrast(self, visible: Tensor, samples: Tensor) -> Contrast:
+        """What contrastive divergence makes smaller, of data v and samples of the machine, both (batch, pixels)."""
+        activations = ops.sigmoid(self.hidden_logits(visible))
+        of_data, of_samples = self.free_energy(visible), self.free_energy(samples)
+        error = ops.mean(ops.square(visible - self.visible_mean(ops.stop_gradient(activations))), axis=-1)
+        return Contrast(of_data, of_samples, error, activations)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -65,31 +137,15 @@ class RestrictedBoltzmann(keras.layers.Layer):
         """A quantity of `QUANTITIES`, of v, (batch, pixels), or of h, (batch, units)."""
         return choose("of", of, QUANTITIES)(self, inputs)
 
-    def free_energy(self, visible: Tensor) -> Tensor:
-        """F(v) = -log sum_h e^-E(v, h) = -b v - sum_j log(1 + e^(c_j + v W_j)), or with 1/2 ||v - b||^2; (batch,)."""
-        energy = (
-            -ops.matmul(visible, self.visible_bias)
-            if self.binary
-            else 0.5 * ops.sum(ops.square(visible - self.visible_bias), axis=1)
-        )
-        return energy - ops.sum(ops.softplus(self.hidden_logits(visible)), axis=1)
-
-    def hidden_logits(self, visible: Tensor) -> Tensor:
-        """c + v W, logits of p(h|v), (batch, units)."""
-        return ops.matmul(visible, self.kernel) + self.hidden_bias
-
-    def visible_values(self, hidden: Tensor) -> Tensor:
-        """b + W h, logits of p(v|h), or its mean where units are Gaussian, (batch, pixels)."""
-        return ops.matmul(hidden, ops.transpose(self.kernel)) + self.visible_bias
-
-    def visible_mean(self, hidden: Tensor) -> Tensor:
-        """The mean of p(v|h), (batch, pixels)."""
-        values = self.visible_values(hidden)
-        return ops.sigmoid(values) if self.binary else values
+    @property
+    def machine(self) -> Machine:
+        """The parameters at this moment."""
+        weights, *biases = map(ops.convert_to_tensor, (self.kernel, self.visible_bias, self.hidden_bias))
+        return Machine(weights, biases[0], biases[1], self.binary)
 
     def log_prob(self, visible: Tensor) -> Tensor:
         """-F(v) - log Z, (batch,), by the estimate of log Z that was set."""
-        return -self.free_energy(visible) - ops.sum(self.log_partition_parts)
+        return -self.machine.free_energy(visible) - ops.sum(ops.convert_to_tensor(self.log_partition_parts))
 
     def set_log_partition(self, value: float) -> None:
         """Keep log Z, as a multiple of 1/2^k and a rest, of which a file of float16 loses nothing that counts."""
@@ -107,11 +163,11 @@ class RestrictedBoltzmann(keras.layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-QUANTITIES = {
-    "free_energy": RestrictedBoltzmann.free_energy,
-    "hidden_logits": RestrictedBoltzmann.hidden_logits,
-    "visible_values": RestrictedBoltzmann.visible_values,
-    "visible_mean": RestrictedBoltzmann.visible_mean,
+QUANTITIES: dict[str, Callable[[RestrictedBoltzmann, Tensor], Tensor]] = {
+    "free_energy": lambda layer, visible: layer.machine.free_energy(visible),
+    "hidden_logits": lambda layer, visible: layer.machine.hidden_logits(visible),
+    "visible_values": lambda layer, hidden: layer.machine.visible_values(hidden),
+    "visible_mean": lambda layer, hidden: layer.machine.visible_mean(hidden),
     "log_prob": RestrictedBoltzmann.log_prob,
 }
 

@@ -17,13 +17,11 @@ from zoo.core.ability import Ability
 from zoo.core.arguments import check_counts, check_image_shape
 from zoo.core.batch import images_of, rows_of
 from zoo.core.model import GenerativeModel
-from zoo.core.noise import Draws
 from zoo.core.precision import full_precision
 from zoo.core.types import Tensor
 from zoo.layers.boltzmann import PersistentChains, RestrictedBoltzmann, draw_bernoulli, draw_visible
 from zoo.losses.likelihoods import logit
 from zoo.losses.reconstruction import brightness, kl_sparsity
-from zoo.losses.rows import per_row
 from zoo.metrics.annealing import annealed_importance_sampling, base_rate_bias
 from zoo.networks.functional import named_network
 
@@ -93,7 +91,7 @@ class RBM(GenerativeModel):
         self.units, self.gibbs_steps, self.sampling_steps = units, gibbs_steps, sampling_steps
         self.sparsity_target, self.sparsity_weight = sparsity_target, sparsity_weight
         self.image_mean, self.image_scale = image_mean, image_scale
-        self.annealing = {"chains": annealing_chains, "temperatures": annealing_temperatures}
+        self.annealing_chains, self.temperatures = annealing_chains, annealing_temperatures
         self.pixels = int(np.prod(shape))
         first = (
             logit(initial_brightness) if visible == "bernoulli" else self.standardize(2.0 * initial_brightness - 1.0)
@@ -132,7 +130,7 @@ class RBM(GenerativeModel):
         }
         feeds: dict[str, Feed] = {"image": "image", "code": "code"}
         ranges = dict.fromkeys(("image", "reconstruction"), (-1.0, 1.0))
-        estimator = f"AIS of {self.annealing['chains']:,} chains, {self.annealing['temperatures']:,} temperatures"
+        estimator = f"AIS of {self.annealing_chains:,} chains, {self.temperatures:,} temperatures"
         return {"step": self.step_ability()} | {
             name: Ability(
                 named_network([taken], found),
@@ -185,14 +183,6 @@ class RBM(GenerativeModel):
         log_prob = self.rbm(visible, of="log_prob")
         return log_prob if self.rbm.binary else log_prob - self.pixels * float(np.log(self.image_scale))
 
-    def gibbs_chain(self, visible: Tensor, draws: Draws) -> Tensor:
-        """v after k steps of Gibbs sampling from v, both (batch, pixels)."""
-        for _ in range(self.gibbs_steps):
-            hidden = draw_bernoulli(self.rbm(visible, of="hidden_logits"), draws.uniform(self.units))
-            noise = draws.uniform(self.pixels) if self.rbm.binary else draws.normal(self.pixels)
-            visible = draw_visible(self.rbm(hidden, of="visible_values"), noise, self.rbm.binary)
-        return ops.stop_gradient(visible)
-
     def contrastive_loss(self, visible: Tensor, samples: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """F(v) - F(v'), v' held constant, and the divergence of the mean activation; one value per row.
 
@@ -204,29 +194,23 @@ class RBM(GenerativeModel):
             The loss, and what is recorded besides: both free energies, the squared error a visible unit of the mean of
             p(v|E h), the divergence where there is a target.
         """
-        free_energy, hidden_logits = self.machine(visible, training=True)
-        samples_free_energy, _ = self.machine(samples, training=True)
-        activations = ops.sigmoid(hidden_logits)
-        loss = free_energy - samples_free_energy
+        found = self.rbm.machine.contrast(visible, samples)
+        loss = found.data - found.samples
         recorded = {
-            "data_free_energy": free_energy,
-            "model_free_energy": samples_free_energy,
-            "reconstruction_error": self.squared_errors(visible, ops.stop_gradient(activations)),
+            "data_free_energy": found.data,
+            "model_free_energy": found.samples,
+            "reconstruction_error": found.error,
         }
         if self.sparsity_target is not None:
-            recorded["sparsity"] = kl_sparsity(activations, self.sparsity_target)
+            recorded["sparsity"] = kl_sparsity(found.activations, self.sparsity_target)
             loss = loss + self.sparsity_weight * recorded["sparsity"]
         return loss, recorded
-
-    def squared_errors(self, visible: Tensor, hidden: Tensor) -> Tensor:
-        """The mean over visible units of (v - E p(v|h))^2, (batch,)."""
-        return per_row(ops.square(visible - self.rbm(hidden, of="visible_mean")))
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """One update by the images and by samples of the model, k steps from the images or from the last samples."""
         draws, visible = self.draws(data), self.to_visible(images_of(data))
         start = visible if self.chains is None else self.chains.take(rows_of(data))
-        samples = self.gibbs_chain(start, draws)
+        samples = self.rbm.machine.gibbs_chain(start, draws, self.gibbs_steps)
         loss, recorded = self.minimize("machine", partial(self.contrastive_loss, visible, samples))
         self.rbm.update_mean(visible)
         if self.chains is not None:
@@ -243,9 +227,9 @@ class RBM(GenerativeModel):
         found = {}
         for name, batch in {"train": training, "held_out": held_out}.items():
             visible = self.to_visible(ops.convert_to_tensor(images_of(batch)))
-            free_energy, hidden_logits = self.machine(visible, training=False)
-            found[f"{name}_free_energy"] = ops.mean(free_energy)
-            found[f"{name}_squared_error"] = ops.mean(self.squared_errors(visible, ops.sigmoid(hidden_logits)))
+            contrast = self.rbm.machine.contrast(visible, visible)
+            found[f"{name}_free_energy"] = ops.mean(contrast.data)
+            found[f"{name}_squared_error"] = ops.mean(contrast.error)
         return found
 
     def annealed_machine(self) -> dict[str, np.ndarray]:
@@ -263,6 +247,10 @@ class RBM(GenerativeModel):
         weights, visible_bias, hidden_bias = (np.asarray(part).astype(np.float16) for part in parts)
         base = base_rate_bias(np.asarray(self.rbm.mean), self.rbm.visible)
         found = annealed_importance_sampling(
-            weights, visible_bias, hidden_bias, base, seed=ANNEALING_SEED, visible=self.rbm.visible, **self.annealing
+            *(weights, visible_bias, hidden_bias, base),
+            temperatures=self.temperatures,
+            chains=self.annealing_chains,
+            seed=ANNEALING_SEED,
+            visible=self.rbm.visible,
         )
         self.rbm.set_log_partition(found.value)
