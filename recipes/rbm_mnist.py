@@ -19,9 +19,9 @@ from zoo.training.recipe import Recipe
 recipe = Recipe(
     preset="rbm-mnist",
     data="binarized_mnist",
-    steps=500_000,
+    steps=200_000,
     batch_size=100,
-    optimizers={"machine": SGD(0.05, decay="linear", decay_steps=500_000)},
+    optimizers={"machine": SGD(0.05, decay="linear", decay_steps=200_000)},
     precision="float32",
 )
 
