@@ -84,7 +84,7 @@ class PixelCNN(GenerativeModel):
             "step": Ability(
                 step,
                 {**dict.fromkeys(states, "state"), "uniform": "uniform", **labels},
-                {"image": "image", "features": "state", "logits": "logits"},
+                {"features": "state", "image": "image", "logits": "logits"},
                 {"previous_image": (-1.0, 1.0), "image": (-1.0, 1.0), "uniform": (0.0, 1.0)},
                 names,
                 iteration=Iteration("autoregressive", self.image_shape[0], states),

@@ -119,7 +119,7 @@ def pixel_cnn_step(network: keras.Model) -> keras.Model:
     """One row of a sample, given what the steps before left behind; the first step is given zeros.
 
     previous_image (batch, height, width, channels), previous_features (batch, ...), uniform (batch, width, 1) in
-    [0, 1), and label -> image: the previous one moved up by a row, the new row below it; features; logits of the row,
+    [0, 1), and label -> features; image: the previous one moved up by a row, the new row below it; logits of the row,
     (batch, width, 1, levels). After `height` steps the image is complete: in [-1, 1] of gray levels, else one-hot.
 
     Args:
@@ -134,7 +134,8 @@ def pixel_cnn_step(network: keras.Model) -> keras.Model:
         *label_inputs(network),
     ]
     image, features, logits, _ = sampler(inputs)
-    return named_network(inputs, {"image": image, "features": features, "logits": logits})
+    # In the order of the alphabet, in which a graph's outputs are exported.
+    return named_network(inputs, {"features": features, "image": image, "logits": logits})
 
 
 def pixel_cnn_sampler(network: keras.Model) -> keras.Model:

@@ -10,6 +10,6 @@ PRESETS = (
         paper="arXiv:1606.05328",
         summary="Each pixel given all before it, so that log p(x) is exact; binarized MNIST, 28x28 black and white.",
         arguments={"image_shape": (28, 28, 1)},
-        tiny={"image_shape": (8, 8, 1), "filters": 4, "blocks": 2, "kernel": 3},
+        tiny={"image_shape": (8, 8, 1), "filters": 8, "blocks": 2, "kernel": 3},
     ),
 )

@@ -138,7 +138,7 @@ def test_cached_sampling_decides_as_recomputing_the_image_for_every_pixel_does(s
 
     image, features = (ops.zeros((count, *tensor.shape[1:])) for tensor in step.inputs[:2])
     for row in range(height):
-        image, features, row_logits = run([image, features, ops.convert_to_tensor(uniform[:, row]), *labels])
+        features, image, row_logits = run([image, features, ops.convert_to_tensor(uniform[:, row]), *labels])
         np.testing.assert_allclose(row_logits, logits[:, row], atol=1e-5)
     np.testing.assert_array_equal(image, network.get_layer("encoding")(codes))
 
