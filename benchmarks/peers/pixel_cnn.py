@@ -95,7 +95,7 @@ class TrainStep:
         self.levels, self.bfloat16 = levels, bfloat16
         self.network = PixelCNN(levels, filters, blocks, kernel)
         self.networks = {"pixel_cnn": self.network}
-        self.optimizer = torch.optim.Adam(self.network.parameters(), 2e-3, (0.9, 0.999))
+        self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, (0.9, 0.999))
 
     def __call__(self, images: Tensor) -> tuple[float]:
         """One step on images (batch, 1, height, width) in [-1, 1]; returns the loss."""
