@@ -23,10 +23,10 @@ from zoo.training.recipe import Recipe
 recipe = Recipe(
     preset="vae-fashion-mnist",
     data="fashion_mnist",
-    steps=100_000,
+    steps=40_000,
     batch_size=128,
     precision="float32",
-    optimizers={"autoencoder": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=100_000, final_learning_rate=1e-4)},
+    optimizers={"autoencoder": Adam(1e-3, beta_1=0.9, decay="cosine", decay_steps=40_000, final_learning_rate=1e-4)},
 )
 
 if __name__ == "__main__":
