@@ -6,7 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from serving.card import Card, CardError, Input, Output, Score, encode_card, find_sampling, is_model_name, to_line
+from serving.card import (
+    Ability,
+    Card,
+    CardError,
+    Input,
+    Output,
+    Score,
+    encode_card,
+    find_sampling,
+    is_model_name,
+    to_line,
+)
 from serving.translation import find_task
 from zoo.presets.preset import Preset
 from zoo.presets.table import PRESETS
@@ -95,7 +106,7 @@ def _format_readme(card: Card, path: str) -> str:
         "Optimizers": "; ".join(f"{player}: {list_arguments(choice)}" for player, choice in optimizers.items()),
     }
     abilities = [
-        f"- `{name}`: {format_tensors(ability.inputs)} -> {format_tensors(ability.outputs)}"
+        f"- `{name}`: {format_tensors(ability.inputs)} -> {format_tensors(ability.outputs)}{format_iteration(ability)}"
         for name, ability in card.abilities.items()
     ]
     has_reconstructions = "reconstructions.png" in card.files
@@ -139,6 +150,17 @@ def write_card(card: Card, directory: Path) -> None:
 def list_arguments(values: Mapping[str, Any]) -> str:
     """Such as "`width=32`, `flip=False`"; what is None is left out."""
     return ", ".join(f"`{key}={value}`" for key, value in values.items() if value is not None)
+
+
+def format_iteration(ability: Ability) -> str:
+    """How an ability that is a step of a sampler is repeated; nothing for others."""
+    if not ability.iteration:
+        return ""
+    states = ", ".join(f"`{name}` takes `{source}`" for name, source in ability.iteration.states.items())
+    return (
+        f"; {ability.iteration.count:,} steps draw a sample ({ability.iteration.kind}): {states} of the step before, "
+        "zeros at first"
+    )
 
 
 def format_tensors(specs: Sequence[Input | Output]) -> str:

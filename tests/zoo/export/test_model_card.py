@@ -9,7 +9,8 @@ import pytest
 from serving.card import CardError, Score, read_card
 from zoo.export.model_card import make_readme
 
-CARD = read_card(Path(__file__).parents[3] / "exported" / "vae-mnist")
+CARDS = Path(__file__).parents[3] / "exported"
+CARD = read_card(CARDS / "vae-mnist")
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,13 @@ CARD = read_card(Path(__file__).parents[3] / "exported" / "vae-mnist")
 def test_any_plain_data_is_shown_or_refused_in_one_line(fields: dict[str, Any]) -> None:
     with pytest.raises(CardError, match="the card of 'vae-mnist': its recipe or a score's protocol can't be shown: "):
         make_readme(msgspec.structs.replace(CARD, **fields))
+
+
+def test_how_a_sampler_repeats_a_graph_is_said() -> None:
+    text = make_readme(read_card(CARDS / "pixelcnn-mnist"))
+    said = (
+        "; 28 steps draw a sample (autoregressive): `previous_features` takes `features`, "
+        "`previous_image` takes `image` of the step before, zeros at first"
+    )
+    assert said in text
+    assert "steps draw a sample" not in make_readme(CARD)
