@@ -2,8 +2,8 @@
 
 EM on all 60,000 images in a batch (arXiv:1805.12462 trains the model by gradient descent): SGD at a rate of 1 is an
 M-step. 40 steps of some two seconds on one core of an AMD EPYC. Density of test images, of pixels' deviations
-from 0.05 on: 563 nats with six factors after 25 steps; 414 with a diagonal covariance after 20, whose samples are
-grainy.
+from 0.05 on, of 100 components: 563 nats with six factors after 25 steps; 414 with a diagonal covariance after 20,
+whose samples are grainy. The preset: 5.92 bits a dimension, with uniform noise of one gray level.
 
     python recipes/gmm_fashion_mnist.py
     zoo train gmm-fashion-mnist --devices 2

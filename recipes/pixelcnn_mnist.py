@@ -6,7 +6,7 @@ channels, the first with a kernel of 7x7, the others with 5x5, 268,098 parameter
 batches of 32; a moving average of the weights is what is kept.
 
 In bfloat16 a step on 16 images took 0.104 processor seconds on one core of an AMD EPYC, with 48 channels 0.189, with
-twelve blocks of 3x3 kernels 0.147. 20,000 steps of 32 are 12.8 epochs, 70 minutes.
+twelve blocks of 3x3 kernels 0.147. 20,000 steps of 32 are 12.8 epochs, 70 minutes. Test images: -81.92 +- 0.20 nats.
 
     python recipes/pixelcnn_mnist.py
     zoo train pixelcnn-mnist --devices 2
