@@ -4,13 +4,15 @@ A protocol decodes its message, calls `ServedModel.infer` and encodes the arrays
 `serving.server.http.v2`. Nothing here knows of a protocol.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from serving.card import Card
 from serving.pipeline import Pipeline
+from serving.server.errors import AbandonedError, DeadlineError
 from serving.session import InputError
 
 
@@ -37,6 +39,8 @@ class ServedModel:
         ability: str | None = None,
         sampling: Mapping[str, Any] | None = None,
         outputs: Sequence[str] = (),
+        deadline: float | None = None,
+        abandoned: Callable[[], bool] | None = None,
     ) -> dict[str, np.ndarray]:
         """Run an ability on arrays, or sample images from a seed.
 
@@ -46,6 +50,8 @@ class ServedModel:
             sampling: arguments of `Sampler.sample` other than `output_type`, `count` among them; empty to run the
                 ability on `feeds`.
             outputs: names of the outputs to return; all when empty.
+            deadline: of time.monotonic(), after which nothing is run.
+            abandoned: whether nobody waits for the answer any more; then nothing is run.
 
         Returns:
             Arrays by output name. Sampling gives one: float32 (count, height, width, channels) in the card's range.
@@ -55,7 +61,12 @@ class ServedModel:
                 named twice, there are more than `row_limit` rows, or both or neither of `feeds` and `sampling` are
                 given.
             ModelFileError: the graph fails on these arrays.
+            AbandonedError, DeadlineError: it was too late.
         """
+        if abandoned and abandoned():
+            raise AbandonedError("nobody waits for the answer")
+        if deadline is not None and time.monotonic() > deadline:
+            raise DeadlineError("the time for an answer is over")
         name = ability or self.card.default_ability
         if name not in self.pipelines:
             raise InputError(f"{self.card.name!r} serves no ability {name!r}: choose from {sorted(self.pipelines)}")

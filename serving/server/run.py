@@ -8,6 +8,7 @@ from types import FrameType
 import uvicorn
 
 from serving.server.http.app import create_app
+from serving.server.repository import Repository
 
 
 class _Server(uvicorn.Server):
@@ -37,11 +38,11 @@ def serve(models: str | Path, *, host: str = "127.0.0.1", port: int = 8000, thre
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit)
     with _listen(host, port) as listener:
-        app = create_app(models, threads=threads)
+        app = create_app(repository := Repository(models, threads=threads))
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
         server = _Server(config)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        server.ready_line = f"serving on {address}: {', '.join(app.state.models)}"
+        server.ready_line = f"serving on {address}: {', '.join(repository.names())}"
         server.run(sockets=[listener])
 
 

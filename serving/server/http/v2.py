@@ -1,18 +1,37 @@
-"""The Open Inference Protocol, version 2: JSON messages as typed records, and their tensors as NumPy arrays.
+"""The Open Inference Protocol, version 2, over HTTP.
 
-`infer` answers one request: the message is decoded, `serving.server.inference` does the work on arrays, and what it
-returns is encoded.
+    GET  /v2                      GET /v2/health/live      GET /v2/health/ready
+    GET  /v2/models/NAME          GET /v2/models/NAME/ready
+    POST /v2/models/NAME/infer    {"inputs": [{"name", "shape", "datatype", "data"}], "outputs", "parameters", "id"}
+
+An extension of ours: without inputs, {"parameters": {"count": 4, "seed": 0}} answers with the images that
+`Sampler.sample(4, seed=0)` gives. `infer` answers one request: the message is decoded, `serving.server.inference` does
+the work on arrays, and what it returns is encoded.
 """
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from serving.card import RANK_LIMIT, Ability, TensorSpec
+from serving.server.http.context import Server
+from serving.server.http.decoding import (
+    COUNT_LIMIT,
+    Name,
+    ParameterValues,
+    decode_array,
+    decode_json,
+    encode_array,
+)
 from serving.server.inference import ServedModel
+from serving.server.limits import Limits
+from serving.server.repository import Repository
 from serving.session import InputError
 
 DATATYPES = {
@@ -25,13 +44,6 @@ DATATYPES = {
     "bool": "BOOL",
 }
 _DTYPES = {datatype: np.dtype(dtype) for dtype, datatype in DATATYPES.items()}
-# Kind of the dtype asked for -> kinds that NumPy may find in the JSON: an integer may become a float, but a boolean
-# becomes no number, and 1.5 no integer.
-_ACCEPTED_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
-# What data can be, flat or nested. Text must not reach NumPy, which gives each value the bytes of the longest one.
-_DATA: Any = list[bool | int | float | None]
-for _ in range(RANK_LIMIT - 1):
-    _DATA = list[bool | int | float | _DATA | None]
 
 BINARY_HEADER = "Inference-Header-Content-Length"  # of a request whose tensors follow the JSON as bytes
 NO_BINARY = (
@@ -40,21 +52,24 @@ NO_BINARY = (
 )
 
 
-class RequestTensor(msgspec.Struct):
-    """An input: `data` in row-major order, flat or nested; None where it is binary, as `parameters` then say."""
+class RequestTensor(msgspec.Struct, forbid_unknown_fields=True):
+    """An input: `data` in row-major order, flat or nested, as JSON that is not yet parsed.
 
-    name: str
-    shape: tuple[int, ...]
-    datatype: str
-    data: list[Any] | None = None
-    parameters: dict[str, Any] = {}
+    Empty where the tensor is binary, as `parameters` then say.
+    """
+
+    name: Name
+    shape: list[int]
+    datatype: Name
+    data: msgspec.Raw = msgspec.Raw()
+    parameters: ParameterValues = {}
 
 
-class RequestOutput(msgspec.Struct):
+class RequestOutput(msgspec.Struct, forbid_unknown_fields=True):
     """An output that is asked for; all are answered when none is named."""
 
-    name: str
-    parameters: dict[str, Any] = {}
+    name: Name
+    parameters: ParameterValues = {}
 
 
 class Parameters(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,11 +78,11 @@ class Parameters(msgspec.Struct, forbid_unknown_fields=True):
     The others are our extension: what `Sampler.sample` takes, in place of inputs.
     """
 
-    ability: str | None = None
+    ability: Name | None = None
     count: int | None = None
     seed: int | None = None
     start: int | None = None
-    labels: int | str | list[int | str] | None = None
+    labels: int | Name | list[int | Name] | None = None
     truncation: float | None = None
     binary_data_output: bool = False
 
@@ -80,31 +95,87 @@ class Parameters(msgspec.Struct, forbid_unknown_fields=True):
 class InferRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /v2/models/NAME/infer: inputs, or parameters with a count."""
 
-    inputs: list[RequestTensor] = []
-    outputs: list[RequestOutput] = []
+    inputs: Annotated[list[RequestTensor], msgspec.Meta(max_length=COUNT_LIMIT)] = []
+    outputs: Annotated[list[RequestOutput], msgspec.Meta(max_length=COUNT_LIMIT)] = []
     parameters: Parameters = msgspec.field(default_factory=Parameters)
-    id: str | None = None
+    id: Name | None = None
 
 
-def infer(model: ServedModel, body: bytes) -> bytes:
+def make_routes(server: Server) -> list[Route]:
+    """The pages of this protocol."""
+
+    async def describe_server(_: Request) -> Response:
+        return server.json({"name": "generative-zoo", "version": _version(), "extensions": ["sampling"]})
+
+    async def live(_: Request) -> Response:
+        return server.json({"live": True})
+
+    async def ready(_: Request) -> Response:
+        if server.draining:
+            return server.json({"ready": False, "error": "the server is about to stop"}, 503)
+        if not server.repository.ready():
+            return server.json({"ready": False, "error": "not every model can answer"}, 503)
+        return server.json({"ready": True})
+
+    async def metadata(request: Request) -> Response:
+        return server.json(describe_model(server.repository.find(request.path_params["name"])))
+
+    async def model_ready(request: Request) -> Response:
+        return server.json({"name": server.repository.find(request.path_params["name"]).card.name, "ready": True})
+
+    async def infer_(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in server.repository.names():  # before the body is read
+            server.repository.find(name)
+        if BINARY_HEADER in request.headers:
+            raise InputError(NO_BINARY)
+        body = await server.read_body(request)
+        return server.answer(await server.call(request, infer, server.repository, server.limits, name, body))
+
+    path = "/v2/models/{name}"
+    return [
+        Route("/v2", describe_server),
+        Route("/v2/health/live", live),
+        Route("/v2/health/ready", ready),
+        Route(path, metadata),
+        Route(f"{path}/ready", model_ready),
+        Route(f"{path}/infer", infer_, methods=["POST"]),
+    ]
+
+
+def infer(
+    repository: Repository,
+    limits: Limits,
+    name: str,
+    body: bytes,
+    *,
+    deadline: float | None = None,
+    abandoned: Callable[[], bool] | None = None,
+) -> bytes:
     """Answer one request, JSON to JSON.
 
     Raises:
-        InputError: the body is no request, or not one that fits the model.
+        InputError: the body is no request, or not one that fits the model; or the answer is too large.
         FloatingPointError: the answer holds numbers that JSON has no words for.
+        Exception: as of `Repository.find` and `ServedModel.infer`.
     """
     request = decode_request(body)
     names = [output.name for output in request.outputs]
+    if len(set(names)) < len(names):
+        raise InputError("an output is asked for twice: name each once")
+    model = repository.find(name)
     results = model.infer(
         decode_inputs(request.inputs),
         ability=request.parameters.ability,
         sampling=request.parameters.sampling(),
         outputs=names,
+        deadline=deadline,
+        abandoned=abandoned,
     )
     answer = {
         "model_name": model.card.name,
         "model_version": "1",
-        "outputs": [encode_tensor(name, results[name]) for name in names or results],
+        "outputs": [encode_tensor(name, results[name], limits.answer_limit) for name in names or results],
     }
     return msgspec.json.encode(answer if request.id is None else {**answer, "id": request.id})
 
@@ -142,10 +213,7 @@ def decode_request(body: bytes) -> InferRequest:
     Raises:
         InputError: the body is no such request, with the place and the reason; or it has or asks for binary data.
     """
-    try:
-        request = msgspec.json.decode(body, type=InferRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"the body is not an inference request in JSON: {error}") from error
+    request = decode_json(body, InferRequest, "an inference request")
     binary = [tensor.parameters.get("binary_data_size") is not None for tensor in request.inputs]
     binary += [bool(output.parameters.get("binary_data")) for output in request.outputs]
     if request.parameters.binary_data_output or any(binary):
@@ -159,10 +227,9 @@ def decode_inputs(tensors: Sequence[RequestTensor]) -> dict[str, np.ndarray]:
     Raises:
         InputError: two inputs of one name, or data that do not fit their datatype and shape.
     """
-    feeds = {tensor.name: decode_tensor(tensor) for tensor in tensors}
-    if len(feeds) != len(tensors):
+    if len({tensor.name for tensor in tensors}) != len(tensors):
         raise InputError("two inputs of one name")
-    return feeds
+    return {tensor.name: decode_tensor(tensor) for tensor in tensors}
 
 
 def decode_tensor(tensor: RequestTensor) -> np.ndarray:
@@ -174,35 +241,30 @@ def decode_tensor(tensor: RequestTensor) -> np.ndarray:
     where = f"input {tensor.name!r}"
     if tensor.datatype not in _DTYPES:
         raise InputError(f"{where}: datatype {tensor.datatype!r}: choose from {sorted(_DTYPES)}")
-    if tensor.data is None:
+    if not bytes(tensor.data):
         raise InputError(f"{where}: it has no data: give it as a list")
     if len(tensor.shape) > RANK_LIMIT:
         raise InputError(f"{where}: a shape of {len(tensor.shape)} axes: give at most {RANK_LIMIT}")
-    dtype = _DTYPES[tensor.datatype]
-    try:
-        array = np.array(msgspec.convert(tensor.data, _DATA))
-    except msgspec.ValidationError as error:
-        raise InputError(f"{where}: the data is not all {tensor.datatype}: {error}") from error
-    except ValueError as error:
-        raise InputError(f"{where}: the data is ragged: give it flat, or nested like its shape") from error
-    if array.size and array.dtype.kind not in _ACCEPTED_KINDS[dtype.kind]:
-        raise InputError(f"{where}: the data is not all {tensor.datatype}")
-    if any(size < 1 for size in tensor.shape) or math.prod(tensor.shape) != array.size:
-        raise InputError(f"{where}: {array.size} numbers do not fill the shape {list(tensor.shape)}")
-    if dtype.kind != "b":
-        limits: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-        if array.min() < limits.min or array.max() > limits.max:
-            raise InputError(f"{where}: {tensor.datatype} holds {limits.min} to {limits.max}, the data more")
-    return array.astype(dtype).reshape(tensor.shape)
+    return decode_array(tensor.data, _DTYPES[tensor.datatype], tensor.shape, where=where, label=tensor.datatype)
 
 
-def encode_tensor(name: str, array: np.ndarray) -> dict[str, Any]:
+def encode_tensor(name: str, array: np.ndarray, limit: int) -> dict[str, Any]:
     """An output as the protocol's record, its data flat.
 
     Raises:
         FloatingPointError: the array holds NaN or infinity.
+        InputError: it is larger than `limit` bytes in JSON.
     """
-    if not np.isfinite(array).all():
-        raise FloatingPointError(f"output {name!r} holds NaN or infinity for these inputs, which JSON cannot say")
     datatype = DATATYPES[array.dtype.name]
-    return {"name": name, "datatype": datatype, "shape": array.shape, "data": array.ravel().tolist()}
+    try:
+        data = encode_array(array, limit)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"output {name!r}: {error}") from None
+    return {"name": name, "datatype": datatype, "shape": array.shape, "data": data}
+
+
+def _version() -> str:
+    try:
+        return version("generative-zoo")
+    except PackageNotFoundError:
+        return "not installed"

@@ -13,13 +13,14 @@ from starlette.testclient import TestClient
 from serving import Pipeline
 from serving.server.http.app import create_app
 from serving.server.limits import BODY_LIMIT, ROW_LIMIT
+from serving.server.repository import Repository
 
 INFER = "/v2/models/tanh-model/infer"
 
 
 @pytest.fixture
 def client(models):
-    with TestClient(create_app(models, threads=1), raise_server_exceptions=False) as client:
+    with TestClient(create_app(Repository(models, threads=1)), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -222,7 +223,7 @@ def test_a_failure_of_the_server_shows_no_trace(client, caplog):
     def broken(feeds):
         raise RuntimeError("secret detail")
 
-    client.app.state.models["tanh-model"].pipelines["generate"].run = broken
+    client.app.state.server.repository.models["tanh-model"].pipelines["generate"].run = broken
     answer = client.post(INFER, json={"inputs": [tensor(latents(1))]})
     assert (answer.status_code, answer.json()) == (500, {"error": "the server failed; its log says why"})
     assert client.get("/v2/health/live").status_code == 200
@@ -242,11 +243,11 @@ def test_finite_numbers_that_the_model_makes_none_of_are_a_422(client, value):
     image = np.full((1, 8, 8, 1), value, np.float32)
     answer = client.post(INFER, json={"inputs": [tensor(image, "image")], "parameters": {"ability": "encode"}})
     assert answer.status_code == 422
-    assert answer.json() == {"error": "output 'code' holds NaN or infinity for these inputs, which JSON cannot say"}
+    assert answer.json() == {"error": "output 'code': it holds NaN or infinity for these inputs, which JSON cannot say"}
 
 
 def test_a_graph_that_fails_is_a_422_and_the_log_says_why(client, caplog):
-    served = client.app.state.models["mirror-model"].pipelines["generate"]
+    served = client.app.state.server.repository.models["mirror-model"].pipelines["generate"]
 
     class Failing:
         def run(self, names, feeds):
@@ -284,7 +285,7 @@ def test_binary_tensors_are_refused_with_the_way_to_send_json(client):
 
 def test_health_answers_while_a_model_runs(client):
     started, release = threading.Event(), threading.Event()
-    pipeline = client.app.state.models["tanh-model"].pipelines["generate"]
+    pipeline = client.app.state.server.repository.models["tanh-model"].pipelines["generate"]
     run = pipeline.run
 
     def slow(feeds):
