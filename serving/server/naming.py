@@ -1,30 +1,45 @@
 """Names of models in requests: NAME is a model's default ability, NAME.ability another."""
 
-from typing import TYPE_CHECKING
-
 from serving.server.errors import UnknownModelError
+from serving.server.inference import ServedModel
+from serving.server.repository import Repository
+from serving.session import InputError
 
-if TYPE_CHECKING:
-    from serving.server.inference import ServedModel
-    from serving.server.repository import Repository
+
+def require_model(repository: Repository, name: str) -> None:
+    """Refuse a name whose model there is not, without opening one.
+
+    Raises:
+        UnknownModelError: there is no such model.
+    """
+    if (model := name.partition(".")[0]) not in repository.names():
+        repository.find(model)
 
 
-def find_ability(repository: "Repository", name: str, version: str | None = None) -> tuple["ServedModel", str]:
-    """The model and the ability that a name stands for.
+def find_ability(
+    repository: Repository, name: str, version: str | None = None, asked: str | None = None
+) -> tuple[ServedModel, str]:
+    """The model and the ability that a request is for.
 
     Args:
         repository: of the models.
         name: NAME, or NAME.ability.
         version: which one; the newest when None or empty.
+        asked: the ability that the request itself names, if it does.
 
     Raises:
-        UnknownModelError: there is no such model or version, or the model serves no such ability.
+        UnknownModelError: there is no such model or version, or the model serves no ability of the name.
+        InputError: the model does not serve what the request asks for, or the name says another one.
     """
     model, dot, ability = name.partition(".")
     served = repository.find(model, version or None)
+    good = sorted(served.pipelines)
     if not dot:
-        return served, served.card.default_ability
-    if ability not in served.pipelines:
-        good = [f"{model}.{each}" for each in sorted(served.pipelines)]
-        raise UnknownModelError(f"{model!r} serves no ability {ability[:100]!r}: choose from {good}")
+        ability = asked or served.card.default_ability
+        if ability not in good:
+            raise InputError(f"{model!r} serves no ability {ability!r}: choose from {good}")
+    elif ability not in good:
+        raise UnknownModelError(f"{model!r} serves no ability {ability!r}: choose {model}. and one of {good}")
+    elif asked and asked != ability:
+        raise InputError(f"the name says {ability!r}, and the request {asked!r}: give one of them")
     return served, ability

@@ -9,8 +9,9 @@ import numpy as np
 from google.protobuf.message import Message
 
 from serving.card import TensorSpec
-from serving.server.grpc import inference_pb2 as pb  # type: ignore[attr-defined]
+from serving.server.grpc import inference_pb2
 from serving.server.http import v2
+from serving.server.http.decoding import NAME_LIMIT
 from serving.server.naming import find_ability
 from serving.server.tensors import DATATYPES, check_shape, find_dtype, from_bytes, require_finite, to_bytes
 from serving.session import InputError
@@ -24,6 +25,9 @@ FIELDS = {
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
 }
+
+
+pb: Any = inference_pb2  # its classes are made when it is imported, where no type checker sees them
 
 
 class Call(NamedTuple):
@@ -41,12 +45,11 @@ def infer(repository: Any, request: Any, call: Call) -> Message:
         FloatingPointError: an output is not finite.
         Others: see `ServedModel.infer`.
     """
-    served, ability = find_ability(repository, request.model_name, request.model_version)
+    names = [request.model_name, request.id, *(each.name for each in (*request.inputs, *request.outputs))]
+    if max(map(len, names)) > NAME_LIMIT:
+        raise InputError(f"a name, or the id, has more than {NAME_LIMIT} characters")
     parameters = decode_parameters(request.parameters)
-    if parameters.ability not in (None, ability):
-        if "." in request.model_name:
-            raise InputError(f"the name says {ability!r}, and the parameter ability another one: give one of them")
-        ability = parameters.ability
+    served, ability = find_ability(repository, request.model_name, request.model_version, parameters.ability)
     outputs = [output.name for output in request.outputs]
     feeds = decode_inputs(request)
     results = served.infer(

@@ -26,6 +26,8 @@ from serving.card import to_line
 from serving.server.errors import AbandonedError, DeadlineError, QueueFullError, UnavailableError, UnknownModelError
 from serving.server.grpc import messages
 from serving.server.grpc.inference_pb2 import DESCRIPTOR
+from serving.server.limits import RETRY_AFTER, Limits
+from serving.server.repository import Repository
 from serving.session import InputError, ModelFileError
 
 logger = logging.getLogger("serving")
@@ -53,7 +55,13 @@ class GrpcServer:
     """
 
     def __init__(
-        self, repository: Any, *, limits: Any, host: str = "127.0.0.1", port: int = 0, token: str | None = None
+        self,
+        repository: Repository,
+        *,
+        limits: Limits,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        token: str | None = None,
     ) -> None:
         """Nothing listens yet.
 
@@ -69,7 +77,7 @@ class GrpcServer:
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
-        self._pool = ThreadPoolExecutor(limits.concurrency, thread_name_prefix="grpc-call")
+        self._pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="grpc-call")
         self._waiting = 0
         self.port = 0
 
@@ -156,8 +164,8 @@ class GrpcServer:
         return body
 
     async def _call(self, function: Callable[..., bytes], *arguments: Any) -> bytes:
-        if self._waiting >= self._limits.queue:
-            raise QueueFullError(f"{self._waiting} calls wait already: try again later", 1.0)
+        if self._waiting >= self._limits.workers + self._limits.queue:
+            raise QueueFullError(f"{self._waiting} calls wait already", RETRY_AFTER)
         self._waiting += 1
         try:
             return await self._loop.run_in_executor(self._pool, function, *arguments)
@@ -176,7 +184,7 @@ def _answer(answer: Any, repository: Any, kind: type[Message], body: bytes, call
 async def _refuse(context: grpc.aio.ServicerContext, name: str, error: Exception) -> Any:
     """End a call with the error's code and one line."""
     code = next((code for kind, code in CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
-    message, metadata = to_line(str(error)), ()
+    message, metadata = to_line(str(error)), list[tuple[str, str]]()
     if code is grpc.StatusCode.INTERNAL:
         logger.error("%s failed", name, exc_info=error)
         message = "the server failed; its log says why"
@@ -186,8 +194,8 @@ async def _refuse(context: grpc.aio.ServicerContext, name: str, error: Exception
     elif isinstance(error, TimeoutError):
         message = message or "the call's time was over before its answer"
     elif isinstance(error, QueueFullError):
-        metadata = (("grpc-retry-pushback-ms", str(math.ceil(1000 * error.retry_after))),)
-    await context.abort(code, message, metadata)
+        metadata = [("grpc-retry-pushback-ms", str(math.ceil(1000 * error.retry_after)))]
+    await context.abort(code, message, tuple(metadata))
 
 
 class _Health(health_pb2_grpc.HealthServicer):

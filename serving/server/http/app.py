@@ -15,14 +15,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ExceptionHandler
 
-from serving.server.http import v2
+from serving.server.http import actions, images, tensorflow, v2
 from serving.server.http.context import Server
 from serving.server.http.errors import KINDS, Failure, describe
 from serving.server.http.exchange import ExchangeMiddleware
 from serving.server.limits import Limits
 from serving.server.repository import Repository
 
-PROTOCOLS: tuple[Callable[[Server], list[Route]], ...] = (v2.make_routes,)
+PROTOCOLS: tuple[Callable[[Server], list[Route]], ...] = (
+    v2.make_routes,
+    tensorflow.make_routes,
+    images.make_routes,
+    actions.make_routes,
+)
 
 
 def create_app(

@@ -58,14 +58,14 @@ def decode_json(body: bytes, type_: type[Record], what: str) -> Record:
 
 
 def decode_array(
-    data: bytes | msgspec.Raw, dtype: np.dtype, shape: Sequence[int], *, where: str, label: str
+    data: bytes | msgspec.Raw, dtype: np.dtype, shape: Sequence[int] | None, *, where: str, label: str
 ) -> np.ndarray:
     """Numbers, flat or nested, as an array.
 
     Args:
         data: JSON: a list, or a list of lists, or ... at most 8 deep.
         dtype: what each number must be: 1 may be a float, but 1.0 is no integer and true no number.
-        shape: of the array; it must hold as many numbers as there are.
+        shape: of the array; it must hold as many numbers as there are. None for that of the lists themselves.
         where: the beginning of a message.
         label: how the protocol calls the dtype.
 
@@ -77,17 +77,19 @@ def decode_array(
         return _decode(text, dtype, shape, where, label)
 
 
-def _decode(text: bytes, dtype: np.dtype, shape: Sequence[int], where: str, label: str) -> np.ndarray:
+def _decode(text: bytes, dtype: np.dtype, shape: Sequence[int] | None, where: str, label: str) -> np.ndarray:
     opened = _OPENED.match(text)
     depth = opened[0].count(b"[") if opened else 0
     if depth > RANK_LIMIT:
         raise InputError(f"{where}: the data is nested more than {RANK_LIMIT} deep: give it flat")
     # Between numbers stands a comma, whatever the nesting: they are counted before one of them is built.
     count = text.count(b",") + 1 if text.strip(_EMPTY) else 0
-    if any(size < 1 for size in shape) or math.prod(shape) != count:
+    fills = count > 0 if shape is None else min(shape, default=1) > 0 and math.prod(shape) == count
+    if not fills:
         if b'"' in text:
             raise InputError(f"{where}: the data is not all {label}: there is text in it")
-        raise InputError(f"{where}: {count} numbers do not fill the shape {to_line(str(list(shape)), NAME_LIMIT)}")
+        what = "a list" if shape is None else f"the shape {to_line(str(list(shape)), NAME_LIMIT)}"
+        raise InputError(f"{where}: {count} numbers do not fill {what}")
     limits: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype) if dtype.kind != "b" else None
     beyond = f"{where}: {label} holds {limits.min} to {limits.max}, the data more" if limits else ""
     try:
@@ -100,10 +102,10 @@ def _decode(text: bytes, dtype: np.dtype, shape: Sequence[int], where: str, labe
     except ValueError:
         raise InputError(f"{where}: the data is ragged: give it flat, or nested like its shape") from None
     if array.size != count:
-        raise InputError(f"{where}: {array.size} numbers do not fill the shape {list(shape)}")
+        raise InputError(f"{where}: the data has empty lists, or lists where numbers belong")
     if dtype.kind == "f" and (array.min() < limits.min or array.max() > limits.max):
         raise InputError(beyond)
-    return array.astype(dtype, copy=False).reshape(shape)
+    return array.astype(dtype, copy=False).reshape(array.shape if shape is None else shape)
 
 
 def encode_array(array: np.ndarray, limit: int) -> msgspec.Raw:
@@ -123,3 +125,22 @@ def encode_array(array: np.ndarray, limit: int) -> msgspec.Raw:
         if size > limit:
             raise InputError(f"the answer is larger than {limit} bytes: ask for fewer rows in one request")
     return msgspec.Raw(b"[" + b",".join(pieces) + b"]")
+
+
+def encode_rows(array: np.ndarray, limit: int) -> list[msgspec.Raw]:
+    """Each row of an array as nested lists in JSON, of at most `limit` bytes together.
+
+    Raises:
+        FloatingPointError: it holds NaN or infinity.
+        InputError: it is too large.
+    """
+    if not np.isfinite(array).all():
+        raise FloatingPointError("there is NaN or infinity among the results for these inputs, which JSON cannot say")
+    rows, size = [], 0
+    for row in array:
+        with _turns:
+            rows.append(msgspec.Raw(msgspec.json.encode(row.tolist())))
+        size += len(bytes(rows[-1]))
+        if size > limit:
+            raise InputError(f"the answer is larger than {limit} bytes: ask for fewer rows in one request")
+    return rows

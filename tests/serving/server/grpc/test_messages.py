@@ -155,7 +155,9 @@ def test_a_parameter_without_a_value_is_refused(repository):
         infer(repository, message, Call())
 
 
-@pytest.mark.parametrize("name", ["dcgan", "tanh-model.draw", "", ".", "../tanh-model", "tanh-model.encode.x", "a" * 9999])
+@pytest.mark.parametrize(
+    "name", ["dcgan", "tanh-model.draw", "", ".", "../tanh-model", "tanh-model.encode.x", "a" * 9999]
+)
 def test_a_name_that_stands_for_nothing_is_refused_with_the_good_ones(repository, name):
     with pytest.raises(UnknownModelError, match="tanh-model"):
         infer(repository, request(name), Call())
