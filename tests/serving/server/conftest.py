@@ -17,18 +17,19 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[3]
-# The server with runs of graphs that last as long as wanted, each with a line in a file.
+# The server with runs of graphs that last as long as wanted, and each a line in a file, once the file is there.
 SLOW = """
 import os, sys, time
-from serving.pipeline import Pipeline
+from serving.session import Session
 from serving.__main__ import main
-seconds, file, run = float(sys.argv.pop(1)), sys.argv.pop(1), Pipeline.run
-def slow(self, feeds):
-    with open(file, "a") as runs:
-        runs.write("run\\n")
-    time.sleep(seconds)
-    return run(self, feeds)
-Pipeline.run = slow
+seconds, file, run = float(sys.argv.pop(1)), sys.argv.pop(1), Session.run
+def slow(self, *args, **options):
+    if os.path.exists(file):
+        with open(file, "a") as runs:
+            runs.write("run\\n")
+        time.sleep(seconds)
+    return run(self, *args, **options)
+Session.run = slow
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -111,6 +112,8 @@ def start(shared_models: Path) -> Iterator[Callable[..., RunningServer]]:
         server = RunningServer(process, int(found[1]))
         threading.Thread(target=lambda: server.log.extend(process.stderr), daemon=True).start()
         servers.append(server)
+        if slow is not None:
+            slow[1].touch()
         return server
 
     yield start
