@@ -9,6 +9,7 @@ ROW_LIMIT = 256  # rows of a batch, or images
 # What follows a refused request is read on and dropped up to so many times the largest body: a client that sends
 # everything before it reads would not see the answer if the connection were closed at once.
 DRAIN_FACTOR = 4
+LINGER = 5.0  # seconds that a client has to read its answer when the connection, or the server, is about to end
 RETRY_AFTER = 1.0  # seconds after which a client may ask a busy server again
 
 

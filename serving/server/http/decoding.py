@@ -29,15 +29,16 @@ _turns = threading.BoundedSemaphore(os.cpu_count() or 1)
 _NUMBERS: dict[str, type] = {"f": float, "i": int, "u": int, "b": bool}
 
 
-def _nest(number: type) -> list[Any]:
-    """Lists of a type, by how deep they are: number, list[number] ..."""
-    nested: list[Any] = [number]
-    for _ in range(RANK_LIMIT):
-        nested.append(list[nested[-1]])
-    return nested
+def _decoders(number: Any) -> list[msgspec.json.Decoder[Any]]:
+    """Of a number, a list of numbers, a list of lists ..., by depth."""
+    decoders = []
+    for _ in range(RANK_LIMIT + 1):
+        decoders.append(msgspec.json.Decoder(number))
+        number = list[number]
+    return decoders
 
 
-_NESTED = {kind: [msgspec.json.Decoder(each) for each in _nest(number)] for kind, number in _NUMBERS.items()}
+_NESTED = {kind: _decoders(number) for kind, number in _NUMBERS.items()}
 
 
 def decode_json(body: bytes, type_: type[Record], what: str) -> Record:
@@ -80,6 +81,8 @@ def decode_array(
 def _decode(text: bytes, dtype: np.dtype, shape: Sequence[int] | None, where: str, label: str) -> np.ndarray:
     opened = _OPENED.match(text)
     depth = opened[0].count(b"[") if opened else 0
+    if not depth:
+        raise InputError(f"{where}: the data is no list of {label}")
     if depth > RANK_LIMIT:
         raise InputError(f"{where}: the data is nested more than {RANK_LIMIT} deep: give it flat")
     # Between numbers stands a comma, whatever the nesting: they are counted before one of them is built.

@@ -7,6 +7,7 @@ import uuid
 from hmac import compare_digest
 from http import HTTPStatus
 
+import anyio
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +16,7 @@ from serving.card import to_line
 from serving.server.errors import AbandonedError, DeadlineError, UnavailableError
 from serving.server.http.context import Exchange, Server
 from serving.server.http.errors import CLIENT_CLOSED, Failure, describe
+from serving.server.limits import DRAIN_FACTOR, LINGER
 
 logger = logging.getLogger("serving")
 requests_log = logging.getLogger("serving.requests")
@@ -24,6 +26,7 @@ HEALTH = (
     "/v2/health/ready",
 )  # answered without a token, beyond the cap on connections, until the end
 SEGMENT_LIMIT = 200  # characters between two slashes of a path
+CROWDED = "crowded"  # in a request's state: its connection is beyond the cap
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -41,14 +44,26 @@ class ExchangeMiddleware:
         headers = dict(scope["headers"])
         limits, began = self.server.limits, time.monotonic()
         exchange = Exchange(choose_id(headers.get(b"x-request-id")), limits.deadline, self.server.budget)
-        scope.setdefault("state", {})["exchange"] = exchange
+        state = scope.setdefault("state", {})
+        state["exchange"] = exchange
+        more_body = True
+
+        async def read() -> Message:
+            nonlocal more_body
+            message = await receive()
+            more_body = message["type"] == "http.request" and message.get("more_body", False)
+            return message
 
         async def respond(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.begin_answer(message["status"])
-                message["headers"] = [*message["headers"], (b"x-request-id", exchange.id.encode())]
-                if self.server.draining:
-                    message["headers"].append((b"connection", b"close"))
+                if more_body and b"expect" not in headers:
+                    with anyio.move_on_after(LINGER if self.server.draining else limits.body_timeout):
+                        await drop_body(read, DRAIN_FACTOR * limits.body_limit)
+                extra = [(b"x-request-id", exchange.id.encode())]
+                if self.server.draining or state.get(CROWDED):
+                    extra.append((b"connection", b"close"))
+                message["headers"] = [*message["headers"], *extra]
             else:
                 exchange.sent += len(message["body"])
             await send(message)
@@ -56,7 +71,7 @@ class ExchangeMiddleware:
         async def fail(failure: Failure) -> None:
             exchange.error = failure.message
             if exchange.status is None:
-                await failure.response()(scope, receive, respond)
+                await failure.response()(scope, read, respond)
 
         self.server.exchanges.add(exchange)
         try:
@@ -64,7 +79,7 @@ class ExchangeMiddleware:
                 if refusal := self._refuse(scope, headers):
                     await fail(describe(refusal))
                 else:
-                    await self.app(scope, receive, respond)
+                    await self.app(scope, read, respond)
             if exchange.scope.cancelled_caught:
                 reason = exchange.reason or DeadlineError(f"no answer within {limits.deadline:g} seconds")
                 if isinstance(reason, AbandonedError):
@@ -79,7 +94,17 @@ class ExchangeMiddleware:
         finally:
             self.server.exchanges.discard(exchange)
             exchange.release()
-            log_request(exchange, scope["method"], scope["path"], scope.get("client"), time.monotonic() - began)
+            log_request(
+                exchange.id,
+                scope["method"],
+                scope["path"],
+                scope.get("client"),
+                exchange.status,
+                exchange.error,
+                seconds=time.monotonic() - began,
+                received=exchange.received,
+                sent=exchange.sent,
+            )
 
     def _refuse(self, scope: Scope, headers: dict[bytes, bytes]) -> Exception | None:
         if any(len(segment) > SEGMENT_LIMIT for segment in scope["path"].split("/")):
@@ -90,9 +115,18 @@ class ExchangeMiddleware:
         # CORS asks without a token first: what it is told says nothing of the models.
         if self._token and scope["method"] != "OPTIONS" and not compare_digest(given, self._token):
             return HTTPException(401, "give the token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+        if scope["state"].get(CROWDED):
+            return UnavailableError("there are too many connections: only health is answered on another")
         if self.server.draining:
             return UnavailableError("the server is about to stop: ask again, or another")
         return None
+
+
+async def drop_body(receive: Receive, limit: int) -> None:
+    """Read what is left of a body: a client that sends everything before it reads would not see the answer."""
+    size = 0
+    while size < limit and (message := await receive()).get("more_body"):
+        size += len(message["body"])
 
 
 def choose_id(given: bytes | None) -> str:
@@ -101,19 +135,30 @@ def choose_id(given: bytes | None) -> str:
     return text if _ID.fullmatch(text) else uuid.uuid4().hex
 
 
-def log_request(exchange: Exchange, method: str, path: str, client: tuple[str, int] | None, seconds: float) -> None:
-    """One line of JSON, where the log is on."""
+def log_request(
+    id_: str,
+    method: str,
+    path: str,
+    client: tuple[str, int] | None,
+    status: int | None,
+    error: str = "",
+    *,
+    seconds: float = 0.0,
+    received: int = 0,
+    sent: int = 0,
+) -> None:
+    """One line of JSON, where the log is on; no method and path where no head could be read."""
     if requests_log.isEnabledFor(logging.INFO):
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "id": exchange.id,
+            "id": id_,
             "client": client[0] if client else None,
             "method": to_line(method, SEGMENT_LIMIT),
             "path": to_line(path, SEGMENT_LIMIT),
-            "status": exchange.status,
+            "status": status,
             "seconds": round(seconds, 6),
-            "bytes_in": exchange.received,
-            "bytes_out": exchange.sent,
-            "error": exchange.error,
+            "received": received,
+            "sent": sent,
+            "error": error,
         }
         requests_log.info("%s", msgspec.json.encode(line).decode())
