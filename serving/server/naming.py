@@ -33,7 +33,7 @@ def find_ability(
     """
     model, dot, ability = name.partition(".")
     served = repository.find(model, version or None)
-    good = sorted(served.pipelines)
+    good = sorted(served.abilities)
     if not dot:
         ability = asked or served.card.default_ability
         if ability not in good:

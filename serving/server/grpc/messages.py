@@ -94,14 +94,14 @@ def describe_server(_repository: Any, _request: Any, _call: Call) -> Message:
 def describe_model(repository: Any, request: Any, _call: Call) -> Message:
     """Answer ModelMetadata, of the ability that the name stands for; the properties name them all."""
     served, ability = find_ability(repository, request.name, request.version)
-    record = served.pipelines[ability].ability
+    record = served.abilities[ability]
     return pb.ModelMetadataResponse(
         name=request.name,
         versions=repository.versions(served.card.name),
         platform="onnxruntime_onnx",
         inputs=[_describe_tensor(spec) for spec in record.inputs],
         outputs=[_describe_tensor(spec) for spec in record.outputs],
-        properties={"ability": ability, "abilities": ",".join(sorted(served.pipelines))},
+        properties={"ability": ability, "abilities": ",".join(sorted(served.abilities))},
     )
 
 

@@ -28,7 +28,7 @@ from serving.sampling.noise import draw
 from serving.sampling.sampler import make_label_rows
 from serving.server.http.context import Server
 from serving.server.http.decoding import Name, decode_json
-from serving.server.http.uploads import PIXEL_LIMIT, open_image, stack_images
+from serving.server.http.uploads import PIXEL_LIMIT, open_image, read_images
 from serving.server.naming import find_ability, require_model
 from serving.server.repository import Repository
 from serving.session import InputError
@@ -117,16 +117,16 @@ def sample(
     file_format = choose_format(request.format, accept)
     served, ability = find_ability(repository, name)
     if "." not in name and find_sampling([ability]) is None:
-        ability = find_sampling(served.pipelines) or ability
-    image = served.pipelines[ability].sampler.image
-    assert image.range is not None  # the card holds this for an image
+        ability = find_sampling(served.abilities) or ability
     if request.columns is not None and not 1 <= request.columns <= request.count:
         raise InputError(f"columns={request.columns}: give 1 to {request.count}, the count of the images")
     given = {"labels": request.label, "truncation": request.truncation, "steps": request.steps}
     sampling: dict[str, Any] = {"count": request.count, "seed": request.seed, "start": request.start}
     sampling |= {key: value for key, value in given.items() if value is not None}
-    found = served.infer({}, ability=ability, sampling=sampling, **call)
-    return encode_images(to_uint8(found[image.name], image.range), file_format, request.columns)
+    ((name, images),) = served.infer({}, ability=ability, sampling=sampling, **call).items()
+    image = next(spec for spec in served.abilities[ability].outputs if spec.name == name)
+    assert image.range is not None  # the card holds this for an image
+    return encode_images(to_uint8(images, image.range), file_format, request.columns)
 
 
 def reconstruct(
@@ -146,12 +146,12 @@ def reconstruct(
     options = _read_options(query)
     file_format = choose_format(options.format, accept)
     served, ability = find_ability(repository, name)
-    if "." not in name and "reconstruct" in served.pipelines:
+    if "." not in name and "reconstruct" in served.abilities:
         ability = "reconstruct"
     if ability != "reconstruct":
-        raise InputError(f"{name!r} reconstructs no images: it has {sorted(served.pipelines)}")
-    record = served.pipelines[ability].ability
-    feeds = make_feeds(record, open_image(body), options)
+        raise InputError(f"{name!r} reconstructs no images: it has {sorted(served.abilities)}")
+    record = served.abilities[ability]
+    feeds = make_feeds(record, body, options)
     output = next(spec for spec in record.outputs if spec.kind in ("reconstruction", "image"))
     found = served.infer(feeds, ability=ability, outputs=[output.name], **call)[output.name]
     return encode_images(to_uint8(found, output.range or (-1.0, 1.0)), file_format)
@@ -183,19 +183,19 @@ def transform(
         raise InputError(f":{task} takes no label and no resize: images have any size")
     file_format = choose_format(options.format, accept)
     served, ability = find_ability(repository, name)
-    able = find_abilities(served.pipelines, task)
+    able = find_abilities(served.abilities, task)
     if "." not in name and ability not in able and able:
         ability = able[0]
     if ability not in able:
-        raise InputError(f"{name!r} can't {task}: it has {sorted(served.pipelines)}")
-    scale = served.pipelines[ability].ability.scale
+        raise InputError(f"{name!r} can't {task}: it has {sorted(served.abilities)}")
+    scale = served.abilities[ability].scale
     image = open_image(body, pixels=PIXEL_LIMIT // scale**2)
     made = served.transform(task, image, ability=ability, **call)
     return encode_images(np.asarray(made)[None], file_format) if file_format == "npy" else _encode_png(made)
 
 
-def make_feeds(ability: Ability, image: Image.Image, options: ImageOptions) -> dict[str, np.ndarray]:
-    """What an ability takes beside an image: its label as asked for, noise of seed 0, no truncation.
+def make_feeds(ability: Ability, file: bytes, options: ImageOptions) -> dict[str, np.ndarray]:
+    """What an ability takes of an image file: beside the image its label as asked for, noise of seed 0, no truncation.
 
     Raises:
         InputError: the image does not fit, a label is missing or not taken, or the ability takes something else.
@@ -205,7 +205,7 @@ def make_feeds(ability: Ability, image: Image.Image, options: ImageOptions) -> d
         raise InputError("label: this model takes none, leave it out")
     for spec in ability.inputs:
         if spec.feed == "image":
-            feeds[spec.name] = stack_images([image], spec, resize=options.resize)
+            feeds[spec.name] = read_images([file], spec, resize=options.resize)
         elif spec.feed == "label":
             if options.label is None:
                 raise InputError(f"say the class of the image: ?label= one of {list(spec.classes) or 'its number'}")

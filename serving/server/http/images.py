@@ -123,8 +123,8 @@ def generate(
     """
     request = decode_json(body, GenerationRequest, "a request for images")
     served, ability = _find_generator(repository, request.model)
-    sampler = served.pipelines[ability].sampler
-    image = sampler.image
+    record = served.abilities[ability]
+    image = next(spec for spec in record.outputs if spec.kind == "image")
     assert image.range is not None  # the card holds this for an image
     file_format = request.output_format or "png"
     if file_format not in FORMATS:
@@ -138,7 +138,7 @@ def generate(
         raise FieldError("size", f"{request.size!r}: this model makes images of {size}, or give 'auto'")
     seed = secrets.randbits(53) if request.seed is None else request.seed  # every JSON reader holds 53 bits
     sampling: dict[str, Any] = {"count": 1 if request.n is None else request.n, "seed": seed}
-    classes = next((spec.classes for spec in sampler.ability.inputs if spec.feed == "label"), None)
+    classes = next((spec.classes for spec in record.inputs if spec.feed == "label"), None)
     if (label := find_class(request.prompt, classes)) is not None:
         sampling["labels"] = label
     found = served.infer({}, ability=ability, sampling=sampling, deadline=deadline, abandoned=abandoned)
@@ -187,9 +187,9 @@ def _find_generator(repository: Repository, name: str | None) -> tuple[Any, str]
     require_model(repository, name)
     served, ability = find_ability(repository, name)
     if "." not in name:
-        ability = find_sampling(served.pipelines) or ability
-    if find_sampling([ability]) is None:
-        raise FieldError("model", f"{name!r} makes no images from a seed: it has {sorted(served.pipelines)}")
+        ability = find_sampling(served.abilities) or ability
+    if find_sampling([ability]) is None or not any(spec.kind == "image" for spec in served.abilities[ability].outputs):
+        raise FieldError("model", f"{name!r} makes no images from a seed: it has {sorted(served.abilities)}")
     return served, ability
 
 

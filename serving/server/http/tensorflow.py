@@ -25,7 +25,7 @@ from serving.card import Ability, Input, TensorSpec
 from serving.server.errors import UnknownModelError
 from serving.server.http.context import Server
 from serving.server.http.decoding import COUNT_LIMIT, Name, decode_array, decode_json, encode_rows
-from serving.server.http.uploads import open_image, stack_images
+from serving.server.http.uploads import read_images
 from serving.server.limits import Limits
 from serving.server.naming import find_ability, require_model
 from serving.server.repository import Repository
@@ -118,7 +118,7 @@ def predict(
     by_row = bool(bytes(request.instances))
     if by_row == bool(bytes(request.inputs)):
         raise InputError("give either instances, row by row, or inputs, column by column")
-    specs = served.pipelines[ability].ability.inputs
+    specs = served.abilities[ability].inputs
     feeds = decode_instances(request.instances, specs, limits.rows) if by_row else decode_columns(request.inputs, specs)
     results = served.infer(feeds, ability=ability, deadline=deadline, abandoned=abandoned)
     columns = {}
@@ -181,7 +181,7 @@ def _decode_value(text: bytes, spec: Input) -> np.ndarray:
     """The rows of one input: numbers, nested like their shape, or a list of image files."""
     if _holds_objects(text):
         files = decode_json(text, list[File], "a request with numbers, or image files as {b64: ...},")
-        return stack_images([open_image(_decode_file(file)) for file in files], spec)
+        return read_images([_decode_file(file) for file in files], spec)
     where, dtype = f"input {spec.name!r}", np.dtype(spec.dtype)
     return decode_array(text, dtype, None, where=where, label=DATATYPES[spec.dtype])
 
@@ -208,6 +208,8 @@ def _find_inputs(names: Sequence[str], specs: Sequence[Input]) -> dict[str, Inpu
     known = {spec.name: spec for spec in specs}
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"inputs {unknown} are unknown: give {list(known)}")
+    if missing := [name for name in known if name not in names]:
+        raise InputError(f"inputs {missing} are missing: give {list(known)}")
     return {name: known[name] for name in names}
 
 
@@ -223,19 +225,20 @@ def describe_status(
     Raises:
         UnknownModelError: there is no such model or version.
     """
-    require_model(repository, name)
-    versions = repository.versions(name)
-    if version is not None and version not in versions:
-        raise UnknownModelError(f"{name!r} has no version {version!r}: it has {versions}")
-    state = repository.state(name)
-    status = {
-        "state": STATES[state["state"]],
-        "status": {
-            "error_code": "UNKNOWN" if state["state"] == "broken" else "OK",
-            "error_message": state.get("reason") or "",
-        },
+    states = repository.state(name)["versions"]
+    if version is not None and version not in states:
+        raise UnknownModelError(f"{name!r} has no version {version!r}: it has {list(states)}")
+    return {
+        "model_version_status": [
+            {
+                "version": each,
+                "state": STATES[state["state"]],
+                "status": {"error_code": "UNKNOWN" if state["reason"] else "OK", "error_message": state["reason"]},
+            }
+            for each, state in states.items()
+            if version in (None, each)
+        ]
     }
-    return {"model_version_status": [{"version": each, **status} for each in ([version] if version else versions)]}
 
 
 def describe_signatures(repository: Repository, name: str, version: str | None, **_: Any) -> dict[str, Any]:
@@ -245,7 +248,7 @@ def describe_signatures(repository: Repository, name: str, version: str | None, 
         UnknownModelError: as of `find_ability`.
     """
     served, default = find_ability(repository, name, version)
-    signatures = {key: _describe_signature(pipeline.ability) for key, pipeline in served.pipelines.items()}
+    signatures = {key: _describe_signature(each) for key, each in served.abilities.items()}
     return {
         "model_spec": {"name": name, "signature_name": "", "version": served.version},
         "metadata": {"signature_def": {"signature_def": {**signatures, DEFAULT_SIGNATURE: signatures[default]}}},

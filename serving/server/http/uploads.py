@@ -40,22 +40,22 @@ def open_image(body: bytes, *, pixels: int = PIXEL_LIMIT) -> Image.Image:
     return image
 
 
-def stack_images(images: Sequence[Image.Image], spec: Input, *, resize: bool = False) -> np.ndarray:
-    """Images as an input takes them: (count, height, width, channels) in its dtype and range.
+def read_images(files: Sequence[bytes], spec: Input, *, resize: bool = False) -> np.ndarray:
+    """Image files as an input takes them: (count, height, width, channels) in its dtype and range.
 
     Transparent pixels are laid on white; color becomes gray, or gray color, where the input's channels ask for it.
 
     Args:
-        images: of one size, where that of the input is free.
+        files: of images of one size, where that of the input is free.
         spec: an input that is fed an image.
         resize: scale images of another size than the input's; else they are refused.
 
     Raises:
-        InputError: the input takes no image, or an image has another size.
+        InputError: the input takes no image, an image has another size, or as of `open_image`.
     """
     if spec.feed != "image" or len(spec.shape) != 4 or spec.shape[3] not in (1, 3):
         raise InputError(f"input {spec.name!r} takes no image file: it is {spec.feed} of shape {list(spec.shape)}")
-    arrays = [_to_pixels(image, spec, resize) for image in images]
+    arrays = [_to_pixels(open_image(file), spec, resize) for file in files]
     if len({array.shape for array in arrays}) > 1:
         raise InputError("the images have several sizes: send those of one size in one request")
     low, high = spec.range or (-1.0, 1.0)

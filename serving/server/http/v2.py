@@ -219,7 +219,7 @@ def find_model(repository: Repository, name: str, version_: str | None, **_: Any
 def describe_model(repository: Repository, name: str, version_: str | None, **_: Any) -> dict[str, Any]:
     """The protocol's metadata of what a name stands for; our extension: `parameters` describes all abilities."""
     served, ability = find_ability(repository, name, version_)
-    abilities = {key: describe_ability(pipeline.ability) for key, pipeline in served.pipelines.items()}
+    abilities = {key: describe_ability(each) for key, each in served.abilities.items()}
     return {
         "name": name,
         "versions": repository.versions(served.card.name),

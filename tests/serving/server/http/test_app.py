@@ -126,7 +126,6 @@ def test_a_count_and_a_seed_show_the_images_of_the_sampler(client, tanh_model, m
         ({"inputs": [tensor(np.zeros((ROW_LIMIT + 1, 4)))]}, f"{ROW_LIMIT + 1} rows: give 1 to {ROW_LIMIT}"),
         ({"inputs": [{**tensor(latents(1)), "data": [1, 2, 3]}]}, "3 numbers do not fill the shape [1, 4]"),
         ({"inputs": [{"name": "latent"}]}, "missing required field `shape` - at `$.inputs[0]`"),
-        ({"outputs": [{"name": "image", "parameters": {"binary_data": True}}]}, "binary tensors are not read here"),
         ([], "Expected `object`, got `array`"),
         ({"parameters": {"count": 10**9}}, f"1000000000 rows: give 1 to {ROW_LIMIT}"),
         ({"parameters": {"count": -1}}, f"-1 rows: give 1 to {ROW_LIMIT}"),
@@ -260,27 +259,6 @@ def test_a_graph_that_fails_is_a_422_and_the_log_says_why(client, caplog):
     (record,) = [record for record in caplog.records if record.name == "serving"]
     assert "generate.onnx: the graph fails on {'latent': (1, 4)" in record.message
     assert record.message.endswith("index 9 is out of bounds")
-
-
-def binary_request(**parts):
-    """As tritonclient sends one by default: the tensor's bytes follow the JSON, and a header says where it ends."""
-    described = {"name": "latent", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
-    header = json.dumps({"inputs": [described], **parts}).encode()
-    return {
-        "content": header + latents(1).tobytes(),
-        "headers": {"Inference-Header-Content-Length": str(len(header)), "Content-Type": "application/octet-stream"},
-    }
-
-
-def test_binary_tensors_are_refused_with_the_way_to_send_json(client):
-    described = {"name": "latent", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
-    asks = {"inputs": [tensor(latents(1))], "parameters": {"binary_data_output": True}}
-    for request in (binary_request(), {"json": {"inputs": [described]}}, {"json": asks}):
-        answer = client.post(INFER, **request)
-        assert answer.status_code == 400
-        assert "set_data_from_numpy(..., binary_data=False)" in answer.json()["error"]
-    asks["parameters"]["binary_data_output"] = False
-    assert client.post(INFER, json=asks).status_code == 200
 
 
 def test_health_answers_while_a_model_runs(client):

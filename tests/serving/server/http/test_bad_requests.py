@@ -132,7 +132,12 @@ BODIES = {
         400,
         "exclude each other",
     ),
-    "binary data asked for": (parameters(binary_data_output=True), 400, "binary tensors are not read here"),
+    "shared memory": (inputs(parameters={"shared_memory_region": "a"}), 400, "['shared_memory_region'] are not served"),
+    "binary data without its header": (
+        inputs(parameters={"binary_data_size": 16}),
+        400,
+        "needs the header Inference-H",
+    ),
     "a body of 17 MB": (b" " * 17 * MEGABYTE, 413, "the body is larger than 16777216 bytes"),
 }
 
