@@ -11,17 +11,21 @@ from serving.card import CardError
 from serving.server.limits import Limits
 from serving.session import ModelFileError, ProviderError
 
-SERVER_EXTRA = ("starlette", "uvicorn", "anyio", "h11")
+SERVER_EXTRA = (
+    *("starlette", "uvicorn", "anyio", "h11"),
+    *("grpc", "grpc_health", "grpc_reflection", "google", "google.protobuf"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal; 2 with one line on standard error if it cannot start."""
-    parser = argparse.ArgumentParser("python -m serving", description="Serve exported models over HTTP (protocol v2).")
+    parser = argparse.ArgumentParser("python -m serving", description="Serve exported models over HTTP and gRPC.")
     parser.add_argument("--models", default="exported", help="directory with one subdirectory for each model")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument(
         "--port", type=_integer(0, 65535), default=8000, help="TCP port, 0 for any free one (default: 8000)"
     )
+    parser.add_argument("--grpc-port", type=_integer(0, 65535), help="TCP port for gRPC, 0 for any free one")
     parser.add_argument("--threads", type=_integer(1, 1024), help="CPU threads of one model's run")
     parser.add_argument(
         "--token-file",
@@ -48,13 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limits = Limits(**{limit.name: options.pop(limit.name) for limit in fields(Limits)})
     try:
         from serving.server.run import serve
+
+        serve(**options, limits=limits)
     except ModuleNotFoundError as error:
         if error.name not in SERVER_EXTRA:
             raise
         print(f'serving: {error.name} is missing: pip install "generative-zoo[server]"', file=sys.stderr)
         return 2
-    try:
-        serve(**options, limits=limits)
     except (CardError, ModelFileError, ProviderError, OSError) as error:
         print(f"serving: {error}", file=sys.stderr)
         return 2

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -21,15 +22,20 @@ from serving.server.http.exchange import requests_log
 from serving.server.limits import LINGER, Limits
 from serving.server.repository import Repository
 
+if TYPE_CHECKING:
+    from serving.server.grpc.service import GrpcServer
+
 SWEEP = 0.25  # seconds between two looks at all connections
 
 
 class _Server(uvicorn.Server):
     """uvicorn, which says one line of ours once it answers, looks after its connections, and drains before it stops."""
 
-    def __init__(self, config: uvicorn.Config, server: Server, ready_line: str) -> None:
+    def __init__(
+        self, config: uvicorn.Config, server: Server, ready_line: str, grpc_server: "GrpcServer | None" = None
+    ) -> None:
         super().__init__(config)
-        self._server, self._ready_line = server, ready_line
+        self._server, self._ready_line, self._grpc_server = server, ready_line, grpc_server
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -41,9 +47,16 @@ class _Server(uvicorn.Server):
         server = self._server
         server.draining = True
         deadline = time.monotonic() + server.limits.drain
-        while server.exchanges and time.monotonic() < deadline and not self.force_exit:
+        drained = self._grpc_server.drain(server.limits.drain) if self._grpc_server else None
+        while (
+            (server.exchanges or (drained and not drained.done()))
+            and time.monotonic() < deadline
+            and not self.force_exit
+        ):
             await asyncio.sleep(0.05)
         server.stop()
+        if self._grpc_server:
+            self._grpc_server.stop(0)
         asyncio.get_running_loop().call_later(LINGER, self._abort)
         await super().shutdown(sockets)
 
@@ -74,8 +87,9 @@ def serve(
     token: str | None = None,
     cors_origins: Sequence[str] = (),
     log_requests: bool = False,
+    grpc_port: int | None = None,
 ) -> None:
-    """Serve a directory of models over HTTP; exits the process with 0 on SIGINT or SIGTERM, requests in hand answered.
+    """Serve a directory of models over HTTP, and gRPC; exits with 0 on SIGINT or SIGTERM, requests in hand answered.
 
     Args:
         models: one subdirectory with a card.json for each model.
@@ -85,6 +99,7 @@ def serve(
         limits: what it takes of clients.
         token, cors_origins: as in `create_app`.
         log_requests: whether each request is one line of JSON on standard error.
+        grpc_port: the port for gRPC at the same address; 0 takes a free one, named in a second line; none when None.
 
     Raises:
         OSError: the address is taken or not this machine's.
@@ -113,11 +128,21 @@ def serve(
             timeout_keep_alive=limits.idle_timeout,  # type: ignore[arg-type]
         )
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        ready_line = f"serving on {address}: {', '.join(repository.names())}"
         server = app.state.server
+        grpc_server = None
+        if grpc_port is not None:
+            from serving.server.grpc.service import GrpcServer  # 0.3 seconds of a start, for those who ask
+
+            grpc_server = GrpcServer(repository, limits=limits, host=host, port=grpc_port, token=token)
+            grpc_server.start()
+            ready_line += f"\nserving gRPC on {host}:{grpc_server.port}"
         try:
-            _Server(config, server, f"serving on {address}: {', '.join(repository.names())}").run(sockets=[listener])
+            _Server(config, server, ready_line, grpc_server).run(sockets=[listener])
         except SystemExit as end:
-            if server.running:  # nobody waits for these threads, which nothing can end
+            if server.running or (
+                grpc_server and grpc_server.running
+            ):  # nobody waits for these threads, which nothing can end
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(int(end.code or 0))

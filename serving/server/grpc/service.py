@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -78,7 +78,7 @@ class GrpcServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
         self._pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="grpc-call")
-        self._waiting = 0
+        self._work: set[Future[bytes]] = set()
         self.port = 0
 
     def start(self) -> None:
@@ -89,20 +89,26 @@ class GrpcServer:
         """
         self._thread.start()
         try:
-            self.port = self._run(self._start())
+            self.port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
         except RuntimeError as error:
             self.stop(0)
             raise OSError(f"cannot listen on {self._address} for gRPC: choose another port or host") from error
 
+    def drain(self, seconds: float) -> Future[None]:
+        """Take no call any more, and cancel those in hand after so long; done when there are none."""
+        return asyncio.run_coroutine_threadsafe(self._server.stop(seconds), self._loop)
+
     def stop(self, seconds: float) -> None:
-        """Take no call any more, wait so long for those in hand, then cancel them."""
-        self._run(self._server.stop(seconds))
+        """Drain, then end for good."""
+        self.drain(seconds).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    @property
+    def running(self) -> int:
+        """Calls at work on a thread, those that nobody waits for any more among them."""
+        return len(self._work)
 
     async def _start(self) -> int:
         limits = self._limits
@@ -164,13 +170,12 @@ class GrpcServer:
         return body
 
     async def _call(self, function: Callable[..., bytes], *arguments: Any) -> bytes:
-        if self._waiting >= self._limits.workers + self._limits.queue:
-            raise QueueFullError(f"{self._waiting} calls wait already", RETRY_AFTER)
-        self._waiting += 1
-        try:
-            return await self._loop.run_in_executor(self._pool, function, *arguments)
-        finally:
-            self._waiting -= 1
+        if self.running >= self._limits.workers + self._limits.queue:
+            raise QueueFullError(f"{self.running} calls are at work already", RETRY_AFTER)
+        work = self._pool.submit(function, *arguments)
+        self._work.add(work)
+        work.add_done_callback(self._work.discard)
+        return await asyncio.wrap_future(work)
 
 
 def _answer(answer: Any, repository: Any, kind: type[Message], body: bytes, call: messages.Call) -> bytes:
