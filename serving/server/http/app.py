@@ -24,10 +24,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.card import to_line
+from serving.server.batching import BatchingOptions
 from serving.server.http import v2
 from serving.server.inference import ServedModel
 from serving.server.limits import BODY_LIMIT, DRAIN_FACTOR, ROW_LIMIT
-from serving.server.repository import load_models
+from serving.server.repository import Repository
 from serving.session import InputError, ModelFileError
 
 logger = logging.getLogger("serving")
@@ -49,9 +50,10 @@ def create_app(
         row_limit: rows, or images, of the largest request.
 
     Raises:
-        CardError, ModelFileError, ProviderError: as in `load_models`.
+        CardError, ModelFileError, ProviderError: as in `Repository`.
     """
-    models = load_models(models_directory, threads=threads, row_limit=row_limit)
+    repository = Repository(models_directory, threads=threads, batching=BatchingOptions(request_rows=row_limit))
+    models = {name: repository.find(name) for name in repository.names()}
     # Inference runs on threads of its own, so that health answers meanwhile; more than the cores would only wait.
     limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
 

@@ -111,7 +111,7 @@ def infer(model: ServedModel, body: bytes) -> bytes:
 
 def describe_model(model: ServedModel) -> dict[str, Any]:
     """The protocol's model metadata, of the default ability; our extension: `parameters` describes them all."""
-    abilities = {name: describe_ability(pipeline.ability) for name, pipeline in model.pipelines.items()}
+    abilities = {name: describe_ability(ability) for name, ability in model.abilities.items()}
     default = model.card.default_ability
     return {
         "name": model.card.name,
