@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from serving.server.batching import BatchingOptions
 from serving.server.http.app import create_app
 from serving.server.http.connection import Connection
 from serving.server.http.context import Server
@@ -113,7 +114,8 @@ def serve(
         requests_log.setLevel(logging.INFO)
         requests_log.propagate = False
     with _listen(host, port) as listener:
-        repository = Repository(models, threads=threads)
+        batching = BatchingOptions(request_rows=limits.rows, queue_rows=max(limits.rows, BatchingOptions.queue_rows))
+        repository = Repository(models, threads=threads, batching=batching)
         app = create_app(repository, limits=limits, token=token, cors_origins=cors_origins)
         config = uvicorn.Config(
             app,

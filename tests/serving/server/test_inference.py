@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving import Pipeline
+from serving import Pipeline, read_card
+from serving.server.batching import BatchingOptions
 from serving.server.inference import ServedModel
 from serving.session import InputError
 
@@ -16,8 +17,10 @@ ROW_LIMIT = 8
 
 @pytest.fixture
 def served(tanh_model):
-    pipelines = {name: Pipeline.from_directory(tanh_model, ability=name) for name in ("encode", "generate")}
-    return ServedModel(pipelines["generate"].card, pipelines, ROW_LIMIT)
+    def open_pipelines():
+        return {name: Pipeline.from_directory(tanh_model, ability=name) for name in ("encode", "generate")}
+
+    return ServedModel(read_card(tanh_model), open_pipelines, BatchingOptions(request_rows=ROW_LIMIT))
 
 
 def latents(count):
