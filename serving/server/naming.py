@@ -12,7 +12,7 @@ def require_model(repository: Repository, name: str) -> None:
     Raises:
         UnknownModelError: there is no such model.
     """
-    if (model := name.partition(".")[0]) not in repository.names():
+    if (model := _split(name)[0]) not in repository.names():
         repository.find(model)
 
 
@@ -31,7 +31,7 @@ def find_ability(
         UnknownModelError: there is no such model or version, or the model serves no ability of the name.
         InputError: the model does not serve what the request asks for, or the name says another one.
     """
-    model, dot, ability = name.partition(".")
+    model, dot, ability = _split(name)
     served = repository.find(model, version or None)
     good = sorted(served.abilities)
     if not dot:
@@ -43,3 +43,8 @@ def find_ability(
     elif asked and asked != ability:
         raise InputError(f"the name says {ability!r}, and the request {asked!r}: give one of them")
     return served, ability
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """As `str.partition`; a name that begins with the dot is one of no model."""
+    return (name, "", "") if name.startswith(".") else name.partition(".")

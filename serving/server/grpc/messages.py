@@ -1,8 +1,9 @@
 """What each method of inference.GRPCInferenceService answers: messages in, messages out, whatever carries them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,11 +31,20 @@ FIELDS = {
 pb: Any = inference_pb2  # its classes are made when it is imported, where no type checker sees them
 
 
-class Call(NamedTuple):
-    """Of one call: deadline, in `time.monotonic` seconds; abandoned, whether nobody waits for its answer any more."""
+@dataclass
+class Call:
+    """One call.
+
+    Args:
+        deadline: in `time.monotonic` seconds.
+        abandoned: whether nobody waits for its answer any more.
+        model, ability: what it is for, once that is known.
+    """
 
     deadline: float | None = None
     abandoned: Callable[[], bool] | None = None
+    model: str = ""
+    ability: str = ""
 
 
 def infer(repository: Any, request: Any, call: Call) -> Message:
@@ -50,6 +60,7 @@ def infer(repository: Any, request: Any, call: Call) -> Message:
         raise InputError(f"a name, or the id, has more than {NAME_LIMIT} characters")
     parameters = decode_parameters(request.parameters)
     served, ability = find_ability(repository, request.model_name, request.model_version, parameters.ability)
+    call.model, call.ability = served.card.name, ability
     outputs = [output.name for output in request.outputs]
     feeds = decode_inputs(request)
     results = served.infer(

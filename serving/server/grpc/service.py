@@ -146,19 +146,26 @@ class GrpcServer:
         answer = messages.METHODS[name]
 
         async def handle(_stream: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes:
-            abandoned = threading.Event()
+            abandoned, began = threading.Event(), time.monotonic()
             seconds = min(context.time_remaining() or math.inf, self._limits.deadline)
-            call = messages.Call(time.monotonic() + seconds, abandoned.is_set)
+            call, code = messages.Call(began + seconds, abandoned.is_set), grpc.StatusCode.CANCELLED
             try:
                 async with asyncio.timeout(seconds):
                     body = await self._read(context)
                     if name in ("ServerLive", "ServerReady"):  # answered at once, however much waits
                         return _answer(answer, self._repository, kind, body, call)
-                    return await self._call(_answer, answer, self._repository, kind, body, call)
+                    found = await self._call(_answer, answer, self._repository, kind, body, call)
+                code = grpc.StatusCode.OK
+                return found
             except Exception as error:
-                return await _refuse(context, name, error)
+                code = next((code for kind_, code in CODES if isinstance(error, kind_)), grpc.StatusCode.INTERNAL)
+                failure = error
             finally:
                 abandoned.set()
+                if name == "ModelInfer":
+                    seconds = time.monotonic() - began
+                    self._repository.metrics.observe_request("grpc", call.model, call.ability, code.name, seconds)
+            return await _refuse(context, name, code, failure)
 
         return handle
 
@@ -186,9 +193,8 @@ def _answer(answer: Any, repository: Any, kind: type[Message], body: bytes, call
     return answer(repository, request, call).SerializeToString()
 
 
-async def _refuse(context: grpc.aio.ServicerContext, name: str, error: Exception) -> Any:
+async def _refuse(context: grpc.aio.ServicerContext, name: str, code: grpc.StatusCode, error: Exception) -> Any:
     """End a call with the error's code and one line."""
-    code = next((code for kind, code in CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
     message, metadata = to_line(str(error)), list[tuple[str, str]]()
     if code is grpc.StatusCode.INTERNAL:
         logger.error("%s failed", name, exc_info=error)

@@ -134,6 +134,7 @@ def make_routes(server: Server) -> list[Route]:
 
     routes = [
         Route("/v2", describe_server),
+        Route("/v2/", describe_server),  # as the published OpenAPI file has it
         Route("/v2/health/live", live),
         Route("/v2/health/ready", ready),
     ]

@@ -1,5 +1,6 @@
 """The gRPC server on a port: statuses, limits, deadlines, health and reflection."""
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -294,3 +295,18 @@ def test_stopping_waits_for_the_calls_in_hand(repository):
         assert call.result().outputs
         stopped.result(20)
     caller.channel.close()
+
+
+def test_calls_are_counted_by_model_ability_and_code(caller, repository):
+    caller("ModelInfer", request())
+    for model in ("dcgan", "tanh-model.encode"):
+        caller.refused("ModelInfer", request(model))
+    counts = {
+        line for line in repository.metrics.render().decode().splitlines() if "_count{" in line and "grpc" in line
+    }
+    found = {(*re.findall(r'(?:ability|model|status)="([^"]*)"', line), line[-3:]) for line in counts}
+    assert found == {
+        ("generate", "tanh-model", "OK", "1.0"),
+        ("other", "other", "NOT_FOUND", "1.0"),
+        ("encode", "tanh-model", "INVALID_ARGUMENT", "1.0"),
+    }

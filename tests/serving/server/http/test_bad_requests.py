@@ -143,7 +143,11 @@ BODIES = {
 
 HEADS = {
     "an unknown page": (head("Host: a", method="GET", path="/v3"), 404, "there is no such page"),
-    "a trailing slash": (head("Host: evil.example", method="GET", path="/v2/"), 404, "there is no such page"),
+    "a trailing slash": (
+        head("Host: evil.example", method="GET", path="/v2/models/tanh-model/"),
+        404,
+        "there is no such page",
+    ),
     "an unknown model": (head("Host: a", method="GET", path="/v2/models/x"), 404, "there is no model 'x'"),
     "a path upwards": (head("Host: a", method="GET", path="/v2/models/..%2f..%2fetc"), 404, "no such page"),
     "dots": (head("Host: a", method="GET", path="/v2/models/.."), 404, "there is no model '..'"),
