@@ -48,6 +48,7 @@ class Answer:
 class RunningServer:
     process: subprocess.Popen
     port: int
+    grpc_port: int = 0
     log: list[str] = field(default_factory=list)
 
     def connect(self, timeout: float = 30) -> socket.socket:
@@ -110,6 +111,8 @@ def start(shared_models: Path) -> Iterator[Callable[..., RunningServer]]:
         found = re.match(r"serving on http://127\.0\.0\.1:(\d+): ", ready)
         assert found, process.stderr.read()
         server = RunningServer(process, int(found[1]))
+        if "--grpc-port" in options:
+            server.grpc_port = int(process.stdout.readline().rpartition(":")[2])
         threading.Thread(target=lambda: server.log.extend(process.stderr), daemon=True).start()
         servers.append(server)
         if slow is not None:
