@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from serving.card import Ability, split_size
+from serving.sampling.sampler import Run
 from serving.server.errors import AbandonedError, DeadlineError, QueueFullError
 from serving.session import ModelFileError
 
@@ -111,7 +112,7 @@ class Batcher:
 
     def __init__(
         self,
-        run: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+        run: Run,
         ability: Ability,
         options: BatchingOptions = BatchingOptions(),
         *,
@@ -352,7 +353,7 @@ class Batcher:
 
     def _measure(self, feeds: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
         began = time.monotonic()
-        outputs = self._run(feeds)  # a run that fails counts as none
+        outputs = dict(self._run(feeds))  # a run that fails counts as none
         if self._observer is not None:
             self._observer.observe_batch(rows, time.monotonic() - began)
         return outputs

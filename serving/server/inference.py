@@ -86,17 +86,12 @@ class ServedModel:
         pipelines = self._open_pipelines()
         for pipeline in pipelines.values():
             warm_up(pipeline, self.options)
-        batchers = {
-            name: Batcher(
-                lambda feeds, pipeline=pipeline: pipeline.run(feeds),
-                pipeline.ability,
-                self.options,
-                fill=is_filled(pipeline),
-                observer=self._metrics.observe_ability(self.card.name, name),
-            )
-            for name, pipeline in pipelines.items()
-        }
-        return _Opened(pipelines, batchers)
+        return _Opened(pipelines, {name: self._make_batcher(name, pipeline) for name, pipeline in pipelines.items()})
+
+    def _make_batcher(self, name: str, pipeline: Pipeline) -> Batcher:
+        observer = self._metrics.observe_ability(self.card.name, name)
+        run: Run = lambda feeds: pipeline.run(feeds)  # noqa: E731 - the method that it has when it is called
+        return Batcher(run, pipeline.ability, self.options, fill=is_filled(pipeline), observer=observer)
 
     def _use(self) -> _Opened:
         self.used = time.monotonic()

@@ -115,6 +115,7 @@ class Repository:
         )
         self._lock, self._looking = threading.Lock(), threading.Lock()
         self._records: dict[Path, _Version] = {}
+        self._unreadable: set[Path] = set()
         self._unload_after, self._watching = unload_after, watch
         self._closed = threading.Event()
         self._look(first=True)
@@ -232,7 +233,7 @@ class Repository:
             except OSError as error:
                 if first:
                     raise
-                logger.warning("%s can't be read, what was found there is served on: %s", self._root, error)
+                logger.warning("%s can't be read, and what was found there is served on: %s", self._root, error)
                 return
             self._forget(found)
             for folder, (name, version, home) in found.items():
@@ -249,12 +250,23 @@ class Repository:
         for home in sorted(self._root.iterdir()):
             if home.name.startswith(".") or not home.is_dir():
                 continue
-            if (home / "card.json").exists():
-                yield home, (home.name, "1", home)
-                continue
-            for folder in sorted(home.iterdir()):
-                if _VERSION.fullmatch(folder.name) and (folder / "card.json").exists():
-                    yield folder, (home.name, folder.name, home)
+            try:
+                yield from self._list_versions(home)
+                self._unreadable.discard(home)
+            except OSError as error:  # such as the folder lost+found of a disk
+                if home not in self._unreadable:
+                    logger.warning("%s can't be read, and what was found there is served on: %s", home, error)
+                self._unreadable.add(home)
+                known = [record for record in self._records.values() if record.home == home]
+                yield from ((record.folder, (record.name, record.version, home)) for record in known)
+
+    def _list_versions(self, home: Path) -> Iterator[tuple[Path, tuple[str, str, Path]]]:
+        if (home / "card.json").exists():
+            yield home, (home.name, "1", home)
+            return
+        for folder in sorted(home.iterdir()):
+            if _VERSION.fullmatch(folder.name) and (folder / "card.json").exists():
+                yield folder, (home.name, folder.name, home)
 
     def _try(self, record: _Version, first: bool) -> None:
         """Open a version whose files are new or changed; what it was before serves on if that fails."""
