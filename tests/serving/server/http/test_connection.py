@@ -1,4 +1,4 @@
-"""Clients that are slow, silent, many, or gone, against the real server: none of them keeps others from their answers."""
+"""Clients that are slow, silent, many, or gone, against the real server: none keeps others from their answers."""
 
 import contextlib
 import http.client
@@ -9,6 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 INFER = "/v2/models/tanh-model/infer"
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -177,3 +179,30 @@ def test_a_request_has_its_deadline(start, tmp_path):
         assert (answer.status, answer.json()) == (504, {"error": "no answer within 0.5 seconds"})
     time.sleep(2)
     assert runs_in(runs) == 1
+
+
+GOOD = f"POST {INFER} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(SEED_0)}\r\n\r\n".encode() + SEED_0
+SIGNS = st.sampled_from(
+    [b"\r\n", b"\r\n\r\n", b"\0", b":", b" ", b"\xff", b"HTTP/9.9", b"chunked", b"99999999999", b"-1"]
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    edits=st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 9), SIGNS | st.binary(max_size=3)), max_size=4)
+)
+def test_any_edit_of_the_bytes_of_a_request_is_answered_in_json_or_cut_off(hasty, edits):
+    sent = GOOD
+    for place, removed, inserted in edits:
+        sent = sent[:place] + inserted + sent[place + removed :]
+    with hasty.connect() as client:
+        client.sendall(sent)
+        with contextlib.suppress(http.client.BadStatusLine, ConnectionError):
+            answer = http.client.HTTPResponse(client, method="HEAD" if sent.startswith(b"HEAD") else "POST")
+            answer.begin()
+            content = answer.read()
+            assert answer.status < 500 or answer.status in (501, 505)
+            assert not content or set(json.loads(content)) & {"error", "outputs"}
+    assert hasty.process.poll() is None
+    assert not any("Traceback" in line for line in hasty.log)
