@@ -23,8 +23,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def server(start):
-    server = start("--grpc-port", 0)
-    return server
+    return start("--grpc-port", 0)
 
 
 def find_python(module):

@@ -7,8 +7,10 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 
+from serving.server.grpc import inference_pb2 as pb
 from serving.server.limits import LINGER
 
 SEED_0 = {"parameters": {"count": 1, "seed": 0}}
@@ -87,3 +89,20 @@ def test_an_idle_server_ends_at_once(start):
         time.sleep(0.2)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10 + LINGER) == 0
+
+
+def test_calls_over_grpc_are_drained_as_well(start, tmp_path):
+    server = start("--grpc-port", 0, "--drain", 10, slow=(1, tmp_path / "runs"))
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+        request = pb.ModelInferRequest(model_name="tanh-model")
+        request.parameters["count"].int64_param = 1
+        call = infer.future(request, timeout=30)
+        wait_for_a_run(tmp_path / "runs")
+        server.process.send_signal(signal.SIGTERM)
+        assert call.result().outputs
+    assert server.process.wait(10) == 0

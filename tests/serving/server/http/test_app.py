@@ -219,10 +219,10 @@ def test_a_wrong_method_is_a_405_in_json(client):
 
 
 def test_a_failure_of_the_server_shows_no_trace(client, caplog):
-    def broken(feeds):
+    def broken(feeds, **_):
         raise RuntimeError("secret detail")
 
-    client.app.state.server.repository.models["tanh-model"].pipelines["generate"].run = broken
+    client.app.state.server.repository.find("tanh-model").infer = broken
     answer = client.post(INFER, json={"inputs": [tensor(latents(1))]})
     assert (answer.status_code, answer.json()) == (500, {"error": "the server failed; its log says why"})
     assert client.get("/v2/health/live").status_code == 200
@@ -246,7 +246,7 @@ def test_finite_numbers_that_the_model_makes_none_of_are_a_422(client, value):
 
 
 def test_a_graph_that_fails_is_a_422_and_the_log_says_why(client, caplog):
-    served = client.app.state.server.repository.models["mirror-model"].pipelines["generate"]
+    served = client.app.state.server.repository.find("mirror-model").pipelines["generate"]
 
     class Failing:
         def run(self, names, feeds):
@@ -263,15 +263,15 @@ def test_a_graph_that_fails_is_a_422_and_the_log_says_why(client, caplog):
 
 def test_health_answers_while_a_model_runs(client):
     started, release = threading.Event(), threading.Event()
-    pipeline = client.app.state.server.repository.models["tanh-model"].pipelines["generate"]
-    run = pipeline.run
+    served = client.app.state.server.repository.find("tanh-model")
+    infer = served.infer
 
-    def slow(feeds):
+    def slow(feeds, **options):
         started.set()
         assert release.wait(30)
-        return run(feeds)
+        return infer(feeds, **options)
 
-    pipeline.run = slow
+    served.infer = slow
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.post, INFER, json={"inputs": [tensor(latents(1))]})
         assert started.wait(30)
