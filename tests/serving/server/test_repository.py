@@ -171,16 +171,27 @@ def test_times_are_positive(models, options):
         Repository(models, **options)
 
 
-def test_a_link_that_leads_out_of_the_directory_is_not_followed(models, tanh_model, tmp_path, open_repository):
-    shutil.move(tanh_model, tmp_path / "elsewhere")
-    tanh_model.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(CardError, match="tanh-model: a link that leads out of the directory of models"):
-        open_repository(models)
+def test_a_folder_may_be_a_link_that_is_turned_to_another_but_a_file_must_lie_in_its_own(
+    models, tanh_model, tmp_path, open_repository, scale_weights, weights
+):
+    for name, factor in (("first", 1), ("second", 2)):
+        shutil.copytree(tanh_model, tmp_path / name)
+        scale_weights(tmp_path / name, factor)
+    shutil.rmtree(tanh_model)
+    tanh_model.symlink_to(tmp_path / "first")
+    repository = open_repository(models, watch=True)
+    assert factor_of(repository.find("tanh-model"), weights) == 1
     tanh_model.unlink()
-    tanh_model.mkdir()
-    (tanh_model / "1").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(CardError, match="tanh-model/1: a link that leads out of the directory of models"):
-        open_repository(models)
+    tanh_model.symlink_to(tmp_path / "second")
+    look_twice(repository)
+    assert factor_of(repository.find("tanh-model"), weights) == 2
+    graph = tmp_path / "second" / "generate.onnx"
+    shutil.copy(graph, tmp_path / "outside.onnx")
+    graph.unlink()
+    graph.symlink_to(tmp_path / "outside.onnx")
+    look_twice(repository)
+    assert "a link that leads out of the directory" in repository.state("tanh-model")["reason"]
+    assert factor_of(repository.find("tanh-model"), weights) == 2
 
 
 def test_a_broken_model_stops_a_start_without_watching(models, tanh_model, open_repository):
