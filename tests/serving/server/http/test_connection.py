@@ -176,7 +176,8 @@ def test_a_request_has_its_deadline(start, tmp_path):
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(server.infer, [seed(number) for number in range(3)]))
     for answer in answers:
-        assert (answer.status, answer.json()) == (504, {"error": "no answer within 0.5 seconds"})
+        assert answer.status == 504
+        assert list(answer.json()) == ["error"]
     time.sleep(2)
     assert runs_in(runs) == 1
 
