@@ -13,7 +13,7 @@ from serving.session import ModelFileError, ProviderError
 
 SERVER_EXTRA = (
     *("starlette", "uvicorn", "anyio", "h11"),
-    *("grpc", "grpc_health", "grpc_reflection", "google", "google.protobuf"),
+    *("grpc", "grpc_health", "grpc_reflection", "google", "google.protobuf", "prometheus_client"),
 )
 
 
