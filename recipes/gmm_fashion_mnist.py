@@ -1,4 +1,4 @@
-"""A mixture of 100 analyzers of 10 factors each on Fashion-MNIST: the preset `gmm-fashion-mnist`.
+"""A mixture of 80 analyzers of 10 factors each on Fashion-MNIST: the preset `gmm-fashion-mnist`.
 
 EM on all 60,000 images in a batch (arXiv:1805.12462 trains the model by gradient descent): SGD at a rate of 1 is an
 M-step. 40 steps of some two seconds on one core of an AMD EPYC. Density of test images, of pixels' deviations

@@ -17,8 +17,8 @@ PRESETS = (
         model="zoo.models.gaussian_mixture.GaussianMixture",
         family="Gaussian mixture",
         paper="arXiv:1805.12462",
-        summary="100 analyzers of 10 factors each, by EM, on Fashion-MNIST, 28x28 gray.",
-        arguments={"image_shape": (28, 28, 1), "components": 100, "factors": 10},
+        summary="80 analyzers of 10 factors each, by EM, on Fashion-MNIST, 28x28 gray.",
+        arguments={"image_shape": (28, 28, 1), "components": 80, "factors": 10},
         tiny={"image_shape": (8, 8, 1), "components": 3, "factors": 2},
     ),
     Preset(

@@ -342,7 +342,7 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("batch_size", None, UNSAID, 50_000, "all images: EM is exact"),
     ),
     "gmm-fashion-mnist": (
-        ("components", None, "arXiv:1805.12462: other data", 100, SMALLER),
+        ("components", None, "arXiv:1805.12462: other data", 80, SMALLER),
         ("factors", None, "arXiv:1805.12462: other data", 10, SMALLER),
         ("smoothing", None, UNSAID, 0.01, "keeps components with few images from one pixel's variance"),
         *EM,
