@@ -1,50 +1,101 @@
 """python -m serving --models exported --port 8000: the HTTP server, from the command line."""
 
 import argparse
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
 
 from serving.card import CardError
+from serving.server.limits import Limits
 from serving.session import ModelFileError, ProviderError
 
-SERVER_EXTRA = ("starlette", "uvicorn", "anyio")
+SERVER_EXTRA = (
+    *("starlette", "uvicorn", "anyio", "h11"),
+    *("grpc", "grpc_health", "grpc_reflection", "google", "google.protobuf", "prometheus_client"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal; 2 with one line on standard error if it cannot start."""
-    parser = argparse.ArgumentParser("python -m serving", description="Serve exported models over HTTP (protocol v2).")
+    parser = argparse.ArgumentParser("python -m serving", description="Serve exported models over HTTP and gRPC.")
     parser.add_argument("--models", default="exported", help="directory with one subdirectory for each model")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=_parse_port, default=8000, help="TCP port, 0 for any free one (default: 8000)")
-    parser.add_argument("--threads", type=_parse_threads, help="CPU threads of one model's run")
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "--port", type=_integer(0, 65535), default=8000, help="TCP port, 0 for any free one (default: 8000)"
+    )
+    parser.add_argument("--grpc-port", type=_integer(0, 65535), help="TCP port for gRPC, 0 for any free one")
+    parser.add_argument("--threads", type=_integer(1, 1024), help="CPU threads of one model's run")
+    parser.add_argument(
+        "--token-file",
+        dest="token",
+        metavar="FILE",
+        type=_read_token,
+        help="file with the token that clients must send",
+    )
+    parser.add_argument(
+        "--cors-origin", dest="cors_origins", metavar="ORIGIN", action="append", default=[], help="whose pages may ask"
+    )
+    parser.add_argument("--log-requests", action="store_true", help="a line of JSON on standard error for each request")
+    group = parser.add_argument_group("limits", "sizes in bytes, times in seconds")
+    for limit in fields(Limits):
+        parse = _integer if limit.type is int else _number
+        group.add_argument(
+            f"--{limit.name.replace('_', '-')}",
+            type=parse(limit.metadata["low"], limit.metadata["high"]),
+            default=limit.default,
+            metavar="N",
+            help=f"{limit.metadata['help']} (default: {limit.default:g})",
+        )
+    options = vars(parser.parse_args(arguments))
+    limits = Limits(**{limit.name: options.pop(limit.name) for limit in fields(Limits)})
     try:
         from serving.server.run import serve
+
+        serve(**options, limits=limits)
     except ModuleNotFoundError as error:
         if error.name not in SERVER_EXTRA:
             raise
         print(f'serving: {error.name} is missing: pip install "generative-zoo[server]"', file=sys.stderr)
         return 2
-    try:
-        serve(**vars(options))
     except (CardError, ModelFileError, ProviderError, OSError) as error:
         print(f"serving: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _parse_port(text: str) -> int:
-    return _parse_integer(text, 0, 65535)
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and len(text) < 20 and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text!r}: give an integer from {low} to {high}")
+        return int(text)
+
+    return parse
 
 
-def _parse_threads(text: str) -> int:
-    return _parse_integer(text, 1, 1024)
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r}: give a number from {low:g} to {high:g}")
+        return value
+
+    return parse
 
 
-def _parse_integer(text: str, low: int, high: int) -> int:
-    if not (text.isdecimal() and low <= int(text) <= high):
-        raise argparse.ArgumentTypeError(f"{text!r}: give an integer from {low} to {high}")
-    return int(text)
+def _read_token(path: str) -> str:
+    try:
+        token = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it holds other signs than ASCII"
+        raise argparse.ArgumentTypeError(f"{path}: no token can be read: {reason}") from None
+    if len(token) < 8 or not token.isprintable() or " " in token:
+        raise argparse.ArgumentTypeError(f"{path}: a token is one word of at least 8 characters")
+    return token
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")  # of operators: those that ONNX itself defines
 SIZE_LIMIT = 2**31 - 1  # bytes of a protocol buffer
+OLDEST_IR, OLDEST_OPSET = 3, 7  # the first that say which operators they mean, and the first that ONNX Runtime runs
 DEPTH_LIMIT = 100  # messages in messages: that of the library that ONNX Runtime reads them with
 
 # Message -> number of a field -> the message it holds. Every way from a model to its nodes and tensors is here.
@@ -21,6 +22,7 @@ _MESSAGES = {
     "sparse tensor": {1: "tensor", 2: "tensor"},
     "tensor": {},
 }
+_IR_VERSION, _OPSET = 1, 8  # of a model
 _NODE_DOMAIN = 7
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a tensor
 _FIXED_BYTES = {1: 8, 5: 4}  # wire type -> bytes of the value
@@ -33,11 +35,31 @@ def check_graph(data: bytes) -> None:
         data: the whole ONNX file.
 
     Raises:
-        ValueError: the data is not an ONNX model, keeps a tensor in another file, or has an operator of another domain
-            than `DOMAINS`.
+        ValueError: the data is not an ONNX model, keeps a tensor in another file, has an operator of another domain
+            than `DOMAINS`, or an IR version or operator set older than is run. Which are too new, ONNX Runtime says.
     """
     if not _check_message(data, "model", 0, len(data), 0):
         raise ValueError("no ONNX model")
+    _check_versions(data)
+
+
+def _check_versions(data: bytes) -> None:
+    ir_version, opsets = 0, dict[str, int]()
+    for field, value in _read_fields(data, 0, len(data)):
+        if field == _IR_VERSION and isinstance(value, int):
+            ir_version = value
+        elif field == _OPSET and isinstance(value, tuple):
+            entry = dict(_read_fields(data, *value))
+            place, number = entry.get(1, (0, 0)), entry.get(2, 0)
+            domain = data[slice(*place)].decode(errors="replace") if isinstance(place, tuple) else ""
+            domain = "ai.onnx" if domain == "" else domain
+            if domain in opsets:
+                raise ValueError(f"two operator sets of the domain {domain!r}: one version of each is run")
+            opsets[domain] = number if isinstance(number, int) else 0
+    if not OLDEST_IR <= ir_version < 2**31:
+        raise ValueError(f"IR version {ir_version}: write {OLDEST_IR} or a newer one")
+    if not OLDEST_OPSET <= opsets.get("ai.onnx", 0) < 2**31:
+        raise ValueError(f"operator set {opsets.get('ai.onnx', 0)}: write {OLDEST_OPSET} or a newer one")
 
 
 def _check_message(data: bytes, message: str, start: int, stop: int, depth: int) -> bool:

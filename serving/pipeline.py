@@ -44,6 +44,8 @@ class Pipeline:
         providers: Sequence[str] | None = None,
         threads: int | None = None,
         strict: bool = False,
+        require_gpu: bool = False,
+        spinning: bool = True,
         verify: bool = True,
         batch_size: int = 64,
     ) -> "Pipeline":
@@ -52,7 +54,7 @@ class Pipeline:
         Args:
             directory: holds card.json and the files that it lists.
             ability: which one to open; the card's default when not given.
-            providers, threads, strict: as in `Session`.
+            providers, threads, strict, require_gpu, spinning: as in `Session`.
             verify: False trusts files that were verified before.
             batch_size: the most rows of one run of `sample`.
 
@@ -72,7 +74,15 @@ class Pipeline:
         if verify:
             verify_files(directory, card, [chosen.file])
         path = Path(directory) / chosen.file
-        session = Session(path, providers=providers, threads=threads, strict=strict)
+        session = Session(
+            path,
+            providers=providers,
+            threads=threads,
+            strict=strict,
+            require_gpu=require_gpu,
+            spinning=spinning,
+            sha256=card.files[chosen.file].sha256 if verify else None,
+        )
         # What a multiple is of must have its name in the graph, too: a session checks outputs by the graph's names.
         named = {
             each
@@ -95,13 +105,21 @@ class Pipeline:
         Raises:
             InputError: an array does not fit, or a label names no class.
         """
+        self.check(feeds)
+        if batch_size is None:
+            return self.session.run(feeds)
+        return run_in_batches(self.session.run, self.ability.inputs, feeds, batch_size)
+
+    def check(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Check what `run` would be given, and run nothing.
+
+        Raises:
+            InputError: as in `run`.
+        """
         check_feeds(self.session.inputs, feeds)
         for spec in self.ability.inputs:
             if spec.classes and not np.isin(feeds[spec.name], range(len(spec.classes))).all():
                 raise InputError(f"input {spec.name!r}: a label is 0 to {len(spec.classes) - 1}: {list(spec.classes)}")
-        if batch_size is None:
-            return self.session.run(feeds)
-        return run_in_batches(self.session.run, self.ability.inputs, feeds, batch_size)
 
     def log_prob(self, images: np.ndarray, **options: Any) -> Bound:
         """A lower bound of each image's log p(x), by the ability log_prob: see `serving.likelihood.log_prob`.

@@ -2,15 +2,21 @@
 
 ONNX Runtime falls back from CUDA to the CPU in silence, and its GPU wheel lists CUDA on machines without a GPU.
 Here the device is looked for first, and what was asked for is compared with what was loaded.
+
+What concerns NVIDIA's devices has been written for CUDA and TensorRT, and run on machines without one alone.
 """
 
 import contextlib
 import ctypes
+import hashlib
 import io
+import json
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +27,9 @@ from serving.graph import SIZE_LIMIT, check_graph
 
 logger = logging.getLogger("serving")
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-NVIDIA_PROVIDERS = (CUDA, "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
-# TensorFloat-32 keeps 10 bits of a factor: too few for images equal to those of other formats.
-PROVIDER_OPTIONS: dict[str, dict[str, str]] = {CUDA: {"use_tf32": "0"}}
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+NVIDIA_PROVIDERS = (CUDA, TENSORRT, "NvTensorRTRTXExecutionProvider")
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 ONNX_DTYPES: dict[str, DType] = {
     "tensor(float16)": "float16",
     "tensor(float)": "float32",
@@ -51,8 +56,8 @@ class ProviderError(RuntimeError):
 class Session:
     """One ONNX graph, ready to run; safe to share between threads.
 
-    Attributes: providers, the ONNX Runtime providers really loaded, in order of preference; inputs and outputs,
-    TensorSpecs as the graph declares them.
+    Attributes: providers, the ONNX Runtime providers really loaded, in order of preference, and provider, the first of
+    them; inputs and outputs, TensorSpecs as the graph declares them.
     """
 
     def __init__(
@@ -62,6 +67,9 @@ class Session:
         providers: Sequence[str] | None = None,
         threads: int | None = None,
         strict: bool = False,
+        require_gpu: bool = False,
+        spinning: bool = True,
+        sha256: str | None = None,
     ) -> None:
         """Open the graph.
 
@@ -70,24 +78,34 @@ class Session:
             providers: ONNX Runtime provider names; CUDA where it can be used, else the CPU, when not given.
             threads: CPU threads within one run; ONNX Runtime's choice when not given.
             strict: raise, rather than warn, when an NVIDIA device is there but CUDA does not load.
+            require_gpu: raise where the graph would run on the CPU.
+            spinning: whether threads without work wait busily for more: a run is then some microseconds shorter where
+                the cores are its own, and up to twice as long where others want them.
+            sha256: of the file, as hex digits: another one is refused, even if it came since it was compared.
 
         Raises:
-            ModelFileError: the file is missing, truncated, corrupt or unsupported, or refers to other files.
-            ProviderError: a provider asked for (or with `strict` the one chosen) did not load.
+            ModelFileError: the file is missing, truncated, corrupt, changed or unsupported, or refers to other files.
+            ProviderError: a provider asked for (or with `strict` or `require_gpu` the one chosen) did not load.
         """
         self._path = path = Path(path)
         graph = _read_graph(path)
+        found = hashlib.sha256(graph).hexdigest()
+        if sha256 not in (None, found):
+            raise ModelFileError(f"{path}: changed while it was opened: expected sha256 {sha256}, found {found}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads={threads}: give 1 or more, or None for ONNX Runtime's choice")
         wanted = default_providers() if providers is None else _checked_providers(providers)
-        self._session = _open(path, graph, wanted, threads)
+        if require_gpu and not set(wanted) & set(NVIDIA_PROVIDERS):
+            raise ProviderError(f"{path}: a GPU is required, and this would run on {', '.join(wanted)}: {_lack()}")
+        self._session = _open(path, graph, wanted, _session_options(threads, spinning), found)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        self.provider = self.providers[0]
         if missing := [name for name in wanted if name not in self.providers]:
             message = (
                 f"{', '.join(missing)} did not load (ONNX Runtime's own message is on standard error); running on "
                 f"{', '.join(self.providers)}. {_load_cuda_libraries() or 'Check the versions of CUDA and cuDNN.'}"
             )
-            if strict or providers is not None:
+            if strict or require_gpu or providers is not None:
                 raise ProviderError(f"{path}: {message}")
             _warn_once(message)
         self.inputs = tuple(_spec(path, node) for node in self._session.get_inputs())
@@ -103,7 +121,9 @@ class Session:
         check_feeds(self.inputs, feeds)
         names = [spec.name for spec in self.outputs]
         try:
-            found = dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            device = "cuda" if self.provider in NVIDIA_PROVIDERS else None
+            arrays = self._run_bound(names, feeds, device) if device else self._session.run(names, dict(feeds))
+            found = dict(zip(names, arrays, strict=True))
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             given = {name: array.shape for name, array in feeds.items()}
             raise ModelFileError(f"{self._path}: the graph fails on {given}: {to_line(str(error))}") from error
@@ -112,6 +132,16 @@ class Session:
         except ValueError as error:
             raise ModelFileError(f"{self._path}: {error}") from None
         return found
+
+    def _run_bound(self, names: Sequence[str], feeds: Mapping[str, np.ndarray], device: str) -> list[np.ndarray]:
+        """Outputs stay on the device until the run is over, and are copied once."""
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for name in names:
+            binding.bind_output(name, device)
+        self._session.run_with_iobinding(binding)
+        return binding.copy_outputs_to_cpu()
 
     def warm_up(self, **sizes: int) -> None:
         """Run once on zeros, so that the first request does not pay for set-up; free dimensions: batch 1, others 64.
@@ -183,13 +213,19 @@ def fits_shape(shape: Sequence[int | str], found: Sequence[int]) -> bool:
 
 def default_providers() -> tuple[str, ...]:
     """CUDA, then the CPU, where an NVIDIA device and a build of ONNX Runtime for it are both there; else the CPU."""
+    if lack := _lack():
+        logger.info("running on the CPU: %s", lack)
+        return (CPU,)
+    return CUDA, CPU
+
+
+def _lack() -> str:
+    """Why CUDA is not the default; empty where it is."""
     import onnxruntime
 
-    devices = count_nvidia_devices()
-    if devices and CUDA in onnxruntime.get_available_providers():
-        return CUDA, CPU
-    logger.info("running on the CPU: %s", "ONNX Runtime is built without CUDA" if devices else "no NVIDIA device")
-    return (CPU,)
+    if not count_nvidia_devices():
+        return "no NVIDIA device"
+    return "" if CUDA in onnxruntime.get_available_providers() else "ONNX Runtime is built without CUDA"
 
 
 @cache
@@ -197,7 +233,7 @@ def count_nvidia_devices() -> int:
     """How many NVIDIA devices the driver shows this process (CUDA_VISIBLE_DEVICES counts); 0 without a driver."""
     count = ctypes.c_int(0)
     try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        driver = ctypes.CDLL(_DRIVER)
     except OSError:
         return 0
     ready = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
@@ -230,17 +266,25 @@ def _read_graph(path: Path) -> bytes:
     return data
 
 
-def _open(path: Path, graph: bytes, providers: Sequence[str], threads: int | None) -> Any:
+def _session_options(threads: int | None, spinning: bool) -> Any:
     import onnxruntime
 
-    if set(providers) & set(NVIDIA_PROVIDERS):
-        _load_cuda_libraries()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions, once; the loading of providers has a logger of its own
     options.add_session_config_entry("session.load_model_format", "ONNX")  # no other, by whatever its bytes say
     if threads is not None:
         options.intra_op_num_threads = threads
-    pairs = [(name, PROVIDER_OPTIONS.get(name, {})) for name in providers]
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _open(path: Path, graph: bytes, providers: Sequence[str], options: Any, sha256: str) -> Any:
+    import onnxruntime
+
+    if set(providers) & set(NVIDIA_PROVIDERS):
+        _load_cuda_libraries()
+    pairs = [(name, _provider_options(name, sha256)) for name in providers]
     try:
         # The very bytes that were checked, not the path: what the file becomes meanwhile does not matter.
         return onnxruntime.InferenceSession(graph, options, providers=pairs, enable_fallback=0)
@@ -250,6 +294,70 @@ def _open(path: Path, graph: bytes, providers: Sequence[str], threads: int | Non
         if isinstance(error, (RuntimeError, ValueError)) and not isinstance(error, UnicodeDecodeError):
             raise ProviderError(f"{path}: {list(providers)} did not start: {reason}") from error
         raise ModelFileError(f"{path}: not a graph that can be opened ({len(graph)} bytes): {reason}") from error
+
+
+def _provider_options(name: str, sha256: str) -> dict[str, str]:
+    if name == CUDA:  # TensorFloat-32 keeps 10 bits of a factor: too few for images equal to those of other formats
+        return {"use_tf32": "0"}
+    return tensorrt_options(sha256) if name == TENSORRT else {}
+
+
+def tensorrt_options(sha256: str) -> dict[str, str]:
+    """TensorRT in float32, its engines kept for the next start, as building one takes minutes.
+
+    An engine fits one graph on one kind of device under one set of versions, so each of these has a directory of its
+    own, which no other user can write to: an engine is code.
+
+    Args:
+        sha256: of the graph.
+    """
+    parts = {"graph": sha256, **describe_nvidia_device(), "versions": _versions("onnxruntime-gpu", "tensorrt")}
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    home = os.environ.get("ZOO_HOME") or Path.home() / ".cache" / "generative-zoo"
+    directory = Path(home) / "tensorrt" / key
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return {
+        "trt_fp16_enable": "False",
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(directory),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": str(directory),
+    }
+
+
+def describe_nvidia_device() -> dict[str, Any]:
+    """Name, compute capability and driver of the first device; empty strings and zeros where there is none."""
+    name, values = ctypes.create_string_buffer(256), [ctypes.c_int(0) for _ in range(3)]
+    if count_nvidia_devices():
+        driver = ctypes.CDLL(_DRIVER)
+        driver.cuDeviceGetName(name, len(name), 0)
+        for value, attribute in zip(values, (75, 76), strict=False):  # compute capability, major and minor
+            driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0)
+        driver.cuDriverGetVersion(ctypes.byref(values[2]))
+    major, minor, version = (value.value for value in values)
+    return {"device": name.value.decode(errors="replace"), "capability": f"{major}.{minor}", "driver": version}
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def count_cores() -> int:
+    """Processors that this process may use, by its affinity and by its control group's quota.
+
+    ONNX Runtime's own choice counts those of the machine, and ties a thread to each.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
 
 
 @cache

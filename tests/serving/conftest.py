@@ -193,6 +193,15 @@ def models(tanh_model: Path, mirror_model: Path) -> Path:
     return tanh_model.parent
 
 
+@pytest.fixture(scope="session")
+def shared_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of both, which no test changes."""
+    directory = tmp_path_factory.mktemp("models")
+    write_tanh_model(directory / "tanh-model")
+    write_mirror_model(directory / "mirror-model")
+    return directory
+
+
 @pytest.fixture
 def edit_card() -> Callable[..., None]:
     def edit(directory: Path, old: str, new: str, *, checked: bool = False) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 
 from serving import Pipeline
 from serving.__main__ import main
-from serving.server.limits import BODY_LIMIT
+from serving.server.limits import BODY_LIMIT, Limits
 
 ROOT = Path(__file__).parents[2]
 INFER = "/v2/models/tanh-model/infer"
@@ -62,6 +63,61 @@ def test_a_bad_option_is_explained(option, value, capsys):
         main([option, value])
     assert caught.value.code == 2
     assert f"argument {option}: '{value}': give an integer from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--deadline", "soon", "'soon': give a number from 0.01 to 86400"),
+        ("--deadline", "nan", "'nan': give a number from 0.01 to 86400"),
+        ("--drain", "-1", "'-1': give a number from 0 to 86400"),
+        ("--body-limit", "1.5", "'1.5': give an integer from 1024 to 2147483648"),
+        ("--connections", "0", "'0': give an integer from 1 to 65536"),
+    ],
+)
+def test_a_bad_limit_is_explained(option, value, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([f"{option}={value}"])
+    assert caught.value.code == 2
+    assert f"argument {option}: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no token can be read: No such file or directory"),
+        (b"\xff" * 20, "no token can be read: it holds other signs than ASCII"),
+        (b"short\n", "a token is one word of at least 8 characters"),
+        (b"two words of it\n", "a token is one word of at least 8 characters"),
+    ],
+)
+def test_a_token_that_is_none_stops_the_start(tmp_path, content, message, capsys):
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SystemExit) as caught:
+        main(["--token-file", str(file)])
+    assert caught.value.code == 2
+    assert f"argument --token-file: {file}: {message}" in capsys.readouterr().err
+
+
+def test_options_reach_the_server(tmp_path, monkeypatch):
+    """Every limit by its option, the token by its file."""
+    (tmp_path / "token").write_text("a-long-token\n")
+    given = {}
+    monkeypatch.setattr("serving.server.run.serve", lambda **options: given.update(options))
+    limits = {each.name: each.metadata["low"] + 1 for each in fields(Limits)}
+    options = [f"--{name.replace('_', '-')}={value:g}" for name, value in limits.items()]
+    options += [
+        f"--token-file={tmp_path / 'token'}",
+        "--cors-origin=http://a",
+        "--cors-origin=http://b",
+        "--log-requests",
+    ]
+    assert main(options) == 0
+    assert given["limits"] == Limits(**limits)
+    assert (given["token"], given["cors_origins"]) == ("a-long-token", ["http://a", "http://b"])
+    assert given["log_requests"]
 
 
 def test_without_the_server_extra_the_message_says_what_to_install(models):

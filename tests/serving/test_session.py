@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -14,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, load, numpy_helper
 
+from serving import Pipeline
+from serving import pipeline as pipeline_module
 from serving import session as session_module
+from serving.card import verify_files
 from serving.graph import check_graph
 from serving.session import CPU, CUDA, InputError, ModelFileError, ProviderError, Session
 
@@ -441,3 +445,145 @@ def test_cuda_that_is_asked_for_is_loaded_or_an_error(tanh_model, devices, optio
 def cuda_loads(graph):
     """By ONNX Runtime itself, without our session."""
     return CUDA in onnxruntime.InferenceSession(graph, providers=[CUDA, CPU]).get_providers()
+
+
+def test_a_file_that_changed_since_it_was_compared_is_refused(tanh_model):
+    path = tanh_model / "generate.onnx"
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert Session(path, providers=[CPU], sha256=found).providers == (CPU,)
+    with pytest.raises(ModelFileError, match=f"changed while it was opened: expected sha256 {'0' * 64}, found {found}"):
+        Session(path, providers=[CPU], sha256="0" * 64)
+
+
+def test_a_pipeline_opens_the_very_bytes_that_it_verified(tanh_model, monkeypatch):
+    def verify_and_replace(directory, card, names):
+        verify_files(directory, card, names)
+        path = directory / "generate.onnx"
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+    monkeypatch.setattr(pipeline_module, "verify_files", verify_and_replace)
+    with pytest.raises(ModelFileError, match="changed while it was opened"):
+        Pipeline.from_directory(tanh_model)
+
+
+@pytest.mark.parametrize("options", [{}, {"providers": [CPU]}])
+def test_a_gpu_that_is_required_is_used_or_an_error(tanh_model, devices, options):
+    devices(0)
+    with pytest.raises(ProviderError, match=r"generate\.onnx: a GPU is required, and this would run on CPUExecution"):
+        Session(tanh_model / "generate.onnx", require_gpu=True, **options)
+
+
+def test_a_gpu_that_is_required_and_does_not_load_is_an_error(tanh_model, devices):
+    devices(1)
+    graph = tanh_model / "generate.onnx"
+    if CUDA_BUILD and cuda_loads(graph):
+        assert Session(graph, require_gpu=True).provider == CUDA
+    else:
+        with pytest.raises(ProviderError, match="did not load" if CUDA_BUILD else "built without CUDA"):
+            Session(graph, require_gpu=True)
+
+
+def test_outputs_that_are_bound_to_a_device_are_those_of_a_run(mirror_model):
+    """As on a GPU, with the CPU for a device."""
+    session = Session(mirror_model / "generate.onnx", providers=[CPU], threads=1)
+    feeds = {
+        "latent": np.asfortranarray(latents(3)),
+        "jitter": np.ones((3, 2), np.float32)[::-1],
+        "label": np.arange(3),
+        "truncation": np.array([0.5], np.float32),
+    }
+    (image,) = session._run_bound(["image"], feeds, "cpu")
+    np.testing.assert_array_equal(image, session.run(feeds)["image"])
+
+
+def test_threads_that_spin_or_not_compute_the_same(tanh_model):
+    path = tanh_model / "generate.onnx"
+    spinning, not_spinning = (Session(path, providers=[CPU], threads=2, spinning=choice) for choice in (True, False))
+    entry = "session.intra_op.allow_spinning"
+    assert not_spinning._session.get_session_options().get_session_config_entry(entry) == "0"
+    feeds = {"latent": latents(5)}
+    np.testing.assert_array_equal(spinning.run(feeds)["image"], not_spinning.run(feeds)["image"])
+
+
+def test_tensorrt_keeps_its_engines_apart_by_graph_device_and_versions(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+    device = {"device": "A", "capability": "9.0", "driver": 13000}
+    monkeypatch.setattr(session_module, "describe_nvidia_device", lambda: device)
+    monkeypatch.setattr(session_module, "_versions", lambda *packages: {"onnxruntime-gpu": "1.26"})
+
+    def directory(sha256):
+        options = session_module.tensorrt_options(sha256)
+        assert options["trt_fp16_enable"] == "False"
+        assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"]
+        return Path(options["trt_engine_cache_path"])
+
+    first = directory("a")
+    assert directory("a") == first
+    assert first.parent == tmp_path / "tensorrt"
+    assert first.stat().st_mode & 0o777 == 0o700  # engines are code
+    found = {first, directory("b")}
+    for name, value in (("device", "B"), ("capability", "8.0"), ("driver", 12000)):
+        monkeypatch.setitem(device, name, value)
+        found.add(directory("a"))
+    monkeypatch.setattr(session_module, "_versions", lambda *packages: {"onnxruntime-gpu": "1.27"})
+    found.add(directory("a"))
+    assert len(found) == 6
+
+
+def test_without_a_device_its_description_is_empty(devices):
+    devices(0)
+    assert session_module.describe_nvidia_device() == {"device": "", "capability": "0.0", "driver": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [
+        ("max 100000\n", 8),
+        ("200000 100000\n", 2),
+        ("50000 100000\n", 1),
+        ("1600000 100000\n", 8),
+        ("nonsense", 8),
+        (None, 8),
+    ],
+)
+def test_cores_are_those_that_the_process_may_use(monkeypatch, text, cores):
+    def read_text(path):
+        if text is None:
+            raise FileNotFoundError(path)
+        return text
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert session_module.count_cores() == cores
+
+
+def set_opset(*versions, domain=""):
+    def change(model):
+        model.ClearField("opset_import")
+        model.opset_import.extend(helper.make_opsetid(domain, version) for version in versions)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: model.ClearField("ir_version"), "IR version 0: write 3 or a newer one"),
+        (lambda model: setattr(model, "ir_version", 2), "IR version 2: write 3 or a newer one"),
+        (lambda model: setattr(model, "ir_version", -1), "IR version 18446744073709551615"),
+        (lambda model: setattr(model, "ir_version", 99), "max supported IR version"),
+        (set_opset(), "operator set 0: write 7 or a newer one"),
+        (set_opset(18, domain="ai.onnx.ml"), "operator set 0: write 7 or a newer one"),
+        (set_opset(6), "operator set 6: write 7 or a newer one"),
+        (set_opset(-1), "operator set 18446744073709551615: write 7 or a newer one"),
+        (set_opset(18, 9), "two operator sets of the domain 'ai.onnx': one version of each is run"),
+        (set_opset(999), "opset"),
+    ],
+)
+def test_a_graph_for_older_or_newer_programs_is_refused(tanh_model, edit_graph, change, message):
+    assert message in fails_in_one_line(edit_graph(tanh_model, change))
+
+
+def test_the_domain_of_onnx_may_be_written_out(tanh_model, edit_graph):
+    path = edit_graph(tanh_model, set_opset(18, domain="ai.onnx"))
+    assert Session(path, providers=[CPU], threads=1).run({"latent": latents(1)})["image"].shape == (1, 8, 8, 1)

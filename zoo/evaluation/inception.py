@@ -289,7 +289,7 @@ def read_graph(path: Path) -> dict[str, np.ndarray]:
         ValueError: it is neither.
     """
     import tensorflow as tf
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     graph = tf.compat.v1.GraphDef()
     try:

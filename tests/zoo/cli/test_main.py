@@ -24,7 +24,7 @@ from PIL import Image
 
 from serving.card import Ability, Card, Data, File, Input, Output, encode_card, read_card, verify_files
 from serving.images import make_grid, save_grid
-from serving.server.repository import load_models
+from serving.server.repository import Repository
 from zoo import load_pretrained, pretrained
 from zoo.cli import doctor, selftest
 from zoo.cli.main import main
@@ -386,7 +386,7 @@ def test_export_of_a_run_under_another_name(run: Path) -> None:
     assert (first.name, first.summary, first.data.license) == ("gloves", "Gloves.", "MIT")
     assert (second.name, second.data.license) == ("mittens", "CC0-1.0")
     assert second.summary == f"DCGAN on 7 images of gloves, 16x16 gray; made with {NAME}."
-    assert set(load_models("served")) == {"gloves", "mittens"}
+    assert set(Repository("served").names()) == {"gloves", "mittens"}
     main(["export", str(run), "--out", "published", "--format", "onnx", "--name", NAME])
     published = read_card("published")
     assert (published.name, published.summary, published.license) == (NAME, PRESETS[NAME].summary, "Apache-2.0")

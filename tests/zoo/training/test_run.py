@@ -18,7 +18,7 @@ from rich.console import Console
 from recipes import cgan_fashion_mnist, dcgan_fashion_mnist, dcgan_images
 from serving.card import read_card
 from serving.images import make_grid
-from serving.server.repository import load_models
+from serving.server.repository import Repository
 from zoo.presets.table import PRESETS
 from zoo.pretrained import load_pretrained
 from zoo.training.recipe import Adam, Recipe
@@ -148,7 +148,7 @@ def test_an_export_is_called_as_its_user_says(finished: Path, runner: Runner, tm
     assert onnx.TensorProto.FLOAT16 not in types
     for number, export in enumerate((mine, finished / "export")):
         (tmp_path / str(number)).symlink_to(export)
-    assert set(load_models(tmp_path)) == {"my-noise", "dcgan-fashion-mnist-run"}
+    assert set(Repository(tmp_path).names()) == {"my-noise", "dcgan-fashion-mnist-run"}
 
 
 def test_an_export_under_the_presets_own_name_is_the_presets(runner: Runner) -> None:

@@ -13,13 +13,14 @@ from starlette.testclient import TestClient
 from serving import Pipeline
 from serving.server.http.app import create_app
 from serving.server.limits import BODY_LIMIT, ROW_LIMIT
+from serving.server.repository import Repository
 
 INFER = "/v2/models/tanh-model/infer"
 
 
 @pytest.fixture
 def client(models):
-    with TestClient(create_app(models, threads=1), raise_server_exceptions=False) as client:
+    with TestClient(create_app(Repository(models, threads=1)), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -125,7 +126,6 @@ def test_a_count_and_a_seed_show_the_images_of_the_sampler(client, tanh_model, m
         ({"inputs": [tensor(np.zeros((ROW_LIMIT + 1, 4)))]}, f"{ROW_LIMIT + 1} rows: give 1 to {ROW_LIMIT}"),
         ({"inputs": [{**tensor(latents(1)), "data": [1, 2, 3]}]}, "3 numbers do not fill the shape [1, 4]"),
         ({"inputs": [{"name": "latent"}]}, "missing required field `shape` - at `$.inputs[0]`"),
-        ({"outputs": [{"name": "image", "parameters": {"binary_data": True}}]}, "binary tensors are not read here"),
         ([], "Expected `object`, got `array`"),
         ({"parameters": {"count": 10**9}}, f"1000000000 rows: give 1 to {ROW_LIMIT}"),
         ({"parameters": {"count": -1}}, f"-1 rows: give 1 to {ROW_LIMIT}"),
@@ -219,10 +219,10 @@ def test_a_wrong_method_is_a_405_in_json(client):
 
 
 def test_a_failure_of_the_server_shows_no_trace(client, caplog):
-    def broken(feeds):
+    def broken(feeds, **_):
         raise RuntimeError("secret detail")
 
-    client.app.state.models["tanh-model"].pipelines["generate"].run = broken
+    client.app.state.server.repository.find("tanh-model").infer = broken
     answer = client.post(INFER, json={"inputs": [tensor(latents(1))]})
     assert (answer.status_code, answer.json()) == (500, {"error": "the server failed; its log says why"})
     assert client.get("/v2/health/live").status_code == 200
@@ -242,11 +242,11 @@ def test_finite_numbers_that_the_model_makes_none_of_are_a_422(client, value):
     image = np.full((1, 8, 8, 1), value, np.float32)
     answer = client.post(INFER, json={"inputs": [tensor(image, "image")], "parameters": {"ability": "encode"}})
     assert answer.status_code == 422
-    assert answer.json() == {"error": "output 'code' holds NaN or infinity for these inputs, which JSON cannot say"}
+    assert answer.json() == {"error": "output 'code': it holds NaN or infinity for these inputs, which JSON cannot say"}
 
 
 def test_a_graph_that_fails_is_a_422_and_the_log_says_why(client, caplog):
-    served = client.app.state.models["mirror-model"].pipelines["generate"]
+    served = client.app.state.server.repository.find("mirror-model").pipelines["generate"]
 
     class Failing:
         def run(self, names, feeds):
@@ -261,38 +261,17 @@ def test_a_graph_that_fails_is_a_422_and_the_log_says_why(client, caplog):
     assert record.message.endswith("index 9 is out of bounds")
 
 
-def binary_request(**parts):
-    """As tritonclient sends one by default: the tensor's bytes follow the JSON, and a header says where it ends."""
-    described = {"name": "latent", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
-    header = json.dumps({"inputs": [described], **parts}).encode()
-    return {
-        "content": header + latents(1).tobytes(),
-        "headers": {"Inference-Header-Content-Length": str(len(header)), "Content-Type": "application/octet-stream"},
-    }
-
-
-def test_binary_tensors_are_refused_with_the_way_to_send_json(client):
-    described = {"name": "latent", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
-    asks = {"inputs": [tensor(latents(1))], "parameters": {"binary_data_output": True}}
-    for request in (binary_request(), {"json": {"inputs": [described]}}, {"json": asks}):
-        answer = client.post(INFER, **request)
-        assert answer.status_code == 400
-        assert "set_data_from_numpy(..., binary_data=False)" in answer.json()["error"]
-    asks["parameters"]["binary_data_output"] = False
-    assert client.post(INFER, json=asks).status_code == 200
-
-
 def test_health_answers_while_a_model_runs(client):
     started, release = threading.Event(), threading.Event()
-    pipeline = client.app.state.models["tanh-model"].pipelines["generate"]
-    run = pipeline.run
+    served = client.app.state.server.repository.find("tanh-model")
+    infer = served.infer
 
-    def slow(feeds):
+    def slow(feeds, **options):
         started.set()
         assert release.wait(30)
-        return run(feeds)
+        return infer(feeds, **options)
 
-    pipeline.run = slow
+    served.infer = slow
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.post, INFER, json={"inputs": [tensor(latents(1))]})
         assert started.wait(30)
