@@ -1,7 +1,8 @@
 """A hidden Markov model over the rows of binarized MNIST: the preset `hmm-mnist`.
 
 256 states. Online EM: batches of 10,000, at a rate that falls from 1 to 0.05. 100 steps of a second on one core of an
-AMD EPYC. Test images: -104.7 +- 0.3 nats; with 128 states after 60 steps at a smoothing of 0.003, read at 0.001, -110.5.
+AMD EPYC. Test images: -104.7 +- 0.3 nats; with 128 states after 60 steps (a smoothing of 0.003, read at 0.001)
+-110.5.
 
     python recipes/hmm_mnist.py
     zoo train hmm-mnist --devices 2
