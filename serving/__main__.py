@@ -38,6 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--cors-origin", dest="cors_origins", metavar="ORIGIN", action="append", default=[], help="whose pages may ask"
     )
     parser.add_argument("--log-requests", action="store_true", help="a line of JSON on standard error for each request")
+    parser.add_argument(
+        "--name", dest="names", metavar="NAME", action="append", default=[], help="a model to serve; without it, all"
+    )
+    parser.add_argument("--watch", action="store_true", help="take up models that are new, changed or gone")
+    parser.add_argument(
+        "--unload-after",
+        metavar="SECONDS",
+        type=_number(1, 86400 * 365),
+        help="give back the memory of a model that is not asked for so long",
+    )
+    parser.add_argument("--require-gpu", action="store_true", help="stop where a model can't run on a GPU")
+    parser.add_argument(
+        "--batch-delay",
+        metavar="SECONDS",
+        type=_number(0, 1),
+        default=0.0,
+        help="how long the first request of a batch waits for others (default: 0)",
+    )
     group = parser.add_argument_group("limits", "sizes in bytes, times in seconds")
     for limit in fields(Limits):
         parse = _integer if limit.type is int else _number

@@ -89,6 +89,11 @@ def serve(
     cors_origins: Sequence[str] = (),
     log_requests: bool = False,
     grpc_port: int | None = None,
+    names: Sequence[str] = (),
+    watch: bool = False,
+    unload_after: float | None = None,
+    require_gpu: bool = False,
+    batch_delay: float = 0.0,
 ) -> None:
     """Serve a directory of models over HTTP, and gRPC; exits with 0 on SIGINT or SIGTERM, requests in hand answered.
 
@@ -101,6 +106,8 @@ def serve(
         token, cors_origins: as in `create_app`.
         log_requests: whether each request is one line of JSON on standard error.
         grpc_port: the port for gRPC at the same address; 0 takes a free one, named in a second line; none when None.
+        names, watch, unload_after, require_gpu: as in `Repository`.
+        batch_delay: `BatchingOptions.delay`.
 
     Raises:
         OSError: the address is taken or not this machine's.
@@ -114,8 +121,18 @@ def serve(
         requests_log.setLevel(logging.INFO)
         requests_log.propagate = False
     with _listen(host, port) as listener:
-        batching = BatchingOptions(request_rows=limits.rows, queue_rows=max(limits.rows, BatchingOptions.queue_rows))
-        repository = Repository(models, threads=threads, batching=batching)
+        batching = BatchingOptions(
+            delay=batch_delay, request_rows=limits.rows, queue_rows=max(limits.rows, BatchingOptions.queue_rows)
+        )
+        repository = Repository(
+            models,
+            threads=threads,
+            names=names,
+            watch=watch,
+            unload_after=unload_after,
+            require_gpu=require_gpu,
+            batching=batching,
+        )
         app = create_app(repository, limits=limits, token=token, cors_origins=cors_origins)
         config = uvicorn.Config(
             app,
@@ -149,6 +166,8 @@ def serve(
                 sys.stderr.flush()
                 os._exit(int(end.code or 0))
             raise
+        finally:
+            repository.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.card import to_line
 from serving.server.errors import AbandonedError, DeadlineError, UnavailableError
+from serving.server.http import monitoring
 from serving.server.http.context import Exchange, Server
 from serving.server.http.errors import CLIENT_CLOSED, Failure, describe
 from serving.server.limits import DRAIN_FACTOR, LINGER
@@ -94,6 +95,10 @@ class ExchangeMiddleware:
         finally:
             self.server.exchanges.discard(exchange)
             exchange.release()
+            seconds = time.monotonic() - began
+            monitoring.observe(
+                self.server, scope["path"], scope.get("path_params", {}).get("name", ""), exchange.status, seconds
+            )
             log_request(
                 exchange.id,
                 scope["method"],
@@ -101,7 +106,7 @@ class ExchangeMiddleware:
                 scope.get("client"),
                 exchange.status,
                 exchange.error,
-                seconds=time.monotonic() - began,
+                seconds=seconds,
                 received=exchange.received,
                 sent=exchange.sent,
             )
