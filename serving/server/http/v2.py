@@ -226,7 +226,7 @@ def describe_model(repository: Repository, name: str, version_: str | None, **_:
         "versions": repository.versions(served.card.name),
         "platform": "onnxruntime_onnx",
         **abilities[ability],
-        "parameters": {"ability": ability, "abilities": abilities},
+        "parameters": {"ability": ability, "abilities": abilities, "provider": served.provider},
     }
 
 

@@ -45,7 +45,9 @@ def test_health_and_the_server_itself(client):
 
 def test_metadata_of_a_model(client):
     metadata = client.get("/v2/models/tanh-model").json()
-    abilities = metadata.pop("parameters")["abilities"]
+    parameters = metadata.pop("parameters")
+    abilities = parameters["abilities"]
+    assert parameters["provider"] == "CPUExecutionProvider"
     assert metadata == {
         "name": "tanh-model",
         "versions": ["1"],
