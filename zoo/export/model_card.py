@@ -92,12 +92,13 @@ def make_readme(card: Card, path: str | None = None) -> str:
 
 
 def _format_readme(card: Card, path: str) -> str:
-    paper = card.paper.removeprefix("arXiv:")
+    kind, _, number = card.paper.partition(":")
+    paper = f"https://doi.org/{number}" if kind == "doi" else f"https://arxiv.org/abs/{number}"
     recipe = {key: value for key, value in card.recipe.items() if key != "optimizers"}
     optimizers = card.recipe.get("optimizers", {})
     license = "license not stated" if card.data.license in ("", NOT_STATED) else card.data.license
     facts = {
-        "Family": f"{card.family} ([{card.paper}](https://arxiv.org/abs/{paper}))",
+        "Family": f"{card.family} ([{card.paper}]({paper}))",
         "License": card.license,
         "Data": f"{card.data.name}, {card.data.split}, {card.data.count} images ({license})",
         "Class": f"`{card.model['class']}`",

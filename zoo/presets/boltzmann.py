@@ -11,7 +11,6 @@ PRESETS = (
         summary="A restricted Boltzmann machine of 500 hidden units on binarized MNIST, 28x28 black and white.",
         arguments={
             "image_shape": (28, 28, 1),
-            "units": 500,
             "persistent": True,
             "initial_brightness": 0.13,
         },

@@ -20,6 +20,7 @@ PIXELCNN, GATED, VQVAE = "arXiv:1601.06759", "arXiv:1606.05328", "arXiv:1711.009
 CYCLEGAN, PIX2PIX, SRGAN = "arXiv:1703.10593", "arXiv:1611.07004", "arXiv:1609.04802"
 PROGAN, STYLEGAN, STYLEGAN2 = "arXiv:1710.10196", "arXiv:1812.04948", "arXiv:1912.04958"
 UNSAID = "no number published"
+ANNEALING = "Salakhutdinov and Murray, ICML 2008, as quoted"
 EMA = (
     "ema_decay",
     None,
@@ -328,6 +329,24 @@ TABLE: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("optimizer.learning_rate", None, f"{PIXELCNN}, section 5.2: by hand", 1e-3, "fast, and falls to 1e-5"),
         ("optimizer.beta_1", 0.9, f"{ADAM}, Algorithm 1"),
         ("optimizer.beta_2", 0.999, f"{ADAM}, Algorithm 1"),
+    ),
+    "rbm-mnist": (
+        ("units", 500, f"{ANNEALING}: of MNIST"),
+        ("persistent", False, f"{ANNEALING}: CD", True, "learns more of a step's time: Tieleman, ICML 2008"),
+        ("gibbs_steps", 25, f"{ANNEALING}: CD-25", 1, "chains go on from step to step"),
+        ("initial_brightness", None, UNSAID, 0.13, "begins at the images' mean"),
+        ("batch_size", None, UNSAID, 100, "as many as there are chains"),
+        ("optimizer", "SGD", UNSAID),
+        ("optimizer.learning_rate", None, UNSAID, 0.05, "best of three after 6,000 steps"),
+    ),
+    "dbn-mnist": (
+        ("units", (500, 2_000), f"{ANNEALING}: of MNIST"),
+        ("layer_steps", None, UNSAID, (120_000, 60_000), SHORTER),
+        ("persistent", None, UNSAID, True, "as of rbm-mnist"),
+        ("initial_brightness", None, UNSAID, 0.13, "begins at the images' mean"),
+        ("batch_size", None, UNSAID, 100, "as many as there are chains"),
+        ("optimizer", "SGD", UNSAID),
+        ("optimizer.learning_rate", None, UNSAID, 0.05, "as of rbm-mnist"),
     ),
     "bernoulli-mixture-mnist": (
         (

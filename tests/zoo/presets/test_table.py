@@ -25,7 +25,7 @@ def class_of(preset: Preset) -> Any:
 def test_name_is_one_that_a_card_takes(preset: Preset) -> None:
     assert find_preset(preset.name) is preset
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]*", preset.name)
-    assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}", preset.paper)
+    assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,5}/[\w.-]+", preset.paper)
     assert preset.summary.endswith(".")
 
 
