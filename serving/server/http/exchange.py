@@ -25,7 +25,7 @@ HEALTH = (
     "/v2/health/live",
     "/v2/health/ready",
 )  # answered without a token, beyond the cap on connections, until the end
-PUBLIC = ("/", "/page.css", "/page.js")  # answered without a token: the page asks for one
+PUBLIC = ("/", "/page.css", "/page.js", "/page.svg")  # answered without a token: the page asks for one
 SEGMENT_LIMIT = 200  # characters between two slashes of a path
 CROWDED = "crowded"  # in a request's state: its connection is beyond the cap
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")

@@ -1,6 +1,6 @@
 """A page to play with the models, from files of the package: no other host, nothing to build.
 
-    GET /                       the page, with its /page.css and /page.js
+    GET /                       the page, with its /page.css, /page.js and /page.svg
     GET /page/models            {"models": names}
     GET /page/models/NAME       the model's card, with the abilities that are served, without its files
 
@@ -24,6 +24,7 @@ FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/page.svg": ("page.svg", "image/svg+xml"),
 }
 HEADERS = {
     # blob: is what the browser calls the images that the page was answered with, or that were dropped on it.

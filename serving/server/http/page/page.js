@@ -63,7 +63,7 @@ function describe() {
   $("summary").textContent = card.summary;
   const { data, recipe } = card;
   const made = [
-    recipe.steps && `${recipe.steps} steps`, recipe.batch_size && `of ${recipe.batch_size} images`,
+    recipe.steps && `${recipe.steps} steps${recipe.batch_size ? ` of ${recipe.batch_size} examples` : ""}`,
     recipe.seed !== undefined && `seed ${recipe.seed}`, recipe.exported && `exported: ${recipe.exported}`,
   ].filter(Boolean).join(", ");
   const facts = {
@@ -258,11 +258,13 @@ $("layers").addEventListener("input", () => { $("layers").dataset.moved = "yes";
 $("file").addEventListener("change", () => take($("file").files[0]));
 $("token-set").addEventListener("click", () => { token = $("token").value; start(); });
 $("controls").addEventListener("submit", (event) => { event.preventDefault(); if (document.activeElement === $("token")) $("token-set").click(); else make(); });
-$("controls").addEventListener("input", (event) => {
+function changed(event) {
   if (["file", "token"].includes(event.target.id)) return;
   if (event.target.name === "mode" || event.target.id === "direction") arrange();
   later();
-});
+}
+$("controls").addEventListener("input", changed);
+for (const select of document.querySelectorAll("form select")) select.addEventListener("change", changed); // programs that drive a browser send no input
 $("copy").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText($("command").textContent);
