@@ -18,7 +18,7 @@ from zoo.pretrained import list_models
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("zoo", "serving", "recipes")
 IN_CHECKOUT = (*PACKAGES, "exported", "tests", "benchmarks", "pyproject.toml", "README.md", "LICENSE")
-DATA = ("zoo/data/fashion_mnist_t10k", "zoo/cli/templates", "zoo/training/templates")
+DATA = ("zoo/data/fashion_mnist_t10k", "zoo/cli/templates", "zoo/training/templates", "serving/server/http/page")
 NAME = "dcgan-fashion-mnist"
 
 

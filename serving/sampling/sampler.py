@@ -87,6 +87,26 @@ class Sampler:
             images[rows.start : rows.stop] = raw if output_type == "float32" else to_uint8(raw, output.range)
         return to_pil(images) if output_type == "pil" else images
 
+    def make_feeds(
+        self,
+        count: int,
+        seed: int = 0,
+        *,
+        start: int = 0,
+        labels: Labels | None = None,
+        truncation: float | None = None,
+    ) -> dict[str, np.ndarray]:
+        """What the ability takes for images start ... start + count - 1 of a seed, by input name; `count` rows each.
+
+        Args:
+            count, seed, start, labels, truncation: as of `sample`.
+
+        Raises:
+            InputError: an argument is out of its range, or the ability needs more than a seed.
+        """
+        count, seed, start = to_uint64("count", count), to_uint64("seed", seed), to_uint64("start", start)
+        return self._make_feeds(range(count), start, seed, self._collect_given(count, labels, truncation), step=0)
+
     @property
     def image(self) -> Output:
         """The output that `sample` returns: the ability's first image.

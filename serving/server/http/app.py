@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ExceptionHandler
 
-from serving.server.http import actions, images, monitoring, tensorflow, v2
+from serving.server.http import actions, blends, images, monitoring, page, tensorflow, v2
 from serving.server.http.context import Server
 from serving.server.http.errors import KINDS, Failure, describe
 from serving.server.http.exchange import ExchangeMiddleware
@@ -28,6 +28,8 @@ PROTOCOLS: tuple[Callable[[Server], list[Route]], ...] = (
     images.make_routes,
     actions.make_routes,
     monitoring.make_routes,
+    blends.make_routes,
+    page.make_routes,
 )
 
 

@@ -26,6 +26,7 @@ HEALTH = (
     "/v2/health/live",
     "/v2/health/ready",
 )  # answered without a token, beyond the cap on connections, until the end
+PUBLIC = ("/", "/page.css", "/page.js", "/page.svg")  # answered without a token: the page asks for one
 SEGMENT_LIMIT = 200  # characters between two slashes of a path
 CROWDED = "crowded"  # in a request's state: its connection is beyond the cap
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -118,7 +119,8 @@ class ExchangeMiddleware:
             return None
         given = headers.get(b"authorization", b"")
         # CORS asks without a token first: what it is told says nothing of the models.
-        if self._token and scope["method"] != "OPTIONS" and not compare_digest(given, self._token):
+        public = scope["method"] == "OPTIONS" or scope["path"] in PUBLIC
+        if self._token and not public and not compare_digest(given, self._token):
             return HTTPException(401, "give the token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
         if scope["state"].get(CROWDED):
             return UnavailableError("there are too many connections: only health is answered on another")
