@@ -27,8 +27,8 @@ TWINS = {name: preset.twin() for name, preset in PRESETS.items()} | {
     "fading": PRESETS["progan-sign-digits"].twin(),
     "srgan-adversarial": PRESETS["srgan-sign-digits"].twin(),
 }
-# The step, where it is not the first: half of a level has faded in; D has come in.
-STARTS = {"fading": 2, "srgan-adversarial": 1}
+# The step, where it is not the first: half of a level has faded in; D has come in; means have been drawn from images.
+STARTS = {"fading": 2, "srgan-adversarial": 1, "bernoulli-mixture-mnist": 1, "hmm-mnist": 1}
 # MirroredStrategy's split of 5 rows on 2 replicas: 3, 2; of 6: 3, 3; of 7 on 4: 2, 2, 2, 1.
 CASES = [*((name, 2, 5) for name in sorted(TWINS)), ("mlp", 2, 6), ("mlp", 4, 7), ("k", 4, 7)]
 

@@ -359,8 +359,8 @@ class DBN(GenerativeModel):
             units = draw_bernoulli(self.generators[number](units), noises[f"uniform_{number}"])
         outputs = {
             "image": self.to_image(self.generators[0](units)),
-            "top_logits": top_logits,
             "next_hidden": draw_bernoulli(self.top(top, of="hidden_logits"), noises["hidden_uniform"]),
+            "top_logits": top_logits,
         }
         return Ability(
             named_network([hidden, *noises.values()], outputs),

@@ -153,8 +153,8 @@ class RBM(GenerativeModel):
         visible = draw_visible(values, visible_noise, self.rbm.binary)
         outputs = {
             "image": self.to_image(self.rbm(hidden, of="visible_mean")),
-            "visible_logits": values,
             "next_hidden": draw_bernoulli(self.rbm(visible, of="hidden_logits"), hidden_noise),
+            "visible_logits": values,
         }
         return Ability(
             named_network([hidden, visible_noise, hidden_noise], outputs),

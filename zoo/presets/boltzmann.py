@@ -16,7 +16,7 @@ PRESETS = (
         },
         tiny={
             "image_shape": (8, 8, 1),
-            "units": 6,
+            "units": 24,
             "chains": 16,
             "sampling_steps": 3,
             "annealing_chains": 10,
@@ -38,7 +38,7 @@ PRESETS = (
         },
         tiny={
             "image_shape": (8, 8, 1),
-            "units": (6, 5),
+            "units": (24, 12),
             "layer_steps": (1, 1),
             "chains": 16,
             "bound_samples": 2,

@@ -20,7 +20,7 @@ PRESETS = (
         },
         tiny={
             "image_shape": (8, 8, 1),
-            "codes": 6,
+            "codes": 48,
             "code_dim": 3,
             "hidden": (4, 8),
             "block_width": 4,

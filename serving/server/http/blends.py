@@ -95,7 +95,8 @@ def interpolate_seeds(repository: Repository, name: str, body: bytes, accept: st
     record = served.abilities[ability]
     if record.iteration is not UNSET:
         raise InputError(f"{name!r} draws a sample in many steps: nothing lies between two seeds of it")
-    feeds = interpolate(record.inputs, *_make_both(record, request), request.position)
+    first, second = _make_both(record, request)
+    feeds = interpolate(record.inputs, first, second, request.position)
     image = Sampler(record, dict).image
     found = served.infer(feeds, ability=ability, outputs=[image.name], **call)[image.name]
     return encode_images(to_uint8(found, image.range or (-1.0, 1.0)), file_format)
