@@ -74,7 +74,8 @@ class Quantizer(keras.layers.Layer):
         self.shares = state("shares", (self.codes,), keras.initializers.Constant(1 / self.codes))
         self.sums = None
         if self.learning == "moving_average":
-            self.sums = state("sums", shape, lambda shape, dtype=None: self.codebook.value / self.codes)
+            # An initializer gives the same numbers at each call: what the codebook begins with is not read, as it may not be there.
+            self.sums = state("sums", shape, lambda shape, dtype=None: uniform(shape, dtype) / self.codes)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> tuple[Tensor, Tensor]:
         """(batch, ..., dimension) -> the nearest codes, likewise, and their indices, (batch, ...) int32.
