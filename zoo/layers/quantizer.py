@@ -74,7 +74,7 @@ class Quantizer(keras.layers.Layer):
         self.shares = state("shares", (self.codes,), keras.initializers.Constant(1 / self.codes))
         self.sums = None
         if self.learning == "moving_average":
-            # An initializer gives the same numbers at each call: what the codebook begins with is not read, as it may not be there.
+            # An initializer gives the same numbers at each call: the codebook, which may not be there yet, is not read.
             self.sums = state("sums", shape, lambda shape, dtype=None: uniform(shape, dtype) / self.codes)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> tuple[Tensor, Tensor]:
