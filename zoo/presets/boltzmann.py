@@ -16,7 +16,7 @@ PRESETS = (
         },
         tiny={
             "image_shape": (8, 8, 1),
-            "units": 24,
+            "units": 12,
             "chains": 16,
             "sampling_steps": 3,
             "annealing_chains": 10,
