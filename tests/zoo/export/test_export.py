@@ -62,8 +62,8 @@ COMPUTED_BEFORE_EXPORT = {
     "zoo.models.hidden_markov.HiddenMarkov",
     "zoo.models.naive_bayes.NaiveBayes",
 }
-# OpenVINO computes other densities of factor analyzers from the same graph, by 2 % of the nats, where ONNX Runtime and the
-# SavedModel agree with Keras; why is not known.
+# OpenVINO computes other densities of factor analyzers from the same graph, by 2 % of the nats, where ONNX Runtime and
+# the SavedModel agree with Keras; why is not known.
 WRONG_IN_OPENVINO = {"gmm-fashion-mnist": {"encode", "log_prob", "reconstruct"}}
 
 

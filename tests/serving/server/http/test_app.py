@@ -208,7 +208,7 @@ def test_an_unknown_model_is_a_404_with_the_good_names(client, name, end):
     assert "['mirror-model', 'tanh-model']" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/models/..%2f..%2fetc%2fpasswd", "/v2/models/a/b/c/infer"])
+@pytest.mark.parametrize("path", ["/page/none", "/v1", "/v2/models/..%2f..%2fetc%2fpasswd", "/v2/models/a/b/c/infer"])
 def test_an_unknown_page_is_a_404_in_json(client, path):
     answer = client.get(path)
     assert answer.status_code == 404
