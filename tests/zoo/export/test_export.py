@@ -178,6 +178,10 @@ def test_every_input_of_a_graph_matters_to_its_own_row_alone(exported: Exported)
         for spec in ability.inputs:
             values = feeds[spec.name].copy()
             other = sum(spec.range) - values[1] if spec.range else 0.1 - values[1]
+            if spec.feed == "uniform" and spec.range and other.size > 1:
+                # Either end in turn: whatever a number decides between, one of the two decides otherwise.
+                low, high = (np.float32(each) for each in spec.range)
+                other = np.resize([low, np.nextafter(high, low)], other.shape).astype(other.dtype)
             values[1] = (values[1] + 1) % len(spec.classes) if spec.feed == "label" else other
             after = session.run({**feeds, spec.name: values})
             changes = {key: np.abs(after[key] - value) for key, value in before.items()}
