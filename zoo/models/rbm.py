@@ -243,11 +243,9 @@ class RBM(GenerativeModel):
 
     def finish(self) -> None:
         """Estimate log Z by AIS, of the weights as files of float16 hold them."""
-        parts = (self.rbm.kernel, self.rbm.visible_bias, self.rbm.hidden_bias)
-        weights, visible_bias, hidden_bias = (np.asarray(part).astype(np.float16) for part in parts)
-        base = base_rate_bias(np.asarray(self.rbm.mean), self.rbm.visible)
         found = annealed_importance_sampling(
-            *(weights, visible_bias, hidden_bias, base),
+            **{name: part.astype(np.float16) for name, part in self.annealed_machine().items()},
+            base_bias=base_rate_bias(np.asarray(self.rbm.mean), self.rbm.visible),
             temperatures=self.temperatures,
             chains=self.annealing_chains,
             seed=ANNEALING_SEED,

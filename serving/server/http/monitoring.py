@@ -4,8 +4,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from serving.server.errors import UnavailableError, UnknownModelError
 from serving.server.http.context import Server
 from serving.server.metrics import CONTENT_TYPE
+from serving.server.naming import find_ability
+from serving.session import InputError
 
 PROTOCOLS = (
     ("/v2/models/", "v2"),
@@ -37,7 +40,9 @@ def observe(server: Server, path: str, name: str, status: int | None, seconds: f
     protocol = next((protocol for start, protocol in PROTOCOLS if path.startswith(start)), None)
     if protocol is None:
         return
-    model, _, ability = name.partition(".")
-    if not ability and model in server.repository.names():
-        ability = server.repository.find(model).card.default_ability
+    try:
+        served, ability = find_ability(server.repository, name)
+        model = served.card.name
+    except (UnknownModelError, UnavailableError, InputError):  # the answer has said so
+        model = ability = ""
     server.repository.metrics.observe_request(protocol, model, ability, str(status or "none"), seconds)
