@@ -147,6 +147,15 @@ class RestrictedBoltzmann(keras.layers.Layer):
         """-F(v) - log Z, (batch,), by the estimate of log Z that was set."""
         return -self.machine.free_energy(visible) - ops.sum(ops.convert_to_tensor(self.log_partition_parts))
 
+    def matrices(self, dtype: str | None = None) -> dict[str, np.ndarray]:
+        """weights (visible, hidden), visible_bias and hidden_bias, as `zoo.metrics.annealing` takes them.
+
+        Args:
+            dtype: that they are rounded to, such as float16, as files hold them; their own when None.
+        """
+        parts = {"weights": self.kernel, "visible_bias": self.visible_bias, "hidden_bias": self.hidden_bias}
+        return {name: np.asarray(part, dtype) for name, part in parts.items()}
+
     def set_log_partition(self, value: float) -> None:
         """Keep log Z, as a multiple of 1/2^k and a rest, of which a file of float16 loses nothing that counts."""
         coarse = float(np.float16(value))

@@ -303,11 +303,13 @@ class DBN(GenerativeModel):
 
     def finish(self) -> None:
         """Estimate log Z of the top machine by AIS, of the weights as files of float16 hold them."""
-        parts = (self.top.kernel, self.top.visible_bias, self.top.hidden_bias)
-        weights, visible_bias, hidden_bias = (np.asarray(part).astype(np.float16) for part in parts)
-        base = base_rate_bias(np.asarray(self.top.mean))
         found = annealed_importance_sampling(
-            weights, visible_bias, hidden_bias, base, self.temperatures, self.annealing_chains, ANNEALING_SEED
+            **self.top.matrices("float16"),
+            base_bias=base_rate_bias(np.asarray(self.top.mean)),
+            temperatures=self.temperatures,
+            chains=self.annealing_chains,
+            seed=ANNEALING_SEED,
+            visible=self.top.visible,
         )
         self.top.set_log_partition(found.value)
 

@@ -234,17 +234,12 @@ class RBM(GenerativeModel):
 
     def annealed_machine(self) -> dict[str, np.ndarray]:
         """What annealing estimates log Z of: weights (pixels, units), visible_bias and hidden_bias."""
-        parts = {
-            "weights": self.rbm.kernel,
-            "visible_bias": self.rbm.visible_bias,
-            "hidden_bias": self.rbm.hidden_bias,
-        }
-        return {name: np.asarray(part) for name, part in parts.items()}
+        return self.rbm.matrices()
 
     def finish(self) -> None:
         """Estimate log Z by AIS, of the weights as files of float16 hold them."""
         found = annealed_importance_sampling(
-            **{name: part.astype(np.float16) for name, part in self.annealed_machine().items()},
+            **self.rbm.matrices("float16"),
             base_bias=base_rate_bias(np.asarray(self.rbm.mean), self.rbm.visible),
             temperatures=self.temperatures,
             chains=self.annealing_chains,
