@@ -225,7 +225,9 @@ class GaussianComponents(keras.layers.Layer):
         log_determinant = 2.0 * ops.sum(ops.log(deviation), axis=1)
         if self.rank:
             directions, inverse = self.whitening()
-            distance -= ops.sum(ops.square(self.whitened(observed, directions)), axis=2)
+            # A product, not a sum: OpenVINO 2026.4 errs where it fuses a sum with the subtraction that follows.
+            squares, ones = ops.square(self.whitened(observed, directions)), ops.ones((self.rank, 1), observed.dtype)
+            distance -= ops.squeeze(ops.matmul(squares, ones), axis=-1)
             log_determinant -= 2.0 * ops.sum(ops.log(ops.diagonal(inverse, axis1=1, axis2=2)), axis=1)
         return ops.log(self.shares()) - 0.5 * (self.dimension * LOG_TWO_PI + log_determinant + distance)
 

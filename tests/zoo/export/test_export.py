@@ -62,9 +62,6 @@ COMPUTED_BEFORE_EXPORT = {
     "zoo.models.hidden_markov.HiddenMarkov",
     "zoo.models.naive_bayes.NaiveBayes",
 }
-# OpenVINO computes other densities of factor analyzers from the same graph, by 2 % of the nats, where ONNX Runtime and
-# the SavedModel agree with Keras; why is not known.
-WRONG_IN_OPENVINO = {"gmm-fashion-mnist": {"encode", "log_prob", "reconstruct"}}
 
 
 @dataclass(frozen=True)
@@ -193,7 +190,7 @@ def test_every_input_of_a_graph_matters_to_its_own_row_alone(exported: Exported)
 
 
 def test_openvino_agrees_with_onnx_runtime(exported: Exported) -> None:
-    for name in set(exported.card.abilities) - WRONG_IN_OPENVINO.get(exported.preset.name, set()):
+    for name in exported.card.abilities:
         path, feeds = exported.directory / f"{name}.onnx", feeds_of(exported.card, name, 3)
         compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         expected, outputs = Session(path).run(feeds), compiled(feeds)
