@@ -1,6 +1,9 @@
-"""Samples of a PixelCNN: the cached step, by ONNX Runtime and by Keras, beside a pass of PyTorch for each pixel.
+"""Samples that are drawn step by step: the exported step, by ONNX Runtime and by Keras, beside PyTorch.
 
     python -m benchmarks.autoregressive --threads 1 --rounds 1
+    python -m benchmarks.autoregressive --model rbm --threads 1 --rounds 1
+
+PyTorch's PixelCNN computes the whole network for every pixel, the RBM's Gibbs sampling is the same everywhere.
 
 Weights are random: they change nothing about the time. A call draws a batch.
 """
@@ -9,26 +12,31 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 
 from benchmarks import harness
 from benchmarks.harness import Contender
-from benchmarks.models import MODELS
-
-MODEL = MODELS["pixelcnn"]
+from benchmarks.models import MODELS, Measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(harness.Options):
-    """Samples a second of a PixelCNN, side by side."""
+    """Samples a second, side by side."""
 
+    model: Literal["pixelcnn", "rbm"] = "pixelcnn"
+    """Whose preset, for MNIST, is sampled."""
     tiny: bool = False
     """The preset's twin at test size."""
     batch_sizes: tuple[int, ...] = (16,)
     """Images a call."""
+
+    @property
+    def measured(self) -> Measured:
+        """The model."""
+        return MODELS[self.model]
 
 
 def onnx_runtime(options: Options) -> Contender:
@@ -37,29 +45,32 @@ def onnx_runtime(options: Options) -> Contender:
     from serving.session import CPU, Session
     from zoo.export.onnx import write_onnx
 
-    model = MODEL.build(options.tiny)
+    model = options.measured.build(options.tiny)
     ability = model.abilities()["step"]
     with tempfile.TemporaryDirectory() as folder:
         write_onnx(ability, Path(folder) / "step.onnx", rounded=True)
         session = Session(Path(folder) / "step.onnx", providers=[CPU], threads=options.threads)
     sampler = Sampler(ability.card(), session.run)
-    return contender(lambda batch: sampler.sample(batch), model.network.trainable_weights)
+    return contender(lambda batch: sampler.sample(batch), weights_of(model))
 
 
 def keras_call(options: Options) -> Contender:
     """`GenerativeModel.sample`."""
-    model = MODEL.build(options.tiny)
-    return contender(lambda batch: model.sample(batch), model.network.trainable_weights)
+    model = options.measured.build(options.tiny)
+    return contender(lambda batch: model.sample(batch), weights_of(model))
 
 
 def pytorch(options: Options) -> Contender:
-    """The peer, which computes the whole network for every pixel."""
-    torch, peer = harness.import_pytorch(MODEL.peer)
-    network = peer.TrainStep(**MODEL.peer_arguments(options.tiny)).network.eval()
-    height, width, _ = MODEL.arguments(options.tiny)["image_shape"]
-    return contender(
-        lambda batch: network.sample(torch.rand(batch, 1, height, width)).numpy(), list(network.parameters())
-    )
+    """The peer."""
+    _, peer = harness.import_pytorch(options.measured.peer)
+    step = peer.TrainStep(**options.measured.peer_arguments(options.tiny))
+    return contender(lambda batch: step.sample(batch).numpy(), list(step.network.parameters()))
+
+
+def weights_of(model: Any) -> list[Any]:
+    """The trainable weights of a model of one network."""
+    ((network,),) = model.players.values()
+    return network.trainable_weights
 
 
 def contender(sample: Callable[[int], np.ndarray], parameters: Sequence[Any]) -> Contender:
@@ -72,7 +83,7 @@ def contender(sample: Callable[[int], np.ndarray], parameters: Sequence[Any]) ->
             raise ValueError(f"what came out are no {batch} images, but an array of shape {images.shape}")
         return calls
 
-    return Contender(run, harness.parameters_of(pixel_cnn=parameters))
+    return Contender(run, harness.parameters_of(network=parameters))
 
 
 CONTENDERS: dict[str, Callable[[Options], Contender]] = {
@@ -85,8 +96,8 @@ CONTENDERS: dict[str, Callable[[Options], Contender]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     options = tyro.cli(Options, args=arguments, description=__doc__)
     outcome = harness.compare("benchmarks.autoregressive", CONTENDERS, options, dict.fromkeys(options.batch_sizes, 1))
-    shape = MODEL.arguments(options.tiny)["image_shape"]
-    harness.report(f"PixelCNN samples, {'x'.join(map(str, shape))}", outcome)
+    shape = options.measured.arguments(options.tiny)["image_shape"]
+    harness.report(f"{options.model} samples, {'x'.join(map(str, shape))}", outcome)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,6 @@ class RBM(nn.Module):
             visible = draw(self.visible_logits(hidden), uniform and uniform[1])
         return visible
 
-    @torch.no_grad()
     def sample(self, count: int, steps: int) -> Tensor:
         """The mean of p(v|h) in the last of so many steps, of which the first draws v from no hidden unit at all."""
         hidden = self.hidden_bias.new_zeros(count, len(self.hidden_bias))
@@ -101,6 +100,7 @@ class TrainStep:
             self.chains[rows], self.first = samples.to(self.chains.dtype), (self.first + len(rows)) % len(self.chains)
         return (self.network.free_energy(visible) - self.network.free_energy(samples)).mean()
 
+    @torch.no_grad()
     def sample(self, count: int) -> Tensor:
         """Images, (count, pixels) from 0 to 1."""
         return self.network.sample(count, self.sampling_steps)

@@ -75,8 +75,9 @@ def test_full_sizes_are_the_presets():
 
 
 @pytest.mark.slow
-def test_autoregressive_s_json(capsys):
-    autoregressive.main(["--tiny", "--rounds", "1", "--batch-sizes", "2", "--json", "--threads", "1"])
+@pytest.mark.parametrize("model", ["pixelcnn", "rbm"])
+def test_autoregressive_s_json(capsys, model):
+    autoregressive.main(["--tiny", "--model", model, "--rounds", "1", "--batch-sizes", "2", "--json", "--threads", "1"])
     outcome = json.loads(capsys.readouterr().out)
     assert {row["contender"] for row in outcome["results"]} == {"onnx-runtime", "keras-call", "pytorch"}
     assert len({tuple(each.items()) for each in outcome["parameters"].values()}) == 1
