@@ -225,6 +225,8 @@ def summarize(rows: Sequence[Row]) -> Iterator[str]:
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Errors over the number of labels; bars are the standard deviation over the seeds."""
     plot, found = pyplot(), collect(rows)
+    from matplotlib import ticker
+
     figure, axes = plot.subplots(figsize=(5.5, 3.5), constrained_layout=True)
     for start in STARTS:
         points = sorted((labels, *each) for (labels, name), each in found.items() if name == start)
@@ -233,9 +235,11 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         bars = [100 * deviation for deviation in deviations]
         axes.errorbar(labels, errors, yerr=bars, marker="o", markersize=4, capsize=2, label=start)
     axes.set(xscale="log", yscale="log", xlabel="labeled images", ylabel="test images named wrongly, %")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
-    axes.tick_params(which="both", labelsize=8)
+    axes.set_xticks(labels, [f"{count:,}" for count in labels])
+    axes.minorticks_off()
+    axes.tick_params(labelsize=8)
     axes.legend()
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=100)
