@@ -329,7 +329,11 @@ def test_a_resumed_run_goes_on_alike_before_at_and_after_a_change(fit, states, s
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("arguments", "step"), [pytest.param(GROWING, 4, marks=pytest.mark.slow), (STYLEGAN2, 4)], ids=["growing", "stylegan2"])
+@pytest.mark.parametrize(
+    ("arguments", "step"),
+    [pytest.param(GROWING, 4, marks=pytest.mark.slow), (STYLEGAN2, 4)],
+    ids=["growing", "stylegan2"],
+)
 def test_two_replicas_with_whole_groups_are_one(fit, strategy_of, difference, arguments, step):
     """Mean latent, mean path length and the probability of augmentation included."""
     images, ends = np.random.default_rng(2).uniform(-1, 1, (8, 8, 8, 3)), []
