@@ -182,8 +182,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host") from error
-    # Connections inherit it. Without it, from a connection's second request on, the body of an answer waits 40 ms for the
-    # client to acknowledge its head.
+    # Connections inherit it. Without it, from a connection's second request on, the body of an answer waits for the
+    # client to acknowledge its head, 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
