@@ -5,8 +5,8 @@
 
 Requests for one image each come at random times, drawn beforehand, however many wait: an open loop. A latency counts
 from the time that its request was meant to be sent. The rate is doubled until the 99th percentile breaks the limit in
-two windows, and then narrowed down; contenders take turns, with the same times. What a contender gives at the limit is
-the highest rate that it held. Load generator and server share the machine's cores.
+all of a few windows, and then narrowed down; contenders take turns, with the same times. What a contender gives at the
+limit is the highest rate that it held. Load generator and server share the machine's cores.
 
 MLServer wants an environment of its own: `uv venv --python 3.11 mlserver`, and then
 `uv pip install -p mlserver mlserver==1.7.1 onnxruntime`.
@@ -67,6 +67,8 @@ class Options:
     """Where the rates end that no contender broke at."""
     narrowings: int = 3
     """Windows between the highest rate that was held and the lowest that was not."""
+    attempts: int = 2
+    """Windows that a rate has to break the limit in; turns of the others lie between them."""
     seconds: float = 6.0
     """Of a window."""
     limit: float = 0.05
@@ -88,7 +90,7 @@ class Options:
         """Refuse what measures nothing with a ValueError."""
         if not 0 < self.lowest_rate <= self.highest_rate:
             raise ValueError(f"lowest_rate={self.lowest_rate}: give more than 0, at most {self.highest_rate}.")
-        for name in ("seconds", "limit", "threads", "rounds"):
+        for name in ("attempts", "seconds", "limit", "threads", "rounds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)}: give more than 0.")
         if self.narrowings < 0:
@@ -298,17 +300,6 @@ def read_metrics(running: Running) -> dict[str, float]:
     return found
 
 
-def measure(running: Running, requests: Sequence[bytes], rate: float, options: Options) -> dict[str, Any]:
-    """A window at one rate; the better of two, where the first breaks the limit: other programs may have done that."""
-    windows: list[dict[str, Any]] = []
-    for attempt in range(2):
-        times = arrival_times(rate, options.seconds, 2 * (options.seed + round(rate)) + attempt)
-        windows.append(measure_window(running, requests, rate, times, options))
-        if windows[-1]["held"]:
-            break
-    return min(windows, key=lambda window: (not window["held"], window["p99"] or float("inf")))
-
-
 def measure_window(
     running: Running, requests: Sequence[bytes], rate: float, times: np.ndarray, options: Options
 ) -> dict[str, Any]:
@@ -373,15 +364,19 @@ def sweep(model: str, options: Options) -> dict[str, Any]:
             np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=f"{name} answers with another image")
             asyncio.run(send_all(running.port, requests, np.arange(WARM_UP) / 100, WARM_UP / 100))
             servers[name], outcome["points"][name] = (running, requests), []
-        waiting = list(servers)
-        while waiting:
-            for name in list(waiting):
-                rate = next_rate(outcome["points"][name], options)
-                if rate is None:
-                    waiting.remove(name)
-                    continue
-                outcome["points"][name].append(measure(*servers[name], rate, options))
-            waiting = waiting[1:] + waiting[:1]  # nobody always comes first
+        rates = {name: next_rate(points, options) for name, points in outcome["points"].items()}
+        windows: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}  # at that rate
+        order = list(servers)
+        while order := [name for name in order if rates[name] is not None]:
+            for name in order:
+                rate, tried = float(rates[name] or 0), windows[name]
+                times = arrival_times(rate, options.seconds, options.seed + 1000 * round(rate) + len(tried))
+                tried.append(measure_window(*servers[name], rate, times, options))
+                if tried[-1]["held"] or len(tried) == options.attempts:
+                    points = outcome["points"][name]
+                    points.append(min(tried, key=lambda one: (not one["held"], one["p99"] or float("inf"))))
+                    rates[name], windows[name] = next_rate(points, options), []
+            order = order[1:] + order[:1]  # nobody always comes first
     for name, points in outcome["points"].items():
         outcome["held"][name] = max((point["answered"] for point in points if point["held"]), default=0.0)
     for name, other in [*BASELINES.items(), ("batching", "mlserver")]:
