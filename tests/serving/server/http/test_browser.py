@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 TOKEN = "a-word-of-this-server"
 VISIBLE = """return [...document.querySelectorAll("input, select, button, a[href], pre[tabindex]")]
     .filter((one) => one.checkVisibility() && (one.type !== "radio" || one.checked))
-    .map((one) => one.id || one.value)"""
+    .map((one) => one.id || one.value || one.tagName.toLowerCase())"""
 # What reaches beyond the window, but for what only screen readers see.
 WIDE = """return [...document.querySelectorAll("body *")].filter((one) => one.checkVisibility())
     .filter((one) => one.getBoundingClientRect().right > innerWidth + 0.5).map((one) => one.id || one.tagName)"""
