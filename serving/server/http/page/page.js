@@ -70,7 +70,7 @@ function describe() {
     Family: card.family, Paper: card.paper, License: card.license,
     Data: [data.name, data.split, `${data.count} examples`, data.license].filter(Boolean).join(", "),
     Training: made,
-    Scores: card.scores.map(({ metric, value, std }) => `${metric} ${value.toPrecision(4)}${std ? ` ± ${std.toPrecision(2)}` : ""}`).join("; "),
+    Scores: card.scores.map(({ metric, value, std }) => `${metric} ${value.toPrecision(4)}${std ? ` ± ${std.toPrecision(2)}` : ""}`).join("\n"),
     Version: card.version,
   };
   $("facts").replaceChildren(...Object.entries(facts).filter(([, text]) => text).flatMap(([name, text]) => {

@@ -27,7 +27,8 @@ class Browser:
         else:
             raise RuntimeError("chromedriver did not start")
         self._address = f"http://127.0.0.1:{found[1]}/session"
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        arguments.append("--disable-background-networking")
         chrome = {"binary": CHROMIUM, "args": arguments}
         try:
             session = self._ask("", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": chrome}}})
