@@ -6,7 +6,8 @@
 Requests for one image each come at random times, drawn beforehand, however many wait: an open loop. A latency counts
 from the time that its request was meant to be sent. The rate is doubled until the 99th percentile breaks the limit in
 all of a few windows, and then narrowed down; contenders take turns, with the same times. What a contender gives at the
-limit is the highest rate that it held. Load generator and server share the machine's cores.
+limit is the highest rate that it held. Load generator and server share the machine's cores. What is `crowded` is by the
+server's processor time, with as many requests at once as connections are kept.
 
 MLServer wants an environment of its own: `uv venv --python 3.11 mlserver`, and then
 `uv pip install -p mlserver mlserver==1.7.1 onnxruntime`.
@@ -45,6 +46,7 @@ REQUESTS = 64  # different ones, sent in turn
 WARM_UP = 40  # requests before the first window
 HELD = 0.95  # of the rate that comes must be answered in the window
 START = 60.0  # seconds that a server has to start
+CROWD, CROWD_SECONDS = 1000, 60.0  # requests that are to be sent at once, and their time
 ALONE = 300  # requests, one after another, of a round of the overhead
 MLSERVER_DELAY = 0.005  # seconds that MLServer's batches are gathered, at most
 CLOCKS = ("processor", "clock")
@@ -309,8 +311,6 @@ def measure_window(
     sent = asyncio.run(send_all(running.port, requests, times, options.seconds))
     own = time.process_time() - own
     busy, now = processor_seconds(running.process) - before, read_metrics(running)
-    runs = now.get("serving_executions_total", 0.0) - counted.get("serving_executions_total", 0.0)
-    rows = now.get("serving_inferences_total", 0.0) - counted.get("serving_inferences_total", 0.0)
     p50, p99 = (latency_quantile(sent.latencies, sent.failed, share) for share in (0.5, 0.99))
     answered = len(sent.latencies) / sent.seconds
     return {
@@ -320,8 +320,9 @@ def measure_window(
         "answered": answered,
         "p50": p50 if p50 < float("inf") else None,
         "p99": p99 if p99 < float("inf") else None,
-        "rows_a_run": rows / runs if runs else None,
+        "rows_a_run": rows_a_run(counted, now),
         "server_cores": busy / sent.seconds,
+        "answered_per_processor_second": len(sent.latencies) / busy if busy else None,
         "generator_cores": own / sent.seconds,
         # What came, not what was meant to: a Poisson process of 300 arrivals has 283 to 317 in two of three windows.
         "held": p99 <= options.limit and answered >= HELD * len(times) / options.seconds,
@@ -377,12 +378,47 @@ def sweep(model: str, options: Options) -> dict[str, Any]:
                     points.append(min(tried, key=lambda one: (not one["held"], one["p99"] or float("inf"))))
                     rates[name], windows[name] = next_rate(points, options), []
             order = order[1:] + order[:1]  # nobody always comes first
+        outcome["crowded"] = crowd(servers, options)
     for name, points in outcome["points"].items():
         outcome["held"][name] = max((point["answered"] for point in points if point["held"]), default=0.0)
     for name, other in [*BASELINES.items(), ("batching", "mlserver")]:
         if outcome["held"].get(name) and outcome["held"].get(other):
             outcome["ratios"][f"{name} / {other}"] = outcome["held"][name] / outcome["held"][other]
+        if {name, other} <= set(servers):
+            rounds = zip(*(outcome["crowded"][each]["rounds"] for each in (name, other)), strict=True)
+            ratio = statistics.median(own / others for own, others in rounds)
+            outcome["ratios"][f"{name} / {other}, crowded, by processor time"] = ratio
     return outcome
+
+
+def crowd(servers: Mapping[str, tuple[Running, list[bytes]]], options: Options) -> dict[str, dict[str, Any]]:
+    """Requests answered a processor second of the server when many come at once; contenders take turns.
+
+    This depends on other programs far less than latencies do, and batches are as large as they become.
+    """
+    found: dict[str, dict[str, Any]] = {name: {"rounds": [], "rows_a_run": None} for name in servers}
+    order = list(servers)
+    for _ in range(options.rounds):
+        for name in order:
+            running, requests = servers[name]
+            before, counted = processor_seconds(running.process), read_metrics(running)
+            sent = asyncio.run(send_all(running.port, requests, np.zeros(CROWD), CROWD_SECONDS))
+            busy, now = processor_seconds(running.process) - before, read_metrics(running)
+            if sent.failed:
+                raise RuntimeError(f"{name}: {sent.failed} of {CROWD} requests that came at once were not answered")
+            found[name]["rounds"].append(CROWD / busy)
+            found[name]["rows_a_run"] = rows_a_run(counted, now)
+        order = order[1:] + order[:1]
+    return found
+
+
+def rows_a_run(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
+    """The mean batch between two readings of the metrics; None where there are none."""
+    rows, runs = (
+        after.get(f"serving_{name}_total", 0.0) - before.get(f"serving_{name}_total", 0.0)
+        for name in ("inferences", "executions")
+    )
+    return rows / runs if runs else None
 
 
 def measure_overhead(model: str, options: Options) -> dict[str, Any]:
@@ -433,7 +469,18 @@ def report(results: Mapping[str, Mapping[str, Any]], options: Options) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 110)
-    headings = ("rate", "held", "answered/s", "p50 ms", "p99 ms", "failed", "rows a run", "server's cores", "own cores")
+    headings = (
+        "rate",
+        "held",
+        "answered/s",
+        "p50 ms",
+        "p99 ms",
+        "failed",
+        "rows a run",
+        "cores",
+        "/CPU s",
+        "own cores",
+    )
     for model, result in results.items():
         table = Table("contender", title=f"{model}; held: p99 within {1000 * options.limit:g} ms")
         for heading in headings:
@@ -446,11 +493,17 @@ def report(results: Mapping[str, Mapping[str, Any]], options: Options) -> None:
                     name,
                     *(f"{point['rate']:.0f}", "yes" if point["held"] else "no"),
                     *(f"{point['answered']:.0f}", *times, str(point["failed"]), rows),
-                    *(f"{point['server_cores']:.2f}", f"{point['generator_cores']:.2f}"),
+                    f"{point['server_cores']:.2f}",
+                    f"{point['answered_per_processor_second'] or float('nan'):.0f}",
+                    f"{point['generator_cores']:.2f}",
                 )
         console.print(table)
         for name, rate in result["held"].items():
             console.print(f"{name} held {rate:.0f} requests/s", markup=False)
+        for name, crowded in result["crowded"].items():
+            rows = f", {crowded['rows_a_run']:.1f} rows a run" if crowded["rows_a_run"] else ""
+            rate = statistics.median(crowded["rounds"])
+            console.print(f"{name}, crowded: {rate:.0f} requests a CPU s of the server{rows}", markup=False)
         for name, ratio in result["ratios"].items():
             console.print(f"{name}: {ratio:.2f}", markup=False)
         for name, reason in result["not_run"].items():

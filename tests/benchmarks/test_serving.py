@@ -123,6 +123,9 @@ def test_a_tiny_run_has_every_figure(tmp_path, capsys) -> None:
         for point in points:
             assert point["failed"] == 0
             assert 0 < point["p50"] <= point["p99"]
+    assert result["crowded"]["one-by-one"]["rows_a_run"] == 1
+    assert result["crowded"]["batching"]["rows_a_run"] > 1
+    assert set(result["ratios"]) >= {"batching / one-by-one", "batching / one-by-one, crowded, by processor time"}
     assert all(point["rows_a_run"] == 1 for point in result["points"]["one-by-one"])
     # An image of 64 values: 256 bytes behind the JSON.
     forms = result["overhead"]["forms"]
