@@ -6,7 +6,7 @@ from PIL import Image
 
 from serving import Pipeline
 from tests.serving.conftest import write_image_model, write_mirror_model, write_tanh_model
-from tests.serving.server.http.browser import CHROMIUM, DOWN, DRIVER, ENTER, RIGHT, SHIFT_TAB, SPACE, TAB, Browser
+from tests.serving.server.http.browser import CHROMIUM, DOWN, DRIVER, ENTER, LEFT, RIGHT, SHIFT_TAB, SPACE, TAB, Browser
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="there is no Chromium here: apt-get install chromium chromium-driver"
@@ -71,14 +71,17 @@ def photo(tmp_path):
     return tmp_path / "a photo's.png", pixels
 
 
-def after(browser, act, *given):
-    """Do something, and wait for the image that the page shows then."""
+def after(browser, act, *given, made_of=""):
+    """Do something, and wait for the image that the page shows then.
+
+    made_of: what must stand in its request, where several keys are pressed: the page may ask between two of them.
+    """
     before = browser.run("return document.querySelector('#image').src")
     act(*given)
     script = """const image = document.querySelector("#image");
         const done = document.querySelector("#status").textContent === "Done.";
-        return done && !image.hidden && image.src !== arguments[0]"""
-    browser.wait(script, before)
+        return done && !image.hidden && image.src !== arguments[0] && image.alt.includes(arguments[1])"""
+    browser.wait(script, before, made_of)
 
 
 def open_model(browser, address, model):
@@ -153,10 +156,10 @@ def test_what_is_no_image_is_refused_in_words_and_the_old_image_is_gone(browser,
 def test_class_and_truncation_are_those_of_the_image(browser, address, page_models):
     pipeline = Pipeline.from_directory(page_models / "mirror-model", threads=1)
     open_model(browser, address, "mirror-model")
-    after(browser, choose, browser, "#label", "shoe")
+    after(browser, choose, browser, "#label", "shoe", made_of='"label": "shoe"')
     found = pipeline.sample(1, 0, labels="shoe")[0]
     np.testing.assert_array_equal(shown(browser), np.repeat(found, 3, axis=2))
-    after(browser, browser.type, "#truncation", RIGHT * 3)
+    after(browser, browser.type, "#truncation", RIGHT * 3, made_of='"truncation": 1.15')
     assert browser.text("#truncation-value") == "1.15"
     found = pipeline.sample(1, 0, labels="shoe", truncation=1.15)[0]
     np.testing.assert_array_equal(shown(browser), np.repeat(found, 3, axis=2))
@@ -168,9 +171,9 @@ def test_styles_of_two_seeds_are_mixed(start, browser, style_model):
     open_model(browser, address, "style-model")
     browser.wait_for("Done.")
     images = []
-    for press in ("", RIGHT, "\ue012\ue012"):
+    for press, layers in (("", 1), (RIGHT, 2), (LEFT * 2, 0)):
         if press:
-            after(browser, browser.type, "#layers", press)
+            after(browser, browser.type, "#layers", press, made_of=f'"layers": {layers}')
         images.append(shown(browser))
     mixed, first, second = images
     np.testing.assert_array_equal(mixed, np.stack([first[0], second[1]]))
@@ -221,7 +224,7 @@ def test_every_control_is_reached_and_used_by_the_keyboard(browser, address, mod
         browser.run("document.querySelector('input[name=mode]:checked').focus()")
         after(browser, browser.press, DOWN)
         assert browser.focus() == "interpolate"
-        after(browser, browser.type, "#to", "7" + ENTER)
+        after(browser, browser.type, "#to", "7" + ENTER, made_of='"to": 17')
         assert '"to": 17' in browser.text("#command")
 
 
