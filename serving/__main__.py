@@ -56,6 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=0.0,
         help="how long the first request of a batch waits for others (default: 0)",
     )
+    parser.add_argument(
+        "--batch-rows",
+        type=_integer(1, 64),
+        default=16,
+        help="the most rows of a batch; 1 to run each by itself (default: 16)",
+    )
     group = parser.add_argument_group("limits", "sizes in bytes, times in seconds")
     for limit in fields(Limits):
         parse = _integer if limit.type is int else _number

@@ -26,6 +26,7 @@ from serving.server.repository import Repository
 if TYPE_CHECKING:
     from serving.server.grpc.service import GrpcServer
 
+BUCKETS = (1, 2, 4, 8, 16, 32)  # sizes of batches below the largest
 SWEEP = 0.25  # seconds between two looks at all connections
 
 
@@ -94,6 +95,7 @@ def serve(
     unload_after: float | None = None,
     require_gpu: bool = False,
     batch_delay: float = 0.0,
+    batch_rows: int = BatchingOptions.buckets[-1],
 ) -> None:
     """Serve a directory of models over HTTP, and gRPC; exits with 0 on SIGINT or SIGTERM, requests in hand answered.
 
@@ -108,6 +110,7 @@ def serve(
         grpc_port: the port for gRPC at the same address; 0 takes a free one, named in a second line; none when None.
         names, watch, unload_after, require_gpu: as in `Repository`.
         batch_delay: `BatchingOptions.delay`.
+        batch_rows: the most rows of a batch; 1 to run each by itself.
 
     Raises:
         OSError: the address is taken or not this machine's.
@@ -122,7 +125,10 @@ def serve(
         requests_log.propagate = False
     with _listen(host, port) as listener:
         batching = BatchingOptions(
-            delay=batch_delay, request_rows=limits.rows, queue_rows=max(limits.rows, BatchingOptions.queue_rows)
+            delay=batch_delay,
+            buckets=(*(size for size in BUCKETS if size < batch_rows), batch_rows),
+            request_rows=limits.rows,
+            queue_rows=max(limits.rows, BatchingOptions.queue_rows),
         )
         repository = Repository(
             models,
@@ -173,9 +179,13 @@ def serve(
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        listener = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host") from error
+    # Connections inherit it. Without it, from a connection's second request on, the body of an answer waits for the
+    # client to acknowledge its head, 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:

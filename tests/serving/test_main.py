@@ -113,13 +113,22 @@ def test_options_reach_the_server(tmp_path, monkeypatch):
         "--cors-origin=http://a",
         "--cors-origin=http://b",
         "--log-requests",
-        *("--name=a", "--name=b", "--watch", "--unload-after=60", "--require-gpu", "--batch-delay=0.01"),
+        *(
+            "--name=a",
+            "--name=b",
+            "--watch",
+            "--unload-after=60",
+            "--require-gpu",
+            "--batch-delay=0.01",
+            "--batch-rows=4",
+        ),
     ]
     assert main(options) == 0
     assert given["limits"] == Limits(**limits)
     assert (given["token"], given["cors_origins"]) == ("a-long-token", ["http://a", "http://b"])
     assert given["log_requests"]
-    assert (given["names"], given["unload_after"], given["batch_delay"]) == (["a", "b"], 60.0, 0.01)
+    assert (given["names"], given["unload_after"]) == (["a", "b"], 60.0)
+    assert (given["batch_delay"], given["batch_rows"]) == (0.01, 4)
     assert given["watch"]
     assert given["require_gpu"]
 

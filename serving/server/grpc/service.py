@@ -34,7 +34,6 @@ logger = logging.getLogger("serving")
 
 SERVICE = DESCRIPTOR.services_by_name["GRPCInferenceService"]
 HEALTH_INTERVAL = 1.0  # seconds between two looks at the models for those who watch
-OPEN_CALLS = 1000  # at once, of any kind
 CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (UnknownModelError, grpc.StatusCode.NOT_FOUND),
     (InputError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -116,18 +115,20 @@ class GrpcServer:
             "grpc.max_receive_message_length": limits.body_limit,
             "grpc.max_send_message_length": -1,  # the rows of a request are limited
             "grpc.max_metadata_size": 16 * 1024,
+            "grpc.max_allowed_incoming_connections": limits.connections,  # one more is closed at once
             "grpc.max_concurrent_streams": 100,  # of one connection
             "grpc.server_handshake_timeout_ms": int(1000 * limits.head_timeout),
             "grpc.keepalive_time_ms": 60_000,
             "grpc.keepalive_timeout_ms": 20_000,
-            "grpc.max_connection_idle_ms": 300_000,
+            "grpc.max_connection_idle_ms": int(1000 * limits.idle_timeout),
             "grpc.so_reuseport": 0,  # a second server on the port is refused, not fed every other connection
             "grpc.compression_enabled_algorithms_bitset": 1,  # identity alone
         }
         self._server = grpc.aio.server(
             options=list(options.items()),
             interceptors=[_Authorization(self._token)] if self._token else [],
-            maximum_concurrent_rpcs=OPEN_CALLS,
+            # Of any kind. Inferences have a cap of their own below it, and each connection may watch or ask for health.
+            maximum_concurrent_rpcs=limits.workers + limits.queue + limits.connections,
         )
         self._reading = asyncio.Semaphore(max(1, limits.body_budget // limits.body_limit))
         handlers = {name: grpc.stream_unary_rpc_method_handler(self._make_handler(name)) for name in messages.METHODS}

@@ -12,6 +12,7 @@ import pytest
 
 from serving.server.grpc import inference_pb2 as pb
 from serving.server.limits import LINGER
+from serving.server.run import _listen
 
 SEED_0 = {"parameters": {"count": 1, "seed": 0}}
 
@@ -21,6 +22,13 @@ def wait_for_a_run(file):
     while not file.read_text():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_the_body_of_an_answer_does_not_wait_for_its_head():
+    with _listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

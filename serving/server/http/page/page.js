@@ -70,7 +70,7 @@ function describe() {
     Family: card.family, Paper: card.paper, License: card.license,
     Data: [data.name, data.split, `${data.count} examples`, data.license].filter(Boolean).join(", "),
     Training: made,
-    Scores: card.scores.map(({ metric, value, std }) => `${metric} ${value.toPrecision(4)}${std ? ` ± ${std.toPrecision(2)}` : ""}`).join("; "),
+    Scores: card.scores.map(({ metric, value, std }) => `${metric} ${value.toPrecision(4)}${std ? ` ± ${std.toPrecision(2)}` : ""}`).join("\n"),
     Version: card.version,
   };
   $("facts").replaceChildren(...Object.entries(facts).filter(([, text]) => text).flatMap(([name, text]) => {
@@ -257,7 +257,7 @@ $("next").addEventListener("click", () => move(1n));
 $("layers").addEventListener("input", () => { $("layers").dataset.moved = "yes"; });
 $("file").addEventListener("change", () => take($("file").files[0]));
 $("token-set").addEventListener("click", () => { token = $("token").value; start(); });
-$("controls").addEventListener("submit", (event) => { event.preventDefault(); if (document.activeElement === $("token")) $("token-set").click(); else make(); });
+$("token").addEventListener("keydown", (event) => { if (event.key === "Enter") $("token-set").click(); }); // a form of several fields without a submit button is not sent by Enter
 function changed(event) {
   if (["file", "token"].includes(event.target.id)) return;
   if (event.target.name === "mode" || event.target.id === "direction") arrange();

@@ -1,6 +1,7 @@
 """The gRPC server on a port: statuses, limits, deadlines, health and reflection."""
 
 import re
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,8 @@ LATENT = np.linspace(-1, 1, 4, dtype=np.float32)
 class Caller:
     """Calls methods by name, as a client that has only the published names does."""
 
-    def __init__(self, port):
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+    def __init__(self, port, options=()):
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options)
 
     def __call__(self, method, request, answer=None, service=SERVICE.full_name, **options):
         return self.method(method, answer, service)(request, timeout=options.pop("timeout", 20), **options)
@@ -263,6 +264,106 @@ def test_reflection_lists_the_services_and_gives_their_messages(caller):
 def test_a_port_that_is_taken_is_refused(repository, server):
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{server.port} for gRPC"):
         GrpcServer(repository, limits=LIMITS, port=server.port).start()
+
+
+@pytest.fixture
+def start_server(repository):
+    """Starts servers with other limits; gives callers, each with a connection of its own."""
+    servers, callers = [], []
+
+    def start(**limits):
+        server = GrpcServer(repository, limits=replace(LIMITS, **limits))
+        server.start()
+        servers.append(server)
+        return server
+
+    def connect(server):
+        callers.append(Caller(server.port, [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]))
+        return callers[-1]
+
+    yield start, connect
+    for caller in callers:
+        caller.channel.close()
+    for server in servers:
+        server.stop(0)
+
+
+def is_ended(connection):
+    """Whether the server ends a connection on which it was sent nothing; what it says first is passed over."""
+    connection.settimeout(0.5)
+    try:
+        while connection.recv(2**16):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
+def test_a_connection_beyond_the_cap_is_closed_and_others_are_answered(start_server):
+    start, connect = start_server
+    server = start(connections=2)
+    first, second = connect(server), connect(server)
+    for caller in (first, second):
+        assert caller("ModelInfer", request()).outputs
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        assert is_ended(connection)
+    code, _ = connect(server).refused("ModelInfer", request())
+    assert code == grpc.StatusCode.UNAVAILABLE
+    for caller in (first, second):
+        assert caller("ModelInfer", request()).outputs
+    second.channel.close()
+    end = time.monotonic() + 20
+    while True:  # the place of one that left is free again
+        third = connect(server)
+        try:
+            assert third("ModelInfer", request()).outputs
+            break
+        except grpc.RpcError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def test_connections_that_are_silent_hold_no_place_for_long(start_server):
+    start, connect = start_server
+    server = start(connections=1, head_timeout=0.5, idle_timeout=0.5)
+    with socket.create_connection(("127.0.0.1", server.port)):  # says nothing
+        time.sleep(1.5)
+        caller = connect(server)
+        assert caller("ModelInfer", request()).outputs
+        end = time.monotonic() + 20
+        while True:  # it is idle now, and its place is another's
+            try:
+                assert connect(server)("ModelInfer", request()).outputs
+                break
+            except grpc.RpcError:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+
+
+def test_calls_of_every_kind_have_a_cap(start_server):
+    """Watching holds a call each: beyond the cap the next one is refused, and served when one has ended."""
+    start, connect = start_server
+    server = start(workers=1, queue=0, connections=3)
+    caller = connect(server)
+    watch = caller.channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+    watches = [watch(health_pb2.HealthCheckRequest(), timeout=20) for _ in range(4)]
+    assert [next(each).status for each in watches] == [health_pb2.HealthCheckResponse.SERVING] * 4
+    assert caller.refused("ServerLive", pb.ServerLiveRequest())[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+    watches[0].cancel()
+    end = time.monotonic() + 20
+    while True:
+        try:
+            assert caller("ServerLive", pb.ServerLiveRequest()).live
+            break
+        except grpc.RpcError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def test_with_a_token_only_health_answers_without_it(repository):

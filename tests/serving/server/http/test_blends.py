@@ -5,11 +5,6 @@ import io
 import numpy as np
 import pytest
 
-from serving.card import Ability, Input, Output, encode_card
-from tests.serving.conftest import LATENT, _model, build_card
-
-TENSOR = 1  # TensorProto.FLOAT
-
 
 def ask(client, action, **request):
     return client.post(f"/v1/models/{action}", json=request)
@@ -50,30 +45,6 @@ def test_a_bad_request_is_a_400(client, action, request_, message):
     answer = ask(client, action, **request_)
     assert answer.status_code == 400
     assert message in answer.json()["error"]
-
-
-@pytest.fixture
-def style_model(tmp_path):
-    """style-model: two layers of styles, each the latent; the image shows them, one a row."""
-    directory = tmp_path / "styles" / "style-model"
-    directory.mkdir(parents=True)
-    shape = {"shape": np.array([-1, 2, 4])}
-    nodes = [("Concat", ["latent", "latent"], "flat", {"axis": 1}), ("Reshape", ["flat", "shape"], "styles", {})]
-    latent, styles = ("latent", TENSOR, ["batch", 4]), ("styles", TENSOR, ["batch", 2, 4])
-    mapping = _model(nodes, [latent], [styles], shape)
-    nodes = [("Reshape", ["styles", "shape"], "image", {})]
-    image = ("image", TENSOR, ["batch", 2, 4, 1])
-    synthesis = _model(nodes, [styles], [image], {"shape": np.array([-1, 2, 4, 1])})
-    (directory / "map.onnx").write_bytes(mapping.SerializeToString())
-    (directory / "synthesize.onnx").write_bytes(synthesis.SerializeToString())
-    made = Output("image", "float32", ("batch", 2, 4, 1), "image", (-4.0, 4.0), "NHWC")
-    abilities = {
-        "map": Ability((LATENT,), (Output("styles", "float32", ("batch", 2, 4), "style"),), "map.onnx"),
-        "synthesize": Ability((Input("styles", "float32", ("batch", 2, 4), "style"),), (made,), "synthesize.onnx"),
-    }
-    card = build_card("style-model", abilities, directory, default="synthesize")
-    (directory / "card.json").write_bytes(encode_card(card))
-    return directory.parent
 
 
 def test_the_first_layers_have_the_style_of_the_one_seed_and_the_others_of_the_other(open_client, style_model):
