@@ -13,6 +13,7 @@ import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 from zoo.core.ability import Ability, flat_function
+from zoo.export.pixel_blocks import make_pixels_in_blocks
 from zoo.export.subpixel import split_into_phases
 from zoo.layers.equalized import Equalized, EqualizedConv2D
 from zoo.layers.resampling import EqualizedUpConv2D
@@ -50,6 +51,7 @@ def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
             if isinstance(size, str):
                 dimension.dim_param = size
     split_into_phases(graph)
+    make_pixels_in_blocks(graph)
     if rounded:
         store_as_float16(graph, scales_of(ability.network))
     graph.producer_name = "generative-zoo"
