@@ -5,7 +5,8 @@
     python -m benchmarks.generate --folder exported/dcgan-fashion-mnist
 
 Arrays of NumPy go in (latents, noise, images) and float32 images come out. A PixelCNN's call draws a batch of samples:
-the cached step of a row, as often as there are rows, where the peer computes the whole network for every pixel.
+the cached step of a row, as often as there are rows, where the peer computes the whole network for every pixel. An
+RBM's Gibbs sampling is the same everywhere.
 Networks have random weights: they change nothing about the time. Batch 1 is the latency of one image. Beside each speed
 of a DCGAN stands its share of the bound, a large matrix product's FLOPs a processor second.
 """
@@ -97,12 +98,25 @@ def build_pixel_cnn(peer: Any, arguments: Mapping[str, Any]) -> Peer:
     return network, network.sample
 
 
+def build_rbm(peer: Any, arguments: Mapping[str, Any]) -> Peer:
+    """numbers, of which the count alone matters -> samples, by as many steps of Gibbs sampling as the model takes."""
+    height, width, channels = arguments["image_shape"]
+    network = peer.RBM(height * width * channels, arguments["units"])
+
+    def sample(numbers: Any) -> Any:
+        means = network.sample(len(numbers), arguments["sampling_steps"])
+        return 2.0 * means.reshape(-1, channels, height, width) - 1.0
+
+    return network, sample
+
+
 KINDS = {
     "dcgan": Kind("dcgan-images", "dcgan", build_dcgan),
     "stylegan2": Kind("stylegan2-sign-digits", "stylegan2", build_stylegan2),
     "cyclegan": Kind("cyclegan-blob-to-noto", "cyclegan", build_translator, "a_to_b"),
     "srresnet": Kind("srresnet-sign-digits", "srresnet", build_upscaler),
     "pixelcnn": Kind("pixelcnn-mnist", "pixel_cnn", build_pixel_cnn, "network"),
+    "rbm": Kind("rbm-mnist", "rbm", build_rbm, "machine"),
 }
 
 
@@ -110,8 +124,8 @@ KINDS = {
 class Options(harness.Options):
     """Speed of a generator in every format, side by side."""
 
-    model: Literal["dcgan", "stylegan2", "cyclegan", "srresnet", "pixelcnn"] = "dcgan"
-    """Its kind: from latents, from images (a translator, and SRResNet, which enlarges four times), pixel by pixel."""
+    model: Literal["dcgan", "stylegan2", "cyclegan", "srresnet", "pixelcnn", "rbm"] = "dcgan"
+    """Its kind: from latents, from images (a translator, and SRResNet, which enlarges four times), step by step."""
     tiny: bool = False
     """The preset's twin at test size; a DCGAN's size is that of --image-size and --width."""
     side: int = 64
@@ -197,6 +211,8 @@ def pytorch(card: Card, options: Options, *, compiled: bool = False) -> Built:
         raise NotRunError("torch.compile needs a C++ compiler: there is neither g++ nor clang++")
     network, generate = options.kind.build_peer(peer, card.model["arguments"])
     network.eval()
+    if compiled and type(network).forward is torch.nn.Module.forward:
+        raise NotRunError(f"the peer of {options.model} has no forward pass, which torch.compile would take")
     if compiled:
         network.compile(dynamic=False)
     output = card.abilities[card.default_ability].outputs[0].name

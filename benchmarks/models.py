@@ -59,6 +59,7 @@ class Measured:
         average: whether the moving average that it keeps by default is left out, since its peer keeps none.
         settings: arguments that differ from the preset's, on both sides.
         period: steps after which its lazy penalties come again: a turn is made of whole ones.
+        bfloat16: whether its layers compute in it where that is asked for.
     """
 
     recipe: str
@@ -71,6 +72,7 @@ class Measured:
     average: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
     period: int = 1
+    bfloat16: bool = True
 
     def find_recipe(self, tiny: bool = False) -> Recipe:
         """The recipe, or its smoke run with the preset's tiny twin."""
@@ -157,7 +159,7 @@ MODELS = {
         labels=True,
     ),
     "vae": Measured(
-        "vae_fashion_mnist",
+        "beta_vae_fashion_mnist",  # convolutional
         "vae",
         {
             "encoder": Passes(forward=1, by_weights=1, by_input=1),
@@ -165,6 +167,7 @@ MODELS = {
         },
         ("image_shape", "latent_dim", "hidden"),
         average=False,
+        settings={"latent_dim": 20, "beta": 1.0, "likelihood": "discretized_logistic"},
     ),
     "classifier": Measured(
         "cnn_fashion_mnist",
@@ -212,5 +215,13 @@ MODELS = {
         "pixel_cnn",
         {},
         ("image_shape", "levels", "filters", "blocks", "kernel"),
+    ),
+    "rbm": Measured(
+        "rbm_mnist",
+        "rbm",
+        {},
+        ("image_shape", "units", "gibbs_steps", "persistent", "chains", "sampling_steps"),
+        average=False,
+        bfloat16=False,
     ),
 }

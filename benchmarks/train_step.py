@@ -47,13 +47,14 @@ class Options(harness.Options):
         "vae",
         "classifier",
         "pixelcnn",
+        "rbm",
         "progan",
         "stylegan",
         "stylegan2",
         "cyclegan",
     ] = "dcgan"
-    """What is trained: the DCGAN of --image-size and --width, or the preset of this kind, for MNIST or Fashion-MNIST or
-    (the last four) for 64x64 in color."""
+    """What is trained: the DCGAN of --image-size and --width, or the preset of this kind, for MNIST, Fashion-MNIST or,
+    of the last four, 64x64 in color."""
     tiny: bool = False
     """The preset's twin at test size, to try a model out."""
     contenders: tuple[str, ...] = ()
@@ -104,7 +105,12 @@ def zoo(
     """This library's model; `fed` with batches as a recipe is, otherwise with one that stays.
 
     Deterministic operations can't be switched off again, nor oneDNN: such a contender needs a process of its own.
+
+    Raises:
+        NotRunError: it computes in float32 whatever is asked for.
     """
+    if precision != "float32" and not options.measured.bfloat16:
+        raise NotRunError(f"{options.model} computes in float32 alone")
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn))
     import tensorflow as tf
 

@@ -92,7 +92,7 @@ class TrainStep:
         *,
         bfloat16: bool = False,
     ):
-        self.levels, self.bfloat16 = levels, bfloat16
+        self.levels, self.size, self.bfloat16 = levels, tuple(image_shape[:2]), bfloat16
         self.network = PixelCNN(levels, filters, blocks, kernel)
         self.networks = {"pixel_cnn": self.network}
         self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, (0.9, 0.999))
@@ -104,6 +104,10 @@ class TrainStep:
         loss.backward()
         self.optimizer.step()
         return (loss.item(),)
+
+    def sample(self, count: int) -> Tensor:
+        """Images, (count, 1, height, width) in [-1, 1]."""
+        return self.network.sample(torch.rand(count, 1, *self.size))
 
     def loss(self, images: Tensor) -> Tensor:
         """-log p(x), nats, the mean over the batch; of two levels, pixels above 0 are the upper one."""

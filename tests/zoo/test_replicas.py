@@ -110,6 +110,7 @@ def parity():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [
@@ -132,6 +133,7 @@ def parity_of_workers():
     return results([start(TF_CONFIG=setting) for setting in settings])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["mlp-sgd", "dcgan-adam-own-rows"])
 def test_fifty_steps_on_two_workers_end_at_the_same_weights(parity_of_workers, case):
     for worker in parity_of_workers:

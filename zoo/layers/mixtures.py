@@ -131,6 +131,10 @@ class BernoulliComponents(keras.layers.Layer):
         whites = ops.matmul(ops.transpose(chosen), self.observe(images))
         return [self.components * mean for mean in global_mean([ops.sum(chosen, axis=0), whites], images)]
 
+    def start(self, images: Tensor, responsibilities: Tensor) -> list[Tensor]:
+        """`maximize`, of `choose_rows`: each component is at its image."""
+        return self.maximize(images, responsibilities)
+
     def choose(self, uniform: Tensor) -> Tensor:
         """A component by a number in [0, 1): (batch,) -> one-hot (batch, K)."""
         return choose_category(self.probabilities()[0], uniform)

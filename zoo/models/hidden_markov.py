@@ -19,6 +19,7 @@ from zoo.core.types import Tensor
 from zoo.layers.hidden_markov import HiddenMarkovRows
 from zoo.layers.mixtures import STARTED, PartOf, choose_rows
 from zoo.losses.expectation import towards
+from zoo.models.mixture import exact_log_prob
 from zoo.networks.functional import named_network
 
 
@@ -26,7 +27,7 @@ from zoo.networks.functional import named_network
 class HiddenMarkov(GenerativeModel):
     """An image is read from top to bottom: each row depends on a hidden state, and that on the state of the row above.
 
-    An update is a step of EM, as of a Bernoulli mixture: see there.
+    An update is a step of EM, as of a mixture: see `MixtureModel`.
 
     Args:
         image_shape: (height, width, channels); images in [-1, 1], of which pixels above 0 count as white.
@@ -66,13 +67,7 @@ class HiddenMarkov(GenerativeModel):
                 {"image": "image"},
                 {"states": unit, "pixels": unit, "image": signed},
             ),
-            "log_prob": Ability(
-                named_network([image], {"exact": self.network(image)}),
-                {"image": "image"},
-                {"exact": "log_prob"},
-                {"image": signed},
-                supports={"exact": "binary"},
-            ),
+            "log_prob": exact_log_prob(image, self.network(image), "binary"),
         }
 
     def plan_of(self, step: int) -> bool:

@@ -19,6 +19,7 @@ from zoo.core.types import Tensor
 from zoo.layers import mixtures
 from zoo.losses.classification import correct
 from zoo.losses.expectation import towards
+from zoo.models.mixture import exact_log_prob
 from zoo.networks.functional import named_network
 
 
@@ -69,13 +70,7 @@ class NaiveBayes(GenerativeModel):
                 {"pixels": unit, "image": signed},
                 {"label": self.classes},
             ),
-            "log_prob": Ability(
-                named_network([image], {"exact": ops.logsumexp(log_joint, axis=1)}),
-                {"image": "image"},
-                {"exact": "log_prob"},
-                {"image": signed},
-                supports={"exact": "binary"},
-            ),
+            "log_prob": exact_log_prob(image, ops.logsumexp(log_joint, axis=1), "binary"),
             "classify": Ability(
                 named_network([image], {"features": ops.softmax(log_joint), "logits": log_joint}),
                 {"image": "image"},

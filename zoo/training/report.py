@@ -67,9 +67,29 @@ GROUPS = (
     ),
     Group(
         "Likelihood bounds",
-        r"((train|held_out)_)?elbo|importance_weighted",
-        "Lower bounds of log p(x), in nats. elbo and importance_weighted: means since the previous row. train_elbo and "
-        "held_out_elbo: of fixed images, by the model at that step; a gap between the two indicates memorization.",
+        r"((train|held_out)_)?elbo|importance_weighted|(train|held_out)_bound",
+        "Lower bounds of log p(x), in nats. elbo and importance_weighted: means since the previous row. Those of "
+        "training and of held-out images: of fixed ones, by the model at that step; a gap indicates memorization.",
+    ),
+    Group(
+        "Log-probability",
+        r"((train|held_out)_)?log_prob|(train|held_out)_log_likelihood",
+        "log p(x), exactly, in nats. log_prob: the mean over the batches since the previous row, before each update. "
+        "Those of training and of held-out images: of fixed ones, by the model at that step; a gap indicates "
+        "memorization.",
+    ),
+    Group(
+        "Free energies",
+        r"(data|model|train|held_out)_free_energy",
+        "-log p(x) - log Z, in nats. log Z moves from step to step, so only the distance of two curves says something. "
+        "data and model, means since the previous row: near one another in a balance. Training and held-out images, "
+        "fixed ones, by the model at that step: a gap indicates memorization.",
+    ),
+    Group(
+        "Bounds without log Z",
+        r"(train|held_out)_unnormalized_bound",
+        "Lower bounds of log p(x) + log Z of fixed images, in nats. log Z moves from step to step, so only the gap "
+        "says something: it indicates memorization.",
     ),
     Group("Log-likelihood", r"log_likelihood", "log p(x|z) for z drawn from q(z|x), the first term of elbo, in nats."),
     Group(
@@ -85,10 +105,18 @@ GROUPS = (
     ),
     Group(
         "Squared error",
-        r"(train|held_out)_squared_error",
+        r"(train|held_out)_squared_error|reconstruction_error",
         "Of the reconstructions of fixed, uncorrupted images: mean per pixel, brightness from 0 to 1. A gap between "
-        "the two indicates memorization of the training images.",
+        "the two indicates memorization of the training images. reconstruction_error: of the batches since the "
+        "previous row.",
     ),
+    Group(
+        "Codes in use",
+        r"codes_used|((train|held_out)_)?perplexity",
+        "How much of a codebook is used: codes that were chosen lately, and e to the entropy of the codes of a batch "
+        "and of fixed training and held-out images.",
+    ),
+    Group("Revived codes", r"revived_codes", "Codes that were replaced for want of use: the mean a step."),
     Group(
         "Scores",
         r"(real|fake|train|held_out)_score",
@@ -250,7 +278,16 @@ def are_present(failure_modes: Sequence[FailureMode], at_last_row: Sequence[Fail
 
 
 def make_charts(rows: Sequence[Mapping[str, float]], marks: Sequence[int]) -> list[Chart]:
-    """One chart a group, then one for each column that is in none; `marks` are the steps of the vertical lines."""
+    """One chart for each of `group_columns`; `marks` are the steps of the vertical lines."""
+    steps = columns_of(rows).get("step", np.empty(0))
+    return [
+        Chart(group.title, group.caption, tuple(series), draw(group, series, steps, marks))
+        for group, series in group_columns(rows)
+    ]
+
+
+def group_columns(rows: Sequence[Mapping[str, float]]) -> list[tuple[Group, dict[str, np.ndarray]]]:
+    """The columns of each group, no more than there are colors, then each column that is in none; NaN for no number."""
     log = {name: np.where(np.isfinite(values), values, np.nan) for name, values in columns_of(rows).items()}
     left = [name for name, values in log.items() if name not in NOT_CHARTED and np.isfinite(values).any()]
     found = []
@@ -258,16 +295,37 @@ def make_charts(rows: Sequence[Mapping[str, float]], marks: Sequence[int]) -> li
         names = tuple(name for name in left if re.fullmatch(group.pattern, name))
         left = [name for name in left if name not in names]
         for start in range(0, len(names), len(SERIES)):
-            series = {name: log[name] for name in names[start : start + len(SERIES)]}
-            found.append(Chart(group.title, group.caption, tuple(series), draw(group, series, log["step"], marks)))
+            found.append((group, {name: log[name] for name in names[start : start + len(SERIES)]}))
     return found
+
+
+def plot(
+    axes: Any, group: Group, series: Mapping[str, np.ndarray], steps: np.ndarray, colors: Sequence[str] = SERIES
+) -> None:
+    """The curves, each in one of the colors, on the group's scale."""
+    from matplotlib.ticker import LogFormatter
+
+    for values, color, dashes in zip(series.values(), colors, DASHES, strict=False):
+        style = (0.0, dashes) if dashes else "solid"
+        there = np.isfinite(values)
+        sparse = not (there[1:] & there[:-1]).any()  # scores of every so many rows: points, joined over the gaps
+        chosen = there if sparse else slice(None)
+        marker = "o" if sparse else ""
+        axes.plot(
+            steps[chosen], values[chosen], color=color, linestyle=style, linewidth=LINE, marker=marker, markersize=4
+        )
+    if group.logarithmic and any((values > 0).any() for values in series.values()):
+        axes.set_yscale("log", nonpositive="mask")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # not 10 to the power of
+        axes.yaxis.set_minor_formatter(LogFormatter())
+    if group.limits:
+        axes.set_ylim(*group.limits)
 
 
 def draw(group: Group, series: Mapping[str, np.ndarray], steps: np.ndarray, marks: Sequence[int]) -> str:
     """The curves as an <svg> element in the page's colors, which the page's legend names in the same order."""
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter
 
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",  # text stays text: the page's font, and readable to screen readers
@@ -278,29 +336,9 @@ def draw(group: Group, series: Mapping[str, np.ndarray], steps: np.ndarray, mark
         figure.patch.set_alpha(0.0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0.0)
-        for values, color, dashes in zip(series.values(), SERIES, DASHES, strict=False):
-            style = (0.0, dashes) if dashes else "solid"
-            there = np.isfinite(values)
-            sparse = not (there[1:] & there[:-1]).any()  # scores of every so many rows: points, joined over the gaps
-            chosen = there if sparse else slice(None)
-            marker = "o" if sparse else ""
-            axes.plot(
-                steps[chosen],
-                values[chosen],
-                color=color,
-                linestyle=style,
-                linewidth=LINE,
-                marker=marker,
-                markersize=4,
-            )
+        plot(axes, group, series, steps)
         for mark in sorted(set(marks)):
             axes.axvline(mark, color=MARK, linewidth=1.2, linestyle=(0, (2, 2)))
-        if group.logarithmic and any((values > 0).any() for values in series.values()):
-            axes.set_yscale("log", nonpositive="mask")
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # not 10 to the power of
-            axes.yaxis.set_minor_formatter(LogFormatter())
-        if group.limits:
-            axes.set_ylim(*group.limits)
         axes.grid(color=INK, alpha=0.15, linewidth=0.6)
         axes.spines[:].set_visible(False)
         axes.tick_params(which="both", color=INK, labelcolor=INK, length=0, labelsize=9)

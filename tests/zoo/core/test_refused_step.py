@@ -101,7 +101,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "XLA"])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["plain", "XLA"])
 @pytest.mark.parametrize(("name", "player", "update", "before"), CASES)
 def test_a_refused_step_leaves_nothing_but_the_updates_that_it_names(
     name: str, player: str, update: int, before: list[str], jit_compile: bool, fit: Any, monkeypatch: pytest.MonkeyPatch

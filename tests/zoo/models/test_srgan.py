@@ -131,6 +131,7 @@ def test_a_step_of_each_phase_equals_plain_tapes(fit, difference):
     assert difference(found, weights(reverse, "generator", "discriminator")) > 3e-3
 
 
+@pytest.mark.slow
 def test_a_step_compiled_by_xla_is_the_plain_one(difference, fit):
     found = []
     for compiled_by_xla in (False, True):

@@ -201,6 +201,7 @@ def test_penalties_are_due_at_their_intervals():
     assert built(r1_weight=0.0).plan_of(0) == Plan(Stage(1, False), False, False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_lazy_regularization_goes_where_the_plain_one_does(fit):
     """Four steps at a rate so small that gradients hardly change: one penalty of four times the weight is four."""
@@ -328,7 +329,11 @@ def test_a_resumed_run_goes_on_alike_before_at_and_after_a_change(fit, states, s
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("arguments", "step"), [(GROWING, 4), (STYLEGAN2, 4)], ids=["growing", "stylegan2"])
+@pytest.mark.parametrize(
+    ("arguments", "step"),
+    [pytest.param(GROWING, 4, marks=pytest.mark.slow), (STYLEGAN2, 4)],
+    ids=["growing", "stylegan2"],
+)
 def test_two_replicas_with_whole_groups_are_one(fit, strategy_of, difference, arguments, step):
     """Mean latent, mean path length and the probability of augmentation included."""
     images, ends = np.random.default_rng(2).uniform(-1, 1, (8, 8, 8, 3)), []

@@ -210,6 +210,7 @@ def test_several_steps_an_execution_give_the_same_run(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_that_xla_compiles_is_the_plain_one_up_to_rounding(tmp_path: Path) -> None:
     plain, _ = trained(tmp_path / "plain")
     compiled, _ = trained(tmp_path / "compiled", xla=True)

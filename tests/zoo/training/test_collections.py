@@ -96,6 +96,7 @@ def test_the_export_translates_as_the_model_does(finished: Path) -> None:
         np.testing.assert_allclose(pipeline.run({"image": images})["translation"], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_its_history(data: Path, tmp_path: Path) -> None:
     recipe = shorten(cyclegan_blob_to_noto.recipe, data, tmp_path / "whole")
     assert run_recipe(recipe) == 0

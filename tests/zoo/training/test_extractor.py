@@ -86,6 +86,7 @@ def test_a_classifier_of_other_images_is_refused(preset):
         build_model(other)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_two_replicas_learn_from_it_as_one_does(preset, strategy_of, fit, difference):
     recipe = replace(srgan_sign_digits.recipe, precision="float64")

@@ -195,6 +195,25 @@ def test_columns_of_an_autoencoder_and_of_iwae_are_in_charts_with_a_caption() ->
     assert all(chart.caption for chart in found)
 
 
+def test_columns_of_models_that_know_their_likelihood_or_have_codes_are_in_charts_with_a_caption() -> None:
+    expected = {
+        "Losses": ("loss", "wake_loss", "sleep_loss", "commitment_loss"),
+        "Likelihood bounds": ("train_bound", "held_out_bound"),
+        "Log-probability": ("log_prob", "train_log_prob", "held_out_log_prob"),
+        "Free energies": ("data_free_energy", "model_free_energy", "train_free_energy", "held_out_free_energy"),
+        "Bounds without log Z": ("train_unnormalized_bound", "held_out_unnormalized_bound"),
+        "Squared error": ("reconstruction_error",),
+        "Codes in use": ("codes_used", "perplexity", "train_perplexity", "held_out_perplexity"),
+        "Revived codes": ("revived_codes",),
+    }
+    names = [name for columns in expected.values() for name in columns]
+    found = make_charts([{"step": float(step), **dict.fromkeys(names, 0.5)} for step in range(3)], [])
+    assert {chart.title: chart.names for chart in found} == expected
+    assert all(chart.caption for chart in found)
+    exact = make_charts([{"step": 1.0, "train_log_likelihood": -80.0, "held_out_log_likelihood": -82.0}], [])
+    assert [chart.title for chart in exact] == ["Log-probability"]
+
+
 def test_more_columns_than_colors_are_several_charts() -> None:
     names = [f"{letter}_loss" for letter in "abcdef"]
     rows = [{"step": float(step), **dict.fromkeys(names, float(step))} for step in range(3)]
