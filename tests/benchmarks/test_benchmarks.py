@@ -221,6 +221,25 @@ def test_generate_s_json(capsys):
         assert row["share_of_bound"] == pytest.approx(share)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "cyclegan",
+        "srresnet",
+        pytest.param("pixelcnn", marks=pytest.mark.slow),
+        pytest.param("stylegan2", marks=pytest.mark.slow),
+        pytest.param("rbm", marks=pytest.mark.slow),
+    ],
+)
+def test_every_kind_of_generator_is_made_by_every_contender(model, capsys):
+    """A contender refuses what is no batch of finite images of the right shape, and the peer has as many parameters."""
+    contenders = set(generate.CONTENDERS) - {"pytorch-compiled"}
+    sizes = ["--side", "20", "--batch-sizes", "1", "3", "--images", "1", "--rounds", "1", "--threads", "1"]
+    generate.main(["--model", model, "--tiny", *sizes, "--json", "--contenders", *contenders])
+    outcome = read(capsys, contenders, {"generator"})
+    assert {row["batch"] for row in outcome["results"]} == {1, 3}
+
+
 def test_a_contender_that_fails_and_options_that_cannot_be_meant_are_named():
     with pytest.raises(RuntimeError, match=r"contender nobody ended before its time(.|\n)*CONTENDERS"):
         harness.compare("json", ["nobody"], harness.Options(), {1: 1})

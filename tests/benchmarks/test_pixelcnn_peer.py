@@ -1,13 +1,12 @@
 """PixelCNN in PyTorch, given our weights, is our model: logits, loss, gradients, and samples of the same uniforms."""
 
-import json
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import autoregressive, harness
+from benchmarks import harness
 from benchmarks.models import MODELS
 from zoo.networks.pixel_cnn import pixel_cnn_sampler
 
@@ -72,12 +71,3 @@ def test_full_sizes_are_the_presets():
     _, peer = harness.import_pytorch(measured.peer)
     ours, theirs = measured.build(), peer.TrainStep(**measured.peer_arguments())
     assert sum(each.numel() for each in theirs.network.parameters()) == ours.network.count_params()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["pixelcnn", "rbm"])
-def test_autoregressive_s_json(capsys, model):
-    autoregressive.main(["--tiny", "--model", model, "--rounds", "1", "--batch-sizes", "2", "--json", "--threads", "1"])
-    outcome = json.loads(capsys.readouterr().out)
-    assert {row["contender"] for row in outcome["results"]} == {"onnx-runtime", "keras-call", "pytorch"}
-    assert len({tuple(each.items()) for each in outcome["parameters"].values()}) == 1

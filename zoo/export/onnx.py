@@ -13,6 +13,8 @@ import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 from zoo.core.ability import Ability, flat_function
+from zoo.export.layout import keep_channels_first, widen_scalars
+from zoo.export.pixel_blocks import make_pixels_in_blocks
 from zoo.export.subpixel import split_into_phases
 from zoo.layers.equalized import Equalized, EqualizedConv2D
 from zoo.layers.resampling import EqualizedUpConv2D
@@ -49,7 +51,10 @@ def write_onnx(ability: Ability, path: Path, *, rounded: bool) -> None:
         for dimension, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
             if isinstance(size, str):
                 dimension.dim_param = size
+    keep_channels_first(graph)
     split_into_phases(graph)
+    make_pixels_in_blocks(graph)
+    widen_scalars(graph)
     if rounded:
         store_as_float16(graph, scales_of(ability.network))
     graph.producer_name = "generative-zoo"

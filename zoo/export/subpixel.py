@@ -100,12 +100,7 @@ def split_into_phases(graph: onnx.ModelProto) -> None:
         for node in graph.graph.node
         for each in replacements.get(node.output[0], [] if node.output[0] in gone else [node])
     ]
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
-    unread = set(index.arrays) - {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in graph.graph.initializer if tensor.name not in unread]
-    del graph.graph.initializer[:]
-    graph.graph.initializer.extend(kept)
+    set_nodes(graph, nodes)
 
 
 def find_transposed(node: NodeProto, index: Index) -> Enlarging | None:
@@ -286,3 +281,13 @@ def write_phases(
 def read_attributes(node: NodeProto) -> dict[str, Any]:
     """Name -> value."""
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def set_nodes(graph: onnx.ModelProto, nodes: Sequence[NodeProto]) -> None:
+    """Put other nodes into a graph; constants that none of them reads go."""
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    read = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in graph.graph.initializer if tensor.name in read]
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(kept)

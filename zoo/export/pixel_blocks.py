@@ -1,0 +1,124 @@
+"""Convolutions to a few channels, such as those that make images, as convolutions to blocks of pixels.
+
+A blocked layout computes at least 16 channels at a time (AVX-512), whatever is needed of them: a kernel of 9x9 to three
+channels takes five times what its numbers would. Here one convolution, whose stride is the block's side, makes all the
+channels of a block of pixels. Its kernel holds the given one once for each pixel, shifted, and zeros.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import NodeProto, helper, numpy_helper
+
+from zoo.export.subpixel import is_plain, read_attributes
+
+BLOCKED = 16  # channels that are computed at a time
+MOST_CHANNELS = 4  # of an image; with more of them little is computed in vain
+SIDES = (1, 2, 4)  # of a block, in pixels
+PADDINGS = (b"NOTSET", b"SAME_UPPER")  # the latter where maps have free sizes
+
+
+def make_pixels_in_blocks(graph: onnx.ModelProto) -> None:
+    """Replace convolutions to `MOST_CHANNELS` or fewer channels, where blocks take less.
+
+    The values stay the same: what is added is zeros. The kernel is stored once, unchanged; the shifted ones are made
+    when a session is opened.
+
+    Args:
+        graph: changed in place; its kernels are initializers.
+    """
+    arrays = {tensor.name: tensor for tensor in graph.graph.initializer}
+    nodes: list[NodeProto] = []
+    for node in graph.graph.node:
+        kernel = arrays[node.input[1]].dims if node.op_type == "Conv" and node.input[1] in arrays else ()
+        side = choose_side(node, kernel) if len(kernel) == 4 else 1
+        nodes += [node] if side == 1 else write_blocks(graph, node, kernel, side)
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+
+
+def choose_side(node: NodeProto, kernel: Sequence[int]) -> int:
+    """The side of the blocks that take the least time, 1 where single pixels do.
+
+    Args:
+        node: a convolution of maps.
+        kernel: its shape, (channels out, channels in, height, width).
+    """
+    attributes = read_attributes(node)
+    strides, padding = set(attributes.get("strides", [1])), attributes.pop("auto_pad", b"NOTSET")
+    if kernel[0] > MOST_CHANNELS or strides != {1} or padding not in PADDINGS or not is_plain(attributes):
+        return 1
+
+    def count_time(side: int) -> float:
+        """Multiplications for a pixel; twice as long each where one group of channels leaves units idle."""
+        groups = -(-kernel[0] * side**2 // BLOCKED)
+        return (kernel[2] + side - 1) * (kernel[3] + side - 1) * groups / side**2 * (1 + 1 / groups)
+
+    return min(SIDES, key=count_time)
+
+
+def find_padding(node: NodeProto, sizes: Sequence[int]) -> list[int]:
+    """Zeros above, to the left, below and to the right of the maps of a convolution with stride 1.
+
+    Args:
+        node: the convolution.
+        sizes: rows and columns of its kernel.
+    """
+    attributes = read_attributes(node)
+    if attributes.get("auto_pad") == b"SAME_UPPER":
+        return [(size - 1) // 2 for size in sizes] + [size // 2 for size in sizes]
+    return attributes.get("pads", [0, 0, 0, 0])
+
+
+def write_blocks(graph: onnx.ModelProto, node: NodeProto, kernel: Sequence[int], side: int) -> list[NodeProto]:
+    """The nodes in the place of a convolution; their constants are added to the graph.
+
+    Args:
+        graph: of the node.
+        node: the convolution.
+        kernel: its shape, (channels out, channels in, height, width).
+        side: of a block.
+    """
+    base = node.name or node.output[0]
+    nodes: list[NodeProto] = []
+    channels_out, channels_in, *sizes = kernel
+    enlarged = [size + side - 1 for size in sizes]
+
+    def add(operation: str, inputs: Sequence[str], name: str, **choices: object) -> str:
+        nodes.append(helper.make_node(operation, inputs, [name], name=name, **choices))
+        return name
+
+    def add_constant(value: np.ndarray | Sequence[int], name: str) -> str:
+        graph.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def shift(size: int) -> np.ndarray:
+        """(side, size + side - 1, size): moves the kernel's row to that of each pixel."""
+        return np.stack([np.eye(size + side - 1, size, -offset, dtype=np.float32) for offset in range(side)])
+
+    rows = add_constant(shift(sizes[0])[:, None, None, None], f"{base}/rows")
+    columns = add_constant(shift(sizes[1]).transpose(0, 2, 1)[:, None, None], f"{base}/columns")
+    # (side, side, channels out, channels in, height, width): every pixel's kernel
+    kernels = add("MatMul", [rows, add("MatMul", [node.input[1], columns], f"{base}/across")], f"{base}/kernels")
+    shape = add_constant([side**2 * channels_out, channels_in, *enlarged], f"{base}/kernel_shape")
+    inputs = [node.input[0], add("Reshape", [kernels, shape], f"{base}/kernel")]
+    if len(node.input) > 2:
+        inputs.append(add("Tile", [node.input[2], add_constant([side**2], f"{base}/repeats")], f"{base}/bias"))
+    top, left, bottom, right = find_padding(node, sizes)
+    blocks = add(
+        "Conv",
+        inputs,
+        f"{base}/blocks",
+        kernel_shape=enlarged,
+        strides=[side, side],
+        pads=[top, left, bottom + side - 1, right + side - 1],
+    )
+    image = add("DepthToSpace", [blocks], f"{base}/image", blocksize=side, mode="DCR")
+    # The last blocks may reach beyond the image.
+    more = [top + bottom + 1 - sizes[0], left + right + 1 - sizes[1]]
+    before = add("Shape", [node.input[0]], f"{base}/sides", start=2)
+    ends = add("Add", [before, add_constant(more, f"{base}/more")], f"{base}/ends")
+    starts, axes = add_constant([0, 0], f"{base}/starts"), add_constant([2, 3], f"{base}/axes")
+    nodes.append(helper.make_node("Slice", [image, starts, ends, axes], list(node.output), name=node.name))
+    return nodes
