@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from zoo.export.subpixel import is_plain, read_attributes
+from zoo.export.subpixel import is_plain, read_attributes, set_nodes
 
 BLOCKED = 16  # channels that are computed at a time
 MOST_CHANNELS = 4  # of an image; with more of them little is computed in vain
@@ -22,8 +22,8 @@ PADDINGS = (b"NOTSET", b"SAME_UPPER")  # the latter where maps have free sizes
 def make_pixels_in_blocks(graph: onnx.ModelProto) -> None:
     """Replace convolutions to `MOST_CHANNELS` or fewer channels, where blocks take less.
 
-    The values stay the same: what is added is zeros. The kernel is stored once, unchanged; the shifted ones are made
-    when a session is opened.
+    The values stay the same: what is added is zeros. Numbers that float16 holds stay such, and the kernel stays a plain
+    initializer, which quantizers look for.
 
     Args:
         graph: changed in place; its kernels are initializers.
@@ -31,11 +31,13 @@ def make_pixels_in_blocks(graph: onnx.ModelProto) -> None:
     arrays = {tensor.name: tensor for tensor in graph.graph.initializer}
     nodes: list[NodeProto] = []
     for node in graph.graph.node:
-        kernel = arrays[node.input[1]].dims if node.op_type == "Conv" and node.input[1] in arrays else ()
-        side = choose_side(node, kernel) if len(kernel) == 4 else 1
-        nodes += [node] if side == 1 else write_blocks(graph, node, kernel, side)
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
+        constants = [arrays[name] for name in node.input[1:] if name in arrays]
+        if node.op_type != "Conv" or len(constants) < len(node.input) - 1 or len(constants[0].dims) != 4:
+            nodes.append(node)
+            continue
+        side = choose_side(node, constants[0].dims)
+        nodes += [node] if side == 1 else write_blocks(graph, node, constants, side)
+    set_nodes(graph, nodes)
 
 
 def choose_side(node: NodeProto, kernel: Sequence[int]) -> int:
@@ -71,18 +73,21 @@ def find_padding(node: NodeProto, sizes: Sequence[int]) -> list[int]:
     return attributes.get("pads", [0, 0, 0, 0])
 
 
-def write_blocks(graph: onnx.ModelProto, node: NodeProto, kernel: Sequence[int], side: int) -> list[NodeProto]:
+def write_blocks(
+    graph: onnx.ModelProto, node: NodeProto, constants: Sequence[TensorProto], side: int
+) -> list[NodeProto]:
     """The nodes in the place of a convolution; their constants are added to the graph.
 
     Args:
         graph: of the node.
         node: the convolution.
-        kernel: its shape, (channels out, channels in, height, width).
+        constants: its kernel and, where it has one, its bias.
         side: of a block.
     """
     base = node.name or node.output[0]
     nodes: list[NodeProto] = []
-    channels_out, channels_in, *sizes = kernel
+    kernel, *biases = (numpy_helper.to_array(tensor) for tensor in constants)
+    channels_out, channels_in, *sizes = kernel.shape
     enlarged = [size + side - 1 for size in sizes]
 
     def add(operation: str, inputs: Sequence[str], name: str, **choices: object) -> str:
@@ -93,18 +98,11 @@ def write_blocks(graph: onnx.ModelProto, node: NodeProto, kernel: Sequence[int],
         graph.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def shift(size: int) -> np.ndarray:
-        """(side, size + side - 1, size): moves the kernel's row to that of each pixel."""
-        return np.stack([np.eye(size + side - 1, size, -offset, dtype=np.float32) for offset in range(side)])
-
-    rows = add_constant(shift(sizes[0])[:, None, None, None], f"{base}/rows")
-    columns = add_constant(shift(sizes[1]).transpose(0, 2, 1)[:, None, None], f"{base}/columns")
-    # (side, side, channels out, channels in, height, width): every pixel's kernel
-    kernels = add("MatMul", [rows, add("MatMul", [node.input[1], columns], f"{base}/across")], f"{base}/kernels")
-    shape = add_constant([side**2 * channels_out, channels_in, *enlarged], f"{base}/kernel_shape")
-    inputs = [node.input[0], add("Reshape", [kernels, shape], f"{base}/kernel")]
-    if len(node.input) > 2:
-        inputs.append(add("Tile", [node.input[2], add_constant([side**2], f"{base}/repeats")], f"{base}/bias"))
+    kernels = np.zeros((side, side, channels_out, channels_in, *enlarged), kernel.dtype)
+    for row, column in np.ndindex(side, side):
+        kernels[row, column, :, :, row : row + sizes[0], column : column + sizes[1]] = kernel
+    inputs = [node.input[0], add_constant(kernels.reshape(-1, channels_in, *enlarged), f"{base}/kernel")]
+    inputs += [add_constant(np.tile(bias, side**2), f"{base}/bias") for bias in biases]
     top, left, bottom, right = find_padding(node, sizes)
     blocks = add(
         "Conv",

@@ -89,23 +89,14 @@ def test_maps_of_known_sides_keep_them() -> None:
     assert run(graph, 2, (28, 30)).shape == (2, 3, 28, 30)
 
 
-def test_the_kernel_is_stored_once_and_shifted_when_a_session_is_opened(tmp_path: Path) -> None:
+def test_a_blocks_kernel_is_an_initializer_of_the_same_numbers_once_a_pixel_and_zeros() -> None:
     graph = make_graph((9, 9), pads=[4, 4, 4, 4])
-    changed = split(graph)
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in changed.graph.initializer}
-    kernel = numpy_helper.to_array(graph.graph.initializer[0])
-    np.testing.assert_array_equal(stored.pop("kernel"), kernel)
-    assert max(array.size for array in stored.values()) == 4 * (9 + 3) * 9  # rows and columns of a block's pixels
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    onnxruntime.InferenceSession(changed.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    opened = onnx.load(tmp_path / "optimized.onnx")
-    assert not {"MatMul", "Reshape", "Tile"} & set(operations(opened))
-    # Sixteen pixels' kernels of three channels: the same numbers in each, and zeros.
-    large = next(numpy_helper.to_array(each) for each in opened.graph.initializer if np.prod(each.dims) > 10_000)
-    assert large.shape == (48, IN, 12, 12)
-    for pixel, own in enumerate(large.reshape(4, 4, 3, IN, 12, 12).reshape(16, 3, IN, 12, 12)):
+    kernel, bias = (numpy_helper.to_array(tensor) for tensor in graph.graph.initializer)
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in split(graph).graph.initializer}
+    assert not {"kernel", "bias"} & set(stored)
+    np.testing.assert_array_equal(stored["pixels/bias"].reshape(16, 3), np.tile(bias, (16, 1)))
+    assert stored["pixels/kernel"].shape == (16 * 3, IN, 12, 12)
+    for pixel, own in enumerate(stored["pixels/kernel"].reshape(16, 3, IN, 12, 12)):
         row, column = divmod(pixel, 4)
         np.testing.assert_array_equal(own[:, :, row : row + 9, column : column + 9], kernel)
         assert np.count_nonzero(own) == np.count_nonzero(kernel)
