@@ -8,11 +8,10 @@ pixels fast.
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, numpy_helper
 
-from zoo.export.subpixel import read_attributes, set_nodes
+from zoo.export.graph import NodeWriter, find_shapes, read_attributes, set_nodes
 
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 VALUE_BY_VALUE = ("Add", "Div", "LeakyRelu", "Mul", "Relu", "Sub", "Tanh")
@@ -59,7 +58,7 @@ def widen_scalars(graph: onnx.ModelProto) -> None:
     """
     scalars = {tensor.name: tensor for tensor in graph.graph.initializer if len(tensor.dims) < 2}
     scalars = {name: tensor for name, tensor in scalars.items() if set(tensor.dims) <= {1}}
-    shapes, added = find_shapes(graph), set()
+    shapes, added, writer = find_shapes(graph), set(), NodeWriter(graph)
     for node in graph.graph.node:
         beside = [shapes.get(name, []) for name in node.input if name not in scalars]
         if node.op_type not in BROADCASTING or not any(len(shape) > 1 and shape[-1] == 1 for shape in beside):
@@ -68,17 +67,9 @@ def widen_scalars(graph: onnx.ModelProto) -> None:
             if name in scalars:
                 node.input[position] = wide = f"{name}/wide"
                 if wide not in added:
-                    array = numpy_helper.to_array(scalars[name]).reshape(1, 1)
-                    graph.graph.initializer.append(numpy_helper.from_array(array, wide))
+                    writer.add_constant(numpy_helper.to_array(scalars[name]).reshape(1, 1), wide)
                     added.add(wide)
     set_nodes(graph, list(graph.graph.node))
-
-
-def find_shapes(graph: onnx.ModelProto) -> dict[str, list[int]]:
-    """The sizes of each tensor whose rank is known; 0 where they are free."""
-    known = onnx.shape_inference.infer_shapes(graph).graph
-    values = (*known.value_info, *known.input, *known.output)
-    return {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in values}
 
 
 class ChannelsFirst:
@@ -89,16 +80,15 @@ class ChannelsFirst:
     """
 
     def __init__(self, graph: onnx.ModelProto):
-        self.graph = graph
+        self.made = NodeWriter(graph)
         self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
         self.writers = {name: node for node in graph.graph.node for name in node.output}
         self.shapes = find_shapes(graph)
         self.found: dict[str, str | None] = {}
-        self.nodes: list[NodeProto] = []
 
     def take(self) -> list[NodeProto]:
         """The nodes that were made since the last call, in order."""
-        nodes, self.nodes = self.nodes, []
+        nodes, self.made.nodes = self.made.nodes, []
         return nodes
 
     def find(self, name: str) -> str | None:
@@ -115,14 +105,12 @@ class ChannelsFirst:
         if node is not None and is_transpose(node, TO_LAST):
             return node.input[0]
         if node is not None and node.op_type in VALUE_BY_VALUE:
-            inputs = [self.find(each) for each in (self.add_in_turn(node) or node.input)]
-            if None not in inputs:
-                self.nodes.append(helper.make_node(node.op_type, inputs, [first], name=first))
-                self.nodes[-1].attribute.extend(node.attribute)
-                return first
+            found = [self.find(each) for each in (self.add_in_turn(node) or node.input)]
+            inputs = [each for each in found if each is not None]
+            if len(inputs) == len(found):
+                return self.made.add(node.op_type, inputs, first, **read_attributes(node))
         if len(shape) == 4 and (shape[1:3] == [1, 1] or shape[3] == 1):  # no more than a view of other sizes
-            self.nodes.append(helper.make_node("Transpose", [name], [first], name=first, perm=TO_FIRST))
-            return first
+            return self.made.add("Transpose", [name], first, perm=TO_FIRST)
         return None
 
     def add_in_turn(self, node: NodeProto) -> list[str] | None:
@@ -134,9 +122,9 @@ class ChannelsFirst:
             if inner is None or inner.op_type != "Add":
                 continue
             for noise, bias in (inner.input, inner.input[::-1]):
-                if bias in self.arrays and self.shapes.get(noise, [])[3:] == [1] and self.find(maps) is not None:
-                    first = f"{maps}/plus/{bias}"
-                    self.nodes.append(helper.make_node("Add", [self.find(maps), self.find(bias)], [first], name=first))
+                is_ours = bias in self.arrays and self.shapes.get(noise, [])[3:] == [1]
+                if is_ours and (first_maps := self.find(maps)) and (first_bias := self.find(bias)):
+                    first = self.made.add("Add", [first_maps, first_bias], f"{maps}/plus/{bias}")
                     self.found[first] = first
                     return [first, noise]
         return None
@@ -147,10 +135,7 @@ class ChannelsFirst:
         if array.size == 1:
             return name
         wide = array.reshape((1,) * (4 - array.ndim) + array.shape).transpose(TO_FIRST)
-        self.graph.graph.initializer.append(
-            numpy_helper.from_array(np.ascontiguousarray(wide), f"{name}/channels_first")
-        )
-        return f"{name}/channels_first"
+        return self.made.add_constant(wide, f"{name}/channels_first")
 
 
 def is_transpose(node: NodeProto, order: Sequence[int]) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from zoo.export.subpixel import is_plain, read_attributes, set_nodes
+from zoo.export.graph import NodeWriter, read_attributes, set_nodes
+from zoo.export.subpixel import is_plain
 
 BLOCKED = 16  # channels that are computed at a time
 MOST_CHANNELS = 4  # of an image; with more of them little is computed in vain
@@ -85,26 +86,18 @@ def write_blocks(
         side: of a block.
     """
     base = node.name or node.output[0]
-    nodes: list[NodeProto] = []
+    writer = NodeWriter(graph)
     kernel, *biases = (numpy_helper.to_array(tensor) for tensor in constants)
     channels_out, channels_in, *sizes = kernel.shape
     enlarged = [size + side - 1 for size in sizes]
 
-    def add(operation: str, inputs: Sequence[str], name: str, **choices: object) -> str:
-        nodes.append(helper.make_node(operation, inputs, [name], name=name, **choices))
-        return name
-
-    def add_constant(value: np.ndarray | Sequence[int], name: str) -> str:
-        graph.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
     kernels = np.zeros((side, side, channels_out, channels_in, *enlarged), kernel.dtype)
     for row, column in np.ndindex(side, side):
         kernels[row, column, :, :, row : row + sizes[0], column : column + sizes[1]] = kernel
-    inputs = [node.input[0], add_constant(kernels.reshape(-1, channels_in, *enlarged), f"{base}/kernel")]
-    inputs += [add_constant(np.tile(bias, side**2), f"{base}/bias") for bias in biases]
+    inputs = [node.input[0], writer.add_constant(kernels.reshape(-1, channels_in, *enlarged), f"{base}/kernel")]
+    inputs += [writer.add_constant(np.tile(bias, side**2), f"{base}/bias") for bias in biases]
     top, left, bottom, right = find_padding(node, sizes)
-    blocks = add(
+    blocks = writer.add(
         "Conv",
         inputs,
         f"{base}/blocks",
@@ -112,11 +105,11 @@ def write_blocks(
         strides=[side, side],
         pads=[top, left, bottom + side - 1, right + side - 1],
     )
-    image = add("DepthToSpace", [blocks], f"{base}/image", blocksize=side, mode="DCR")
+    image = writer.add("DepthToSpace", [blocks], f"{base}/image", blocksize=side, mode="DCR")
     # The last blocks may reach beyond the image.
     more = [top + bottom + 1 - sizes[0], left + right + 1 - sizes[1]]
-    before = add("Shape", [node.input[0]], f"{base}/sides", start=2)
-    ends = add("Add", [before, add_constant(more, f"{base}/more")], f"{base}/ends")
-    starts, axes = add_constant([0, 0], f"{base}/starts"), add_constant([2, 3], f"{base}/axes")
-    nodes.append(helper.make_node("Slice", [image, starts, ends, axes], list(node.output), name=node.name))
-    return nodes
+    before = writer.add("Shape", [node.input[0]], f"{base}/sides", start=2)
+    ends = writer.add("Add", [before, writer.add_constant(more, f"{base}/more")], f"{base}/ends")
+    starts, axes = writer.add_constant([0, 0], f"{base}/starts"), writer.add_constant([2, 3], f"{base}/axes")
+    last = helper.make_node("Slice", [image, starts, ends, axes], list(node.output), name=node.name)
+    return [*writer.nodes, last]

@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from zoo.export.graph import NodeWriter, find_shapes, read_attributes, set_nodes
+
 FEWEST_CHANNELS = 16  # that a blocked layout takes (AVX-512); with fewer the undivided convolution is the faster one
 
 
@@ -83,13 +85,12 @@ def split_into_phases(graph: onnx.ModelProto) -> None:
         {name: node for node in graph.graph.node for name in node.output},
         readers,
     )
-    known = onnx.shape_inference.infer_shapes(graph).graph
-    shapes = {value.name: value.type.tensor_type.shape for value in (*known.value_info, *known.output)}
+    shapes = find_shapes(graph)
     replacements: dict[str, list[NodeProto]] = {}  # by the output of the convolution
     gone: set[str] = set()
     for node in graph.graph.node:
         enlarging = FINDERS[node.op_type](node, index) if node.op_type in FINDERS else None
-        sides = [size.dim_value for size in shapes[node.output[0]].dim[2:]] if node.output[0] in shapes else []
+        sides = shapes.get(node.output[0], [])[2:]
         if enlarging is None or len(enlarging.kernel) < FEWEST_CHANNELS or not sides or not all(sides):
             continue
         followers = list(find_followers(graph, node, index))
@@ -224,15 +225,7 @@ def write_phases(
     """
     node, kernel = enlarging.node, enlarging.kernel
     base = node.name or node.output[0]
-    nodes: list[NodeProto] = []
-
-    def add(operation: str, inputs: Sequence[str], name: str, **choices: Any) -> str:
-        nodes.append(helper.make_node(operation, inputs, [name], name=name, **choices))
-        return name
-
-    def add_constant(value: np.ndarray, name: str) -> str:
-        graph.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
+    writer = NodeWriter(graph)
 
     # Each number of the kernel in one phase, as in a transposed convolution.
     is_divided = all(
@@ -243,19 +236,20 @@ def write_phases(
     def add_kernel(row: Axis, column: Axis, name: str) -> str:
         if is_divided:
             rows, columns = row.taps.argmax(axis=1), column.taps.argmax(axis=1)
-            return add_constant(kernel[:, :, rows][:, :, :, columns], f"{name}/kernel")
+            return writer.add_constant(kernel[:, :, rows][:, :, :, columns], f"{name}/kernel")
         # Sums have more digits than float16, and there are more of them: the kernel is stored, not they.
-        across = add("MatMul", [node.input[1], add_constant(column.taps.T, f"{name}/columns")], f"{name}/across")
-        return add("MatMul", [add_constant(row.taps, f"{name}/rows"), across], f"{name}/kernel")
+        right = writer.add_constant(column.taps.T, f"{name}/columns")
+        across = writer.add("MatMul", [node.input[1], right], f"{name}/across")
+        return writer.add("MatMul", [writer.add_constant(row.taps, f"{name}/rows"), across], f"{name}/kernel")
 
-    axes = add_constant(np.array([2, 4], np.int64), f"{base}/axes")
-    shape = add_constant(np.array([-1, *sides, len(kernel)], np.int64), f"{base}/shape")
+    axes = writer.add_constant(np.array([2, 4], np.int64), f"{base}/axes")
+    shape = writer.add_constant(np.array([-1, *sides, len(kernel)], np.int64), f"{base}/shape")
     rows = []
     for row_number, row in enumerate(enlarging.rows):
         columns = []
         for column_number, column in enumerate(enlarging.columns):
             name = f"{base}/phase_{row_number}_{column_number}"
-            value = add(
+            value = writer.add(
                 "Conv",
                 [enlarging.source, add_kernel(row, column, name), *node.input[2:]],
                 f"{name}/convolution",
@@ -265,29 +259,15 @@ def write_phases(
             previous = node.output[0]
             for follower in followers:
                 inputs = [value if other == previous else other for other in follower.input]
-                value, previous = add(follower.op_type, inputs, f"{name}/{follower.output[0]}"), follower.output[0]
+                previous = follower.output[0]
+                value = writer.add(follower.op_type, inputs, f"{name}/{previous}")
             # Channels last, neighbors interleave in runs of as many values as there are channels, and not one by one.
-            value = add("Transpose", [value], f"{name}/channels_last", perm=[0, 2, 3, 1])
+            value = writer.add("Transpose", [value], f"{name}/channels_last", perm=[0, 2, 3, 1])
             # (batch, rows, 1, columns, 1, channels)
-            columns.append(add("Unsqueeze", [value, axes], f"{name}/unsqueeze"))
-        rows.append(add("Concat", columns, f"{base}/row_{row_number}", axis=4))
-    image = add("Concat", rows, f"{base}/rows", axis=2)
-    image = add("Reshape", [image, shape], f"{base}/interleaved")
+            columns.append(writer.add("Unsqueeze", [value, axes], f"{name}/unsqueeze"))
+        rows.append(writer.add("Concat", columns, f"{base}/row_{row_number}", axis=4))
+    image = writer.add("Concat", rows, f"{base}/rows", axis=2)
+    image = writer.add("Reshape", [image, shape], f"{base}/interleaved")
     output = (followers or [node])[-1].output[0]
-    nodes.append(helper.make_node("Transpose", [image], [output], name=f"{base}/channels_first", perm=[0, 3, 1, 2]))
-    return nodes
-
-
-def read_attributes(node: NodeProto) -> dict[str, Any]:
-    """Name -> value."""
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
-def set_nodes(graph: onnx.ModelProto, nodes: Sequence[NodeProto]) -> None:
-    """Put other nodes into a graph; constants that none of them reads go."""
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
-    read = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in graph.graph.initializer if tensor.name in read]
-    del graph.graph.initializer[:]
-    graph.graph.initializer.extend(kept)
+    last = helper.make_node("Transpose", [image], [output], name=f"{base}/channels_first", perm=[0, 3, 1, 2])
+    return [*writer.nodes, last]

@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.zoo.export.conftest import operations, run_graph
 from zoo.core.ability import upscale_ability
 from zoo.export.onnx import write_onnx
 from zoo.export.pixel_blocks import MOST_CHANNELS, make_pixels_in_blocks
@@ -44,16 +45,8 @@ def split(graph: onnx.ModelProto) -> onnx.ModelProto:
     return changed
 
 
-def operations(graph: onnx.ModelProto) -> list[str]:
-    return [node.op_type for node in graph.graph.node]
-
-
 def run(graph: onnx.ModelProto, batch: int, sides: tuple[int, int], level: str = "ORT_ENABLE_ALL") -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    x = np.random.default_rng(1).normal(size=(batch, IN, *sides)).astype(np.float32)
-    return session.run(None, {"x": x})[0]
+    return run_graph(graph, {"x": (batch, IN, *sides)}, level)[0]
 
 
 @pytest.mark.parametrize("bias", [False, True])

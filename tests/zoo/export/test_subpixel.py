@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.zoo.export.conftest import operations, run_graph
 from zoo.core.ability import generate_ability
 from zoo.export.onnx import write_onnx
 from zoo.export.subpixel import FEWEST_CHANNELS, split_into_phases
@@ -93,16 +94,8 @@ def make_upsampled_graph(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-def operations(graph: onnx.ModelProto) -> list[str]:
-    return [node.op_type for node in graph.graph.node]
-
-
 def run(graph: onnx.ModelProto, batch: int, level: str = "ORT_ENABLE_ALL") -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    x = np.random.default_rng(1).normal(size=(batch, IN, *SIDES)).astype(np.float32)
-    return session.run(None, {"x": x})[0]
+    return run_graph(graph, {"x": (batch, IN, *SIDES)}, level)[0]
 
 
 @pytest.mark.parametrize("bias", [False, True])
