@@ -26,7 +26,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from typing import Any
@@ -137,8 +137,8 @@ def run_mlserver(options: Options, model: str, folder: Path) -> Iterator[Running
     ports = {name: free_port() for name in ("http_port", "grpc_port", "metrics_port")}
     settings = {**ports, "host": "127.0.0.1", "parallel_workers": 0, "debug": False}
     (folder / "settings.json").write_text(json.dumps(settings))
-    ability = read_card(options.exported / model)
-    file = (options.exported / model / str(default_ability(ability).file)).resolve()
+    ability = default_ability(read_card(options.exported / model))
+    file = (options.exported / model / str(ability.file)).resolve()
     described = {
         "name": model,
         "implementation": "mlserver_runtime.OnnxModel",
@@ -302,15 +302,40 @@ def read_metrics(running: Running) -> dict[str, float]:
     return found
 
 
+@dataclass
+class Spent:
+    """What a server has spent on some requests."""
+
+    processor: float = 0.0
+    """Seconds of its processor time."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """By how much each of its metrics has grown, by the names of `read_metrics`."""
+
+    @property
+    def rows_a_run(self) -> float | None:
+        """The mean batch; None where the server does not tell."""
+        rows, runs = (self.metrics.get(f"serving_{name}_total", 0.0) for name in ("inferences", "executions"))
+        return rows / runs if runs else None
+
+
+@contextmanager
+def metered(running: Running) -> Iterator[Spent]:
+    """What the server spends within; known afterwards."""
+    spent = Spent()
+    began, before = processor_seconds(running.process), read_metrics(running)
+    yield spent
+    spent.processor = processor_seconds(running.process) - began
+    spent.metrics = {name: value - before.get(name, 0.0) for name, value in read_metrics(running).items()}
+
+
 def measure_window(
     running: Running, requests: Sequence[bytes], rate: float, times: np.ndarray, options: Options
 ) -> dict[str, Any]:
     """One window."""
-    before, counted = processor_seconds(running.process), read_metrics(running)
-    own = time.process_time()
-    sent = asyncio.run(send_all(running.port, requests, times, options.seconds))
-    own = time.process_time() - own
-    busy, now = processor_seconds(running.process) - before, read_metrics(running)
+    with metered(running) as spent:
+        own = time.process_time()
+        sent = asyncio.run(send_all(running.port, requests, times, options.seconds))
+        own = time.process_time() - own
     p50, p99 = (latency_quantile(sent.latencies, sent.failed, share) for share in (0.5, 0.99))
     answered = len(sent.latencies) / sent.seconds
     return {
@@ -320,9 +345,9 @@ def measure_window(
         "answered": answered,
         "p50": p50 if p50 < float("inf") else None,
         "p99": p99 if p99 < float("inf") else None,
-        "rows_a_run": rows_a_run(counted, now),
-        "server_cores": busy / sent.seconds,
-        "answered_per_processor_second": len(sent.latencies) / busy if busy else None,
+        "rows_a_run": spent.rows_a_run,
+        "server_cores": spent.processor / sent.seconds,
+        "answered_per_processor_second": len(sent.latencies) / spent.processor if spent.processor else None,
         "generator_cores": own / sent.seconds,
         # What came, not what was meant to: a Poisson process of 300 arrivals has 283 to 317 in two of three windows.
         "held": p99 <= options.limit and answered >= HELD * len(times) / options.seconds,
@@ -401,24 +426,14 @@ def crowd(servers: Mapping[str, tuple[Running, list[bytes]]], options: Options) 
     for _ in range(options.rounds):
         for name in order:
             running, requests = servers[name]
-            before, counted = processor_seconds(running.process), read_metrics(running)
-            sent = asyncio.run(send_all(running.port, requests, np.zeros(CROWD), CROWD_SECONDS))
-            busy, now = processor_seconds(running.process) - before, read_metrics(running)
+            with metered(running) as spent:
+                sent = asyncio.run(send_all(running.port, requests, np.zeros(CROWD), CROWD_SECONDS))
             if sent.failed:
                 raise RuntimeError(f"{name}: {sent.failed} of {CROWD} requests that came at once were not answered")
-            found[name]["rounds"].append(CROWD / busy)
-            found[name]["rows_a_run"] = rows_a_run(counted, now)
+            found[name]["rounds"].append(CROWD / spent.processor)
+            found[name]["rows_a_run"] = spent.rows_a_run
         order = order[1:] + order[:1]
     return found
-
-
-def rows_a_run(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
-    """The mean batch between two readings of the metrics; None where there are none."""
-    rows, runs = (
-        after.get(f"serving_{name}_total", 0.0) - before.get(f"serving_{name}_total", 0.0)
-        for name in ("inferences", "executions")
-    )
-    return rows / runs if runs else None
 
 
 def measure_overhead(model: str, options: Options) -> dict[str, Any]:
@@ -446,14 +461,10 @@ def measure_overhead(model: str, options: Options) -> dict[str, Any]:
                 requests = [infer_request(model, ability.inputs[0].name, each, form == "binary") for each in latents]
                 ask_in_turn(running.port, requests[:WARM_UP])
                 alone = [requests[number % REQUESTS] for number in range(ALONE)]
-                before, counted = processor_seconds(running.process), read_metrics(running)
-                forms[form]["bytes"] = statistics.mean(map(len, ask_in_turn(running.port, alone)))
-                busy, now = processor_seconds(running.process) - before, read_metrics(running)
-                spent = {
-                    name: now[f"serving_{name}_seconds_sum"] - counted[f"serving_{name}_seconds_sum"]
-                    for name in ("request", "execution")
-                }
-                measured.append((busy / ALONE, (spent["request"] - spent["execution"]) / ALONE))
+                with metered(running) as spent:
+                    forms[form]["bytes"] = statistics.mean(map(len, ask_in_turn(running.port, alone)))
+                request, run = (spent.metrics[f"serving_{name}_seconds_sum"] for name in ("request", "execution"))
+                measured.append((spent.processor / ALONE, (request - run) / ALONE))
         for form, measured in turns.items():
             forms[form]["processor_milliseconds"] = 1000 * (min(busy for busy, _ in measured) - min(own))
             forms[form]["clock_milliseconds"] = 1000 * min(clock for _, clock in measured)
