@@ -34,6 +34,11 @@ LONGEST_RETRY = 60.0  # seconds
 TOO_LATE = "the time of this request was over before it could be run: ask for less, or later"
 
 
+def sizes_up_to(rows: int) -> tuple[int, ...]:
+    """The powers of two below `rows`, which is at least 1, and `rows`."""
+    return (*(2**n for n in range((rows - 1).bit_length())), rows)
+
+
 @dataclass(frozen=True)
 class BatchingOptions:
     """How requests are put together.
@@ -48,7 +53,7 @@ class BatchingOptions:
     """
 
     delay: float = 0.0
-    buckets: tuple[int, ...] = (1, 2, 4, 8, 16)
+    buckets: tuple[int, ...] = sizes_up_to(16)
     queue_rows: int = 1024
     request_rows: int = 256
     request_steps: int = 10_000

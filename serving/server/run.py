@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from serving.server.batching import BatchingOptions
+from serving.server.batching import BatchingOptions, sizes_up_to
 from serving.server.http.app import create_app
 from serving.server.http.connection import Connection
 from serving.server.http.context import Server
@@ -26,7 +26,6 @@ from serving.server.repository import Repository
 if TYPE_CHECKING:
     from serving.server.grpc.service import GrpcServer
 
-BUCKETS = (1, 2, 4, 8, 16, 32)  # sizes of batches below the largest
 SWEEP = 0.25  # seconds between two looks at all connections
 
 
@@ -126,7 +125,7 @@ def serve(
     with _listen(host, port) as listener:
         batching = BatchingOptions(
             delay=batch_delay,
-            buckets=(*(size for size in BUCKETS if size < batch_rows), batch_rows),
+            buckets=sizes_up_to(batch_rows),
             request_rows=limits.rows,
             queue_rows=max(limits.rows, BatchingOptions.queue_rows),
         )
