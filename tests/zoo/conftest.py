@@ -44,15 +44,16 @@ FOR_EVERY_PRESET = {  # ... but for these: what replicas, a checkpoint and an ex
     "test_a_resumed_run_ends_bit_equal_to_one_that_was_never_stopped",
     "test_onnx_agrees_with_keras",
 }
-# What XLA compiles costs a multiple: `make test` compiles a step of one player, of two that alternate, and of one under
-# a gradient penalty. Every other one is left to `make test-all`.
-COMPILED_BY_XLA = {"dcgan-fashion-mnist", "vae-mnist", "wgan-gp-fashion-mnist"}
+FOR_FEW_PRESETS = {  # ... and for these, which cost a multiple: they run for the presets named
+    # XLA compiles a step of one player, of two that alternate, and of one under a gradient penalty.
+    "test_the_first_step_is_that_of_the_plain_form": {"dcgan-fashion-mnist", "vae-mnist", "wgan-gp-fashion-mnist"},
+}
 
 
 def is_left_to_test_all(test: str, preset: Preset) -> bool:
     """Whether this test, a function's name, is marked slow for a preset."""
-    if test == "test_the_first_step_is_that_of_the_plain_form":
-        return preset.name not in COMPILED_BY_XLA
+    if test in FOR_FEW_PRESETS:
+        return preset.name not in FOR_FEW_PRESETS[test]
     dear = SECONDS.get(test, 0.0) > LONGEST and test not in FOR_EVERY_PRESET
     return dear and FIRST_OF_CLASS[preset.model] != preset.name
 

@@ -1,4 +1,4 @@
-"""What `make test` leaves out: `SECONDS` of conftest.py names tests that there are, and each preset keeps three."""
+"""What `make test` leaves out: conftest.py names tests that there are, and each preset keeps three."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,8 @@ def test_the_names_are_those_of_tests(marks: ModuleType) -> None:
         name for path in HERE.rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
     }
     assert len(marks.FOR_EVERY_PRESET) == 3
-    assert marks.FOR_EVERY_PRESET | set(marks.SECONDS) <= written
+    assert marks.FOR_EVERY_PRESET | set(marks.SECONDS) | set(marks.FOR_FEW_PRESETS) <= written
+    assert set().union(*marks.FOR_FEW_PRESETS.values()) <= set(PRESETS)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))

@@ -301,6 +301,17 @@ def is_ended(connection):
     return True
 
 
+def retry(call):
+    """The answer to a call that may be refused for 20 seconds."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            return call()
+        except grpc.RpcError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
 def test_a_connection_beyond_the_cap_is_closed_and_others_are_answered(start_server):
     start, connect = start_server
     server = start(connections=2)
@@ -314,15 +325,8 @@ def test_a_connection_beyond_the_cap_is_closed_and_others_are_answered(start_ser
     for caller in (first, second):
         assert caller("ModelInfer", request()).outputs
     second.channel.close()
-    end = time.monotonic() + 20
-    while True:  # the place of one that left is free again
-        third = connect(server)
-        try:
-            assert third("ModelInfer", request()).outputs
-            break
-        except grpc.RpcError:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+    # The place of one that left is free again.
+    assert retry(lambda: connect(server)("ModelInfer", request())).outputs
 
 
 def test_connections_that_are_silent_hold_no_place_for_long(start_server):
@@ -332,14 +336,8 @@ def test_connections_that_are_silent_hold_no_place_for_long(start_server):
         time.sleep(1.5)
         caller = connect(server)
         assert caller("ModelInfer", request()).outputs
-        end = time.monotonic() + 20
-        while True:  # it is idle now, and its place is another's
-            try:
-                assert connect(server)("ModelInfer", request()).outputs
-                break
-            except grpc.RpcError:
-                assert time.monotonic() < end
-                time.sleep(0.1)
+        # It is idle now, and its place is another's.
+        assert retry(lambda: connect(server)("ModelInfer", request())).outputs
 
 
 def test_calls_of_every_kind_have_a_cap(start_server):
@@ -356,14 +354,7 @@ def test_calls_of_every_kind_have_a_cap(start_server):
     assert [next(each).status for each in watches] == [health_pb2.HealthCheckResponse.SERVING] * 4
     assert caller.refused("ServerLive", pb.ServerLiveRequest())[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
     watches[0].cancel()
-    end = time.monotonic() + 20
-    while True:
-        try:
-            assert caller("ServerLive", pb.ServerLiveRequest()).live
-            break
-        except grpc.RpcError:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+    assert retry(lambda: caller("ServerLive", pb.ServerLiveRequest())).live
 
 
 def test_with_a_token_only_health_answers_without_it(repository):
