@@ -94,7 +94,8 @@ def write_blocks(
     kernels = np.zeros((side, side, channels_out, channels_in, *enlarged), kernel.dtype)
     for row, column in np.ndindex(side, side):
         kernels[row, column, :, :, row : row + sizes[0], column : column + sizes[1]] = kernel
-    inputs = [node.input[0], writer.add_constant(kernels.reshape(-1, channels_in, *enlarged), f"{base}/kernel")]
+    name = f"{base}/{node.input[1]}"  # the given kernel's says where the numbers come from
+    inputs = [node.input[0], writer.add_constant(kernels.reshape(-1, channels_in, *enlarged), name)]
     inputs += [writer.add_constant(np.tile(bias, side**2), f"{base}/bias") for bias in biases]
     top, left, bottom, right = find_padding(node, sizes)
     blocks = writer.add(
